@@ -1,0 +1,6 @@
+"""``python -m coresize``."""
+
+from coresize.cli import main
+
+
+raise SystemExit(main())

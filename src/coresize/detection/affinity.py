@@ -1,0 +1,74 @@
+"""The CPUs this process may run on; the kernel has intersected them with the cpuset."""
+
+from __future__ import annotations
+
+from coresize.detection import parse
+from coresize.detection.reading import explain
+from coresize.errors import ParseError
+from coresize.model import Fact, Gap
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from collections.abc import Set as AbstractSet
+
+    from coresize.detection.reading import Finding
+    from coresize.host import Host
+
+SOURCE = "affinity"
+_WHERE = "sched_getaffinity(0)"
+_TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/{}"
+
+
+def affinity(host: Host) -> tuple[Finding, AbstractSet[int] | None]:
+    """The number of CPUs in the affinity mask, and the CPUs (sched_getaffinity(2))."""
+    try:
+        cpus = host.affinity()
+    except OSError as error:
+        return Gap(resource="cpu", source=SOURCE, where=_WHERE, reason=explain(error)), None
+    if not cpus:
+        reason = "this platform or recording does not tell"
+        return Gap(resource="cpu", source=SOURCE, where=_WHERE, reason=reason), None
+    fact = Fact(
+        resource="cpu",
+        amount=float(len(cpus)),
+        role="limit",
+        source=SOURCE,
+        where=_WHERE,
+        raw=parse.format_cpu_list(cpus),
+    )
+    return fact, cpus
+
+
+def physical_cores(host: Host, cpus: AbstractSet[int] | None) -> Iterator[Finding]:
+    """The number of physical cores among the CPUs of the affinity mask.
+
+    Distinct (package, core) pairs on Linux (kernel Documentation/admin-guide/cputopology);
+    elsewhere the whole machine's, as the platform tells.
+    """
+    where = _TOPOLOGY.format("*", "core_id")
+    try:
+        cores = {
+            tuple(
+                parse.whole(host.read(_TOPOLOGY.format(cpu, name)))
+                for name in ("physical_package_id", "core_id")
+            )
+            for cpu in cpus or ()
+        }
+        count = len(cores) or host.physical_cores()
+    except (OSError, ParseError) as error:
+        count = host.physical_cores()
+        if count is None:
+            yield Gap(
+                resource="cpu", source="topology", where=where, reason=explain(error)
+            )
+    if count:
+        yield Fact(
+            resource="cpu",
+            amount=float(count),
+            role="limit",
+            source="topology",
+            where=where,
+            raw=f"{count} physical cores",
+        )

@@ -1,0 +1,138 @@
+"""Where the limits of this process are: membership x mounts -> chains of directories.
+
+Rule 1: the own cgroup *and every visible ancestor* count, through every mount that
+shows one. Rule 2: a mount that cannot contain the own path belongs to a neighbour; its
+numbers are never taken, and the limit is a gap.
+"""
+
+from __future__ import annotations
+
+from coresize.detection import parse
+from coresize.detection.reading import explain
+from coresize.model import Gap, Value
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from coresize.host import Host
+    from coresize.model import Resource
+
+    #: The version, and directories from the own cgroup up to a mount point.
+    Chain: TypeAlias = tuple[int, tuple[str, ...]]
+
+CGROUP = "/proc/self/cgroup"
+MOUNTINFO = "/proc/self/mountinfo"
+
+
+class Membership(Value):
+    """The two files that say where this process is, read once for all controllers.
+
+    Attributes:
+        cgroup: the text of /proc/self/cgroup, empty where it cannot be read.
+        mountinfo: the text of /proc/self/mountinfo, likewise.
+        problems: the file and the reason, of each that cannot be read.
+    """
+
+    __slots__ = ("cgroup", "mountinfo", "problems")
+
+    cgroup: str
+    mountinfo: str
+    problems: tuple[tuple[str, str], ...]
+
+
+def read_membership(host: Host) -> Membership:
+    """Both files as they are."""
+    texts = []
+    problems = []
+    for where in (CGROUP, MOUNTINFO):
+        try:
+            texts.append(host.read(where))
+        except OSError as error:
+            texts.append("")
+            problems.append((where, explain(error)))
+    return Membership(cgroup=texts[0], mountinfo=texts[1], problems=tuple(problems))
+
+
+def locate(
+    membership: Membership, controller: str, resource: Resource
+) -> tuple[list[Chain], list[Gap]]:
+    """The chains that limit this process by one controller, and what is hidden."""
+    gaps = [
+        Gap(resource=resource, source="cgroup", where=where, reason=reason)
+        for where, reason in membership.problems
+    ]
+    mountinfo = membership.mountinfo
+    if not membership.cgroup.strip():
+        return _roots(mountinfo, controller), gaps
+    own = parse.own_cgroup(membership.cgroup, controller)
+    if own is None:
+        chains, shown = [], _roots(mountinfo, controller)
+        reason = f"no line names the {controller} controller, although it is mounted"
+        where = CGROUP
+    else:
+        chains, shown = _chains(mountinfo, controller, *own), mountinfo
+        reason = f"no mount shows the {controller} controller of the own cgroup {own[1]}"
+        where = MOUNTINFO
+    if shown and not chains:
+        gaps.append(Gap(resource=resource, source="cgroup", where=where, reason=reason))
+    return chains, gaps
+
+
+def _chains(mountinfo: str, controller: str, version: int, path: str) -> list[Chain]:
+    """The chain of the own cgroup below each mount that can contain it."""
+    mounts = parse.cgroup_mounts(mountinfo, version, controller)
+    return [
+        (version, directories)
+        for point, root in mounts.items()
+        if (directories := climb(path, root, point))
+    ]
+
+
+def climb(path: str, root: str, mount_point: str) -> tuple[str, ...] | None:
+    """The directories of a cgroup and its ancestors below one mount, nearest first.
+
+    Args:
+        path: the own cgroup, as /proc/self/cgroup has it.
+        root: the directory of the hierarchy that is mounted.
+        mount_point: where it is mounted.
+
+    Returns:
+        None when the mount cannot contain the path. ``..`` is a component like any
+        other, with one exception: a root of nothing but ``..``, and more of them than
+        the path begins with, is an ancestor of the own cgroup. Its limit holds, and
+        what lies between is not known.
+    """
+    own = _components(path)
+    shown = _components(root)
+    if shown.count("..") == len(shown) > _steps_up(own):
+        return (mount_point,)
+    below = own[len(shown) :]
+    if own[: len(shown)] != shown or ".." in below:
+        return None
+    directories = [mount_point.rstrip("/")]
+    for component in below:
+        directories.insert(0, f"{directories[0]}/{component}")
+    return tuple(directories)
+
+
+def _components(path: str) -> list[str]:
+    return [component for component in path.split("/") if component]
+
+
+def _steps_up(components: list[str]) -> int:
+    """How many ``..`` a path begins with."""
+    steps = 0
+    while components[steps : steps + 1] == [".."]:
+        steps += 1
+    return steps
+
+
+def _roots(mountinfo: str, controller: str) -> list[Chain]:
+    """The roots of all mounts, for when the own path is not known at all."""
+    return [
+        (version, (point,))
+        for version in (1, 2)
+        for point in parse.cgroup_mounts(mountinfo, version, controller)
+    ]

@@ -1,0 +1,119 @@
+"""What the v1 directories of a chain say (kernel Documentation/admin-guide/cgroup-v1)."""
+
+from __future__ import annotations
+
+from coresize.detection import parse, working_set
+from coresize.detection.reading import read_fact
+from coresize.model import Fact, Gap
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from coresize.detection.reading import Finding
+    from coresize.host import Host
+
+QUOTA = "cgroup1:cpu.cfs_quota_us"
+
+
+def quotas(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
+    """The CFS quota of each directory in cores (scheduler/sched-bwc.rst)."""
+    for directory in directories:
+        quota = read_fact(
+            host,
+            f"{directory}/cpu.cfs_quota_us",
+            parse.cfs_quota,
+            resource="cpu",
+            role="limit",
+            source=QUOTA,
+        )
+        if isinstance(quota, Fact) and quota.amount is not None:
+            yield _in_cores(host, quota, f"{directory}/cpu.cfs_period_us")
+        elif quota:
+            yield quota
+
+
+def _in_cores(host: Host, quota: Fact, where: str) -> Finding:
+    """A quota in microseconds divided by its period, which is a file of its own."""
+    period = read_fact(
+        host, where, parse.positive, resource="cpu", role="limit", source=QUOTA
+    )
+    if isinstance(period, Fact) and period.amount and quota.amount:
+        return Fact(
+            resource="cpu",
+            amount=quota.amount / period.amount,
+            role="limit",
+            source=QUOTA,
+            where=quota.where,
+            raw=f"{quota.raw} {period.raw}",
+        )
+    if isinstance(period, Gap):
+        return period
+    reason = "missing beside a quota"
+    return Gap(resource="cpu", source=QUOTA, where=where, reason=reason)
+
+
+def cpusets(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
+    """The CPUs of the nearest cpuset that names any (cpusets.rst)."""
+    for directory in directories:
+        for name in ("cpuset.effective_cpus", "cpuset.cpus"):
+            cpus = read_fact(
+                host,
+                f"{directory}/{name}",
+                parse.cpu_list_length,
+                resource="cpu",
+                role="limit",
+                source=f"cgroup1:{name}",
+            )
+            if cpus:
+                yield cpus
+            if isinstance(cpus, Fact) and cpus.amount:
+                return
+
+
+def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
+    """The memory limits of each directory, and what is left below them (memory.rst).
+
+    ``hierarchical_memory_limit`` is the tightest limit that binds, of ancestors that
+    cannot be seen too. With use_hierarchy 0 a visible ancestor may have a lower limit
+    that does not bind: that line says so, and the ancestor is passed over.
+    """
+    told: Finding | None = None
+    for directory in directories:
+        stat = f"{directory}/memory.stat"
+        limit = read_fact(
+            host,
+            f"{directory}/memory.limit_in_bytes",
+            parse.memory_limit,
+            resource="memory",
+            role="limit",
+            source="cgroup1:memory.limit_in_bytes",
+        )
+        if _is_below(limit, told):
+            continue
+        hierarchical = read_fact(
+            host,
+            stat,
+            parse.hierarchical_limit,
+            resource="memory",
+            role="limit",
+            source="cgroup1:memory.stat",
+            line="hierarchical_memory_limit ",
+        )
+        told = told if isinstance(told, Fact) else hierarchical
+        yield from filter(None, (limit, hierarchical))
+        yield from working_set.available(
+            host,
+            (limit, hierarchical),
+            usage=f"{directory}/memory.usage_in_bytes",
+            stat=stat,
+            inactive="total_inactive_file ",
+        )
+
+
+def _is_below(limit: Finding | None, told: Finding | None) -> bool:
+    """Whether an ancestor's limit is lower than the tightest that binds."""
+    if not isinstance(limit, Fact) or not isinstance(told, Fact) or limit.amount is None:
+        return False
+    return told.amount is None or limit.amount < told.amount

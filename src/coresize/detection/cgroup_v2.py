@@ -1,0 +1,81 @@
+"""What the v2 directories of a chain say (kernel Documentation/admin-guide/cgroup-v2)."""
+
+from __future__ import annotations
+
+from coresize.detection import parse, working_set
+from coresize.detection.reading import read_fact
+from coresize.model import Fact
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from coresize.detection.reading import Finding
+    from coresize.host import Host
+
+QUOTA = "cgroup2:cpu.max"
+
+
+def quotas(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
+    """The CFS quota of each directory in cores."""
+    for directory in directories:
+        quota = read_fact(
+            host,
+            f"{directory}/cpu.max",
+            parse.cpu_max,
+            resource="cpu",
+            role="limit",
+            source=QUOTA,
+        )
+        if quota:
+            yield quota
+
+
+def cpusets(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
+    """The CPUs of the nearest effective cpuset; cpuset.cpus is only what was asked."""
+    for directory in directories:
+        cpus = read_fact(
+            host,
+            f"{directory}/cpuset.cpus.effective",
+            parse.cpu_list_length,
+            resource="cpu",
+            role="limit",
+            source="cgroup2:cpuset.cpus.effective",
+        )
+        if cpus:
+            yield cpus
+        if isinstance(cpus, Fact) and cpus.amount:
+            return
+
+
+def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
+    """The memory limits of each directory, and what is left below them.
+
+    Crossing memory.max kills; crossing memory.high throttles, so it is kept apart.
+    """
+    for directory in directories:
+        hard = read_fact(
+            host,
+            f"{directory}/memory.max",
+            parse.memory_limit,
+            resource="memory",
+            role="limit",
+            source="cgroup2:memory.max",
+        )
+        high = read_fact(
+            host,
+            f"{directory}/memory.high",
+            parse.memory_limit,
+            resource="memory",
+            role="soft",
+            source="cgroup2:memory.high",
+        )
+        yield from filter(None, (hard, high))
+        yield from working_set.available(
+            host,
+            (hard, high),
+            usage=f"{directory}/memory.current",
+            stat=f"{directory}/memory.stat",
+            inactive="inactive_file ",
+        )

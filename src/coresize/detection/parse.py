@@ -1,0 +1,354 @@
+"""Text to values, one function per grammar.
+
+Rule 1: a parser takes text and touches nothing; it raises ParseError and nothing else.
+Rule 2: no sentinel leaves here: "no limit" is None, and what is no number is an error.
+Rule 3: digits are ASCII digits. ``int()`` also takes ``+5``, ``1_000`` and the digits
+of other scripts, none of which the kernel or a scheduler writes.
+Rule 4: lines end at the newline alone and mountinfo fields at the space alone, since
+names may hold every other character that ``splitlines()`` and ``split()`` break at.
+"""
+
+from __future__ import annotations
+
+from coresize.errors import ParseError
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Never
+
+#: The bandwidth period when cpu.max names none, in microseconds (kernel
+#: Documentation/admin-guide/cgroup-v2.rst, "cpu.max").
+_DEFAULT_PERIOD_US = 100_000
+
+#: cgroup v1 writes "unlimited" as the largest page multiple below 2**63, which differs
+#: by page size, or as ULONG_MAX; all of them are at least this.
+_UNLIMITED_BYTES = 2**63 - 2**20
+
+#: More CPUs than any kernel is built for (NR_CPUS); a list that names more is garbage.
+_MOST_CPUS = 2**16
+
+#: 2**64 has 20 digits; what is longer was not written by a kernel or a person.
+_LONGEST_NUMBER = 20
+
+_UNITS = {"": 1, "B": 1}
+for _power, _letter in enumerate("KMGTPE", start=1):
+    _UNITS[_letter] = _UNITS[_letter + "B"] = 1000**_power
+    _UNITS[_letter + "I"] = _UNITS[_letter + "IB"] = 1024**_power
+
+
+def _fail(msg: str) -> Never:
+    raise ParseError(msg)
+
+
+def shown(text: str) -> str:
+    """A text as messages show it: quoted, and cut when it is long."""
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+# --- Numbers ---------------------------------------------------------------------------
+
+
+def whole(text: str) -> int:
+    """A whole number, 0 or above, with white space around it."""
+    digits = text.strip()
+    if digits.isdigit() and digits.isascii() and len(digits) <= _LONGEST_NUMBER:
+        return int(digits)
+    _fail(f"{shown(text)} is not a whole number")
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    return whole(text) or _fail(f"{shown(text)} is not above 0")
+
+
+def cores(text: str) -> float:
+    """A number of cores above 0, such as ``8`` or ``8.5``."""
+    numerator, denominator = _decimal(text.strip())
+    return numerator / denominator or _fail(f"{shown(text)} is not above 0")
+
+
+def size(text: str) -> int:
+    """A number of bytes above 0, as people and Kubernetes write it.
+
+    ``4096``, ``4GB`` and ``1.5G`` (powers of 1000), ``512MiB`` and ``16Gi`` (powers of
+    1024). Of the single letters only ``k`` may be small: ``m`` is a thousandth in
+    Kubernetes and a mebibyte in Docker.
+    """
+    number = text.strip()
+    letters = number.lstrip("0123456789.")
+    unit = letters.strip()
+    known = unit.upper() if len(unit) > 1 or unit == "k" else unit
+    if known not in _UNITS:
+        _fail(f"{shown(text)} has an unknown unit {shown(unit)}")
+    numerator, denominator = _decimal(number[: len(number) - len(letters)])
+    return numerator * _UNITS[known] // denominator or _fail(
+        f"{shown(text)} is not above 0"
+    )
+
+
+def _decimal(text: str) -> tuple[int, int]:
+    """``8.5`` as the fraction 85 / 10, exact at any size."""
+    digits, point, fraction = text.partition(".")
+    if not point:
+        return whole(digits), 1
+    both = digits + fraction
+    if not (digits and fraction and both.isdigit() and len(both) <= _LONGEST_NUMBER):
+        _fail(f"{shown(text)} is not a number")
+    return whole(both), 10 ** len(fraction)
+
+
+# --- CPUs ------------------------------------------------------------------------------
+
+
+def cpu_max(text: str) -> float | None:
+    """Cores in a v2 cpu.max; None for no limit.
+
+    1. ``QUOTA PERIOD`` in microseconds, or ``max PERIOD`` (kernel cpu_max_show).
+    2. The period may be missing: 100000. Further fields are ignored.
+    """
+    fields = text.split()
+    if not fields:
+        _fail("empty")
+    if fields[0] == "max":
+        return None
+    period = positive(fields[1]) if len(fields) > 1 else _DEFAULT_PERIOD_US
+    return positive(fields[0]) / period
+
+
+def cfs_quota(text: str) -> int | None:
+    """Microseconds in a v1 cpu.cfs_quota_us; None for ``-1``, which is no limit."""
+    return None if text.strip() == "-1" else positive(text)
+
+
+def cpu_list(text: str) -> frozenset[int]:
+    """The CPUs in a list such as ``0-3,8,10-11`` (cpuset(7), "List format")."""
+    cpus: set[int] = set()
+    for part in text.strip().split(",") if text.strip() else ():
+        first, dash, last = part.partition("-")
+        low = whole(first)
+        high = whole(last) if dash else low
+        if not low <= high < _MOST_CPUS:
+            _fail(f"{shown(part)} is not a range of CPUs")
+        cpus.update(range(low, high + 1))
+    return frozenset(cpus)
+
+
+def cpu_list_length(text: str) -> float | None:
+    """The CPUs in a list as cores; None for an empty one, which means "as the parent"."""
+    return float(len(cpu_list(text))) or None
+
+
+def format_cpu_list(cpus: Iterable[int]) -> str:
+    """The list format of CPUs: the inverse of `cpu_list`."""
+    ordered = sorted(cpus)
+    # The usual case, at a tenth of the cost: one range.
+    if ordered and ordered[-1] - ordered[0] == len(ordered) - 1:
+        ranges = [(ordered[0], ordered[-1])]
+    else:
+        ranges = []
+        for cpu in ordered:
+            if ranges and ranges[-1][1] == cpu - 1:
+                ranges[-1] = (ranges[-1][0], cpu)
+            else:
+                ranges.append((cpu, cpu))
+    return ",".join(f"{low}-{high}" if low < high else f"{low}" for low, high in ranges)
+
+
+# --- Memory ----------------------------------------------------------------------------
+
+
+def memory_limit(text: str) -> int | None:
+    """Bytes in memory.max, memory.high or a v1 limit file; None for no limit.
+
+    0 is a limit: the group may hold nothing.
+    """
+    return None if text.strip() == "max" else _unless_unlimited(whole(text))
+
+
+def line(text: str, start: str) -> str:
+    """The first line that begins so."""
+    for candidate in text.split("\n"):
+        if candidate.startswith(start):
+            return candidate
+    _fail(f"no line begins with {shown(start)}")
+
+
+def memory_stat(text: str) -> int:
+    """The number in a line of memory.stat, ``NAME VALUE``."""
+    return whole(text.partition(" ")[2])
+
+
+def hierarchical_limit(text: str) -> int | None:
+    """Bytes in memory.stat's hierarchical_memory_limit; None for no limit."""
+    return _unless_unlimited(memory_stat(text))
+
+
+def meminfo(text: str) -> int:
+    """Bytes in a line of /proc/meminfo, ``NAME:   VALUE kB`` (proc(5))."""
+    return whole(text.partition(":")[2].strip().removesuffix("kB")) * 1024
+
+
+def address_space(text: str) -> int | None:
+    """Bytes of the soft limit in the line ``Max address space   SOFT   HARD   bytes``."""
+    soft = "".join(text.split()[3:4])
+    return None if soft == "unlimited" else whole(soft)
+
+
+def _unless_unlimited(limit: int) -> int | None:
+    return limit if limit < _UNLIMITED_BYTES else None
+
+
+# --- Where the cgroups are -------------------------------------------------------------
+
+
+def own_cgroup(text: str, controller: str) -> tuple[int, str] | None:
+    """The version and path of the own cgroup for a controller, in /proc/self/cgroup.
+
+    cgroups(7), kernel proc_cgroup_show. A line is ``ID:CONTROLLERS:PATH``:
+
+    1. the hierarchy; 0 is v2, whose line names no controllers,
+    2. the controllers of a v1 hierarchy, or ``name=X``, which has none,
+    3. the path, raw: it may hold colons and spaces, and ``/..`` at its start.
+
+    A controller is v1 where a v1 hierarchy names it, else v2. Lines of another form are
+    passed over; None is for a text that says nothing of the controller.
+    """
+    unified = None
+    for row in text.split("\n"):
+        if controller not in row and "0:" not in row:
+            continue
+        hierarchy, _, rest = row.partition(":")
+        controllers, _, path = rest.partition(":")
+        number = hierarchy.strip()
+        if path[:1] != "/" or not number.isdigit():
+            continue
+        if number == "0":
+            unified = 2, path
+        elif controller in controllers.split(","):
+            return 1, path
+    return unified
+
+
+#: What a mountinfo line of lxcfs holds: a file system that shows a container its share
+#: of the machine instead of the machine.
+LXCFS = "lxcfs"
+
+
+def used_mounts(text: str) -> str:
+    """The lines of mountinfo that detection looks at: cgroups and lxcfs."""
+    rows = text.split("\n")
+    return "".join(f"{row}\n" for row in rows if " - cgroup" in row or LXCFS in row)
+
+
+def cgroup_mounts(text: str, version: int, controller: str) -> dict[str, str]:
+    """Mount roots by mount point, of the v2 mounts or those of one v1 controller.
+
+    proc(5), kernel show_mountinfo. The fields, each ended by one space:
+
+    1-3. mount, parent, device
+    4.   root: the directory of the hierarchy that is mounted, escaped
+    5.   mount point, escaped
+    6.   mount options
+    7.   optional fields, any number, ended by ``-``
+    8-9. file system type and source
+    10.  super options, which name the controllers of v1 and may hold spaces
+
+    A later mount on the same point hides the earlier one.
+    """
+    kind, word = ("cgroup2", " - cgroup2") if version == 2 else ("cgroup", controller)
+    roots = {}
+    for row in text.split("\n"):
+        if word not in row or " - cgroup" not in row:  # most rows, quickly
+            continue
+        before, _, after = row.partition(" - ")  # no field before is a lone dash
+        fields = before.split(" ", 5)
+        its_kind, _, rest = after.partition(" ")
+        if len(fields) < 6 or its_kind != kind:
+            continue
+        if version == 2 or controller in rest.partition(" ")[2].split(","):
+            roots[unescape(fields[4])] = unescape(fields[3])
+    return roots
+
+
+def unescape(text: str) -> str:
+    r"""Undo mountinfo's octal escapes, such as ``\040`` for a space."""
+    if "\\" not in text:
+        return text
+    first, *rest = text.split("\\")
+    for part in rest:
+        code = part[:3]
+        if len(code) == 3 and set(code) <= set("01234567") and code < "200":
+            first += chr(int(code, 8)) + part[3:]
+        else:
+            first += "\\" + part
+    return first
+
+
+# --- Batch schedulers ------------------------------------------------------------------
+
+
+def slurm_count(text: str, node: int | None) -> int:
+    """The count for one node in Slurm's ``72(x2),36``, which means 72, 72, 36.
+
+    Args:
+        text: the counts.
+        node: the place in the list; None is understood where all counts are the same.
+    """
+    counts = []
+    for part in text.strip().split(","):
+        count, times, repeat = part.removesuffix(")").partition("(x")
+        counts.append((positive(count), positive(repeat) if times else 1))
+    if node is None:
+        node = 0
+        if len({count for count, _ in counts}) > 1:
+            _fail(f"{shown(text)} differs by node, and this node's place is unknown")
+    place = node
+    for count, repeat in counts:
+        if place < repeat:
+            return count
+        place -= repeat
+    _fail(f"{shown(text)} has no place {node}")
+
+
+def slurm_mebibytes(text: str) -> int:
+    """Bytes in a Slurm memory variable: mebibytes, or a number with K, M, G or T."""
+    number = text.strip()
+    power = {"K": 1, "M": 2, "G": 3, "T": 4}.get(number[-1:].upper(), 0)
+    return whole(number[:-1]) * 1024**power if power else whole(number) * 1024**2
+
+
+def host_lines(text: str) -> dict[str, int]:
+    """Slots by host in a node file: one line, or one word, is one slot."""
+    return _by_host((host, 1) for host in text.split())
+
+
+def host_pairs(text: str) -> dict[str, int]:
+    """Slots by host in LSF's ``hostA 2 hostB 3``."""
+    words = text.split()
+    if len(words) % 2:
+        _fail(f"{shown(text)} is not a list of hosts and counts")
+    return _by_host(zip(words[::2], map(positive, words[1::2]), strict=True))
+
+
+def pe_hosts(text: str) -> dict[str, int]:
+    """Slots by host in an SGE PE_HOSTFILE, whose lines are ``HOST N QUEUE PROCS``."""
+    rows = [row.split() for row in text.split("\n")]
+    return _by_host((row[0], positive("".join(row[1:2]))) for row in rows if row)
+
+
+def _by_host(slots: Iterable[tuple[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for host, count in slots:
+        total[host] = total.get(host, 0) + count
+    return total
+
+
+def classad(text: str, name: str) -> int:
+    """One whole number of an HTCondor ClassAd, whose lines are ``Name = value``."""
+    for candidate in text.split("\n"):
+        key, _, value = candidate.partition("=")
+        if key.strip().lower() == name.lower():
+            return positive(value)
+    _fail(f"no line {shown(name)}")

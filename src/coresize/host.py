@@ -1,0 +1,262 @@
+"""The only door to the machine: files, environment, affinity, counts.
+
+Rule 1: nothing else in the package opens a file of the system, reads ``os.environ`` or
+asks for the affinity, so a recorded host replays exactly.
+Rule 2: a host reads and never interprets; texts leave here as they are.
+Rule 3: what a recorded host does not give is unknown, never the live machine's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
+    from typing import Protocol
+
+    class Host(Protocol):
+        """A machine as seen by one process.
+
+        Every method but ``read`` answers None for what is not known.
+        """
+
+        @property
+        def platform(self) -> str:
+            """The platform's name as in ``sys.platform``."""
+
+        def read(self, path: str) -> str:
+            """The whole text of a file; bytes that are no UTF-8 become surrogates.
+
+            Raises:
+                OSError: the file cannot be read.
+            """
+
+        def variables(self, names: frozenset[str]) -> dict[str, str]:
+            """Those of the named environment variables that are set and not empty."""
+
+        def affinity(self) -> AbstractSet[int] | None:
+            """The CPUs that this process may run on.
+
+            Raises:
+                OSError: the kernel refuses to tell.
+            """
+
+        def cpu_count(self) -> int | None:
+            """The number of CPUs online."""
+
+        def physical_cores(self) -> int | None:
+            """The number of physical cores, where no file tells it."""
+
+        def memory(self) -> tuple[int, int] | None:
+            """Total and available memory in bytes, where no file tells it."""
+
+        def hostname(self) -> str | None:
+            """The name of the machine."""
+
+
+#: A file of the system that is longer than this is not what it should be.
+_LONGEST = 64 * 1024 * 1024
+_CHUNK = 16 * 1024
+
+
+class Live:
+    """The machine that this process runs on; asked anew at every call."""
+
+    platform = sys.platform
+
+    def read(self, path: str) -> str:
+        """See `Host.read`. Uses plain system calls: ``open()`` costs twice as much."""
+        try:
+            file = os.open(path, os.O_RDONLY)
+        except ValueError as error:  # a NUL character in the path
+            raise OSError(errno.EINVAL, str(error), path) from None
+        try:
+            read = os.read
+            content = read(file, _CHUNK)
+            # A short read is not the end: mountinfo comes in pieces.
+            while chunk := read(file, _CHUNK):
+                content += chunk
+                if len(content) > _LONGEST:
+                    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+        finally:
+            os.close(file)
+        return content.decode("utf-8", "surrogateescape")
+
+    def variables(self, names: frozenset[str]) -> dict[str, str]:
+        """See `Host.variables`. One pass: a miss in ``os.environ`` is dear."""
+        environ = os.environ
+        present = names.intersection(environ)
+        return {name: value for name in present if (value := environ[name])}
+
+    def affinity(self) -> AbstractSet[int] | None:
+        """See `Host.affinity`. Linux, Windows and FreeBSD have one, macOS has none."""
+        if hasattr(os, "sched_getaffinity"):
+            return os.sched_getaffinity(0)
+        import psutil
+
+        process = psutil.Process()
+        return set(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else None
+
+    def cpu_count(self) -> int | None:
+        """See `Host.cpu_count`. Not ``os.cpu_count()``: PYTHON_CPU_COUNT changes that."""
+        if self.platform == "linux":
+            count = os.sysconf("SC_NPROCESSORS_ONLN")
+            return count if count > 0 else None
+        import psutil
+
+        return psutil.cpu_count()
+
+    def physical_cores(self) -> int | None:
+        """See `Host.physical_cores`. On Linux the topology files tell."""
+        if self.platform == "linux":
+            return None
+        import psutil
+
+        return psutil.cpu_count(logical=False)
+
+    def memory(self) -> tuple[int, int] | None:
+        """See `Host.memory`. On Linux /proc/meminfo tells."""
+        if self.platform == "linux":
+            return None
+        import psutil
+
+        memory = psutil.virtual_memory()
+        return memory.total, memory.available
+
+    def hostname(self) -> str | None:
+        """See `Host.hostname`."""
+        import platform
+
+        return platform.node() or None
+
+
+class Recorded:
+    """A machine written down: as a test builds it, or a file gives it."""
+
+    def __init__(
+        self,
+        *,
+        files: Mapping[str, str] | None = None,
+        unreadable: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
+        affinity: AbstractSet[int] | None = None,
+        cpu_count: int | None = None,
+        physical_cores: int | None = None,
+        memory: tuple[int, int] | None = None,
+        hostname: str | None = None,
+        platform: str = "linux",
+    ) -> None:
+        self.files = dict(files or {})
+        self.unreadable = dict(unreadable or {})
+        self.env = dict(env or {})
+        self.platform = platform
+        self._affinity = affinity
+        self._cpu_count = cpu_count
+        self._physical_cores = physical_cores
+        self._memory = memory
+        self._hostname = hostname
+
+    def read(self, path: str) -> str:
+        """See `Host.read`. A file that is not given does not exist."""
+        if path in self.unreadable:
+            number = getattr(errno, self.unreadable[path])
+            raise OSError(number, os.strerror(number), path)
+        if path not in self.files:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return self.files[path]
+
+    def variables(self, names: frozenset[str]) -> dict[str, str]:
+        """See `Host.variables`."""
+        return {name: self.env[name] for name in names if self.env.get(name)}
+
+    def affinity(self) -> AbstractSet[int] | None:
+        """See `Host.affinity`."""
+        return self._affinity
+
+    def cpu_count(self) -> int | None:
+        """See `Host.cpu_count`."""
+        return self._cpu_count
+
+    def physical_cores(self) -> int | None:
+        """See `Host.physical_cores`."""
+        return self._physical_cores
+
+    def memory(self) -> tuple[int, int] | None:
+        """See `Host.memory`."""
+        return self._memory
+
+    def hostname(self) -> str | None:
+        """See `Host.hostname`."""
+        return self._hostname
+
+
+class Recording:
+    """Another host, with a note of every answer it gave."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.platform = host.platform
+        self.noted = Recorded(platform=host.platform)
+
+    def read(self, path: str) -> str:
+        """See `Host.read`. Notes the text, or why there is none."""
+        try:
+            text = self.host.read(path)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                name = errno.errorcode.get(error.errno or 0, "EIO")
+                self.noted.unreadable[path] = name
+            raise
+        self.noted.files[path] = text
+        return text
+
+    def variables(self, names: frozenset[str]) -> dict[str, str]:
+        """See `Host.variables`."""
+        found = self.host.variables(names)
+        self.noted.env.update(found)
+        return found
+
+    def affinity(self) -> AbstractSet[int] | None:
+        """See `Host.affinity`."""
+        self.noted._affinity = self.host.affinity()
+        return self.noted._affinity
+
+    def cpu_count(self) -> int | None:
+        """See `Host.cpu_count`."""
+        self.noted._cpu_count = self.host.cpu_count()
+        return self.noted._cpu_count
+
+    def physical_cores(self) -> int | None:
+        """See `Host.physical_cores`."""
+        self.noted._physical_cores = self.host.physical_cores()
+        return self.noted._physical_cores
+
+    def memory(self) -> tuple[int, int] | None:
+        """See `Host.memory`."""
+        self.noted._memory = self.host.memory()
+        return self.noted._memory
+
+    def hostname(self) -> str | None:
+        """See `Host.hostname`."""
+        self.noted._hostname = self.host.hostname()
+        return self.noted._hostname
+
+
+_current: Host = Live()
+
+
+def current() -> Host:
+    """The host that is asked where none is given: this machine, but in a test."""
+    return _current
+
+
+def swap_current(host: Host) -> Host:
+    """Let another host answer from now on; returns the one that did so far."""
+    global _current  # noqa: PLW0603 - the one switch, and coresize.testing turns it back
+    previous, _current = _current, host
+    return previous

@@ -1,0 +1,150 @@
+"""Many facts, one answer for each resource: the minimum, and the fact that binds.
+
+Rule 1: pure; the order of the facts never matters, and a further limit never raises
+the answer. Rule 2: an override replaces what was detected, then caps still apply.
+"""
+
+from __future__ import annotations
+
+from coresize.model import CpuLimits, Fact, Gap, Limits, MemoryLimits
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from coresize.model import Role
+
+#: The sources whose amount is a CFS quota.
+_QUOTAS = frozenset({"cgroup1:cpu.cfs_quota_us", "cgroup2:cpu.max"})
+
+#: Of facts with equal amounts the first of these binds: a limit that is no tighter
+#: than the machine is not worth naming.
+_ORDER = {"override": "0", "capacity": "1", "limit": "2", "cap": "3"}
+
+
+def combine(findings: Iterable[Fact | Gap]) -> Limits:
+    """Everything that was found, as what this process may use."""
+    found = tuple(findings)
+    facts = tuple(fact for fact in found if isinstance(fact, Fact))
+    gaps = tuple(gap for gap in found if isinstance(gap, Gap))
+    cpu = combine_cpu(facts)
+    memory = combine_memory(facts)
+    return Limits(
+        cpu=cpu,
+        memory=memory,
+        facts=facts,
+        gaps=gaps,
+        warnings=tuple(_warnings(facts, gaps, cpu, memory)),
+    )
+
+
+def cpu_limit(findings: Iterable[Fact | Gap]) -> float | None:
+    """The cores alone, as `combine_cpu` finds them; None when nothing is known."""
+    binding = _binding([fact for fact in findings if isinstance(fact, Fact)])
+    return binding.amount if binding else None
+
+
+def combine_cpu(findings: Iterable[Fact | Gap]) -> CpuLimits:
+    """The cores: the minimum of everything that was found about them."""
+    facts = [fact for fact in findings if isinstance(fact, Fact) and fact.resource == "cpu"]
+    binding = _binding(facts)
+    affinity = _least(fact for fact in facts if fact.source == "affinity")
+    capacity = _least(fact for fact in facts if fact.role == "capacity")
+    return CpuLimits(
+        limit=binding.amount if binding else None,
+        quota=_least(fact for fact in facts if fact.source in _QUOTAS),
+        affinity=None if affinity is None else int(affinity),
+        capacity=None if capacity is None else int(capacity),
+        binding=binding,
+    )
+
+
+def combine_memory(findings: Iterable[Fact | Gap]) -> MemoryLimits:
+    """The memory: the tightest limit that is below the machine's total.
+
+    A limit at or above the total limits nothing. An override is believed whatever the
+    machine has, for what is available as for the limit.
+    """
+    facts = [
+        fact for fact in findings if isinstance(fact, Fact) and fact.resource == "memory"
+    ]
+    total = _least_bytes(facts, "capacity")
+    below = [
+        fact
+        for fact in facts
+        if fact.role not in ("limit", "cap", "soft")
+        or total is None
+        or fact.amount is None
+        or fact.amount < total
+    ]
+    binding = _binding(below)
+    bound = None if binding is None or binding.amount is None else int(binding.amount)
+    overridden = any(fact.role == "override" for fact in facts)
+    available = None if overridden else _least_bytes(facts, "available")
+    return MemoryLimits(
+        limit=bound if binding and binding.role != "capacity" else None,
+        soft_limit=_least_bytes(below, "soft"),
+        available=min((n for n in (available, bound) if n is not None), default=None),
+        soft_available=_least_bytes(facts, "soft_available"),
+        total=total,
+        binding=binding,
+    )
+
+
+def _binding(facts: Sequence[Fact]) -> Fact | None:
+    """The fact with the least amount of those that join the minimum."""
+    overridden = "override" in [fact.role for fact in facts]
+    joining = ("override", "cap") if overridden else ("capacity", "limit", "cap")
+    return min(
+        [fact for fact in facts if fact.amount is not None and fact.role in joining],
+        key=_tightness,
+        default=None,
+    )
+
+
+def _tightness(fact: Fact) -> tuple[float, str, str, str]:
+    return (fact.amount or 0, _ORDER[fact.role], fact.source, fact.where)
+
+
+def _least(facts: Iterable[Fact]) -> float | None:
+    return min((fact.amount for fact in facts if fact.amount is not None), default=None)
+
+
+def _least_bytes(facts: Iterable[Fact], role: Role) -> int | None:
+    least = _least(fact for fact in facts if fact.role == role)
+    return None if least is None else int(least)
+
+
+# --- What a person should look at ------------------------------------------------------
+
+
+def _warnings(
+    facts: Sequence[Fact], gaps: Sequence[Gap], cpu: CpuLimits, memory: MemoryLimits
+) -> Iterator[str]:
+    for gap in gaps:
+        if gap.where.isupper():  # a variable, which somebody set and can mend
+            yield f"{gap.where} is ignored: {gap.reason}"
+    for fact in facts:
+        if fact.role == "override":
+            binding, most, unit = (
+                (cpu.binding, _permitted_cores(cpu), "CPUs")
+                if fact.resource == "cpu"
+                else (memory.binding, memory.total, "bytes of memory")
+            )
+            yield from _override_warnings(fact, binding, most, unit)
+
+
+def _override_warnings(
+    override: Fact, binding: Fact | None, most: float | None, unit: str
+) -> Iterator[str]:
+    named = f"{override.where}={override.raw}"
+    if most is not None and override.amount is not None and override.amount > most:
+        yield f"{named} is obeyed, although there are only {most:g} {unit} to use"
+    if binding and binding.role == "cap":
+        yield f"{named} is lowered by {binding.where}={binding.raw}"
+
+
+def _permitted_cores(cpu: CpuLimits) -> float | None:
+    known = [count for count in (cpu.affinity, cpu.capacity) if count is not None]
+    return min(known, default=None)
