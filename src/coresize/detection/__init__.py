@@ -13,13 +13,39 @@ __all__ = ["cpu", "memory", "read_membership", "read_variables", "reserved_cores
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias
 
     from coresize.detection.cgroup import Membership
     from coresize.detection.reading import Finding
     from coresize.host import Host
+    from coresize.model import Resource
 
-_VERSIONS = {1: cgroup_v1, 2: cgroup_v2}
+    Source: TypeAlias = Callable[[Host, tuple[str, ...]], Iterator[Finding]]
+
+
+def _of_cgroups(
+    host: Host,
+    membership: Membership,
+    controller: str,
+    resource: Resource,
+    ask: dict[int, Source],
+) -> Iterator[Finding]:
+    """What the cgroups that limit this process by one controller say."""
+    chains, gaps = cgroup.locate(membership, controller, resource)
+    yield from gaps
+    for version, directories in chains:
+        found = False
+        for finding in ask[version](host, directories):
+            found = True
+            yield finding
+        if not found:
+            yield from cgroup.check_shown(host, version, directories[-1], resource)
+
+
+_QUOTAS = {1: cgroup_v1.quotas, 2: cgroup_v2.quotas}
+_CPUSETS = {1: cgroup_v1.cpusets, 2: cgroup_v2.cpusets}
+_MEMORY = {1: cgroup_v1.memory, 2: cgroup_v2.memory}
 
 
 def cpu(
@@ -50,14 +76,9 @@ def cpu(
     yield mask
     if physical:
         yield from affinity.physical_cores(host, cpus)
-    chains, gaps = cgroup.locate(membership, "cpu", "cpu")
-    yield from gaps
-    for version, directories in chains:
-        yield from _VERSIONS[version].quotas(host, directories)
+    yield from _of_cgroups(host, membership, "cpu", "cpu", _QUOTAS)
     if not cpus:  # the affinity contains the cpuset
-        chains, _ = cgroup.locate(membership, "cpuset", "cpu")
-        for version, directories in chains:
-            yield from _VERSIONS[version].cpusets(host, directories)
+        yield from _of_cgroups(host, membership, "cpuset", "cpu", _CPUSETS)
     yield from environ.findings(host, variables, "cpu")
 
 
@@ -69,9 +90,6 @@ def memory(
     Takes and raises what `cpu` does.
     """
     yield from system.memory(host)
-    chains, gaps = cgroup.locate(membership, "memory", "memory")
-    yield from gaps
-    for version, directories in chains:
-        yield from _VERSIONS[version].memory(host, directories)
+    yield from _of_cgroups(host, membership, "memory", "memory", _MEMORY)
     yield from system.address_space(host)
     yield from environ.findings(host, variables, "memory")

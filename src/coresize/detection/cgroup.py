@@ -14,6 +14,7 @@ from coresize.model import Gap, Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import TypeAlias
 
     from coresize.host import Host
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 CGROUP = "/proc/self/cgroup"
 MOUNTINFO = "/proc/self/mountinfo"
+
+#: A file that every directory of a v1 hierarchy has.
+_EVERYWHERE = "notify_on_release"
 
 
 class Membership(Value):
@@ -88,6 +92,22 @@ def _chains(mountinfo: str, controller: str, version: int, path: str) -> list[Ch
         for point, root in mounts.items()
         if (directories := climb(path, root, point))
     ]
+
+
+def check_shown(
+    host: Host, version: int, mount_point: str, resource: Resource
+) -> Iterator[Gap]:
+    """A gap where a mount that should show the own cgroup shows nothing.
+
+    For when no limit file was found, which is lawful: a v2 group may lack the
+    controller. But something else may also be mounted above the mount.
+    """
+    where = f"{mount_point}/{'cgroup.controllers' if version == 2 else _EVERYWHERE}"
+    try:
+        host.read(where)
+    except OSError as error:
+        reason = f"the mount is hidden: {explain(error)}"
+        yield Gap(resource=resource, source="cgroup", where=where, reason=reason)
 
 
 def climb(path: str, root: str, mount_point: str) -> tuple[str, ...] | None:

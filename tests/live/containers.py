@@ -1,0 +1,167 @@
+"""Real containers on the cgroup v1 hierarchies of this machine, by runc.
+
+The root file system is this machine's own, read-only, so the interpreter and the
+package under test are there as they are here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CGROUPS = Path("/sys/fs/cgroup")
+SOURCE = Path(__file__).parents[2] / "src"
+PARENT = f"coresize-live-{os.getpid()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """What is set on the container's own cgroup, on its parent, and what it sees."""
+
+    quota: float | None = None
+    memory: int | None = None
+    cpuset: str | None = None
+    parent_quota: float | None = None
+    parent_memory: int | None = None
+    #: "private": own namespace, own directories; "host": the host's paths, own
+    #: directories; "shared": the host's paths and all directories; "hidden": none.
+    view: str = "private"
+    env: dict[str, str] = field(default_factory=dict)
+
+
+def missing() -> str | None:
+    """Why containers cannot run here; None where they can."""
+    if os.geteuid() != 0:
+        return "containers need root"
+    if shutil.which("runc") is None:
+        return "runc is not installed"
+    for controller in ("cpu", "memory", "cpuset"):
+        if not os.access(CGROUPS / controller / "cgroup.procs", os.W_OK):
+            return f"no writable cgroup v1 {controller} hierarchy"
+    return None
+
+
+@contextlib.contextmanager
+def started(
+    container: Container, arguments: list[str], folder: Path
+) -> Iterator[subprocess.Popen[str]]:
+    """A program in a container, its input and output as pipes."""
+    rootfs = folder / "rootfs"
+    rootfs.mkdir()
+    subprocess.run(["mount", "--rbind", "/", rootfs], check=True)
+    subprocess.run(["mount", "--make-rslave", rootfs], check=True)
+    try:
+        _make_parent(container)
+        subprocess.run(["runc", "spec"], cwd=folder, check=True)
+        path = folder / "config.json"
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps(_configured(config, container, arguments)))
+        with subprocess.Popen(
+            ["runc", "run", PARENT],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            yield process
+    finally:
+        subprocess.run(["runc", "delete", "-f", PARENT], capture_output=True, check=False)
+        for directory in CGROUPS.glob(f"*/{PARENT}"):
+            directory.rmdir()
+        subprocess.run(["umount", "-R", "-l", rootfs], check=True)
+
+
+def run(container: Container, arguments: list[str], folder: Path) -> str:
+    """What a Python program with these arguments prints in the container."""
+    with started(container, arguments, folder) as process:
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    return out
+
+
+def report(container: Container, folder: Path) -> dict[str, dict[str, object]]:
+    """What ``coresize report --json`` answers in the container."""
+    answer: dict[str, dict[str, object]] = json.loads(
+        run(container, ["-m", "coresize", "report", "--json"], folder)
+    )
+    return answer
+
+
+def write_quota(cores: float) -> None:
+    """Change the quota of the container's own cgroup while it runs."""
+    quota = CGROUPS / "cpu" / PARENT / "leaf" / "cpu.cfs_quota_us"
+    quota.write_text(str(round(cores * 100_000)))
+
+
+def _make_parent(container: Container) -> None:
+    for controller in ("cpu", "memory"):
+        (CGROUPS / controller / PARENT).mkdir()
+    if container.parent_quota is not None:
+        quota = CGROUPS / "cpu" / PARENT / "cpu.cfs_quota_us"
+        quota.write_text(str(round(container.parent_quota * 100_000)))
+    if container.parent_memory is not None:
+        limit = CGROUPS / "memory" / PARENT / "memory.limit_in_bytes"
+        limit.write_text(str(container.parent_memory))
+
+
+def _configured(config: dict, container: Container, arguments: list[str]) -> dict:
+    environ = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(SOURCE),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **container.env,
+    }
+    config["process"].update(
+        terminal=False,
+        args=[sys.executable, *arguments],
+        env=[f"{name}={value}" for name, value in environ.items()],
+        cwd="/",
+    )
+    config["root"]["readonly"] = True
+    linux = config["linux"]
+    linux["cgroupsPath"] = f"/{PARENT}/leaf"
+    cpu: dict[str, object] = {}
+    if container.quota is not None:
+        cpu.update(quota=round(container.quota * 100_000), period=100_000)
+    if container.cpuset is not None:
+        cpu["cpus"] = container.cpuset
+    linux["resources"]["cpu"] = cpu
+    if container.memory is not None:
+        linux["resources"]["memory"] = {"limit": container.memory}
+    kinds = [space for space in linux["namespaces"] if space["type"] != "cgroup"]
+    if container.view == "private":
+        kinds.append({"type": "cgroup"})
+    linux["namespaces"] = kinds
+    config["mounts"] = [
+        mount for mount in config["mounts"] if mount["destination"] != str(CGROUPS)
+    ] + _cgroup_mounts(container.view)
+    return config
+
+
+def _cgroup_mounts(view: str) -> list[dict[str, object]]:
+    if view == "hidden":
+        kind, source, options = "tmpfs", "tmpfs", ["ro"]
+    elif view == "shared":
+        kind, source, options = "bind", str(CGROUPS), ["rbind", "ro"]
+    else:
+        kind, source, options = "cgroup", "cgroup", ["ro", "nosuid", "nodev", "noexec"]
+    return [
+        {
+            "destination": str(CGROUPS),
+            "type": kind,
+            "source": source,
+            "options": options,
+        }
+    ]

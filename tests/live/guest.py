@@ -1,0 +1,191 @@
+"""A real Debian kernel under QEMU, for what this machine's kernel does not offer.
+
+cgroup v2 alone, v1 and v2 side by side, and more CPUs than there are here, in
+software emulation: seconds to boot, and no hardware support is needed. The disk is
+built once and kept in the user's cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+HERE = Path(__file__).parent
+SOURCE = HERE.parents[1] / "src"
+SUITE = "bookworm"
+PROGRAMS = (
+    "qemu-system-x86_64",
+    "debootstrap",
+    "cpio",
+    "mke2fs",
+    "busybox",
+)
+#: In the order of their dependence.
+MODULES = (
+    "virtio_ring",
+    "virtio",
+    "virtio_pci_legacy_dev",
+    "virtio_pci_modern_dev",
+    "virtio_pci",
+    "virtio_blk",
+)
+
+INIT = """\
+#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys /dev /disk
+/bin/busybox mount -t devtmpfs dev /dev
+for module in {modules}; do /bin/busybox insmod /modules/$module.ko; done
+/bin/busybox mount -t ext4 /dev/vda /disk
+/bin/busybox mkdir -p /disk/payload
+/bin/busybox mount -t tmpfs tmpfs /disk/payload
+/bin/busybox cp -r /payload/. /disk/payload/
+/bin/busybox mount -t proc proc /disk/proc
+/bin/busybox mount -t sysfs sys /disk/sys
+/bin/busybox mount -o move /dev /disk/dev
+exec /bin/busybox switch_root /disk /usr/bin/python3 -B /payload/in_guest.py
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """One process in one place, as the guest sets it up.
+
+    Attributes:
+        write: text by file below /sys/fs/cgroup, written in this order; directories
+            are made as they are needed.
+        join: the directories below /sys/fs/cgroup whose cgroups the process joins.
+        view: "host": the host's paths and directories; "private": a cgroup namespace
+            of its own with a fresh mount; "unmounted": a namespace without a fresh
+            mount; "bound": the host's paths, the own directory mounted; "hidden": an
+            empty file system in place of the cgroups.
+        cpus: the CPU list that the process is bound to; empty for all.
+        env: environment variables.
+        later: text by file, written while the process runs; it is asked again then.
+    """
+
+    write: dict[str, str]
+    join: list[str]
+    view: str = "host"
+    cpus: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+    later: dict[str, str] = field(default_factory=dict)
+
+
+def missing() -> str | None:
+    """Why no guest can run here; None where one can."""
+    if os.geteuid() != 0:
+        return "building the guest needs root"
+    absent = [program for program in PROGRAMS if shutil.which(program) is None]
+    if absent:
+        return f"not installed: {', '.join(absent)}"
+    if not _kernels():
+        return "no Debian kernel in /boot (linux-image-cloud-amd64)"
+    return None
+
+
+def run(
+    scenarios: dict[str, Scenario], folder: Path, *, cpus: int = 8, hybrid: bool = False
+) -> dict[str, list[dict]]:
+    """Boot a guest, play the scenarios, and return each one's reports by its name."""
+    home = _built()
+    results = folder / "results.json"
+    base = (home / "initramfs").read_bytes()
+    (folder / "initramfs").write_bytes(base + _payload(scenarios, hybrid, folder))
+    command = [
+        *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max"),
+        *("-smp", str(cpus), "-m", "3G", "-nodefaults", "-display", "none"),
+        *("-no-reboot", "-kernel", str(_kernels()[-1])),
+        *("-initrd", str(folder / "initramfs")),
+        *("-append", _command_line(hybrid)),
+        *("-drive", f"file={home / 'disk'},format=raw,if=virtio,snapshot=on"),
+        *("-serial", f"file:{folder / 'console'}", "-serial", f"file:{results}"),
+    ]
+    subprocess.run(command, check=True, timeout=300)
+    text = results.read_text()
+    assert text.rstrip().endswith("}"), (folder / "console").read_text()[-4000:]
+    answers: dict[str, list[dict]] = json.loads(text)
+    return answers
+
+
+def _command_line(hybrid: bool) -> str:  # noqa: FBT001
+    alone = "" if hybrid else "cgroup_no_v1=all"
+    return f"console=ttyS0 panic=-1 quiet {alone}"
+
+
+def _kernels() -> list[Path]:
+    return sorted(Path("/boot").glob("vmlinuz-*-cloud-amd64"))
+
+
+def _built() -> Path:
+    """The folder with the disk and the first part of the initramfs, made if need be."""
+    release = _kernels()[-1].name.removeprefix("vmlinuz-")
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    home = cache / "coresize-guest" / f"{SUITE}-{release}-3"
+    if not (home / "initramfs").exists():
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
+        _build_disk(home)
+        _build_initramfs(home, release)  # last: its presence says that all is there
+    return home
+
+
+def _build_disk(home: Path) -> None:
+    root = home / "root"
+    subprocess.run(
+        ["debootstrap", "--variant=minbase", "--include=python3", SUITE, root],
+        check=True,
+        capture_output=True,
+    )
+    subprocess.run(
+        ["mke2fs", "-q", "-t", "ext4", "-d", root, home / "disk", "600M"], check=True
+    )
+    shutil.rmtree(root)
+
+
+def _build_initramfs(home: Path, release: str) -> None:
+    tree = home / "tree"
+    (tree / "bin").mkdir(parents=True)
+    (tree / "modules").mkdir()
+    shutil.copy(str(shutil.which("busybox")), tree / "bin" / "busybox")
+    for module in MODULES:
+        (file,) = Path("/lib/modules", release).rglob(f"{module}.ko")
+        shutil.copy(file, tree / "modules")
+    init = tree / "init"
+    init.write_text(INIT.format(modules=" ".join(MODULES)))
+    init.chmod(0o755)
+    archive = _cpio(tree)
+    shutil.rmtree(tree)
+    (home / "initramfs").write_bytes(archive)
+
+
+def _payload(scenarios: dict[str, Scenario], hybrid: bool, folder: Path) -> bytes:  # noqa: FBT001
+    tree = folder / "tree"
+    payload = tree / "payload"
+    shutil.copytree(
+        SOURCE, payload / "src", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copy(HERE / "guest_payload" / "in_guest.py", payload)
+    plan = {
+        "hybrid": hybrid,
+        "scenarios": {name: asdict(scenario) for name, scenario in scenarios.items()},
+    }
+    (payload / "plan.json").write_text(json.dumps(plan))
+    return _cpio(tree)
+
+
+def _cpio(tree: Path) -> bytes:
+    names = b"\0".join(
+        str(path.relative_to(tree)).encode() for path in [tree, *sorted(tree.rglob("*"))]
+    )
+    return subprocess.run(
+        ["cpio", "--quiet", "-0", "-o", "-H", "newc"],
+        cwd=tree,
+        input=names,
+        capture_output=True,
+        check=True,
+    ).stdout

@@ -1,0 +1,130 @@
+"""What coresize answers in real containers, cgroup v1."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from live import containers
+from live.containers import Container
+
+from coresize import available, hostfile
+from coresize.detection import parse
+
+
+pytestmark = pytest.mark.skipif(
+    containers.missing() is not None, reason=str(containers.missing())
+)
+
+MIB = 1024**2
+CPUS = os.sysconf("SC_NPROCESSORS_ONLN")
+
+#: name: (container, quota, limit in cores, memory limit)
+CASES = {
+    "nothing": (Container(), None, CPUS, None),
+    "leaf": (Container(quota=1.5, memory=512 * MIB), 1.5, 1.5, 512 * MIB),
+    "leaf-host-view": (
+        Container(quota=1.5, memory=512 * MIB, view="host"),
+        1.5,
+        1.5,
+        512 * MIB,
+    ),
+    "leaf-shared-view": (
+        Container(quota=1.5, memory=512 * MIB, view="shared"),
+        1.5,
+        1.5,
+        512 * MIB,
+    ),
+    "parent-visible": (
+        Container(parent_quota=1.5, parent_memory=512 * MIB, view="shared"),
+        1.5,
+        1.5,
+        512 * MIB,
+    ),
+    # The parent's quota is out of sight; its memory limit is in memory.stat.
+    "parent-out-of-sight": (
+        Container(parent_quota=1.5, parent_memory=512 * MIB),
+        None,
+        CPUS,
+        512 * MIB,
+    ),
+    "both": (
+        Container(
+            quota=1.0,
+            memory=256 * MIB,
+            parent_quota=1.5,
+            parent_memory=512 * MIB,
+            view="shared",
+        ),
+        1.0,
+        1.0,
+        256 * MIB,
+    ),
+    "cpuset": (Container(cpuset="0"), None, 1, None),
+    "cpuset-below-quota": (Container(cpuset="0", quota=1.5), 1.5, 1, None),
+    "far-above-the-cpus": (Container(quota=8.342), 8.342, min(8.342, CPUS), None),
+    "below-one-cpu": (Container(quota=0.05), 0.05, 0.05, None),
+    "override": (
+        Container(quota=0.5, env={"CORESIZE_OVERRIDE_CORES": "8.5"}),
+        0.5,
+        8.5,
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_limits(name, tmp_path):
+    container, quota, limit, memory = CASES[name]
+    answer = containers.report(container, tmp_path)
+    assert (answer["cpu"]["quota"], answer["cpu"]["limit"]) == (quota, limit)
+    assert answer["memory"]["limit"] == memory
+
+
+def test_what_is_available_is_below_the_limit(tmp_path):
+    answer = containers.report(Container(memory=512 * MIB), tmp_path)
+    assert 256 * MIB < answer["memory"]["available"] < 512 * MIB
+
+
+def test_hidden_cgroups_are_a_gap(tmp_path):
+    answer = containers.report(Container(quota=0.5, view="hidden"), tmp_path)
+    assert answer["cpu"]["quota"] is None
+    assert {gap["resource"] for gap in answer["gaps"]} == {"cpu", "memory"}
+
+
+def test_a_change_while_running_is_seen_by_the_next_call(tmp_path):
+    program = (
+        "from coresize import detect\n"
+        "while True: print(detect().cpu.quota, flush=True); input()"
+    )
+    with containers.started(Container(quota=1.5), ["-c", program], tmp_path) as process:
+        assert process.stdout.readline() == "1.5\n"
+        containers.write_quota(0.5)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "0.5\n"
+        process.kill()
+
+
+def test_replay_answers_as_the_container_did(tmp_path):
+    container = Container(quota=1.5, memory=512 * MIB)
+    program = (
+        "import sys; from coresize.cli import main\n"
+        "main(['record', '-']); print('#'); sys.stdout.flush(); main(['--json'])"
+    )
+    recorded, _, answer = containers.run(container, ["-c", program], tmp_path).partition(
+        "#\n"
+    )
+    limits = available.detect(hostfile.loads(recorded, "recorded").host)
+    then = json.loads(answer)
+    assert limits.cpu.binding.as_dict() == then["cpu"]["binding"]
+    assert limits.memory.binding.as_dict() == then["memory"]["binding"]
+    assert [fact.where for fact in limits.facts] == [
+        fact["where"] for fact in then["facts"]
+    ]
+
+
+def test_the_command_prints_an_integer(tmp_path):
+    out = containers.run(Container(quota=1.5), ["-m", "coresize", "cores"], tmp_path)
+    assert parse.positive(out) == min(2, CPUS)
