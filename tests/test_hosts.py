@@ -11,7 +11,9 @@ from coresize.testing import read_host_file
 
 
 HOSTS = sorted((Path(__file__).parent / "hosts").glob("*.toml"))
-UNANSWERED = sorted((Path(__file__).parents[2] / "shared/hosts-unanswered").glob("*.toml"))
+UNANSWERED = sorted(
+    (Path(__file__).parents[2] / "shared/hosts-unanswered").glob("*.toml")
+)
 
 
 @pytest.mark.parametrize("path", HOSTS, ids=lambda path: path.stem)
@@ -20,5 +22,7 @@ def test_answer(path):
     limits = detect(file.host)
     expected = {"limit": None, "quota": None, "memory_limit": None, **file.expect}
     assert {
-        "limit": limits.cpu.limit, "quota": limits.cpu.quota, "memory_limit": limits.memory.limit
+        "limit": limits.cpu.limit,
+        "quota": limits.cpu.quota,
+        "memory_limit": limits.memory.limit,
     } == expected

@@ -23,8 +23,8 @@ def available_cores(
 ) -> int:
     """The number of cores that this process may use, at least 1.
 
-    The minimum of the CPUs online, the CPU affinity, the CFS quota of the own cgroup and
-    of every visible ancestor (v1, v2 or both), the share that a batch scheduler
+    The minimum of the CPUs online, the CPU affinity, the CFS quota of the own cgroup
+    and of every visible ancestor (v1, v2 or both), the share that a batch scheduler
     announces, and the caps CORESIZE_MAX_CORES and LOKY_MAX_CPU_COUNT. The variable
     CORESIZE_OVERRIDE_CORES replaces all but the caps. Everything is read anew at each
     call: a quota that changes while the program runs is seen by the next call.

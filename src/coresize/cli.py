@@ -20,8 +20,11 @@ from coresize.policy import ROUNDINGS, whole_cores
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TypeAlias
 
     from coresize.host import Host
+
+    _Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +53,9 @@ def _report(options: argparse.Namespace) -> None:
     reserve = detection.reserved_cores(detection.read_variables(host))
     cores = whole_cores(limits.cpu.limit, reserve=reserve)
     if options.json:
-        print(json.dumps(report.as_json(limits, cores=cores, reserve=reserve), indent=2))
+        print(
+            json.dumps(report.as_json(limits, cores=cores, reserve=reserve), indent=2)
+        )
     else:
         print(report.as_text(limits, cores=cores, reserve=reserve))
 
@@ -79,7 +84,9 @@ def _record(options: argparse.Namespace) -> None:
     path = Path(options.file)
     try:
         if path.is_file() and not _replaceable(path):
-            raise HostFileError(options.file, "exists and is no host file; name another")
+            raise HostFileError(
+                options.file, "exists and is no host file; name another"
+            )
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise HostFileError(options.file, str(error.strerror)) from None
@@ -107,44 +114,48 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--version", action="version", version=f"coresize {__version__}"
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
     of_host = argparse.ArgumentParser(add_help=False)
     of_host.add_argument(
         "--host", metavar="FILE", help="explain a recorded machine instead of this one"
     )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in (_add_report, _add_cores, _add_memory):
+        add(commands, of_host)
+    _add_record(commands)
+    return parser
 
-    command = commands.add_parser(
-        "report",
-        parents=[of_host],
-        help="the answers, what binds, every fact, gaps and warnings",
-    )
+
+def _add_report(commands: _Commands, of_host: argparse.ArgumentParser) -> None:
+    text = "the answers, what binds, every fact, gaps and warnings"
+    command = commands.add_parser("report", parents=[of_host], help=text)
     command.add_argument("--json", action="store_true", help="for programs")
     command.set_defaults(run=_report)
 
-    command = commands.add_parser(
-        "cores",
-        parents=[of_host],
-        help="the number of cores alone: make -j$(coresize cores)",
-    )
+
+def _add_cores(commands: _Commands, of_host: argparse.ArgumentParser) -> None:
+    text = "the number of cores alone: make -j$(coresize cores)"
+    command = commands.add_parser("cores", parents=[of_host], help=text)
     command.add_argument(
         "--reserve", type=int, metavar="N", help="whole cores to keep free"
     )
-    command.add_argument("--rounding", choices=ROUNDINGS, default="nearest")
+    command.add_argument(
+        "--rounding", choices=ROUNDINGS, default="nearest", help="of a fraction"
+    )
     command.add_argument(
         "--physical", action="store_true", help="count physical cores, not threads"
     )
     command.set_defaults(run=_cores)
 
-    command = commands.add_parser(
-        "memory", parents=[of_host], help="the bytes of memory available now"
-    )
+
+def _add_memory(commands: _Commands, of_host: argparse.ArgumentParser) -> None:
+    text = "the bytes of memory available now"
+    command = commands.add_parser("memory", parents=[of_host], help=text)
     command.set_defaults(run=_memory)
 
-    command = commands.add_parser(
-        "record", help="write this machine to a file, for --host or a bug report"
-    )
+
+def _add_record(commands: _Commands) -> None:
+    text = "write this machine to a file, for --host or a bug report"
+    command = commands.add_parser("record", help=text)
     command.add_argument("file", metavar="FILE", help="the file to write, or -")
     command.add_argument("--note", default="", help="a sentence about the machine")
     command.set_defaults(run=_record)
-    return parser

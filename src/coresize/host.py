@@ -103,7 +103,7 @@ class Live:
         return set(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else None
 
     def cpu_count(self) -> int | None:
-        """See `Host.cpu_count`. Not ``os.cpu_count()``: PYTHON_CPU_COUNT changes that."""
+        """See `Host.cpu_count`. ``os.cpu_count()`` says what PYTHON_CPU_COUNT says."""
         if self.platform == "linux":
             count = os.sysconf("SC_NPROCESSORS_ONLN")
             return count if count > 0 else None
@@ -257,6 +257,6 @@ def current() -> Host:
 
 def swap_current(host: Host) -> Host:
     """Let another host answer from now on; returns the one that did so far."""
-    global _current  # noqa: PLW0603 - the one switch, and coresize.testing turns it back
+    global _current
     previous, _current = _current, host
     return previous

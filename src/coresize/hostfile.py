@@ -80,7 +80,7 @@ def loads(text: str, path: str) -> HostFile:
 
 
 def dumps(host: Recorded, note: str = "") -> str:
-    """The TOML text of a host, with those lines of mountinfo alone that are looked at."""
+    """The TOML text of a host; of mountinfo only the lines that are looked at."""
     affinity, memory = host.affinity(), host.memory() or (None, None)
     described = {
         "platform": host.platform if host.platform != "linux" else None,
@@ -98,7 +98,7 @@ def dumps(host: Recorded, note: str = "") -> str:
     if note:
         lines.append(f"note = {_quoted(note)}")
     known = {key: value for key, value in described.items() if value is not None}
-    tables = {
+    tables: dict[str, Mapping[str, object]] = {
         "host": known,
         "env": host.env,
         "files": files,
@@ -106,7 +106,9 @@ def dumps(host: Recorded, note: str = "") -> str:
     }
     for name, table in tables.items():
         lines += ["", f"[{name}]"]
-        lines += [f"{_key(key)} = {_toml(value)}" for key, value in sorted(table.items())]
+        lines += [
+            f"{_key(key)} = {_toml(value)}" for key, value in sorted(table.items())
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -136,9 +138,9 @@ class _Reader:
 
     def text(self, table: str, key: str) -> str | None:
         value = self.table(table).get(key)
-        if value is None or isinstance(value, str):
-            return value
-        self.fail(f"[{table}] {key} = {value!r} is not a text")
+        if value is not None and not isinstance(value, str):
+            self.fail(f"[{table}] {key} = {value!r} is not a text")
+        return value
 
     def cpus(self, table: str, key: str) -> frozenset[int] | None:
         text = self.text(table, key)

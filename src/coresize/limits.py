@@ -47,7 +47,9 @@ def cpu_limit(findings: Iterable[Fact | Gap]) -> float | None:
 
 def combine_cpu(findings: Iterable[Fact | Gap]) -> CpuLimits:
     """The cores: the minimum of everything that was found about them."""
-    facts = [fact for fact in findings if isinstance(fact, Fact) and fact.resource == "cpu"]
+    facts = [
+        fact for fact in findings if isinstance(fact, Fact) and fact.resource == "cpu"
+    ]
     binding = _binding(facts)
     affinity = _least(fact for fact in facts if fact.source == "affinity")
     capacity = _least(fact for fact in facts if fact.role == "capacity")
@@ -67,7 +69,9 @@ def combine_memory(findings: Iterable[Fact | Gap]) -> MemoryLimits:
     machine has, for what is available as for the limit.
     """
     facts = [
-        fact for fact in findings if isinstance(fact, Fact) and fact.resource == "memory"
+        fact
+        for fact in findings
+        if isinstance(fact, Fact) and fact.resource == "memory"
     ]
     total = _least_bytes(facts, "capacity")
     below = [
@@ -116,7 +120,7 @@ def _least_bytes(facts: Iterable[Fact], role: Role) -> int | None:
     return None if least is None else int(least)
 
 
-# --- What a person should look at ------------------------------------------------------
+# --- What a person should look at ---------------------------------------------
 
 
 def _warnings(

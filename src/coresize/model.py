@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     ]
 else:
 
-    def dataclass_transform(**_options):
+    def dataclass_transform(**_options):  # noqa: ANN003, ANN201, D103
         return lambda cls: cls
 
 
@@ -33,7 +33,7 @@ else:
 class Value:
     """An immutable record whose fields are its ``__slots__``, given by keyword."""
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
 
     def __init__(self, **fields: object) -> None:
         set_field = object.__setattr__
@@ -65,7 +65,9 @@ class Value:
         return hash((type(self), *self.as_dict().values()))
 
     def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={value!r}" for name, value in self.as_dict().items())
+        fields = ", ".join(
+            f"{name}={value!r}" for name, value in self.as_dict().items()
+        )
         return f"{type(self).__name__}({fields})"
 
     def __reduce__(self) -> tuple[Callable[..., Value], tuple[type, dict[str, object]]]:
@@ -101,7 +103,7 @@ class Fact(Value):
     if not TYPE_CHECKING:
         # What Value.__init__ does, written out: several facts are made at every call
         # of available_cores(), and the loop takes nearly twice as long.
-        def __init__(self, *, resource, amount, role, source, where, raw):
+        def __init__(self, *, resource, amount, role, source, where, raw):  # noqa: ANN001, ANN204
             set_field = object.__setattr__
             set_field(self, "resource", resource)
             set_field(self, "amount", amount)

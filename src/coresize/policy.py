@@ -23,12 +23,12 @@ def whole_cores(
 
     >>> whole_cores(8.342), whole_cores(1.5), whole_cores(0.2)
     (8, 2, 1)
-    >>> whole_cores(1.5, rounding="floor"), whole_cores(8.342, rounding="ceil", reserve=2)
-    (1, 7)
+    >>> whole_cores(1.5, rounding="floor"), whole_cores(8.342, reserve=2)
+    (1, 6)
     """
     if rounding not in ROUNDINGS:
         raise ConfigError("rounding", rounding, '"nearest", "floor" or "ceil"')
-    if isinstance(reserve, bool) or not isinstance(reserve, int) or reserve < 0:
+    if type(reserve) is not int or reserve < 0:
         raise ConfigError("reserve", reserve, "a whole number of cores, 0 or above")
     cores = limit or 0.0
     if rounding == "nearest":

@@ -92,11 +92,14 @@ def _memory_lines(limits: Limits) -> Iterator[str]:
         yield "MEMORY   unknown"
     else:
         yield f"MEMORY   {format_bytes(memory.available)} available now"
-    limit = "no limit" if memory.limit is None else f"limit {format_bytes(memory.limit)}"
+    limit = (
+        "no limit" if memory.limit is None else f"limit {format_bytes(memory.limit)}"
+    )
     total = "" if memory.total is None else f", machine {format_bytes(memory.total)}"
     yield f"{_INDENT}{limit}{total}"
     if memory.soft_limit is not None:
-        yield f"{_INDENT}throttled above {format_bytes(memory.soft_limit)} (memory.high)"
+        high = format_bytes(memory.soft_limit)
+        yield f"{_INDENT}throttled above {high} (memory.high)"
     yield from _binding_lines(memory.binding)
 
 
@@ -113,7 +116,10 @@ def _fact_lines(fact: Fact) -> list[str]:
 
 
 def _gap_lines(gap: Gap) -> list[str]:
-    return [*_beside(f"{gap.resource[:7]:9}{gap.source}", gap.where), *_wrap(gap.reason)]
+    return [
+        *_beside(f"{gap.resource[:7]:9}{gap.source}", gap.where),
+        *_wrap(gap.reason),
+    ]
 
 
 def _amount(fact: Fact) -> str:

@@ -20,7 +20,7 @@ from coresize.host import Live, Recorded, Recording, swap_current
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from coresize.host import Host
 
@@ -84,6 +84,7 @@ def record_host(host: Host | None = None) -> Recorded:
 def container(
     *,
     cpus: int = 8,
+    affinity: Iterable[int] | None = None,
     quota: float | None = None,
     memory: str | int | None = None,
     used: str | int = "1MiB",
@@ -95,6 +96,7 @@ def container(
 
     Args:
         cpus: the CPUs of the machine, which the container sees all of.
+        affinity: the CPUs that it may run on; None for all.
         quota: the CPU limit in cores; None for none.
         memory: the memory limit in bytes or as "512MiB"; None for none.
         used: the memory in use, of the container and of the machine.
@@ -107,12 +109,14 @@ def container(
     """
     total, taken = _bytes(machine_memory), _bytes(used)
     files = {
+        "/sys/devices/system/cpu/online": f"0-{cpus - 1}\n",
         "/proc/self/cgroup": "0::/\n",
         "/proc/self/mountinfo": (
             f"30 23 0:26 / {_CGROUP} ro,nosuid,nodev,noexec - cgroup2 cgroup rw\n"
         ),
         "/proc/meminfo": (
-            f"MemTotal: {total // 1024} kB\nMemAvailable: {(total - taken) // 1024} kB\n"
+            f"MemTotal: {total // 1024} kB\n"
+            f"MemAvailable: {(total - taken) // 1024} kB\n"
         ),
         f"{_CGROUP}/cpu.max": (
             "max 100000\n" if quota is None else f"{round(quota * 100_000)} 100000\n"
@@ -126,7 +130,7 @@ def container(
         files=files,
         env=env,
         cpu_count=cpus,
-        affinity=frozenset(range(cpus)),
+        affinity=frozenset(range(cpus) if affinity is None else affinity),
         hostname=hostname,
     )
 

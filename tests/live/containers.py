@@ -77,7 +77,9 @@ def started(
         ) as process:
             yield process
     finally:
-        subprocess.run(["runc", "delete", "-f", PARENT], capture_output=True, check=False)
+        subprocess.run(
+            ["runc", "delete", "-f", PARENT], capture_output=True, check=False
+        )
         for directory in CGROUPS.glob(f"*/{PARENT}"):
             directory.rmdir()
         subprocess.run(["umount", "-R", "-l", rootfs], check=True)

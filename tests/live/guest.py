@@ -180,7 +180,8 @@ def _payload(scenarios: dict[str, Scenario], hybrid: bool, folder: Path) -> byte
 
 def _cpio(tree: Path) -> bytes:
     names = b"\0".join(
-        str(path.relative_to(tree)).encode() for path in [tree, *sorted(tree.rglob("*"))]
+        str(path.relative_to(tree)).encode()
+        for path in [tree, *sorted(tree.rglob("*"))]
     )
     return subprocess.run(
         ["cpio", "--quiet", "-0", "-o", "-H", "newc"],

@@ -113,9 +113,9 @@ def test_replay_answers_as_the_container_did(tmp_path):
         "import sys; from coresize.cli import main\n"
         "main(['record', '-']); print('#'); sys.stdout.flush(); main(['--json'])"
     )
-    recorded, _, answer = containers.run(container, ["-c", program], tmp_path).partition(
-        "#\n"
-    )
+    recorded, _, answer = containers.run(
+        container, ["-c", program], tmp_path
+    ).partition("#\n")
     limits = available.detect(hostfile.loads(recorded, "recorded").host)
     then = json.loads(answer)
     assert limits.cpu.binding.as_dict() == then["cpu"]["binding"]

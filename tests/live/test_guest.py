@@ -7,7 +7,9 @@ from live import guest
 from live.guest import Scenario
 
 
-pytestmark = pytest.mark.skipif(guest.missing() is not None, reason=str(guest.missing()))
+pytestmark = pytest.mark.skipif(
+    guest.missing() is not None, reason=str(guest.missing())
+)
 
 MIB = 1024**2
 
@@ -62,7 +64,9 @@ V2 = {
     ),
     "above-the-machine": (_v2({"memory.max": str(64 * 1024 * MIB)}), None, 8, None),
     "slurm": (
-        _v2(env={"SLURM_JOB_ID": "1", "SLURMD_NODENAME": "n", "SLURM_CPUS_ON_NODE": "3"}),
+        _v2(
+            env={"SLURM_JOB_ID": "1", "SLURMD_NODENAME": "n", "SLURM_CPUS_ON_NODE": "3"}
+        ),
         None,
         3,
         None,
@@ -74,7 +78,9 @@ V2 = {
 def v2(tmp_path_factory):
     scenarios = {name: case[0] for name, case in V2.items()}
     scenarios["hidden"] = _v2(LIMITS, view="hidden")
-    scenarios["high"] = _v2({"memory.high": str(256 * MIB), "memory.max": str(512 * MIB)})
+    scenarios["high"] = _v2(
+        {"memory.high": str(256 * MIB), "memory.max": str(512 * MIB)}
+    )
     scenarios["later"] = _v2(LIMITS, later={"p/own/cpu.max": "300000 100000"})
     return guest.run(scenarios, tmp_path_factory.mktemp("v2"))
 

@@ -13,7 +13,7 @@ __all__ = ["cpu", "memory", "read_membership", "read_variables", "reserved_cores
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import TypeAlias
 
     from coresize.detection.cgroup import Membership
@@ -29,7 +29,7 @@ def _of_cgroups(
     membership: Membership,
     controller: str,
     resource: Resource,
-    ask: dict[int, Source],
+    ask: Mapping[int, Source],
 ) -> Iterator[Finding]:
     """What the cgroups that limit this process by one controller say."""
     chains, gaps = cgroup.locate(membership, controller, resource)

@@ -26,7 +26,9 @@ def affinity(host: Host) -> tuple[Finding, AbstractSet[int] | None]:
     try:
         cpus = host.affinity()
     except OSError as error:
-        return Gap(resource="cpu", source=SOURCE, where=_WHERE, reason=explain(error)), None
+        return Gap(
+            resource="cpu", source=SOURCE, where=_WHERE, reason=explain(error)
+        ), None
     if not cpus:
         reason = "this platform or recording does not tell"
         return Gap(resource="cpu", source=SOURCE, where=_WHERE, reason=reason), None
@@ -44,8 +46,9 @@ def affinity(host: Host) -> tuple[Finding, AbstractSet[int] | None]:
 def physical_cores(host: Host, cpus: AbstractSet[int] | None) -> Iterator[Finding]:
     """The number of physical cores among the CPUs of the affinity mask.
 
-    Distinct (package, core) pairs on Linux (kernel Documentation/admin-guide/cputopology);
-    elsewhere the whole machine's, as the platform tells.
+    Distinct (package, core) pairs on Linux (kernel
+    Documentation/admin-guide/cputopology.rst); elsewhere the whole machine's, as the
+    platform tells.
     """
     where = _TOPOLOGY.format("*", "core_id")
     try:

@@ -71,15 +71,17 @@ def locate(
     if not membership.cgroup.strip():
         return _roots(mountinfo, controller), gaps
     own = parse.own_cgroup(membership.cgroup, controller)
-    if own is None:
-        chains, shown = [], _roots(mountinfo, controller)
-        reason = f"no line names the {controller} controller, although it is mounted"
-        where = CGROUP
-    else:
-        chains, shown = _chains(mountinfo, controller, *own), mountinfo
-        reason = f"no mount shows the {controller} controller of the own cgroup {own[1]}"
+    if own:
+        chains, told = _chains(mountinfo, controller, *own), bool(mountinfo)
         where = MOUNTINFO
-    if shown and not chains:
+        reason = (
+            f"no mount shows the {controller} controller of the own cgroup {own[1]}"
+        )
+    else:
+        chains, told = [], bool(_roots(mountinfo, controller))
+        where = CGROUP
+        reason = f"no line names the {controller} controller, although it is mounted"
+    if told and not chains:
         gaps.append(Gap(resource=resource, source="cgroup", where=where, reason=reason))
     return chains, gaps
 

@@ -1,4 +1,7 @@
-"""What the v1 directories of a chain say (kernel Documentation/admin-guide/cgroup-v1)."""
+"""What the v1 directories of a chain say.
+
+The files named are those of the kernel's Documentation/admin-guide/cgroup-v1.
+"""
 
 from __future__ import annotations
 
@@ -114,6 +117,10 @@ def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
 
 def _is_below(limit: Finding | None, told: Finding | None) -> bool:
     """Whether an ancestor's limit is lower than the tightest that binds."""
-    if not isinstance(limit, Fact) or not isinstance(told, Fact) or limit.amount is None:
+    if (
+        not isinstance(limit, Fact)
+        or not isinstance(told, Fact)
+        or limit.amount is None
+    ):
         return False
     return told.amount is None or limit.amount < told.amount

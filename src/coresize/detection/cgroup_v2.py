@@ -1,4 +1,7 @@
-"""What the v2 directories of a chain say (kernel Documentation/admin-guide/cgroup-v2)."""
+"""What the v2 directories of a chain say.
+
+The files are those of the kernel's Documentation/admin-guide/cgroup-v2.rst.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from coresize.model import Resource, Role
 
 _CORES = 'a number of cores above 0, such as "8" or "8.5", or unset it'
-_SIZE = 'a size above 0, such as "4GB", "512MiB", "16Gi" or a number of bytes, or unset it'
+_SIZE = (
+    'a size above 0, such as "4GB", "512MiB", "16Gi" or a number of bytes, or unset it'
+)
 
 
 def _own_cores(name: str, text: str) -> float:

@@ -47,7 +47,7 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
-# --- Numbers ---------------------------------------------------------------------------
+# --- Numbers ------------------------------------------------------------------
 
 
 def whole(text: str) -> int:
@@ -99,7 +99,7 @@ def _decimal(text: str) -> tuple[int, int]:
     return whole(both), 10 ** len(fraction)
 
 
-# --- CPUs ------------------------------------------------------------------------------
+# --- CPUs ---------------------------------------------------------------------
 
 
 def cpu_max(text: str) -> float | None:
@@ -136,7 +136,7 @@ def cpu_list(text: str) -> frozenset[int]:
 
 
 def cpu_list_length(text: str) -> float | None:
-    """The CPUs in a list as cores; None for an empty one, which means "as the parent"."""
+    """The CPUs in a list as cores; None for an empty one: "as the parent"."""
     return float(len(cpu_list(text))) or None
 
 
@@ -156,7 +156,7 @@ def format_cpu_list(cpus: Iterable[int]) -> str:
     return ",".join(f"{low}-{high}" if low < high else f"{low}" for low, high in ranges)
 
 
-# --- Memory ----------------------------------------------------------------------------
+# --- Memory -------------------------------------------------------------------
 
 
 def memory_limit(text: str) -> int | None:
@@ -191,7 +191,7 @@ def meminfo(text: str) -> int:
 
 
 def address_space(text: str) -> int | None:
-    """Bytes of the soft limit in the line ``Max address space   SOFT   HARD   bytes``."""
+    """Bytes of the soft limit in ``Max address space   SOFT   HARD   bytes``."""
     soft = "".join(text.split()[3:4])
     return None if soft == "unlimited" else whole(soft)
 
@@ -200,7 +200,7 @@ def _unless_unlimited(limit: int) -> int | None:
     return limit if limit < _UNLIMITED_BYTES else None
 
 
-# --- Where the cgroups are -------------------------------------------------------------
+# --- Where the cgroups are ----------------------------------------------------
 
 
 def own_cgroup(text: str, controller: str) -> tuple[int, str] | None:
@@ -286,7 +286,7 @@ def unescape(text: str) -> str:
     return first
 
 
-# --- Batch schedulers ------------------------------------------------------------------
+# --- Batch schedulers ---------------------------------------------------------
 
 
 def slurm_count(text: str, node: int | None) -> int:
@@ -298,17 +298,17 @@ def slurm_count(text: str, node: int | None) -> int:
     """
     counts = []
     for part in text.strip().split(","):
-        count, times, repeat = part.removesuffix(")").partition("(x")
-        counts.append((positive(count), positive(repeat) if times else 1))
+        count, repeated, times = part.removesuffix(")").partition("(x")
+        counts.append((positive(count), positive(times) if repeated else 1))
     if node is None:
         node = 0
         if len({count for count, _ in counts}) > 1:
             _fail(f"{shown(text)} differs by node, and this node's place is unknown")
-    place = node
-    for count, repeat in counts:
-        if place < repeat:
-            return count
-        place -= repeat
+    end = 0
+    for cpus, nodes in counts:
+        end += nodes
+        if node < end:
+            return cpus
     _fail(f"{shown(text)} has no place {node}")
 
 

@@ -153,7 +153,7 @@ def _count(text: str) -> float:
     return float(parse.positive(text))
 
 
-# --- Slurm (src/common/env.c, src/slurmd/slurmstepd) -----------------------------------
+# --- Slurm (src/common/env.c, src/slurmd/slurmstepd) --------------------------
 
 
 def _slurm_cpu(job: Job) -> Iterator[Finding]:
@@ -184,10 +184,16 @@ def _slurm_memory(job: Job) -> Iterator[Finding]:
     """Of this node; both variables are unset when the job has all of it."""
     if "SLURMD_NODENAME" not in job.env:
         return
-    per_node = job.ask("SLURM_MEM_PER_NODE", lambda text: parse.slurm_mebibytes(text) or None)
-    per_cpu = job.ask("SLURM_MEM_PER_CPU", lambda text: parse.slurm_mebibytes(text) or None)
+    per_node = job.ask(
+        "SLURM_MEM_PER_NODE", lambda text: parse.slurm_mebibytes(text) or None
+    )
+    per_cpu = job.ask(
+        "SLURM_MEM_PER_CPU", lambda text: parse.slurm_mebibytes(text) or None
+    )
     if isinstance(per_cpu, Fact):
-        cpus = [cpu for cpu in first(*_slurm_cpus_on_node(job)) if isinstance(cpu, Fact)]
+        cpus = [
+            cpu for cpu in first(*_slurm_cpus_on_node(job)) if isinstance(cpu, Fact)
+        ]
         per_cpu = (
             job.fact(
                 "SLURM_MEM_PER_CPU",
@@ -223,7 +229,7 @@ def _in_step(job: Job) -> bool:
     return normal and "SLURM_PROCID" in job.env
 
 
-# --- The others ------------------------------------------------------------------------
+# --- The others ---------------------------------------------------------------
 
 
 def _pbs_cpu(job: Job) -> Iterator[Finding]:
@@ -243,7 +249,11 @@ def _sge_cpu(job: Job) -> Iterator[Finding]:
     alone = hosts is None or (isinstance(hosts, Fact) and hosts.amount == 1)
     yield from first(
         job.ask_file("PE_HOSTFILE", job.own(parse.pe_hosts)),
-        job.ask("NSLOTS", _count) if alone else hosts if isinstance(hosts, Gap) else None,
+        job.ask("NSLOTS", _count)
+        if alone
+        else hosts
+        if isinstance(hosts, Gap)
+        else None,
     )
 
 
@@ -270,7 +280,9 @@ def _oar_cpu(job: Job) -> Iterator[Finding]:
 
 def _htcondor_cpu(job: Job) -> Iterator[Finding]:
     """``Cpus`` of the machine ad, not OMP_NUM_THREADS: a user sets that one too."""
-    return first(job.ask_file(_MACHINE_AD, lambda text: float(parse.classad(text, "Cpus"))))
+    return first(
+        job.ask_file(_MACHINE_AD, lambda text: float(parse.classad(text, "Cpus")))
+    )
 
 
 def _htcondor_memory(job: Job) -> Iterator[Finding]:

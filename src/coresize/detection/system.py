@@ -88,7 +88,9 @@ def _told(resource: Resource, role: Role, name: str, amount: float | None) -> Fi
     source = f"system:{name}"
     if amount is None:
         reason = "this platform or recording does not tell"
-        return Gap(resource=resource, source=source, where="the platform", reason=reason)
+        return Gap(
+            resource=resource, source=source, where="the platform", reason=reason
+        )
     return Fact(
         resource=resource,
         amount=amount,

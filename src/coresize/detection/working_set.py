@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def available(
-    host: Host, limits: Iterable[Finding | None], *, usage: str, stat: str, inactive: str
+    host: Host,
+    limits: Iterable[Finding | None],
+    *,
+    usage: str,
+    stat: str,
+    inactive: str,
 ) -> Iterator[Finding]:
     """The bytes left below each limit of one directory.
 
@@ -31,7 +36,9 @@ def available(
         stat: the file with the inactive file pages.
         inactive: how its line begins.
     """
-    bounds = [fact for fact in limits if isinstance(fact, Fact) and fact.amount is not None]
+    bounds = [
+        fact for fact in limits if isinstance(fact, Fact) and fact.amount is not None
+    ]
     if not bounds:
         return
     source = bounds[0].source.partition(":")[0] + ":working set"

@@ -90,7 +90,9 @@ def start(scenario: dict) -> subprocess.Popen:
     spaces = ["--mount"] if view in ("bound", "hidden") else []
     if view in ("private", "unmounted"):
         spaces = ["--mount", "--cgroup"]
-    inner = " ; ".join(filter(None, [VIEWS[view], f'exec "{sys.executable}" -Bc "$PROBE"']))
+    inner = " ; ".join(
+        filter(None, [VIEWS[view], f'exec "{sys.executable}" -Bc "$PROBE"'])
+    )
     bound = ["taskset", "-c", scenario["cpus"]] if scenario["cpus"] else []
     words = [*bound, *(["unshare", *spaces] if spaces else []), "sh", "-c", '"$INNER"']
     return subprocess.Popen(
@@ -162,4 +164,6 @@ if __name__ == "__main__":
     finally:
         sys.stdout.flush()
         os.sync()
-        subprocess.run(["sh", "-c", "echo o > /proc/sysrq-trigger; sleep 60"], check=False)
+        subprocess.run(
+            ["sh", "-c", "echo o > /proc/sysrq-trigger; sleep 60"], check=False
+        )

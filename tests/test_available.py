@@ -1,0 +1,190 @@
+"""The front door, on other machines and on this one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from coresize import ConfigError, available_cores, available_memory, detect
+from coresize.policy import whole_cores
+from coresize.testing import Recorded, container, use_host
+
+
+MIB = 1024**2
+
+
+@pytest.mark.parametrize(
+    ("limit", "nearest", "floor", "ceil"),
+    [
+        (None, 1, 1, 1),
+        (0.01, 1, 1, 1),
+        (0.5, 1, 1, 1),
+        (1.49, 1, 1, 2),
+        (1.5, 2, 1, 2),
+        (2.5, 3, 2, 3),
+        (8.0, 8, 8, 8),
+        (8.342, 8, 8, 9),
+        (2.000001, 2, 2, 3),
+    ],
+)
+def test_rounding(limit, nearest, floor, ceil):
+    assert whole_cores(limit) == nearest
+    assert whole_cores(limit, rounding="floor") == floor
+    assert whole_cores(limit, rounding="ceil") == ceil
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rounding": "up"}, "rounding='up' is not valid"),
+        ({"reserve": -1}, "reserve=-1 is not valid"),
+        ({"reserve": 1.5}, "reserve=1.5 is not valid"),
+        ({"reserve": True}, "reserve=True is not valid"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        available_cores(**arguments)
+
+
+def test_the_case_that_started_the_project():
+    with use_host(container(cpus=8, quota=8.342)):
+        assert available_cores() == 8
+
+
+def test_one_core_where_nothing_is_known():
+    assert detect(Recorded()).cpu.limit is None
+    with use_host(Recorded()):
+        assert (available_cores(), available_memory()) == (1, 0)
+
+
+def test_available_memory_is_below_limit_and_machine():
+    with use_host(container(memory="512MiB", used="100MiB")):
+        assert available_memory() == 412 * MIB
+    with use_host(container(memory="512MiB", used="3GiB", machine_memory="4GiB")):
+        assert available_memory() == 0
+    with use_host(container(memory="3GiB", used="2GiB", machine_memory="2.5GiB")):
+        assert available_memory() == 512 * MIB
+    with use_host(container(memory="8GiB", env={"CORESIZE_MAX_MEMORY": "1GiB"})):
+        assert available_memory() == 1024 * MIB
+    with use_host(container(memory="8GiB", env={"CORESIZE_OVERRIDE_MEMORY": "9GiB"})):
+        assert available_memory() == 9 * 1024 * MIB
+
+
+def test_inactive_file_pages_are_not_in_the_working_set():
+    host = container(memory="512MiB", used="500MiB")
+    host.files["/sys/fs/cgroup/memory.stat"] = f"anon 1\ninactive_file {300 * MIB}\n"
+    with use_host(host):
+        assert available_memory() == 312 * MIB
+
+
+def test_this_machine_and_its_report_agree():
+    limits = detect()
+    assert available_cores() == whole_cores(limits.cpu.limit)
+    assert limits.cpu.affinity == len(os.sched_getaffinity(0))
+    assert 0 < available_memory() <= limits.memory.total
+
+
+# --- Physical cores -----------------------------------------------------------
+
+
+def _with_topology(cores: dict[int, tuple[int, int]], **details: object) -> Recorded:
+    folder = "/sys/devices/system/cpu/cpu{}/topology/{}"
+    files = {}
+    for cpu, (package, core) in cores.items():
+        files[folder.format(cpu, "physical_package_id")] = f"{package}\n"
+        files[folder.format(cpu, "core_id")] = f"{core}\n"
+    host = container(**details)
+    host.files.update(files)
+    return host
+
+
+#: Two packages of two cores of two threads: CPU n and n + 4 share a core.
+TWO_PACKAGES = {cpu: (cpu % 4 // 2, cpu % 2) for cpu in range(8)}
+
+
+@pytest.mark.parametrize(
+    ("affinity", "quota", "cores"),
+    [
+        (range(8), None, 4),
+        ({0, 4}, None, 1),
+        ({0, 1, 4, 5}, None, 2),
+        ({0, 2}, None, 2),
+        (range(8), 2.5, 3),
+        (range(8), 1.0, 1),
+    ],
+)
+def test_physical_cores(affinity, quota, cores):
+    host = _with_topology(TWO_PACKAGES, cpus=8, affinity=affinity, quota=quota)
+    with use_host(host):
+        assert available_cores(physical=True) == cores
+
+
+def test_physical_cores_without_a_topology_are_the_logical_ones():
+    with use_host(container(cpus=8)):
+        assert available_cores(physical=True) == 8
+
+
+def test_physical_cores_elsewhere_are_the_platforms():
+    with use_host(Recorded(platform="darwin", cpu_count=8, physical_cores=4)):
+        assert available_cores(physical=True) == 4
+
+
+def test_an_override_is_obeyed_whatever_is_physical():
+    host = _with_topology(TWO_PACKAGES, env={"CORESIZE_OVERRIDE_CORES": "7"})
+    with use_host(host):
+        assert available_cores(physical=True) == 7
+
+
+# --- Sources that join the minimum --------------------------------------------
+
+
+def test_the_cpuset_counts_where_the_affinity_is_unknown():
+    host = Recorded(files=container(cpus=16).files)
+    host.files["/sys/fs/cgroup/cpuset.cpus.effective"] = "0-2,8\n"
+    assert detect(host).cpu.limit == 4
+
+
+def test_lxcfs_lowers_the_answer():
+    host = container(cpus=16)
+    host.files["/sys/devices/system/cpu/online"] = "0-1\n"
+    host.files["/proc/self/mountinfo"] += (
+        "9 1 0:9 / /sys/devices/system/cpu/online rw - fuse.lxcfs lxcfs rw\n"
+    )
+    assert detect(host).cpu.limit == 2
+    with use_host(host):
+        assert available_cores() == 2
+
+
+def test_address_space_is_a_fact_of_its_own():
+    host = container(memory="512MiB")
+    host.files["/proc/self/limits"] = (
+        "Limit                     Soft Limit           Hard Limit           Units\n"
+        "Max address space         1048576              unlimited            bytes\n"
+    )
+    limits = detect(host)
+    (fact,) = [fact for fact in limits.facts if fact.resource == "address_space"]
+    assert (fact.amount, fact.source) == (1048576, "rlimit:RLIMIT_AS")
+    assert limits.memory.limit == 512 * MIB
+
+
+# --- The order of imports -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import os, coresize; os.environ['CORESIZE_OVERRIDE_CORES'] = '5'",
+        "import os; os.environ['CORESIZE_OVERRIDE_CORES'] = '5'; import coresize",
+    ],
+    ids=["after", "before"],
+)
+def test_an_override_works_before_and_after_the_import(program):
+    program += "; print(coresize.available_cores())"
+    out = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+    assert out == "5\n"

@@ -1,0 +1,163 @@
+"""The command line, as a program that is run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from coresize import __version__, hostfile
+from coresize.testing import container
+
+
+HOSTS = Path(__file__).parent / "hosts"
+EXAMPLE = HOSTS / "edge-C8.toml"
+
+
+def run(
+    *words: object, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "coresize", *map(str, words)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(env or {})},
+        check=False,
+    )
+
+
+@pytest.fixture
+def host(tmp_path):
+    def write(**details):
+        path = tmp_path / "host.toml"
+        path.write_text(hostfile.dumps(container(**details)))
+        return path
+
+    return write
+
+
+def test_report_is_the_default_command():
+    assert run("--host", EXAMPLE).stdout == run("report", "--host", EXAMPLE).stdout
+
+
+def test_report_fits_80_columns_and_says_what_binds():
+    out = run("report", "--host", HOSTS / "edge-C20.toml").stdout
+    lines = out.splitlines()
+    assert lines[0] == "CPU      2 cores"
+    assert 'set by cgroup1:cpu.cfs_quota_us = "200000 100000"' in out
+    assert "MEMORY   1.0 GiB available now" in lines
+    assert max(map(len, lines)) <= 80
+
+
+def test_json_has_the_fields_that_programs_rely_on():
+    answer = json.loads(run("report", "--host", EXAMPLE, "--json").stdout)
+    assert answer["cpu"] == {
+        "limit": 1.5,
+        "cores": 2,
+        "reserve": 0,
+        "quota": 1.5,
+        "affinity": 16,
+        "capacity": 16,
+        "binding": {
+            "resource": "cpu",
+            "amount": 1.5,
+            "role": "limit",
+            "source": "cgroup2:cpu.max",
+            "where": "/sys/fs/cgroup/a/b/cpu.max",
+            "raw": "150000 100000",
+        },
+    }
+    assert answer["memory"]["limit"] == 2147483648
+    assert set(answer) == {"cpu", "memory", "facts", "gaps", "warnings"}
+    assert set(answer["memory"]) >= {"soft_limit", "available", "total", "binding"}
+
+
+def test_nothing_known_is_null_in_json(tmp_path):
+    path = tmp_path / "host.toml"
+    path.write_text("format = 1\n")
+    answer = json.loads(run("--json", "--host", path).stdout)
+    assert (answer["cpu"]["limit"], answer["cpu"]["cores"]) == (None, 1)
+    assert answer["memory"]["limit"] is None
+    assert run("--host", path).returncode == 0
+
+
+def test_cores_prints_an_integer(host):
+    path = host(quota=2.5)
+    assert run("cores", "--host", path).stdout == "3\n"
+    assert run("cores", "--host", path, "--rounding", "floor").stdout == "2\n"
+    assert run("cores", "--host", path, "--reserve", "1").stdout == "2\n"
+    assert run("cores", env={"CORESIZE_OVERRIDE_CORES": "5"}).stdout == "5\n"
+
+
+def test_memory_prints_an_integer(host):
+    assert run("memory", "--host", host(memory="512MiB", used="12MiB")).stdout == (
+        f"{500 * 1024**2}\n"
+    )
+
+
+def test_the_reserve_shows_in_the_report(host):
+    path = host(cpus=8, env={"CORESIZE_RESERVE_CORES": "2"})
+    # The recording holds the variable, as every other that detection reads.
+    assert "2 kept free" in run("--host", path).stdout
+    assert json.loads(run("--json", "--host", path).stdout)["cpu"]["cores"] == 6
+
+
+def test_record_and_replay(tmp_path):
+    path = tmp_path / "here.toml"
+    assert run("record", path, "--note", "here").returncode == 0
+    then = json.loads(run("--json").stdout)
+    replayed = json.loads(run("--json", "--host", path).stdout)
+    assert replayed["cpu"] == then["cpu"]
+    assert replayed["memory"]["limit"] == then["memory"]["limit"]
+    assert run("record", "-").stdout.startswith("format = 1\n")
+    assert run("record", path).returncode == 0  # a host file may be replaced
+
+
+def test_record_does_not_overwrite_other_files(tmp_path):
+    path = tmp_path / "thesis.txt"
+    path.write_text("years of work")
+    done = run("record", path)
+    assert (done.returncode, path.read_text()) == (2, "years of work")
+    assert str(path) in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "message"),
+    [
+        (["frobnicate"], {}, "frobnicate"),
+        (["report", "--frobnicate"], {}, "--frobnicate"),
+        (["cores", "--reserve", "-1"], {}, "reserve=-1"),
+        (["cores", "--reserve", "x"], {}, "--reserve"),
+        (["--host", "/no/such/file"], {}, "/no/such/file: No such file"),
+        (["--host", __file__], {}, "not TOML"),
+        (["record", "/no/such/folder/x"], {}, "/no/such/folder/x"),
+        ([], {"CORESIZE_OVERRIDE_CORES": "8,5"}, "CORESIZE_OVERRIDE_CORES='8,5'"),
+        (["cores"], {"CORESIZE_MAX_CORES": "nan"}, "CORESIZE_MAX_CORES='nan'"),
+        (["memory"], {"CORESIZE_MAX_MEMORY": "0"}, "CORESIZE_MAX_MEMORY='0'"),
+    ],
+)
+def test_bad_usage_exits_2_with_a_message(words, env, message):
+    done = run(*words, env=env)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_version_and_help():
+    assert run("--version").stdout == f"coresize {__version__}\n"
+    assert "make -j$(coresize cores)" in run("--help").stdout
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    command = (
+        f"{sys.executable} -m coresize report --json | head -1; echo ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("{\n0\n", "")

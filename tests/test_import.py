@@ -1,0 +1,48 @@
+"""What ``from coresize import available_cores`` costs, counted in modules."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+PROGRAM = """\
+import sys, os
+before, environ = set(sys.modules), dict(os.environ)
+from coresize import available_cores
+{call}
+assert dict(os.environ) == environ
+print(*sorted(set(sys.modules) - before))
+"""
+FORBIDDEN = {
+    *("psutil", "pydantic", "logging", "pathlib", "dataclasses", "enum", "re"),
+    *(
+        "typing",
+        "typing_extensions",
+        "collections",
+        "subprocess",
+        "tomllib",
+        "argparse",
+    ),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere psutil is asked")
+@pytest.mark.parametrize("call", ["", "available_cores()"], ids=["import", "call"])
+def test_modules(call):
+    command = [sys.executable, "-I", "-S", "-c", _with_path(call)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "coresize.available" in loaded
+    assert not {name.partition(".")[0] for name in loaded} & FORBIDDEN
+    assert len(loaded) <= 20, sorted(loaded)
+
+
+def _with_path(call: str) -> str:
+    """Without ``site``, which loads modules of its own for editable installs."""
+    import coresize
+
+    folder = coresize.__path__[0].removesuffix("/coresize")
+    return f"import sys; sys.path.insert(0, {folder!r})\n" + PROGRAM.format(call=call)

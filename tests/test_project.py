@@ -1,0 +1,115 @@
+"""Rules of the house that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import pickle
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+
+import coresize
+from coresize import errors, model
+from coresize.model import Fact, Gap
+
+
+SOURCE = Path(coresize.__path__[0])
+MODULES = sorted(SOURCE.rglob("*.py"))
+TESTS = sorted(Path(__file__).parent.rglob("*.py"))
+
+
+def test_the_machine_has_one_door():
+    door = re.compile(r"os\.environ|(?<![\w.])open\(|sched_getaffinity\(0\)(?!\")")
+    users = {path.name for path in MODULES if door.search(_code(path))}
+    assert users == {"host.py"}
+
+
+def _code(path: Path) -> str:
+    """The source without docstrings, strings and comments."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            node.value = ""
+    return ast.unparse(tree)
+
+
+def test_tests_replace_nothing_of_ours():
+    words = re.compile("monkey" + "patch|unittest." + "mock|mock" + "er")
+    assert [path.name for path in TESTS if words.search(path.read_text())] == []
+
+
+def test_functions_and_modules_stay_small():
+    lengths = {}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                end = node.end_lineno or 0
+                first = body[0].lineno if body else end + 1
+                lengths[f"{path.name}:{node.name}"] = end - first + 1
+    ordered = sorted(lengths.values())
+    assert statistics.median(ordered) <= 8
+    assert ordered[len(ordered) * 9 // 10] <= 25
+    assert [name for name, length in lengths.items() if length > 40] == []
+
+
+def test_public_names_are_there_and_documented():
+    assert coresize.__all__ == sorted(coresize.__all__)
+    for name in coresize.__all__:
+        value = getattr(coresize, name)
+        assert isinstance(value, str) or value.__doc__, name
+
+
+def test_results_are_no_tuples():
+    values = [value for value in vars(model).values() if isinstance(value, type)]
+    assert values
+    assert not [value for value in values if issubclass(value, tuple)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.CoresizeError("text"),
+        errors.ConfigError("NAME", "value", "something else"),
+        errors.ParseError("text"),
+        errors.HostFileError("path", "reason"),
+    ],
+)
+def test_errors_travel_between_processes(error):
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
+    assert isinstance(error, errors.CoresizeError)
+
+
+FACT = Fact(
+    resource="cpu",
+    amount=1.5,
+    role="limit",
+    source="s",
+    where="/w",
+    raw="150000 100000",
+)
+GAP = Gap(resource="cpu", source="s", where="/w", reason="EACCES")
+
+
+@pytest.mark.parametrize("value", [FACT, GAP])
+def test_values_are_immutable_equal_by_content_and_picklable(value):
+    copy = pickle.loads(pickle.dumps(value))
+    assert copy == value
+    assert hash(copy) == hash(value)
+    assert copy != FACT or copy != GAP
+    assert eval(repr(value), {"Fact": Fact, "Gap": Gap}) == value
+    with pytest.raises(AttributeError, match="immutable"):
+        value.where = "/elsewhere"
+    with pytest.raises(AttributeError, match="immutable"):
+        del value.where
+
+
+@pytest.mark.parametrize("cls", [Fact, Gap])
+def test_values_need_exactly_their_fields(cls):
+    with pytest.raises(TypeError, match=r"where|needs"):
+        cls(resource="cpu", source="s")
+    with pytest.raises((TypeError, AttributeError), match="color"):
+        cls(resource="cpu", source="s", where="/", color="red")
