@@ -64,6 +64,17 @@ _LONGEST = 64 * 1024 * 1024
 _CHUNK = 16 * 1024
 
 
+def _read_rest(file: int, chunks: list[bytes], path: str) -> bytes:
+    """All of a file of which the first chunks are read."""
+    size = 0
+    while chunk := os.read(file, _CHUNK):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > _LONGEST:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+    return b"".join(chunks)
+
+
 class Live:
     """The machine that this process runs on; asked anew at every call."""
 
@@ -76,13 +87,10 @@ class Live:
         except ValueError as error:  # a NUL character in the path
             raise OSError(errno.EINVAL, str(error), path) from None
         try:
-            read = os.read
-            content = read(file, _CHUNK)
+            content = os.read(file, _CHUNK)
             # A short read is not the end: mountinfo comes in pieces.
-            while chunk := read(file, _CHUNK):
-                content += chunk
-                if len(content) > _LONGEST:
-                    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+            if more := os.read(file, _CHUNK):
+                content = _read_rest(file, [content, more], path)
         finally:
             os.close(file)
         return content.decode("utf-8", "surrogateescape")

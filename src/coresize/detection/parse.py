@@ -15,7 +15,7 @@ from coresize.errors import ParseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Never
 
 #: The bandwidth period when cpu.max names none, in microseconds (kernel
@@ -142,17 +142,16 @@ def cpu_list_length(text: str) -> float | None:
 
 def format_cpu_list(cpus: Iterable[int]) -> str:
     """The list format of CPUs: the inverse of `cpu_list`."""
+    ranges: list[list[int]] = []
     ordered = sorted(cpus)
-    # The usual case, at a tenth of the cost: one range.
     if ordered and ordered[-1] - ordered[0] == len(ordered) - 1:
-        ranges = [(ordered[0], ordered[-1])]
-    else:
-        ranges = []
-        for cpu in ordered:
-            if ranges and ranges[-1][1] == cpu - 1:
-                ranges[-1] = (ranges[-1][0], cpu)
-            else:
-                ranges.append((cpu, cpu))
+        ranges.append([ordered[0], ordered[-1]])  # the usual case, quickly: one range
+        ordered.clear()
+    for cpu in ordered:
+        if ranges and ranges[-1][1] == cpu - 1:
+            ranges[-1][1] = cpu
+        else:
+            ranges.append([cpu, cpu])
     return ",".join(f"{low}-{high}" if low < high else f"{low}" for low, high in ranges)
 
 
@@ -257,11 +256,11 @@ def cgroup_mounts(text: str, version: int, controller: str) -> dict[str, str]:
 
     A later mount on the same point hides the earlier one.
     """
-    kind, word = ("cgroup2", " - cgroup2") if version == 2 else ("cgroup", controller)
+    kind, word = ("cgroup", f",{controller}") if version == 1 else _UNIFIED
     roots = {}
-    for row in text.split("\n"):
-        if word not in row or " - cgroup" not in row:  # most rows, quickly
-            continue
+    for row in _rows_with(text, word):
+        if version == 1 and f"{word}," not in f"{row},":
+            continue  # another controller that begins so, quickly
         before, _, after = row.partition(" - ")  # no field before is a lone dash
         fields = before.split(" ", 5)
         its_kind, _, rest = after.partition(" ")
@@ -270,6 +269,19 @@ def cgroup_mounts(text: str, version: int, controller: str) -> dict[str, str]:
         if version == 2 or controller in rest.partition(" ")[2].split(","):
             roots[unescape(fields[4])] = unescape(fields[3])
     return roots
+
+
+_UNIFIED = ("cgroup2", " - cgroup2")
+
+
+def _rows_with(text: str, word: str) -> Iterator[str]:
+    """The lines that hold a word; of thousands, most are not even cut out."""
+    at = text.find(word)
+    while at >= 0:
+        end = text.find("\n", at)
+        end = end if end >= 0 else len(text)
+        yield text[text.rfind("\n", 0, at) + 1 : end]
+        at = text.find(word, end)
 
 
 def unescape(text: str) -> str:

@@ -1,0 +1,109 @@
+"""What one call of available_cores() costs, as ratios measured in one run.
+
+Beside loky.cpu_count(), and beside the same reads in a bare loop; then once more with
+thousands of mounts, as on a busy Kubernetes node (needs root, for a mount namespace).
+
+    python benchmarks/calls.py
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import timeit
+from pathlib import Path
+
+import loky
+
+from coresize import available_cores, detect
+from coresize.host import Live, Recording, current, swap_current
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MOUNTS = 5000
+MANY = "--in-many-mounts"
+
+
+def main() -> None:
+    """Print the table, then again below many mounts."""
+    lines = len(Path("/proc/self/mountinfo").read_text().splitlines())
+    print(f"\nPython {sys.version.split()[0]}, {lines} lines of mountinfo")
+    paths = _paths_read()
+    costs = _interleaved(
+        {
+            "loky.cpu_count()": loky.cpu_count,
+            "the same reads in a bare loop": lambda: _bare(paths),
+            "available_cores()": available_cores,
+            "detect()": detect,
+        },
+        rounds=9,
+    )
+    ours = costs["available_cores()"]
+    for name, cost in costs.items():
+        print(
+            f"{name:32}{cost * 1e6:10.1f} us   {cost / ours:6.2f} of available_cores()"
+        )
+    print(f"available_cores() / loky         {ours / costs['loky.cpu_count()']:10.2f}")
+    bare = costs["the same reads in a bare loop"]
+    print(f"available_cores() / bare reads   {ours / bare:10.2f}")
+    if MANY not in sys.argv:
+        _again_below_many_mounts()
+
+
+def _paths_read() -> list[str]:
+    """The files that available_cores() reads here."""
+    live = current()
+    recording = Recording(Live())
+    swap_current(recording)
+    available_cores()
+    swap_current(live)
+    return list(recording.noted.files)
+
+
+def _bare(paths: list[str]) -> None:
+    for path in paths:
+        file = os.open(path, os.O_RDONLY)
+        while os.read(file, 16384):
+            pass
+        os.close(file)
+    os.sched_getaffinity(0)
+
+
+def _interleaved(
+    functions: dict[str, Callable[[], object]], rounds: int
+) -> dict[str, float]:
+    """The least seconds per call of each, measured in turns."""
+    number = max(20, int(0.02 / timeit.timeit(available_cores, number=20) * 20))
+    best = dict.fromkeys(functions, float("inf"))
+    for _ in range(rounds):
+        for name, function in functions.items():
+            seconds = timeit.timeit(function, number=number) / number
+            best[name] = min(best[name], seconds)
+    return best
+
+
+def _again_below_many_mounts() -> None:
+    if os.geteuid() != 0:
+        print("\nNot measured with many mounts: that needs root.")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        program = [sys.executable, __file__, MANY]
+        script = (
+            f"mount -t tmpfs tmpfs {folder} && cd {folder} && mkdir t && "
+            "mount -t tmpfs tmpfs t && cd t && for i in $(seq 0 70); do mkdir $i; done && "
+            "for i in $(seq 1 70); do mount -t tmpfs tmpfs $i; done && cd .. && "
+            f"for i in $(seq 1 {MOUNTS // 71}); do mkdir c$i; mount --rbind t c$i; done && "
+            'cd / && exec "$@"'
+        )
+        subprocess.run(
+            ["unshare", "-m", "sh", "-c", script, "sh", *program], check=True
+        )
+
+
+if __name__ == "__main__":
+    main()
