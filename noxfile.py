@@ -8,10 +8,61 @@ import nox
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 
-nox.options.sessions = ["tests", "lint", "types"]
+nox.needs_version = ">=2025.2"
+nox.options.sessions = ["tests", "live"]
 nox.options.error_on_missing_interpreters = False
-nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
 
 
-def _group(name: str) -> list[str]:
-    return list(nox.project.dependency_groups(PROJECT, name))
+def _install(session: nox.Session, *groups: str) -> None:
+    """The dependency groups, and coresize as a user gets it: built, not in place."""
+    session.install(*nox.project.dependency_groups(PROJECT, *groups))
+    session.install("--force-reinstall", "--no-deps", ".")
+    session.install(".")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Tables, laws, recorded hosts and every example; no container."""
+    _install(session, "tests")
+    session.run("pytest", "--ignore=tests/live", *session.posargs)
+
+
+@nox.session
+def live(session: nox.Session) -> None:
+    """Real containers and kernels, skipped with the reason where they cannot run."""
+    _install(session, "tests")
+    session.run("pytest", "tests/live", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Layout, rules, and the directions of imports."""
+    _install(session, "lint")
+    session.run("ruff", "format", "--diff", ".")
+    session.run("ruff", "check", ".")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy, strict."""
+    _install(session, "types", "benchmarks")
+    session.run("mypy")
+
+
+@nox.session(name="format")
+def format_(session: nox.Session) -> None:
+    """Write the layout that lint asks for."""
+    _install(session, "lint")
+    session.run("ruff", "format", ".")
+    session.run("ruff", "check", "--fix", ".")
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Ratios against peers; the table is kept in docs/reference/peers.md."""
+    _install(session, "benchmarks")
+    session.run("python", "benchmarks/calls.py")
+    session.run("python", "benchmarks/peers.py", "--write")
+    session.run("python", "benchmarks/rounding.py")

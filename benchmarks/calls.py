@@ -28,6 +28,19 @@ if TYPE_CHECKING:
 MOUNTS = 5000
 MANY = "--in-many-mounts"
 
+#: A tmpfs of 70 mounts, and as many copies of it as are needed.
+SCRIPT = """\
+set -e
+mount -t tmpfs tmpfs {folder}
+cd {folder}
+mkdir one
+mount -t tmpfs tmpfs one
+for i in $(seq 70); do mkdir one/$i; mount -t tmpfs tmpfs one/$i; done
+for i in $(seq {copies}); do mkdir copy$i; mount --rbind one copy$i; done
+cd /
+exec "$@"
+"""
+
 
 def main() -> None:
     """Print the table, then again below many mounts."""
@@ -93,13 +106,7 @@ def _again_below_many_mounts() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         program = [sys.executable, __file__, MANY]
-        script = (
-            f"mount -t tmpfs tmpfs {folder} && cd {folder} && mkdir t && "
-            "mount -t tmpfs tmpfs t && cd t && for i in $(seq 0 70); do mkdir $i; done && "
-            "for i in $(seq 1 70); do mount -t tmpfs tmpfs $i; done && cd .. && "
-            f"for i in $(seq 1 {MOUNTS // 71}); do mkdir c$i; mount --rbind t c$i; done && "
-            'cd / && exec "$@"'
-        )
+        script = SCRIPT.format(folder=folder, copies=MOUNTS // 71)
         subprocess.run(
             ["unshare", "-m", "sh", "-c", script, "sh", *program], check=True
         )

@@ -19,6 +19,7 @@ from pathlib import Path
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
 CGROUPS = Path("/sys/fs/cgroup")
 SOURCE = Path(__file__).parents[2] / "src"
@@ -118,7 +119,9 @@ def _make_parent(container: Container) -> None:
         limit.write_text(str(container.parent_memory))
 
 
-def _configured(config: dict, container: Container, arguments: list[str]) -> dict:
+def _configured(
+    config: dict[str, Any], container: Container, arguments: list[str]
+) -> dict[str, Any]:
     environ = {
         "PATH": "/usr/bin:/bin",
         "PYTHONPATH": str(SOURCE),
