@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coresize.detection import parse
+from coresize.detection import parse, parse_jobs
 from coresize.errors import ParseError
 
 
@@ -152,7 +152,7 @@ TABLE = {
         "cut": ("/a\\04", "/a\\04"),
         "above ascii": (r"/a\377", r"/a\377"),
     },
-    parse.slurm_mebibytes: {
+    parse_jobs.slurm_mebibytes: {
         "plain": ("2048", 2 * 1024**3),
         "K": ("2048K", 2 * 1024**2),
         "M": ("2M", 2 * 1024**2),
@@ -163,19 +163,19 @@ TABLE = {
         "unit alone": ("G", BAD),
         "empty": ("", BAD),
     },
-    parse.host_lines: {
+    parse_jobs.host_lines: {
         "lines": ("a\na\nb\n", {"a": 2, "b": 1}),
         "words": ("a a b", {"a": 2, "b": 1}),
         "empty": ("", {}),
     },
-    parse.host_pairs: {
+    parse_jobs.host_pairs: {
         "pairs": ("hostA 2 hostB 3", {"hostA": 2, "hostB": 3}),
         "twice": ("a 2 a 3", {"a": 5}),
         "odd": ("a 2 b", BAD),
         "words": ("a b", BAD),
         "empty": ("", {}),
     },
-    parse.pe_hosts: {
+    parse_jobs.pe_hosts: {
         "lines": (
             "n1 4 all.q@n1 UNDEFINED\nn2 2 all.q@n2 <NULL>\n",
             {"n1": 4, "n2": 2},
@@ -325,9 +325,9 @@ def test_cgroup_mounts(case):
 def test_slurm_count(text, node, count):
     if count is BAD:
         with pytest.raises(ParseError):
-            parse.slurm_count(text, node)
+            parse_jobs.slurm_count(text, node)
     else:
-        assert parse.slurm_count(text, node) == count
+        assert parse_jobs.slurm_count(text, node) == count
 
 
 @pytest.mark.parametrize(
@@ -344,6 +344,6 @@ def test_slurm_count(text, node, count):
 def test_classad(text, name, value):
     if value is BAD:
         with pytest.raises(ParseError):
-            parse.classad(text, name)
+            parse_jobs.classad(text, name)
     else:
-        assert parse.classad(text, name) == value
+        assert parse_jobs.classad(text, name) == value

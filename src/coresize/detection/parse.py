@@ -38,7 +38,8 @@ for _power, _letter in enumerate("KMGTPE", start=1):
     _UNITS[_letter + "I"] = _UNITS[_letter + "IB"] = 1024**_power
 
 
-def _fail(msg: str) -> Never:
+def fail(msg: str) -> Never:
+    """Refuse a text."""
     raise ParseError(msg)
 
 
@@ -55,18 +56,18 @@ def whole(text: str) -> int:
     digits = text.strip()
     if digits.isdigit() and digits.isascii() and len(digits) <= _LONGEST_NUMBER:
         return int(digits)
-    _fail(f"{shown(text)} is not a whole number")
+    fail(f"{shown(text)} is not a whole number")
 
 
 def positive(text: str) -> int:
     """A whole number above 0."""
-    return whole(text) or _fail(f"{shown(text)} is not above 0")
+    return whole(text) or fail(f"{shown(text)} is not above 0")
 
 
 def cores(text: str) -> float:
     """A number of cores above 0, such as ``8`` or ``8.5``."""
     numerator, denominator = _decimal(text.strip())
-    return numerator / denominator or _fail(f"{shown(text)} is not above 0")
+    return numerator / denominator or fail(f"{shown(text)} is not above 0")
 
 
 def size(text: str) -> int:
@@ -81,9 +82,9 @@ def size(text: str) -> int:
     unit = letters.strip()
     known = unit.upper() if len(unit) > 1 or unit == "k" else unit
     if known not in _UNITS:
-        _fail(f"{shown(text)} has an unknown unit {shown(unit)}")
+        fail(f"{shown(text)} has an unknown unit {shown(unit)}")
     numerator, denominator = _decimal(number[: len(number) - len(letters)])
-    return numerator * _UNITS[known] // denominator or _fail(
+    return numerator * _UNITS[known] // denominator or fail(
         f"{shown(text)} is not above 0"
     )
 
@@ -95,7 +96,7 @@ def _decimal(text: str) -> tuple[int, int]:
         return whole(digits), 1
     both = digits + fraction
     if not (digits and fraction and both.isdigit() and len(both) <= _LONGEST_NUMBER):
-        _fail(f"{shown(text)} is not a number")
+        fail(f"{shown(text)} is not a number")
     return whole(both), 10 ** len(fraction)
 
 
@@ -110,7 +111,7 @@ def cpu_max(text: str) -> float | None:
     """
     fields = text.split()
     if not fields:
-        _fail("empty")
+        fail("empty")
     if fields[0] == "max":
         return None
     period = positive(fields[1]) if len(fields) > 1 else _DEFAULT_PERIOD_US
@@ -130,7 +131,7 @@ def cpu_list(text: str) -> frozenset[int]:
         low = whole(first)
         high = whole(last) if dash else low
         if not low <= high < _MOST_CPUS:
-            _fail(f"{shown(part)} is not a range of CPUs")
+            fail(f"{shown(part)} is not a range of CPUs")
         cpus.update(range(low, high + 1))
     return frozenset(cpus)
 
@@ -171,7 +172,7 @@ def line(text: str, start: str) -> str:
     for candidate in text.split("\n"):
         if candidate.startswith(start):
             return candidate
-    _fail(f"no line begins with {shown(start)}")
+    fail(f"no line begins with {shown(start)}")
 
 
 def memory_stat(text: str) -> int:
@@ -296,71 +297,3 @@ def unescape(text: str) -> str:
         else:
             first += "\\" + part
     return first
-
-
-# --- Batch schedulers ---------------------------------------------------------
-
-
-def slurm_count(text: str, node: int | None) -> int:
-    """The count for one node in Slurm's ``72(x2),36``, which means 72, 72, 36.
-
-    Args:
-        text: the counts.
-        node: the place in the list; None is understood where all counts are the same.
-    """
-    counts = []
-    for part in text.strip().split(","):
-        count, repeated, times = part.removesuffix(")").partition("(x")
-        counts.append((positive(count), positive(times) if repeated else 1))
-    if node is None:
-        node = 0
-        if len({count for count, _ in counts}) > 1:
-            _fail(f"{shown(text)} differs by node, and this node's place is unknown")
-    end = 0
-    for cpus, nodes in counts:
-        end += nodes
-        if node < end:
-            return cpus
-    _fail(f"{shown(text)} has no place {node}")
-
-
-def slurm_mebibytes(text: str) -> int:
-    """Bytes in a Slurm memory variable: mebibytes, or a number with K, M, G or T."""
-    number = text.strip()
-    power = {"K": 1, "M": 2, "G": 3, "T": 4}.get(number[-1:].upper(), 0)
-    return whole(number[:-1]) * 1024**power if power else whole(number) * 1024**2
-
-
-def host_lines(text: str) -> dict[str, int]:
-    """Slots by host in a node file: one line, or one word, is one slot."""
-    return _by_host((host, 1) for host in text.split())
-
-
-def host_pairs(text: str) -> dict[str, int]:
-    """Slots by host in LSF's ``hostA 2 hostB 3``."""
-    words = text.split()
-    if len(words) % 2:
-        _fail(f"{shown(text)} is not a list of hosts and counts")
-    return _by_host(zip(words[::2], map(positive, words[1::2]), strict=True))
-
-
-def pe_hosts(text: str) -> dict[str, int]:
-    """Slots by host in an SGE PE_HOSTFILE, whose lines are ``HOST N QUEUE PROCS``."""
-    rows = [row.split() for row in text.split("\n")]
-    return _by_host((row[0], positive("".join(row[1:2]))) for row in rows if row)
-
-
-def _by_host(slots: Iterable[tuple[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for host, count in slots:
-        total[host] = total.get(host, 0) + count
-    return total
-
-
-def classad(text: str, name: str) -> int:
-    """One whole number of an HTCondor ClassAd, whose lines are ``Name = value``."""
-    for candidate in text.split("\n"):
-        key, _, value = candidate.partition("=")
-        if key.strip().lower() == name.lower():
-            return positive(value)
-    _fail(f"no line {shown(name)}")

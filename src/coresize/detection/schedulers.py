@@ -9,10 +9,9 @@ Which variable means what, with its sources, is in docs/reference/environment.md
 
 from __future__ import annotations
 
-from coresize.detection import parse
-from coresize.detection.reading import explain
-from coresize.errors import ParseError
-from coresize.model import Fact, Gap, Value
+from coresize.detection import parse, parse_jobs
+from coresize.detection.job import Job, first
+from coresize.model import Fact, Gap
 
 
 TYPE_CHECKING = False
@@ -33,74 +32,6 @@ _LAMBDA_MB_PER_CPU = 1769
 _LAST_NORMAL_STEP = 0xFFFFFFF0
 
 
-class Job(Value):
-    """A job as its scheduler's variables describe it.
-
-    Attributes:
-        scheduler: which one.
-        host: the machine, for the files that variables name.
-        resource: which resource is asked for.
-        env: the variables.
-    """
-
-    __slots__ = ("scheduler", "host", "resource", "env")  # noqa: RUF023
-
-    scheduler: str
-    host: Host
-    resource: Resource
-    env: dict[str, str]
-
-    def ask(self, name: str, parser: Callable[[str], float | None]) -> Finding | None:
-        """What one variable says; None where it is not set or sets no limit."""
-        if name not in self.env:
-            return None
-        raw = self.env[name]
-        try:
-            amount = parser(raw)
-        except ParseError as error:
-            return self.gap(name, str(error))
-        return self.fact(name, amount, name, raw) if amount is not None else None
-
-    def ask_file(self, name: str, parser: Callable[[str], float]) -> Finding | None:
-        """What the file that a variable names says."""
-        if name not in self.env:
-            return None
-        where = self.env[name]
-        try:
-            amount = parser(self.host.read(where))
-        except (OSError, ParseError) as error:
-            return self.gap(name, f"{where}: {explain(error)}")
-        return self.fact(name, amount, where, f"{amount:g}")
-
-    def own(self, parser: Callable[[str], dict[str, int]]) -> Callable[[str], float]:
-        """A parser for this host's slots, of one for the slots of all hosts."""
-
-        def own_slots(text: str) -> float:
-            return float(slots_here(parser(text), self.host.hostname()))
-
-        return own_slots
-
-    def fact(self, name: str, amount: float | None, where: str, raw: str) -> Fact:
-        """A cap by this scheduler."""
-        return Fact(
-            resource=self.resource,
-            amount=amount,
-            role="cap",
-            source=f"{self.scheduler}:{name}",
-            where=where,
-            raw=raw,
-        )
-
-    def gap(self, name: str, reason: str) -> Gap:
-        """What this scheduler set and nobody can use."""
-        return Gap(
-            resource=self.resource,
-            source=f"{self.scheduler}:{name}",
-            where=name,
-            reason=reason,
-        )
-
-
 def findings(
     host: Host, schedulers: Sequence[str], resource: Resource
 ) -> Iterator[Finding]:
@@ -112,37 +43,6 @@ def findings(
             yield from share(
                 Job(scheduler=scheduler, host=host, resource=resource, env=env)
             )
-
-
-def first(*answers: Finding | None) -> Iterator[Finding]:
-    """The answers up to and with the first fact: what comes after is a fallback."""
-    for answer in answers:
-        if answer:
-            yield answer
-        if isinstance(answer, Fact):
-            return
-
-
-def slots_here(slots: dict[str, int], hostname: str | None) -> int:
-    """This host's slots; names may be short on one side and qualified on the other.
-
-    Raises:
-        ParseError: this host is not listed, or its name is unknown and several are.
-    """
-    if hostname is None and len(slots) == 1:
-        return next(iter(slots.values()))
-    own = (hostname or "").lower()
-    mine = [count for host, count in slots.items() if _same_host(host.lower(), own)]
-    if not mine:
-        msg = f"this host ({hostname or 'name unknown'}) is not listed"
-        raise ParseError(msg)
-    return sum(mine)
-
-
-def _same_host(one: str, other: str) -> bool:
-    if "." in one and "." in other:
-        return one == other
-    return one.partition(".")[0] == other.partition(".")[0]
 
 
 def _mebibytes(text: str) -> int:
@@ -185,10 +85,10 @@ def _slurm_memory(job: Job) -> Iterator[Finding]:
     if "SLURMD_NODENAME" not in job.env:
         return
     per_node = job.ask(
-        "SLURM_MEM_PER_NODE", lambda text: parse.slurm_mebibytes(text) or None
+        "SLURM_MEM_PER_NODE", lambda text: parse_jobs.slurm_mebibytes(text) or None
     )
     per_cpu = job.ask(
-        "SLURM_MEM_PER_CPU", lambda text: parse.slurm_mebibytes(text) or None
+        "SLURM_MEM_PER_CPU", lambda text: parse_jobs.slurm_mebibytes(text) or None
     )
     if isinstance(per_cpu, Fact):
         cpus = [
@@ -217,7 +117,9 @@ def _slurm_cpus_on_node(job: Job) -> tuple[Finding | None, Finding | None]:
 def _at_this_node(job: Job) -> Callable[[str], float]:
     def count_here(text: str) -> float:
         place = job.env.get("SLURM_NODEID")
-        return float(parse.slurm_count(text, parse.whole(place) if place else None))
+        return float(
+            parse_jobs.slurm_count(text, parse.whole(place) if place else None)
+        )
 
     return count_here
 
@@ -237,7 +139,7 @@ def _pbs_cpu(job: Job) -> Iterator[Finding]:
     return first(
         job.ask("PBS_NUM_PPN", _count),
         job.ask("NCPUS", _count),
-        job.ask_file("PBS_NODEFILE", job.own(parse.host_lines)),
+        job.ask_file("PBS_NODEFILE", job.own(parse_jobs.host_lines)),
     )
 
 
@@ -248,7 +150,7 @@ def _sge_cpu(job: Job) -> Iterator[Finding]:
     hosts = job.ask("NHOSTS", _count)
     alone = hosts is None or (isinstance(hosts, Fact) and hosts.amount == 1)
     yield from first(
-        job.ask_file("PE_HOSTFILE", job.own(parse.pe_hosts)),
+        job.ask_file("PE_HOSTFILE", job.own(parse_jobs.pe_hosts)),
         job.ask("NSLOTS", _count)
         if alone
         else hosts
@@ -260,9 +162,9 @@ def _sge_cpu(job: Job) -> Iterator[Finding]:
 def _lsf_cpu(job: Job) -> Iterator[Finding]:
     """This host's slots; LSB_DJOB_NUMPROC is the job's total, for want of any list."""
     lists = (
-        job.ask("LSB_MCPU_HOSTS", job.own(parse.host_pairs)),
-        job.ask("LSB_HOSTS", job.own(parse.host_lines)),
-        job.ask_file("LSB_DJOB_HOSTFILE", job.own(parse.host_lines)),
+        job.ask("LSB_MCPU_HOSTS", job.own(parse_jobs.host_pairs)),
+        job.ask("LSB_HOSTS", job.own(parse_jobs.host_lines)),
+        job.ask_file("LSB_DJOB_HOSTFILE", job.own(parse_jobs.host_lines)),
     )
     return first(*lists if any(lists) else [job.ask("LSB_DJOB_NUMPROC", _count)])
 
@@ -275,20 +177,24 @@ def _fujitsu_cpu(job: Job) -> Iterator[Finding]:
 def _oar_cpu(job: Job) -> Iterator[Finding]:
     """This host's lines in the node file, which has four names."""
     names = [name for name in _OAR_FILES if name in job.env]
-    return first(*(job.ask_file(name, job.own(parse.host_lines)) for name in names[:1]))
+    return first(
+        *(job.ask_file(name, job.own(parse_jobs.host_lines)) for name in names[:1])
+    )
 
 
 def _htcondor_cpu(job: Job) -> Iterator[Finding]:
     """``Cpus`` of the machine ad, not OMP_NUM_THREADS: a user sets that one too."""
     return first(
-        job.ask_file(_MACHINE_AD, lambda text: float(parse.classad(text, "Cpus")))
+        job.ask_file(_MACHINE_AD, lambda text: float(parse_jobs.classad(text, "Cpus")))
     )
 
 
 def _htcondor_memory(job: Job) -> Iterator[Finding]:
     """``Memory`` of the machine ad, in MiB."""
     return first(
-        job.ask_file(_MACHINE_AD, lambda text: parse.classad(text, "Memory") * _MIB)
+        job.ask_file(
+            _MACHINE_AD, lambda text: parse_jobs.classad(text, "Memory") * _MIB
+        )
     )
 
 

@@ -1,0 +1,115 @@
+"""One job: what its scheduler's variables, and files they name, say of this host."""
+
+from __future__ import annotations
+
+from coresize.detection.reading import explain
+from coresize.errors import ParseError
+from coresize.model import Fact, Gap, Value
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from coresize.detection.reading import Finding
+    from coresize.host import Host
+    from coresize.model import Resource
+
+
+class Job(Value):
+    """A job as its scheduler's variables describe it.
+
+    Attributes:
+        scheduler: which one.
+        host: the machine, for the files that variables name.
+        resource: which resource is asked for.
+        env: the variables.
+    """
+
+    __slots__ = ("scheduler", "host", "resource", "env")  # noqa: RUF023
+
+    scheduler: str
+    host: Host
+    resource: Resource
+    env: dict[str, str]
+
+    def ask(self, name: str, parser: Callable[[str], float | None]) -> Finding | None:
+        """What one variable says; None where it is not set or sets no limit."""
+        if name not in self.env:
+            return None
+        raw = self.env[name]
+        try:
+            amount = parser(raw)
+        except ParseError as error:
+            return self.gap(name, str(error))
+        return self.fact(name, amount, name, raw) if amount is not None else None
+
+    def ask_file(self, name: str, parser: Callable[[str], float]) -> Finding | None:
+        """What the file that a variable names says."""
+        if name not in self.env:
+            return None
+        where = self.env[name]
+        try:
+            amount = parser(self.host.read(where))
+        except (OSError, ParseError) as error:
+            return self.gap(name, f"{where}: {explain(error)}")
+        return self.fact(name, amount, where, f"{amount:g}")
+
+    def own(self, parser: Callable[[str], dict[str, int]]) -> Callable[[str], float]:
+        """A parser for this host's slots, of one for the slots of all hosts."""
+
+        def own_slots(text: str) -> float:
+            return float(slots_here(parser(text), self.host.hostname()))
+
+        return own_slots
+
+    def fact(self, name: str, amount: float | None, where: str, raw: str) -> Fact:
+        """A cap by this scheduler."""
+        return Fact(
+            resource=self.resource,
+            amount=amount,
+            role="cap",
+            source=f"{self.scheduler}:{name}",
+            where=where,
+            raw=raw,
+        )
+
+    def gap(self, name: str, reason: str) -> Gap:
+        """What this scheduler set and nobody can use."""
+        return Gap(
+            resource=self.resource,
+            source=f"{self.scheduler}:{name}",
+            where=name,
+            reason=reason,
+        )
+
+
+def first(*answers: Finding | None) -> Iterator[Finding]:
+    """The answers up to and with the first fact: what comes after is a fallback."""
+    for answer in answers:
+        if answer:
+            yield answer
+        if isinstance(answer, Fact):
+            return
+
+
+def slots_here(slots: dict[str, int], hostname: str | None) -> int:
+    """This host's slots; names may be short on one side and qualified on the other.
+
+    Raises:
+        ParseError: this host is not listed, or its name is unknown and several are.
+    """
+    if hostname is None and len(slots) == 1:
+        return next(iter(slots.values()))
+    own = (hostname or "").lower()
+    mine = [count for host, count in slots.items() if _same_host(host.lower(), own)]
+    if not mine:
+        msg = f"this host ({hostname or 'name unknown'}) is not listed"
+        raise ParseError(msg)
+    return sum(mine)
+
+
+def _same_host(one: str, other: str) -> bool:
+    if "." in one and "." in other:
+        return one == other
+    return one.partition(".")[0] == other.partition(".")[0]

@@ -1,0 +1,78 @@
+"""The grammars of batch schedulers: text to counts, under the rules of `parse`."""
+
+from __future__ import annotations
+
+from coresize.detection.parse import fail, positive, shown, whole
+from coresize.errors import ParseError
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def slurm_count(text: str, node: int | None) -> int:
+    """The count for one node in Slurm's ``72(x2),36``, which means 72, 72, 36.
+
+    Args:
+        text: the counts.
+        node: the place in the list; None is understood where all counts are the same.
+    """
+    counts = []
+    for part in text.strip().split(","):
+        count, repeated, times = part.removesuffix(")").partition("(x")
+        counts.append((positive(count), positive(times) if repeated else 1))
+    if node is None:
+        node = 0
+        if len({count for count, _ in counts}) > 1:
+            fail(f"{shown(text)} differs by node, and this node's place is unknown")
+    end = 0
+    for cpus, nodes in counts:
+        end += nodes
+        if node < end:
+            return cpus
+    msg = f"{shown(text)} has no place {node}"
+    raise ParseError(msg)
+
+
+def slurm_mebibytes(text: str) -> int:
+    """Bytes in a Slurm memory variable: mebibytes, or a number with K, M, G or T."""
+    number = text.strip()
+    power = {"K": 1, "M": 2, "G": 3, "T": 4}.get(number[-1:].upper(), 0)
+    return whole(number[:-1]) * 1024**power if power else whole(number) * 1024**2
+
+
+def host_lines(text: str) -> dict[str, int]:
+    """Slots by host in a node file: one line, or one word, is one slot."""
+    return _by_host((host, 1) for host in text.split())
+
+
+def host_pairs(text: str) -> dict[str, int]:
+    """Slots by host in LSF's ``hostA 2 hostB 3``."""
+    words = text.split()
+    if len(words) % 2:
+        fail(f"{shown(text)} is not a list of hosts and counts")
+    return _by_host(zip(words[::2], map(positive, words[1::2]), strict=True))
+
+
+def pe_hosts(text: str) -> dict[str, int]:
+    """Slots by host in an SGE PE_HOSTFILE, whose lines are ``HOST N QUEUE PROCS``."""
+    rows = [row.split() for row in text.split("\n")]
+    return _by_host((row[0], positive("".join(row[1:2]))) for row in rows if row)
+
+
+def _by_host(slots: Iterable[tuple[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for host, count in slots:
+        total[host] = total.get(host, 0) + count
+    return total
+
+
+def classad(text: str, name: str) -> int:
+    """One whole number of an HTCondor ClassAd, whose lines are ``Name = value``."""
+    for candidate in text.split("\n"):
+        key, _, value = candidate.partition("=")
+        if key.strip().lower() == name.lower():
+            return positive(value)
+    msg = f"no line {shown(name)}"
+    raise ParseError(msg)
