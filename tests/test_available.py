@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from coresize import ConfigError, available_cores, available_memory, detect
+from coresize.host import Live
 from coresize.policy import whole_cores
 from coresize.testing import Recorded, container, use_host
 
@@ -188,3 +190,64 @@ def test_an_override_works_before_and_after_the_import(program):
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout
     assert out == "5\n"
+
+
+# --- The door to this machine -------------------------------------------------
+
+
+def test_long_files_are_read_whole(tmp_path):
+    path = tmp_path / "long"
+    path.write_text("0123456789" * 10_000)
+    assert Live().read(str(path)) == path.read_text()
+
+
+def test_endless_files_are_refused():
+    with pytest.raises(OSError, match="File too large"):
+        Live().read("/dev/zero")
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert Live().read(str(tmp_path / "pipe")) == ""
+
+
+def test_a_path_with_a_nul_is_an_oserror():
+    with pytest.raises(OSError, match="null"):
+        Live().read("/a\0b")
+
+
+def test_variables_may_come_and_go_meanwhile():
+    name, stop, interval = (
+        "CORESIZE_MAX_CORES",
+        threading.Event(),
+        sys.getswitchinterval(),
+    )
+
+    def toggle():
+        while not stop.is_set():
+            os.environ[name] = "1"
+            del os.environ[name]
+
+    thread = threading.Thread(target=toggle)
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        for _ in range(5000):
+            assert Live().variables(frozenset({name})) in ({}, {name: "1"})
+    finally:
+        stop.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"cpus": 0}, {"cpus": "8"}, {"quota": 0}, {"memory": -1}]
+)
+def test_a_container_of_wrong_sizes_is_refused(wrong):
+    with pytest.raises(ConfigError):
+        container(**wrong)
+
+
+def test_a_path_is_no_host():
+    with pytest.raises(TypeError, match="load_host"), use_host("host.toml"):
+        pass

@@ -72,7 +72,7 @@ def test_json_has_the_fields_that_programs_rely_on():
         },
     }
     assert answer["memory"]["limit"] == 2147483648
-    assert set(answer) == {"cpu", "memory", "facts", "gaps", "warnings"}
+    assert set(answer) >= {"coresize", "cpu", "memory", "facts", "gaps", "warnings"}
     assert set(answer["memory"]) >= {"soft_limit", "available", "total", "binding"}
 
 
@@ -102,7 +102,7 @@ def test_memory_prints_an_integer(host):
 def test_the_reserve_shows_in_the_report(host):
     path = host(cpus=8, env={"CORESIZE_RESERVE_CORES": "2"})
     # The recording holds the variable, as every other that detection reads.
-    assert "2 kept free" in run("--host", path).stdout
+    assert "2 to keep free" in run("--host", path).stdout
     assert json.loads(run("--json", "--host", path).stdout)["cpu"]["cores"] == 6
 
 
@@ -113,7 +113,9 @@ def test_record_and_replay(tmp_path):
     replayed = json.loads(run("--json", "--host", path).stdout)
     assert replayed["cpu"] == then["cpu"]
     assert replayed["memory"]["limit"] == then["memory"]["limit"]
-    assert run("record", "-").stdout.startswith("format = 1\n")
+    assert run("record", "-").stdout.startswith(
+        f"# Recorded by coresize {__version__}\n"
+    )
     assert run("record", path).returncode == 0  # a host file may be replaced
 
 
@@ -154,10 +156,46 @@ def test_version_and_help():
 
 
 def test_a_reader_that_leaves_early_is_no_error():
-    command = (
-        f"{sys.executable} -m coresize report --json | head -1; echo ${{PIPESTATUS[0]}}"
-    )
+    command = f"{{ {sys.executable} -m coresize --json; echo $? >&2; }} | true"
     done = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, check=True
+        ["bash", "-c", f"sleep 0.1; {command}"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert (done.stdout, done.stderr) == ("{\n0\n", "")
+    assert done.stderr == "0\n"
+
+
+@pytest.mark.parametrize(
+    ("redirection", "message"),
+    [("> /dev/full", "cannot be written"), (">&-", "is closed")],
+)
+def test_output_that_cannot_be_written_is_said(redirection, message):
+    command = f"{sys.executable} -m coresize cores {redirection}"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("coresize: error: standard output")
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+
+
+def test_a_host_may_come_from_standard_input():
+    done = subprocess.run(
+        [sys.executable, "-m", "coresize", "cores", "--host", "-"],
+        input=EXAMPLE.read_text(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "2\n"
+
+
+def test_a_misspelt_table_is_said(tmp_path):
+    path = tmp_path / "host.toml"
+    path.write_text("format = 1\n[hots]\ncpu_count = 8\n[host]\ncpus = 8\n")
+    done = run("cores", "--host", path)
+    assert done.stdout == "1\n"
+    assert "'hots' is not known" in done.stderr
+    assert "[host] cpus is not known" in done.stderr

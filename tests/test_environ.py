@@ -17,6 +17,7 @@ FILES = {
     "/nodes": "me.example.org\nme.example.org\nother\n",
     "/pe": "other 8 all.q@other x\nme 3 all.q@me x\n",
     "/ad": 'Machine = "me"\nCpus = 4\nMemory = 2048\n',
+    "/pe-bad": "me 3 q x\nother x q x\n",
     "/bad": "not a node file\n",
 }
 
@@ -97,6 +98,10 @@ CORES = {
         {**STEP, "SLURM_CPUS_ON_NODE": "8", "SLURM_STEP_TASKS_PER_NODE": "x"},
         8,
     ),
+    "slurm step of other digits": (
+        {**STEP, "SLURM_STEP_ID": "²", "SLURM_CPUS_ON_NODE": "8"},
+        8,
+    ),
     "slurm batch step": (
         {
             **STEP,
@@ -115,7 +120,12 @@ CORES = {
     "sge one host": ({**SGE, "NSLOTS": "5", "NHOSTS": "1"}, 5),
     "sge several hosts": ({**SGE, "NSLOTS": "5", "NHOSTS": "2"}, 64),
     "sge no number of hosts": ({**SGE, "NSLOTS": "5"}, 5),
-    "sge lost host file": ({**SGE, "PE_HOSTFILE": "/lost", "NSLOTS": "5"}, 5),
+    "sge lost host file": (
+        {**SGE, "PE_HOSTFILE": "/lost", "NSLOTS": "5", "NHOSTS": "1"},
+        5,
+    ),
+    "sge elsewhere": ({**SGE, "PE_HOSTFILE": "/bad", "NSLOTS": "5"}, 64),
+    "sge other host's bad line": ({**SGE, "PE_HOSTFILE": "/pe-bad"}, 3),
     "sge submit host": ({"SGE_ROOT": "/opt/sge", "NSLOTS": "5"}, 64),
     "nslots without a mark": ({"NSLOTS": "5"}, 64),
     "lsf": ({"LSB_JOBID": "1", "LSB_MCPU_HOSTS": "other 8 me 3"}, 3),
@@ -128,6 +138,10 @@ CORES = {
     ),
     "fujitsu": ({"PJM_JOBID": "1", "PJM_VNODE_CORE": "12"}, 12),
     "oar": ({"OAR_JOB_ID": "1", "OAR_FILE_NODES": "/nodes"}, 2),
+    "oar second name": (
+        {"OAR_JOB_ID": "1", "OAR_NODEFILE": "/lost", "OAR_NODE_FILE": "/nodes"},
+        2,
+    ),
     "oar unreadable": ({"OAR_JOB_ID": "1", "OAR_NODEFILE": "/lost"}, 64),
     "htcondor": ({"_CONDOR_MACHINE_AD": "/ad", "OMP_NUM_THREADS": "1"}, 4),
     "htcondor malformed": ({"_CONDOR_MACHINE_AD": "/bad"}, 64),
@@ -251,7 +265,7 @@ def test_the_reserve_is_kept_free():
         ),
         (
             {"CORESIZE_OVERRIDE_CORES": "8", "LOKY_MAX_CPU_COUNT": "6"},
-            "CORESIZE_OVERRIDE_CORES=8 is lowered by LOKY_MAX_CPU_COUNT=6",
+            "CORESIZE_OVERRIDE_CORES=8 is lowered to 6 by env:LOKY_MAX_CPU_COUNT",
         ),
     ],
 )

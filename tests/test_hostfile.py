@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from coresize import HostFileError, detect, hostfile
-from coresize.testing import Recorded, container, load_host, record_host
+from coresize import HostFileError, available_cores, detect, hostfile
+from coresize.testing import Recorded, container, load_host, record_host, use_host
 
 
 @pytest.mark.parametrize(
@@ -90,3 +90,19 @@ def test_a_byte_that_is_no_utf8_survives():
     )
     replayed = hostfile.loads(hostfile.dumps(record_host(host)), "x").host
     assert detect(replayed).cpu.limit == detect(host).cpu.limit == 1.5
+
+
+def test_physical_cores_are_recorded_too():
+    host = container(cpus=4)
+    for cpu in range(4):
+        folder = f"/sys/devices/system/cpu/cpu{cpu}/topology"
+        host.files[f"{folder}/physical_package_id"] = "-1\n"  # some ARM boards
+        host.files[f"{folder}/core_id"] = f"{cpu % 2}\n"
+    replayed = hostfile.loads(hostfile.dumps(record_host(host)), "x").host
+    with use_host(replayed):
+        assert available_cores(physical=True) == 2
+
+
+def test_a_file_and_its_host_are_the_same():
+    host = record_host(container(quota=1.5, memory="1GiB", env={"NCPUS": "2"}))
+    assert vars(hostfile.loads(hostfile.dumps(host), "x").host) == vars(host)

@@ -2,27 +2,74 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from coresize import detect
-from coresize.testing import read_host_file
+from coresize import detect, hostfile
+from coresize.available import cores_of
+from coresize.policy import whole_cores
+from coresize.recording import read_host_file
+from coresize.report import as_text
 
 
-HOSTS = sorted((Path(__file__).parent / "hosts").glob("*.toml"))
-UNANSWERED = sorted(
-    (Path(__file__).parents[2] / "shared/hosts-unanswered").glob("*.toml")
-)
+FOLDER = Path(__file__).parent / "hosts"
+HOSTS = sorted(FOLDER.glob("*.toml"))
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "host-file.md"
+
+#: What a file may expect, and where the answer has it. The first three always count: a
+#: file says "none" by leaving them out.
+ANSWERS = {
+    "limit": lambda limits: limits.cpu.limit,
+    "quota": lambda limits: limits.cpu.quota,
+    "memory_limit": lambda limits: limits.memory.limit,
+    "affinity": lambda limits: limits.cpu.affinity,
+    "capacity": lambda limits: limits.cpu.capacity,
+    "cores": lambda limits: whole_cores(limits.cpu.limit),
+    "binding": lambda limits: limits.cpu.binding.source,
+    "soft_limit": lambda limits: limits.memory.soft_limit,
+    "soft_available": lambda limits: limits.memory.soft_available,
+    "available": lambda limits: limits.memory.available,
+    "memory_total": lambda limits: limits.memory.total,
+    "gaps": lambda limits: [f"{gap.where}: {gap.reason}" for gap in limits.gaps],
+}
+
+
+def _check(file):
+    expected = {"limit": None, "quota": None, "memory_limit": None, **file.expect}
+    limits = detect(file.host)
+    assert {name: ANSWERS[name](limits) for name in expected} == expected
+    assert file.unknown == ()
+    return limits
+
+
+def test_there_are_hosts():
+    for kind in ("real", "edge", "batch", "odd"):
+        assert list(FOLDER.glob(f"{kind}-*.toml"))
 
 
 @pytest.mark.parametrize("path", HOSTS, ids=lambda path: path.stem)
 def test_answer(path):
-    file = read_host_file(path)
-    limits = detect(file.host)
-    expected = {"limit": None, "quota": None, "memory_limit": None, **file.expect}
-    assert {
-        "limit": limits.cpu.limit,
-        "quota": limits.cpu.quota,
-        "memory_limit": limits.memory.limit,
-    } == expected
+    limits = _check(read_host_file(path))
+    host = read_host_file(path).host
+    cores = whole_cores(limits.cpu.limit)
+    assert cores_of(host, reserve=0, rounding="nearest") == cores
+    text = as_text(limits, cores=cores, reserve=0)
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_host_of_the_reference_page():
+    (text,) = (
+        part.partition("```")[0] for part in PAGE.read_text().split("```toml\n")[1:]
+    )
+    assert set(tomllib.loads(text)) == {
+        "format",
+        "note",
+        "host",
+        "env",
+        "files",
+        "unreadable",
+        "expect",
+    }
+    _check(hostfile.loads(text, "page"))

@@ -37,7 +37,7 @@ def test_modules(call):
     loaded = set(done.stdout.split())
     assert "coresize.available" in loaded
     assert not {name.partition(".")[0] for name in loaded} & FORBIDDEN
-    assert len(loaded) <= 20, sorted(loaded)
+    assert len(loaded) <= 22, sorted(loaded)
 
 
 def _with_path(call: str) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coresize import ConfigError, detect, hostfile
-from coresize.detection import parse, parse_jobs
+from coresize.detection import parse, parse_cgroup, parse_jobs
 from coresize.errors import HostFileError, ParseError
 from coresize.host import Recorded
 from coresize.limits import combine, combine_cpu, combine_memory
@@ -35,7 +35,7 @@ NEARLY = st.lists(
 
 PARSERS = [
     function
-    for module in (parse, parse_jobs)
+    for module in (parse, parse_cgroup, parse_jobs)
     for name, function in inspect.getmembers(module, inspect.isfunction)
     if len(inspect.signature(function).parameters) == 1
     and function.__module__ == module.__name__
@@ -75,8 +75,8 @@ def test_parsers_raise_nothing_but_parse_errors(parser, text):
     node=st.none() | st.integers(0),
 )
 def test_parsers_of_two_arguments_too(text, version, node):
-    parse.own_cgroup(text, "cpu")
-    parse.cgroup_mounts(text, version, "cpu")
+    parse_cgroup.own_cgroup(text, "cpu")
+    parse_cgroup.cgroup_mounts(text, version, "cpu")
     for attempt in (
         lambda: parse_jobs.slurm_count(text, node),
         lambda: parse.line(text, "inactive_file "),
@@ -163,7 +163,7 @@ HOSTS = st.builds(
     ),
     affinity=st.none() | st.frozensets(st.integers(0, 300)),
     cpu_count=st.none() | st.integers(1, 300),
-    memory=st.none() | st.just((2**34, 2**33)),
+    memory=st.sampled_from([(None, None), (2**34, 2**33), (2**34, None)]),
     hostname=st.none() | st.just("me"),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coresize.detection import parse, parse_jobs
+from coresize.detection import parse, parse_cgroup, parse_jobs
 from coresize.errors import ParseError
 
 
@@ -143,7 +143,7 @@ TABLE = {
         ),
         "cut": ("Max address space", BAD),
     },
-    parse.unescape: {
+    parse_cgroup.unescape: {
         "plain": ("/sys/fs/cgroup", "/sys/fs/cgroup"),
         "space": (r"/a\040b", "/a b"),
         "backslash": (r"/my\134x2dvm.scope", r"/my\x2dvm.scope"),
@@ -181,7 +181,8 @@ TABLE = {
             {"n1": 4, "n2": 2},
         ),
         "two queues": ("n1 4 a.q x\nn1 2 b.q x", {"n1": 6}),
-        "no count": ("n1\n", BAD),
+        "no count": ("n1\n", {}),
+        "one bad line": ("n1 4 q x\nn2 x q x\n", {"n1": 4}),
         "empty": ("", {}),
     },
 }
@@ -230,6 +231,7 @@ MEMBERSHIPS = {
     "spaces": ("0::/a b \n", "cpu", (2, "/a b ")),
     "line separator in a name": ("0::/a\x0bb\u2028c\n", "cpu", (2, "/a\x0bb\u2028c")),
     "no newline": ("0::/app", "cpu", (2, "/app")),
+    "crlf": ("0::/app\r\n3:memory:/a\r\n", "cpu", (2, "/app")),
     "above the root": ("0::/../x\n", "cpu", (2, "/../x")),
     "no path": ("0::\n", "cpu", None),
     "relative": ("0::app\n", "cpu", None),
@@ -241,7 +243,7 @@ MEMBERSHIPS = {
 @pytest.mark.parametrize("case", MEMBERSHIPS)
 def test_own_cgroup(case):
     text, controller, answer = MEMBERSHIPS[case]
-    assert parse.own_cgroup(text, controller) == answer
+    assert parse_cgroup.own_cgroup(text, controller) == answer
 
 
 V2 = "29 21 0:26 {root} {point} rw,nosuid {optional}- cgroup2 {source} rw,nsdelegate\n"
@@ -276,6 +278,18 @@ MOUNTS = {
     ),
     "the later hides": (_v2() + _v2(root="/x"), 2, "cpu", {"/sys/fs/cgroup": "/x"}),
     "v1": (V1.format(options="rw,cpu,cpuacct"), 1, "cpu", {"/sys/fs/cgroup/x": "/"}),
+    "v1 crlf": (
+        V1.format(options="rw,cpu\r"),
+        1,
+        "cpu",
+        {"/sys/fs/cgroup/x": "/"},
+    ),
+    "v1 space after": (
+        V1.format(options="rw,cpu release_agent=/a"),
+        1,
+        "cpu",
+        {"/sys/fs/cgroup/x": "/"},
+    ),
     "v1 other": (V1.format(options="rw,cpuset"), 1, "cpu", {}),
     "v1 named": (V1.format(options="rw,name=cpu"), 1, "cpu", {}),
     "v1 is not v2": (V1.format(options="rw,cpu"), 2, "cpu", {}),
@@ -301,7 +315,7 @@ MOUNTS = {
 @pytest.mark.parametrize("case", MOUNTS)
 def test_cgroup_mounts(case):
     text, version, controller, roots = MOUNTS[case]
-    assert parse.cgroup_mounts(text, version, controller) == roots
+    assert parse_cgroup.cgroup_mounts(text, version, controller) == roots
 
 
 @pytest.mark.parametrize(
@@ -318,6 +332,8 @@ def test_cgroup_mounts(case):
         ("4(x1000000000000)", 999_999_999_999, 4),
         ("4(x0)", 0, BAD),
         ("4(x", 0, BAD),
+        ("4(x2", 0, BAD),
+        ("4)", 0, BAD),
         ("", 0, BAD),
         ("a", 0, BAD),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coresize import detection, limits
-from coresize.host import current
+from coresize.host import Live, current
 from coresize.policy import whole_cores
 
 
@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
+    from coresize.detection.cgroup import Membership
     from coresize.host import Host
     from coresize.model import Limits
 
@@ -25,9 +26,11 @@ def available_cores(
 
     The minimum of the CPUs online, the CPU affinity, the CFS quota of the own cgroup
     and of every visible ancestor (v1, v2 or both), the share that a batch scheduler
-    announces, and the caps CORESIZE_MAX_CORES and LOKY_MAX_CPU_COUNT. The variable
-    CORESIZE_OVERRIDE_CORES replaces all but the caps. Everything is read anew at each
-    call: a quota that changes while the program runs is seen by the next call.
+    announces, and the caps CORESIZE_MAX_CORES and LOKY_MAX_CPU_COUNT. An override
+    (CORESIZE_OVERRIDE_CORES, else PARALLELLY_OVERRIDE_CORES, else PYTHON_CPU_COUNT)
+    replaces all but the caps. Where nothing at all is known the answer is 1.
+    Everything is read anew at each call: a quota that changes while the program runs
+    is seen by the next call.
 
     Args:
         reserve: whole cores to keep free; None takes CORESIZE_RESERVE_CORES, or 0.
@@ -51,24 +54,17 @@ def available_cores(
     >>> available_cores(reserve=10_000)
     1
     """
-    host = current()
-    variables = detection.read_variables(host)
-    membership = detection.read_membership(host)
-    limit = limits.cpu_limit(
-        detection.cpu(host, membership, variables, capacity=False, physical=physical)
-    )
-    if reserve is None:
-        reserve = detection.reserved_cores(variables)
-    return whole_cores(limit, rounding=rounding, reserve=reserve)
+    return cores_of(current(), reserve=reserve, rounding=rounding, physical=physical)
 
 
 def available_memory() -> int:
-    """The bytes of memory that this process can still use now, 0 when nothing is known.
+    """The bytes of memory that this process can still use now.
 
     The smallest, over the own cgroup and every visible ancestor, of the limit less the
     working set (usage without inactive file pages), and what the machine has available.
     Swap is not counted. CORESIZE_OVERRIDE_MEMORY replaces this, CORESIZE_MAX_MEMORY and
-    the share that a batch scheduler announces bound it.
+    the share that a batch scheduler announces bound it. 0 means that nothing is left,
+    or that nothing is known: then ``detect().memory.available`` is None.
 
     Raises:
         ConfigError: one of the CORESIZE variables is malformed.
@@ -83,11 +79,7 @@ def available_memory() -> int:
     >>> available_memory() > 0
     True
     """
-    host = current()
-    variables = detection.read_variables(host)
-    membership = detection.read_membership(host)
-    findings = detection.memory(host, membership, variables)
-    return limits.combine_memory(findings).available or 0
+    return memory_of(current())
 
 
 def detect(host: Host | None = None) -> Limits:
@@ -103,6 +95,9 @@ def detect(host: Host | None = None) -> Limits:
     Raises:
         ConfigError: one of the CORESIZE variables is malformed.
 
+    On macOS, Windows and others it holds what psutil tells. Sources: those of
+    `available_cores` and `available_memory`.
+
     >>> from coresize import detect
     >>> from coresize.testing import container
     >>> limits = detect(container(cpus=8, quota=8.342))
@@ -110,11 +105,37 @@ def detect(host: Host | None = None) -> Limits:
     (8.0, 8.342, 'system:online')
     """
     host = host or current()
-    variables = detection.read_variables(host)
-    membership = detection.read_membership(host)
+    variables, membership = _read_common(host)
     return limits.combine(
         (
             *detection.cpu(host, membership, variables),
             *detection.memory(host, membership, variables),
         )
     )
+
+
+def cores_of(
+    host: Host, *, reserve: int | None, rounding: str, physical: bool = False
+) -> int:
+    """The cores of any machine; see `available_cores`."""
+    variables, membership = _read_common(host)
+    # A recording may have more CPUs in the affinity than online; a kernel has not.
+    capacity = not isinstance(host, Live)
+    limit = limits.cpu_limit(
+        detection.cpu(host, membership, variables, capacity=capacity, physical=physical)
+    )
+    if reserve is None:
+        reserve = detection.reserved_cores(variables)
+    return whole_cores(limit, rounding=rounding, reserve=reserve)
+
+
+def memory_of(host: Host) -> int:
+    """The available memory of any machine in bytes; see `available_memory`."""
+    variables, membership = _read_common(host)
+    findings = detection.memory(host, membership, variables)
+    return limits.combine_memory(findings).available or 0
+
+
+def _read_common(host: Host) -> tuple[dict[str, str], Membership]:
+    """What every resource needs, read once."""
+    return detection.read_variables(host), detection.read_membership(host)

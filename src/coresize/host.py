@@ -15,9 +15,11 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from collections.abc import Set as AbstractSet
-    from typing import Protocol
+    from typing import Any, Protocol, TypeVar
+
+    _Answer = TypeVar("_Answer")
 
     class Host(Protocol):
         """A machine as seen by one process.
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
         def physical_cores(self) -> int | None:
             """The number of physical cores, where no file tells it."""
 
-        def memory(self) -> tuple[int, int] | None:
+        def memory(self) -> tuple[int | None, int | None]:
             """Total and available memory in bytes, where no file tells it."""
 
         def hostname(self) -> str | None:
@@ -62,6 +64,9 @@ if TYPE_CHECKING:
 #: A file of the system that is longer than this is not what it should be.
 _LONGEST = 64 * 1024 * 1024
 _CHUNK = 16 * 1024
+
+#: A pipe in a file's place must not be waited for.
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
 
 
 def _read_rest(file: int, chunks: list[bytes], path: str) -> bytes:
@@ -75,6 +80,16 @@ def _read_rest(file: int, chunks: list[bytes], path: str) -> bytes:
     return b"".join(chunks)
 
 
+def _psutil(ask: Callable[[Any], _Answer]) -> _Answer | None:
+    """What psutil answers; None where it cannot tell, in whatever way it says so."""
+    import psutil
+
+    try:
+        return ask(psutil)
+    except (psutil.Error, AttributeError, NotImplementedError, OSError, RuntimeError):
+        return None
+
+
 class Live:
     """The machine that this process runs on; asked anew at every call."""
 
@@ -83,7 +98,7 @@ class Live:
     def read(self, path: str) -> str:
         """See `Host.read`. Uses plain system calls: ``open()`` costs twice as much."""
         try:
-            file = os.open(path, os.O_RDONLY)
+            file = os.open(path, _READ)
         except ValueError as error:  # a NUL character in the path
             raise OSError(errno.EINVAL, str(error), path) from None
         try:
@@ -99,42 +114,37 @@ class Live:
         """See `Host.variables`. One pass: a miss in ``os.environ`` is dear."""
         environ = os.environ
         present = names.intersection(environ)
-        return {name: value for name in present if (value := environ[name])}
+        # get(): another thread may unset one in between.
+        return {name: value for name in present if (value := environ.get(name))}
 
     def affinity(self) -> AbstractSet[int] | None:
         """See `Host.affinity`. Linux, Windows and FreeBSD have one, macOS has none."""
         if hasattr(os, "sched_getaffinity"):
             return os.sched_getaffinity(0)
-        import psutil
-
-        process = psutil.Process()
-        return set(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else None
+        return _psutil(lambda psutil: frozenset(psutil.Process().cpu_affinity()))
 
     def cpu_count(self) -> int | None:
         """See `Host.cpu_count`. ``os.cpu_count()`` says what PYTHON_CPU_COUNT says."""
-        if self.platform == "linux":
+        if self.platform != "linux":
+            return _psutil(lambda psutil: psutil.cpu_count())
+        try:
             count = os.sysconf("SC_NPROCESSORS_ONLN")
-            return count if count > 0 else None
-        import psutil
-
-        return psutil.cpu_count()
+        except (OSError, ValueError):
+            return None
+        return count if count > 0 else None
 
     def physical_cores(self) -> int | None:
         """See `Host.physical_cores`. On Linux the topology files tell."""
         if self.platform == "linux":
             return None
-        import psutil
+        return _psutil(lambda psutil: psutil.cpu_count(logical=False))
 
-        return psutil.cpu_count(logical=False)
-
-    def memory(self) -> tuple[int, int] | None:
+    def memory(self) -> tuple[int | None, int | None]:
         """See `Host.memory`. On Linux /proc/meminfo tells."""
-        if self.platform == "linux":
-            return None
-        import psutil
-
-        memory = psutil.virtual_memory()
-        return memory.total, memory.available
+        memory = None
+        if self.platform != "linux":
+            memory = _psutil(lambda psutil: psutil.virtual_memory())
+        return (memory.total, memory.available) if memory else (None, None)
 
     def hostname(self) -> str | None:
         """See `Host.hostname`."""
@@ -155,7 +165,7 @@ class Recorded:
         affinity: AbstractSet[int] | None = None,
         cpu_count: int | None = None,
         physical_cores: int | None = None,
-        memory: tuple[int, int] | None = None,
+        memory: tuple[int | None, int | None] = (None, None),
         hostname: str | None = None,
         platform: str = "linux",
     ) -> None:
@@ -172,7 +182,7 @@ class Recorded:
     def read(self, path: str) -> str:
         """See `Host.read`. A file that is not given does not exist."""
         if path in self.unreadable:
-            number = getattr(errno, self.unreadable[path])
+            number = getattr(errno, self.unreadable[path], errno.EIO)
             raise OSError(number, os.strerror(number), path)
         if path not in self.files:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -194,7 +204,7 @@ class Recorded:
         """See `Host.physical_cores`."""
         return self._physical_cores
 
-    def memory(self) -> tuple[int, int] | None:
+    def memory(self) -> tuple[int | None, int | None]:
         """See `Host.memory`."""
         return self._memory
 
@@ -244,7 +254,7 @@ class Recording:
         self.noted._physical_cores = self.host.physical_cores()
         return self.noted._physical_cores
 
-    def memory(self) -> tuple[int, int] | None:
+    def memory(self) -> tuple[int | None, int | None]:
         """See `Host.memory`."""
         self.noted._memory = self.host.memory()
         return self.noted._memory

@@ -11,7 +11,6 @@ import json
 import tomllib
 
 from coresize.detection import parse
-from coresize.detection.cgroup import MOUNTINFO
 from coresize.errors import HostFileError, ParseError
 from coresize.host import Recorded
 from coresize.model import Value
@@ -35,13 +34,27 @@ class HostFile(Value):
         host: the machine.
         note: a sentence about it.
         expect: what detection must answer, by name; empty when nobody said.
+        unknown: tables and keys that mean nothing here, perhaps misspelt.
     """
 
-    __slots__ = ("host", "note", "expect")  # noqa: RUF023
+    __slots__ = ("host", "note", "expect", "unknown")  # noqa: RUF023
 
     host: Recorded
     note: str
     expect: dict[str, object]
+    unknown: tuple[str, ...]
+
+
+_TABLES = ("format", "note", "host", "env", "files", "unreadable", "expect")
+_HOST_KEYS = (
+    "platform",
+    "cpu_count",
+    "physical_cores",
+    "affinity",
+    "hostname",
+    "memory_total",
+    "memory_available",
+)
 
 
 def loads(text: str, path: str) -> HostFile:
@@ -56,13 +69,11 @@ def loads(text: str, path: str) -> HostFile:
     """
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise HostFileError(path, f"not TOML: {error}") from None
     reader = _Reader(tables, path)
     if tables.get("format") != FORMAT:
         reader.fail(f"format = {FORMAT} is needed, found {tables.get('format')!r}")
-    total = reader.number("host", "memory_total")
-    available = reader.number("host", "memory_available")
     host = Recorded(
         files=reader.texts("files"),
         unreadable=reader.errnos("unreadable"),
@@ -70,18 +81,27 @@ def loads(text: str, path: str) -> HostFile:
         affinity=reader.cpus("host", "affinity"),
         cpu_count=reader.number("host", "cpu_count"),
         physical_cores=reader.number("host", "physical_cores"),
-        memory=None if total is None or available is None else (total, available),
+        memory=(
+            reader.number("host", "memory_total"),
+            reader.number("host", "memory_available"),
+        ),
         hostname=reader.text("host", "hostname"),
         platform=reader.text("host", "platform") or "linux",
     )
     return HostFile(
-        host=host, note=str(tables.get("note", "")), expect=reader.table("expect")
+        host=host,
+        note=str(tables.get("note", "")),
+        expect=reader.table("expect"),
+        unknown=(
+            *(repr(name) for name in tables if name not in _TABLES),
+            *(f"[host] {key}" for key in reader.table("host") if key not in _HOST_KEYS),
+        ),
     )
 
 
 def dumps(host: Recorded, note: str = "") -> str:
-    """The TOML text of a host; of mountinfo only the lines that are looked at."""
-    affinity, memory = host.affinity(), host.memory() or (None, None)
+    """The TOML text of a host; `loads` is the inverse."""
+    affinity, memory = host.affinity(), host.memory()
     described = {
         "platform": host.platform if host.platform != "linux" else None,
         "cpu_count": host.cpu_count(),
@@ -91,9 +111,6 @@ def dumps(host: Recorded, note: str = "") -> str:
         "memory_total": memory[0],
         "memory_available": memory[1],
     }
-    files = dict(host.files)
-    if MOUNTINFO in files:
-        files[MOUNTINFO] = parse.used_mounts(files[MOUNTINFO])
     lines = [f"format = {FORMAT}"]
     if note:
         lines.append(f"note = {_quoted(note)}")
@@ -101,7 +118,7 @@ def dumps(host: Recorded, note: str = "") -> str:
     tables: dict[str, Mapping[str, object]] = {
         "host": known,
         "env": host.env,
-        "files": files,
+        "files": host.files,
         "unreadable": host.unreadable,
     }
     for name, table in tables.items():
@@ -132,7 +149,11 @@ class _Reader:
         value = self.table(table).get(key)
         if value is None:
             return None
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        if (
+            not isinstance(value, int)
+            or isinstance(value, bool)
+            or not 0 <= value < 2**63
+        ):
             self.fail(f"[{table}] {key} = {value!r} is not a whole number")
         return value
 
@@ -160,7 +181,7 @@ class _Reader:
     def errnos(self, name: str) -> dict[str, str]:
         names = self.texts(name)
         for path, code in names.items():
-            if code not in errno.errorcode.values():
+            if not code.startswith("E") or not hasattr(errno, code):
                 self.fail(f"[{name}] {path!r} = {code!r} is not an errno name")
         return names
 

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from coresize.model import Role
+    from coresize.model import Resource, Role
 
 #: The sources whose amount is a CFS quota.
 _QUOTAS = frozenset({"cgroup1:cpu.cfs_quota_us", "cgroup2:cpu.max"})
@@ -35,21 +35,19 @@ def combine(findings: Iterable[Fact | Gap]) -> Limits:
         memory=memory,
         facts=facts,
         gaps=gaps,
-        warnings=tuple(_warnings(facts, gaps, cpu, memory)),
+        warnings=tuple(dict.fromkeys(_warnings(facts, gaps, cpu, memory))),
     )
 
 
 def cpu_limit(findings: Iterable[Fact | Gap]) -> float | None:
     """The cores alone, as `combine_cpu` finds them; None when nothing is known."""
-    binding = _binding([fact for fact in findings if isinstance(fact, Fact)])
+    binding = _binding(_of("cpu", findings))
     return binding.amount if binding else None
 
 
 def combine_cpu(findings: Iterable[Fact | Gap]) -> CpuLimits:
     """The cores: the minimum of everything that was found about them."""
-    facts = [
-        fact for fact in findings if isinstance(fact, Fact) and fact.resource == "cpu"
-    ]
+    facts = _of("cpu", findings)
     binding = _binding(facts)
     affinity = _least(fact for fact in facts if fact.source == "affinity")
     capacity = _least(fact for fact in facts if fact.role == "capacity")
@@ -68,32 +66,29 @@ def combine_memory(findings: Iterable[Fact | Gap]) -> MemoryLimits:
     A limit at or above the total limits nothing. An override is believed whatever the
     machine has, for what is available as for the limit.
     """
-    facts = [
-        fact
-        for fact in findings
-        if isinstance(fact, Fact) and fact.resource == "memory"
-    ]
+    facts = _of("memory", findings)
     total = _least_bytes(facts, "capacity")
-    below = [
-        fact
-        for fact in facts
-        if fact.role not in ("limit", "cap", "soft")
-        or total is None
-        or fact.amount is None
-        or fact.amount < total
-    ]
-    binding = _binding(below)
+    binding = _binding(facts)
     bound = None if binding is None or binding.amount is None else int(binding.amount)
     overridden = any(fact.role == "override" for fact in facts)
     available = None if overridden else _least_bytes(facts, "available")
+    soft = _least_bytes(facts, "soft")
     return MemoryLimits(
         limit=bound if binding and binding.role != "capacity" else None,
-        soft_limit=_least_bytes(below, "soft"),
+        soft_limit=soft if soft is None or total is None or soft < total else None,
         available=min((n for n in (available, bound) if n is not None), default=None),
         soft_available=_least_bytes(facts, "soft_available"),
         total=total,
         binding=binding,
     )
+
+
+def _of(resource: Resource, findings: Iterable[Fact | Gap]) -> list[Fact]:
+    return [
+        found
+        for found in findings
+        if isinstance(found, Fact) and found.resource == resource
+    ]
 
 
 def _binding(facts: Sequence[Fact]) -> Fact | None:
@@ -130,25 +125,19 @@ def _warnings(
         if gap.where.isupper():  # a variable, which somebody set and can mend
             yield f"{gap.where} is ignored: {gap.reason}"
     for fact in facts:
-        if fact.role == "override":
-            binding, most, unit = (
-                (cpu.binding, _permitted_cores(cpu), "CPUs")
-                if fact.resource == "cpu"
-                else (memory.binding, memory.total, "bytes of memory")
-            )
-            yield from _override_warnings(fact, binding, most, unit)
+        if fact.role == "override" and fact.resource == "cpu":
+            least = min(filter(None, (cpu.affinity, cpu.capacity)), default=None)
+            yield from _override_warnings(fact, cpu.binding, least, f"{least} CPUs")
+        elif fact.role == "override":
+            has = f"{(memory.total or 0) / 1024**3:.1f} GiB of memory"
+            yield from _override_warnings(fact, memory.binding, memory.total, has)
 
 
 def _override_warnings(
-    override: Fact, binding: Fact | None, most: float | None, unit: str
+    override: Fact, binding: Fact | None, most: float | None, has: str
 ) -> Iterator[str]:
     named = f"{override.where}={override.raw}"
-    if most is not None and override.amount is not None and override.amount > most:
-        yield f"{named} is obeyed, although there are only {most:g} {unit} to use"
     if binding and binding.role == "cap":
-        yield f"{named} is lowered by {binding.where}={binding.raw}"
-
-
-def _permitted_cores(cpu: CpuLimits) -> float | None:
-    known = [count for count in (cpu.affinity, cpu.capacity) if count is not None]
-    return min(known, default=None)
+        yield f"{named} is lowered to {binding.raw} by {binding.source}"
+    elif most is not None and override.amount is not None and override.amount > most:
+        yield f"{named} is obeyed, although there are only {has} to use"

@@ -53,7 +53,9 @@ def as_text(limits: Limits, *, cores: int, reserve: int) -> str:
             "FACTS    ROLE           AMOUNT      SOURCE, AND WHERE",
             *(line for fact in limits.facts for line in _fact_lines(fact)),
             "",
-            "GAPS" if limits.gaps else "GAPS     none: every source could be read",
+            "GAPS"
+            if limits.gaps
+            else "GAPS     none: all that is visible could be read",
             *(line for gap in limits.gaps for line in _gap_lines(gap)),
             "",
             "WARNINGS" if limits.warnings else "WARNINGS none",
@@ -81,32 +83,33 @@ def _cpu_lines(limits: Limits, cores: int, reserve: int) -> Iterator[str]:
     if cpu.limit is None:
         yield f"{_INDENT}nothing is known, so one core is assumed"
         return
-    kept = f", {reserve} kept free (CORESIZE_RESERVE_CORES)" if reserve else ""
+    kept = f", {reserve} to keep free (CORESIZE_RESERVE_CORES)" if reserve else ""
     yield f"{_INDENT}limit {cpu.limit:g}{kept}"
     yield from _binding_lines(cpu.binding)
 
 
 def _memory_lines(limits: Limits) -> Iterator[str]:
     memory = limits.memory
-    if memory.available is None:
-        yield "MEMORY   unknown"
-    else:
-        yield f"MEMORY   {format_bytes(memory.available)} available now"
-    limit = (
-        "no limit" if memory.limit is None else f"limit {format_bytes(memory.limit)}"
-    )
-    total = "" if memory.total is None else f", machine {format_bytes(memory.total)}"
-    yield f"{_INDENT}{limit}{total}"
+    known = memory.available is not None
+    now = f"{format_bytes(memory.available or 0)} available now" if known else "unknown"
+    yield f"MEMORY   {now}"
+    if memory.total is not None:
+        yield f"{_INDENT}of {format_bytes(memory.total)} in the machine"
     if memory.soft_limit is not None:
         high = format_bytes(memory.soft_limit)
         yield f"{_INDENT}throttled above {high} (memory.high)"
-    yield from _binding_lines(memory.binding)
+    if memory.limit is None:
+        yield f"{_INDENT}no limit"
+    else:
+        yield f"{_INDENT}limit {format_bytes(memory.limit)}"
+        yield from _binding_lines(memory.binding)
 
 
 def _binding_lines(binding: Fact | None) -> Iterator[str]:
     if binding is not None:
-        yield f'{_INDENT}set by {binding.source} = "{_short(binding.raw)}"'
-        yield from _wrap_path(binding.where)
+        yield from _wrap(f'set by {binding.source} = "{_short(binding.raw)}"')
+        if not binding.source.endswith(binding.where):
+            yield from _wrap_path(binding.where)
 
 
 def _fact_lines(fact: Fact) -> list[str]:
@@ -129,13 +132,13 @@ def _amount(fact: Fact) -> str:
 
 
 def _beside(start: str, where: str) -> list[str]:
-    """The place on the same line where it fits, else below."""
-    line = f"{start}  {where}"
-    return [line] if len(line) <= WIDTH else [start, *_wrap_path(where)]
+    """The place on the same line where it fits, else below; none for a variable."""
+    line = start if start.endswith(where) else f"{start}  {where}"
+    return [line] if len(line) <= WIDTH else [start[:WIDTH], *_wrap_path(where)]
 
 
 def _short(raw: str) -> str:
-    return raw if len(raw) <= 32 else f"{raw[:29]}..."
+    return raw if len(raw) <= 36 else f"{raw[:33]}..."
 
 
 def _wrap(text: str) -> list[str]:
@@ -149,10 +152,12 @@ def _wrap(text: str) -> list[str]:
 
 
 def _wrap_path(path: str) -> list[str]:
-    """A path on as many lines as it needs, broken at slashes where that is possible."""
+    """A path on as many lines as it needs, broken after slashes where it can be."""
     lines = [_INDENT]
-    for component in path.replace("/", "\0/").split("\0"):
-        if len(lines[-1]) + len(component) > WIDTH and lines[-1] != _INDENT:
-            lines.append(_INDENT)
+    for component in path.replace("/", "/\0").split("\0"):
+        if len(lines[-1]) + len(component) > WIDTH and lines[-1].strip():
+            lines.append(f"{_INDENT}  ")
         lines[-1] += component
+        while len(lines[-1]) > WIDTH:
+            lines[-1:] = [lines[-1][:WIDTH], f"{_INDENT}  {lines[-1][WIDTH:]}"]
     return lines

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from coresize import hostfile
 from coresize.detection import parse
-from coresize.errors import HostFileError
-from coresize.host import Live, Recorded, Recording, swap_current
+from coresize.errors import ConfigError
+from coresize.host import Recorded, swap_current
+from coresize.recording import load_host, record_host
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Iterator, Mapping
 
     from coresize.host import Host
@@ -33,52 +32,21 @@ _CGROUP = "/sys/fs/cgroup"
 def use_host(host: Host) -> Iterator[Host]:
     """Let another host answer `available_cores` and the rest, in every thread.
 
-    Processes that are started meanwhile see the real machine; set
+    The real machine's environment is not looked at meanwhile: give the host its own.
+    Processes that are spawned meanwhile see the real machine (forked ones do not); set
     CORESIZE_OVERRIDE_CORES for them.
+
+    Raises:
+        TypeError: it is no host; of a file, `load_host` makes one.
     """
+    if not hasattr(host, "variables"):
+        msg = f"use_host() takes a host, as load_host() gives, not {host!r}"
+        raise TypeError(msg)
     previous = swap_current(host)
     try:
         yield host
     finally:
         swap_current(previous)
-
-
-def load_host(path: str | os.PathLike[str]) -> Recorded:
-    """The machine in a host file, as ``coresize record FILE`` writes it.
-
-    Raises:
-        HostFileError: the file cannot be read or is no host file.
-    """
-    return read_host_file(path).host
-
-
-def read_host_file(path: str | os.PathLike[str]) -> hostfile.HostFile:
-    """A host file with its note and the answers that it expects.
-
-    Raises:
-        HostFileError: the file cannot be read or is no host file.
-    """
-    name = str(path)
-    try:
-        text = Live().read(name)
-    except OSError as error:
-        raise HostFileError(name, str(error.strerror)) from None
-    return hostfile.loads(text, name)
-
-
-def record_host(host: Host | None = None) -> Recorded:
-    """This machine, or another, as far as detection looks at it.
-
-    >>> from coresize import detect
-    >>> limits = detect(record_host(container(quota=2.5)))
-    >>> limits.cpu.limit
-    2.5
-    """
-    from coresize.available import detect
-
-    recording = Recording(host or Live())
-    detect(recording)
-    return recording.noted
 
 
 def container(
@@ -105,8 +73,13 @@ def container(
         hostname: the name of the machine.
 
     Raises:
+        ConfigError: a count is not a whole number above 0, or the quota not above 0.
         ParseError: a size is malformed.
     """
+    if type(cpus) is not int or cpus < 1:
+        raise ConfigError("cpus", cpus, "a whole number above 0")
+    if quota is not None and not 0 < quota < 1e9:
+        raise ConfigError("quota", quota, "a number of cores above 0, or None")
     total, taken = _bytes(machine_memory), _bytes(used)
     files = {
         "/sys/devices/system/cpu/online": f"0-{cpus - 1}\n",
@@ -136,4 +109,7 @@ def container(
 
 
 def _bytes(amount: str | int) -> int:
-    return parse.size(amount) if isinstance(amount, str) else amount
+    size = parse.size(amount) if isinstance(amount, str) else amount
+    if size < 0:
+        raise ConfigError("size", amount, "a number of bytes, 0 or above")
+    return size

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,7 +51,17 @@ def missing() -> str | None:
     for controller in ("cpu", "memory", "cpuset"):
         if not os.access(CGROUPS / controller / "cgroup.procs", os.W_OK):
             return f"no writable cgroup v1 {controller} hierarchy"
-    return None
+    probe = subprocess.run(
+        ["unshare", "--mount", "true"], capture_output=True, check=False
+    )
+    return "mount namespaces are not permitted" if probe.returncode else None
+
+
+#: The container's root is mounted in a mount namespace that ends with the container, so
+#: that no clean-up of folders here can ever reach through it.
+IN_NAMESPACE = """\
+mount --rbind / rootfs && mount --make-rslave rootfs && exec runc run "$1"
+"""
 
 
 @contextlib.contextmanager
@@ -58,32 +69,38 @@ def started(
     container: Container, arguments: list[str], folder: Path
 ) -> Iterator[subprocess.Popen[str]]:
     """A program in a container, its input and output as pipes."""
-    rootfs = folder / "rootfs"
-    rootfs.mkdir()
-    subprocess.run(["mount", "--rbind", "/", rootfs], check=True)
-    subprocess.run(["mount", "--make-rslave", rootfs], check=True)
-    try:
+    (folder / "rootfs").mkdir()
+    subprocess.run(["runc", "spec"], cwd=folder, check=True)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(_configured(config, container, arguments)))
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(_remove_cgroups)
+        cleanup.callback(_delete)
         _make_parent(container)
-        subprocess.run(["runc", "spec"], cwd=folder, check=True)
-        path = folder / "config.json"
-        config = json.loads(path.read_text())
-        path.write_text(json.dumps(_configured(config, container, arguments)))
-        with subprocess.Popen(
-            ["runc", "run", PARENT],
+        process = subprocess.Popen(
+            ["unshare", "--mount", "sh", "-c", IN_NAMESPACE, "sh", PARENT],
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        ) as process:
-            yield process
-    finally:
-        subprocess.run(
-            ["runc", "delete", "-f", PARENT], capture_output=True, check=False
         )
-        for directory in CGROUPS.glob(f"*/{PARENT}"):
-            directory.rmdir()
-        subprocess.run(["umount", "-R", "-l", rootfs], check=True)
+        yield cleanup.enter_context(process)
+
+
+def _delete() -> None:
+    subprocess.run(["runc", "delete", "-f", PARENT], capture_output=True, check=False)
+
+
+def _remove_cgroups() -> None:
+    """The parent groups; a process may take a moment to leave one."""
+    for directory in CGROUPS.glob(f"*/{PARENT}"):
+        for _attempt in range(100):
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+                break
+            time.sleep(0.02)
 
 
 def run(container: Container, arguments: list[str], folder: Path) -> str:

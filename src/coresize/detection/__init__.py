@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from coresize.detection import affinity, cgroup, cgroup_v1, cgroup_v2, environ, system
+from coresize.detection import (
+    affinity,
+    cgroup,
+    cgroup_v1,
+    cgroup_v2,
+    cpuset,
+    environ,
+    system,
+)
 from coresize.detection.cgroup import read_membership
 from coresize.detection.environ import read_variables, reserved_cores
-from coresize.detection.parse import LXCFS
+from coresize.detection.parse_cgroup import LXCFS
 
 
 __all__ = ["cpu", "memory", "read_membership", "read_variables", "reserved_cores"]
@@ -44,7 +52,6 @@ def _of_cgroups(
 
 
 _QUOTAS = {1: cgroup_v1.quotas, 2: cgroup_v2.quotas}
-_CPUSETS = {1: cgroup_v1.cpusets, 2: cgroup_v2.cpusets}
 _MEMORY = {1: cgroup_v1.memory, 2: cgroup_v2.memory}
 
 
@@ -71,14 +78,17 @@ def cpu(
         ConfigError: a variable of coresize's own is malformed.
     """
     mask, cpus = affinity.affinity(host)
-    if capacity or not cpus or LXCFS in membership.mountinfo:
+    mountinfo = membership.mountinfo
+    if capacity or not cpus or not mountinfo or LXCFS in mountinfo:
         yield from system.online_cpus(host)
     yield mask
     if physical:
-        yield from affinity.physical_cores(host, cpus)
+        yield affinity.physical_cores(host, cpus)
     yield from _of_cgroups(host, membership, "cpu", "cpu", _QUOTAS)
     if not cpus:  # the affinity contains the cpuset
-        yield from _of_cgroups(host, membership, "cpuset", "cpu", _CPUSETS)
+        chains, _ = cgroup.locate(membership, "cpuset", "cpu")
+        for version, directories in chains:
+            yield from cpuset.cpus(host, version, directories)
     yield from environ.findings(host, variables, "cpu")
 
 

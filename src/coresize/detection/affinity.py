@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from coresize.detection import parse
 from coresize.detection.reading import explain
-from coresize.errors import ParseError
 from coresize.model import Fact, Gap
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from collections.abc import Set as AbstractSet
 
     from coresize.detection.reading import Finding
@@ -43,35 +41,35 @@ def affinity(host: Host) -> tuple[Finding, AbstractSet[int] | None]:
     return fact, cpus
 
 
-def physical_cores(host: Host, cpus: AbstractSet[int] | None) -> Iterator[Finding]:
+def physical_cores(host: Host, cpus: AbstractSet[int] | None) -> Finding:
     """The number of physical cores among the CPUs of the affinity mask.
 
     Distinct (package, core) pairs on Linux (kernel
     Documentation/admin-guide/cputopology.rst); elsewhere the whole machine's, as the
     platform tells.
     """
-    where = _TOPOLOGY.format("*", "core_id")
-    try:
-        cores = {
-            tuple(
-                parse.whole(host.read(_TOPOLOGY.format(cpu, name)))
-                for name in ("physical_package_id", "core_id")
-            )
-            for cpu in cpus or ()
-        }
-        count = len(cores) or host.physical_cores()
-    except (OSError, ParseError) as error:
-        count = host.physical_cores()
-        if count is None:
-            yield Gap(
-                resource="cpu", source="topology", where=where, reason=explain(error)
-            )
-    if count:
-        yield Fact(
-            resource="cpu",
-            amount=float(count),
-            role="limit",
-            source="topology",
-            where=where,
-            raw=f"{count} physical cores",
-        )
+    where, source = "the platform", "system:physical_cores"
+    count = host.physical_cores()
+    reason = "this platform or recording does not tell"
+    if count is None and cpus:
+        where, source = _TOPOLOGY.format("*", "core_id"), "system:topology"
+        try:
+            count = len({_core(host, cpu) for cpu in cpus})
+        except OSError as error:
+            reason = explain(error)
+    if not count:
+        return Gap(resource="cpu", source=source, where=where, reason=reason)
+    return Fact(
+        resource="cpu",
+        amount=float(count),
+        role="limit",
+        source=source,
+        where=where,
+        raw=str(count),
+    )
+
+
+def _core(host: Host, cpu: int) -> tuple[str, ...]:
+    """The package and core of a CPU; numbers, but that a package may be -1."""
+    names = ("physical_package_id", "core_id")
+    return tuple(host.read(_TOPOLOGY.format(cpu, name)).strip() for name in names)

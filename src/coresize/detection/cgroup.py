@@ -7,7 +7,7 @@ numbers are never taken, and the limit is a gap.
 
 from __future__ import annotations
 
-from coresize.detection import parse
+from coresize.detection import parse_cgroup
 from coresize.detection.reading import explain
 from coresize.model import Gap, Value
 
@@ -52,7 +52,9 @@ class Membership(Value):
 
 
 def read_membership(host: Host) -> Membership:
-    """Both files as they are."""
+    """Both files as they are; empty where the platform has no cgroups."""
+    if host.platform != "linux":
+        return Membership(cgroup="", mountinfo="", problems=())
     texts = []
     problems = []
     for where in (CGROUP, MOUNTINFO):
@@ -78,35 +80,50 @@ def locate(membership: Membership, controller: str, resource: Resource) -> Locat
 
 
 def _locate(membership: Membership, controller: str, resource: Resource) -> Located:
-    gaps = [
+    gaps = tuple(
         Gap(resource=resource, source="cgroup", where=where, reason=reason)
         for where, reason in membership.problems
-    ]
+    )
     mountinfo = membership.mountinfo
     if not membership.cgroup.strip():
-        return tuple(_roots(mountinfo, controller)), tuple(gaps)
-    own = parse.own_cgroup(membership.cgroup, controller)
-    chains = _chains(mountinfo, controller, *own) if own else []
-    where, reason = "", ""
-    if own and mountinfo and not chains:
-        where = MOUNTINFO
-        reason = f"no mount shows the {controller} controller of cgroup {own[1]}"
-    elif not own and _roots(mountinfo, controller):
+        return _roots(mountinfo, controller), gaps
+    own = parse_cgroup.own_cgroup(membership.cgroup, controller)
+    if own is None:
+        if not _roots(mountinfo, controller):
+            return (), gaps
         where = CGROUP
         reason = f"no line names the {controller} controller, although it is mounted"
-    if reason:
-        gaps.append(Gap(resource=resource, source="cgroup", where=where, reason=reason))
-    return tuple(chains), tuple(gaps)
+    else:
+        chains = _chains(mountinfo, controller, *own)
+        if chains or any(gap.where == MOUNTINFO for gap in gaps):
+            return chains, gaps
+        where = MOUNTINFO
+        reason = f"no mount shows the {controller} controller of cgroup {own[1]}"
+    hidden = Gap(resource=resource, source="cgroup", where=where, reason=reason)
+    return (), (*gaps, hidden)
 
 
-def _chains(mountinfo: str, controller: str, version: int, path: str) -> list[Chain]:
-    """The chain of the own cgroup below each mount that can contain it."""
-    mounts = parse.cgroup_mounts(mountinfo, version, controller)
-    return [
-        (version, directories)
-        for point, root in mounts.items()
-        if (directories := climb(path, root, point))
-    ]
+def _chains(
+    mountinfo: str, controller: str, version: int, path: str
+) -> tuple[Chain, ...]:
+    """The chain of the own cgroup below each mount that can contain it.
+
+    Without the directories that a later mount covers: it shows them itself, or it shows
+    a neighbour's.
+    """
+    mounts = parse_cgroup.cgroup_mounts(mountinfo, version, controller)
+    points = list(mounts)
+    chains = []
+    for place, (point, root) in enumerate(mounts.items(), start=1):
+        hidden_below = tuple(f"{later}/" for later in points[place:])
+        directories = tuple(
+            directory
+            for directory in climb(path, root, point) or ()
+            if not f"{directory}/".startswith(hidden_below)
+        )
+        if directories:
+            chains.append((version, directories))
+    return tuple(chains)
 
 
 def check_shown(
@@ -141,8 +158,9 @@ def climb(path: str, root: str, mount_point: str) -> tuple[str, ...] | None:
     """
     own = _components(path)
     shown = _components(root)
-    if shown.count("..") == len(shown) > _steps_up(own):
-        return (mount_point,)
+    only_up = shown.count("..") == len(shown)
+    if only_up and len(shown) > _steps_up(own):
+        return (mount_point.rstrip("/"),)
     below = own[len(shown) :]
     if own[: len(shown)] != shown or ".." in below:
         return None
@@ -164,10 +182,10 @@ def _steps_up(components: list[str]) -> int:
     return steps
 
 
-def _roots(mountinfo: str, controller: str) -> list[Chain]:
+def _roots(mountinfo: str, controller: str) -> tuple[Chain, ...]:
     """The roots of all mounts, for when the own path is not known at all."""
-    return [
+    return tuple(
         (version, (point,))
         for version in (1, 2)
-        for point in parse.cgroup_mounts(mountinfo, version, controller)
-    ]
+        for point in parse_cgroup.cgroup_mounts(mountinfo, version, controller)
+    )

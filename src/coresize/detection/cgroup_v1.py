@@ -57,24 +57,6 @@ def _in_cores(host: Host, quota: Fact, where: str) -> Finding:
     return Gap(resource="cpu", source=QUOTA, where=where, reason=reason)
 
 
-def cpusets(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
-    """The CPUs of the nearest cpuset that names any (cpusets.rst)."""
-    for directory in directories:
-        for name in ("cpuset.effective_cpus", "cpuset.cpus"):
-            cpus = read_fact(
-                host,
-                f"{directory}/{name}",
-                parse.cpu_list_length,
-                resource="cpu",
-                role="limit",
-                source=f"cgroup1:{name}",
-            )
-            if cpus:
-                yield cpus
-            if isinstance(cpus, Fact) and cpus.amount:
-                return
-
-
 def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
     """The memory limits of each directory, and what is left below them (memory.rst).
 
@@ -82,7 +64,7 @@ def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
     cannot be seen too. With use_hierarchy 0 a visible ancestor may have a lower limit
     that does not bind: that line says so, and the ancestor is passed over.
     """
-    told: Finding | None = None
+    told: Fact | None = None
     for directory in directories:
         stat = f"{directory}/memory.stat"
         limit = read_fact(
@@ -95,6 +77,8 @@ def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
         )
         if _is_below(limit, told):
             continue
+        if told is None and directory != directories[0] and _is_apart(host, directory):
+            return
         hierarchical = read_fact(
             host,
             stat,
@@ -104,8 +88,11 @@ def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
             source="cgroup1:memory.stat",
             line="hierarchical_memory_limit ",
         )
-        told = told if isinstance(told, Fact) else hierarchical
-        yield from filter(None, (limit, hierarchical))
+        if told is None and isinstance(hierarchical, Fact):
+            told = hierarchical
+        yield from filter(None, (limit,))
+        if hierarchical and not _says_the_same(hierarchical, limit):
+            yield hierarchical
         yield from working_set.available(
             host,
             (limit, hierarchical),
@@ -113,6 +100,14 @@ def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
             stat=stat,
             inactive="total_inactive_file ",
         )
+
+
+def _is_apart(host: Host, directory: str) -> bool:
+    """Whether a directory does not bind those below it: use_hierarchy is 0."""
+    try:
+        return host.read(f"{directory}/memory.use_hierarchy").strip() == "0"
+    except OSError:
+        return False
 
 
 def _is_below(limit: Finding | None, told: Finding | None) -> bool:
@@ -124,3 +119,12 @@ def _is_below(limit: Finding | None, told: Finding | None) -> bool:
     ):
         return False
     return told.amount is None or limit.amount < told.amount
+
+
+def _says_the_same(hierarchical: Finding, limit: Finding | None) -> bool:
+    """Whether no ancestor is tighter than the directory itself: the usual case."""
+    return (
+        isinstance(hierarchical, Fact)
+        and isinstance(limit, Fact)
+        and hierarchical.amount == limit.amount
+    )

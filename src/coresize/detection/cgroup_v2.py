@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from coresize.detection import parse, working_set
 from coresize.detection.reading import read_fact
-from coresize.model import Fact
 
 
 TYPE_CHECKING = False
@@ -33,23 +32,6 @@ def quotas(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
         )
         if quota:
             yield quota
-
-
-def cpusets(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
-    """The CPUs of the nearest effective cpuset; cpuset.cpus is only what was asked."""
-    for directory in directories:
-        cpus = read_fact(
-            host,
-            f"{directory}/cpuset.cpus.effective",
-            parse.cpu_list_length,
-            resource="cpu",
-            role="limit",
-            source="cgroup2:cpuset.cpus.effective",
-        )
-        if cpus:
-            yield cpus
-        if isinstance(cpus, Fact) and cpus.amount:
-            return
 
 
 def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:

@@ -15,50 +15,42 @@ from coresize.model import Fact, Gap
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import TypeAlias
 
     from coresize.detection.reading import Finding
     from coresize.host import Host
     from coresize.model import Resource, Role
 
+    Parser: TypeAlias = Callable[[str], float | None]
+
+
+def _python_count(text: str) -> float | None:
+    """CPython spells "not set" as ``default`` (PYTHON_CPU_COUNT, using/cmdline)."""
+    return None if text == "default" else _count(text)
+
+
+def _count(text: str) -> float:
+    return float(parse.positive(text))
+
+
 _CORES = 'a number of cores above 0, such as "8" or "8.5", or unset it'
 _SIZE = (
-    'a size above 0, such as "4GB", "512MiB", "16Gi" or a number of bytes, or unset it'
+    'a size above 0, such as "4GB", "512MiB", "16Gi" or a number of bytes '
+    '(not "512m", of which Docker and Kubernetes think differently), or unset it'
 )
+_RESERVE = "CORESIZE_RESERVE_CORES"
+_RESERVES = "a whole number of cores, 0 or above, or unset it"
 
-
-def _own_cores(name: str, text: str) -> float:
-    return _own(name, text, parse.cores, _CORES)
-
-
-def _own_size(name: str, text: str) -> float:
-    return _own(name, text, parse.size, _SIZE)
-
-
-def _own(name: str, text: str, parser: Callable[[str], float], allowed: str) -> float:
-    try:
-        return parser(text)
-    except ParseError:
-        raise ConfigError(name, text, allowed) from None
-
-
-def _foreign_cores(_name: str, text: str) -> float:
-    return parse.cores(text)
-
-
-def _foreign_count(_name: str, text: str) -> float | None:
-    """CPython spells "not set" as ``default`` (PYTHON_CPU_COUNT, using/cmdline)."""
-    return None if text == "default" else float(parse.positive(text))
-
-
-#: Resource, role and parser by variable. Of the overrides the first that holds wins.
-_VARIABLES: dict[str, tuple[Resource, Role, Callable[[str, str], float | None]]] = {
-    "CORESIZE_OVERRIDE_CORES": ("cpu", "override", _own_cores),
-    "PARALLELLY_OVERRIDE_CORES": ("cpu", "override", _foreign_cores),
-    "PYTHON_CPU_COUNT": ("cpu", "override", _foreign_count),
-    "CORESIZE_MAX_CORES": ("cpu", "cap", _own_cores),
-    "LOKY_MAX_CPU_COUNT": ("cpu", "cap", _foreign_count),
-    "CORESIZE_OVERRIDE_MEMORY": ("memory", "override", _own_size),
-    "CORESIZE_MAX_MEMORY": ("memory", "cap", _own_size),
+#: Resource, role, parser, and of our own what is allowed, by variable. Of the
+#: overrides the first that holds wins.
+_VARIABLES: dict[str, tuple[Resource, Role, Parser, str | None]] = {
+    "CORESIZE_OVERRIDE_CORES": ("cpu", "override", parse.cores, _CORES),
+    "PARALLELLY_OVERRIDE_CORES": ("cpu", "override", parse.cores, None),
+    "PYTHON_CPU_COUNT": ("cpu", "override", _python_count, None),
+    "CORESIZE_MAX_CORES": ("cpu", "cap", parse.cores, _CORES),
+    "LOKY_MAX_CPU_COUNT": ("cpu", "cap", _count, None),
+    "CORESIZE_OVERRIDE_MEMORY": ("memory", "override", parse.size, _SIZE),
+    "CORESIZE_MAX_MEMORY": ("memory", "cap", parse.size, _SIZE),
 }
 
 #: The variables that say "inside a job of this scheduler". What a scheduler sets
@@ -77,14 +69,13 @@ MARKS = {
     "GALAXY_SLOTS": "galaxy",
 }
 
-_RESERVE = "CORESIZE_RESERVE_CORES"
-
-_NAMES = frozenset({*_VARIABLES, *MARKS, _RESERVE})
+#: All the variables that are looked at first.
+NAMES = frozenset({*_VARIABLES, *MARKS, _RESERVE})
 
 
 def read_variables(host: Host) -> dict[str, str]:
     """The variables that are set, of all that any source here looks at first."""
-    return host.variables(_NAMES)
+    return host.variables(NAMES)
 
 
 def findings(
@@ -93,20 +84,23 @@ def findings(
     """What the variables that are present say about one resource.
 
     Raises:
-        ConfigError: a variable of coresize's own is malformed.
+        ConfigError: a variable of coresize's own is malformed, of whatever resource.
     """
     if not present:
         return
+    reserved_cores(present)
     overridden = False
-    for name, (its_resource, role, parser) in _VARIABLES.items():
-        if name not in present or its_resource != resource:
+    for name in _VARIABLES:
+        if name not in present:
             continue
-        if role == "override" and overridden:
+        finding = _finding(name, present[name])
+        if not finding or finding.resource != resource:
             continue
-        finding = _finding(name, present[name], resource, role, parser)
-        if finding:
-            yield finding
-            overridden |= role == "override" and isinstance(finding, Fact)
+        if isinstance(finding, Fact) and finding.role == "override":
+            if overridden:
+                continue
+            overridden = True
+        yield finding
     inside = [scheduler for mark, scheduler in MARKS.items() if mark in present]
     if inside:
         from coresize.detection import schedulers
@@ -114,17 +108,15 @@ def findings(
         yield from schedulers.findings(host, inside, resource)
 
 
-def _finding(
-    name: str,
-    text: str,
-    resource: Resource,
-    role: Role,
-    parser: Callable[[str, str], float | None],
-) -> Finding | None:
+def _finding(name: str, text: str) -> Finding | None:
+    """What one variable says; None where it says that it is not set."""
+    resource, role, parser, allowed = _VARIABLES[name]
     source = f"env:{name}"
     try:
-        amount = parser(name, text)
+        amount = parser(text)
     except ParseError as error:
+        if allowed:
+            raise ConfigError(name, text, allowed) from None
         return Gap(resource=resource, source=source, where=name, reason=str(error))
     if amount is None:
         return None
@@ -139,7 +131,8 @@ def reserved_cores(present: dict[str, str]) -> int:
     Raises:
         ConfigError: it is not a whole number, 0 or above.
     """
-    if _RESERVE not in present:
-        return 0
-    allowed = "a whole number of cores, 0 or above, or unset it"
-    return int(_own(_RESERVE, present[_RESERVE], parse.whole, allowed))
+    text = present.get(_RESERVE, "0")
+    try:
+        return parse.whole(text)
+    except ParseError:
+        raise ConfigError(_RESERVE, text, _RESERVES) from None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from coresize.detection import parse
 from coresize.detection.reading import explain
 from coresize.errors import ParseError
-from coresize.model import Fact, Gap, Value
+from coresize.model import Fact, Gap
 
 
 TYPE_CHECKING = False
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from coresize.model import Resource
 
 
-class Job(Value):
+class Job:
     """A job as its scheduler's variables describe it.
 
     Attributes:
@@ -26,12 +27,13 @@ class Job(Value):
         env: the variables.
     """
 
-    __slots__ = ("scheduler", "host", "resource", "env")  # noqa: RUF023
-
-    scheduler: str
-    host: Host
-    resource: Resource
-    env: dict[str, str]
+    def __init__(
+        self, scheduler: str, host: Host, resource: Resource, env: dict[str, str]
+    ) -> None:
+        self.scheduler = scheduler
+        self.host = host
+        self.resource = resource
+        self.env = env
 
     def ask(self, name: str, parser: Callable[[str], float | None]) -> Finding | None:
         """What one variable says; None where it is not set or sets no limit."""
@@ -82,6 +84,16 @@ class Job(Value):
             where=name,
             reason=reason,
         )
+
+
+def count(text: str) -> float:
+    """A number of cores or tasks, above 0."""
+    return float(parse.positive(text))
+
+
+def mebibytes(text: str) -> int:
+    """Bytes in a number of mebibytes, above 0."""
+    return parse.positive(text) * 1024**2
 
 
 def first(*answers: Finding | None) -> Iterator[Finding]:

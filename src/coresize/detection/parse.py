@@ -4,8 +4,7 @@ Rule 1: a parser takes text and touches nothing; it raises ParseError and nothin
 Rule 2: no sentinel leaves here: "no limit" is None, and what is no number is an error.
 Rule 3: digits are ASCII digits. ``int()`` also takes ``+5``, ``1_000`` and the digits
 of other scripts, none of which the kernel or a scheduler writes.
-Rule 4: lines end at the newline alone and mountinfo fields at the space alone, since
-names may hold every other character that ``splitlines()`` and ``split()`` break at.
+Rule 4: lines end at the newline alone, not at what else ``splitlines()`` breaks at.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from coresize.errors import ParseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from typing import Never
 
 #: The bandwidth period when cpu.max names none, in microseconds (kernel
@@ -190,6 +189,11 @@ def meminfo(text: str) -> int:
     return whole(text.partition(":")[2].strip().removesuffix("kB")) * 1024
 
 
+def meminfo_total(text: str) -> int:
+    """Bytes in the line MemTotal, which are some."""
+    return meminfo(text) or fail(f"{shown(text)} is not above 0")
+
+
 def address_space(text: str) -> int | None:
     """Bytes of the soft limit in ``Max address space   SOFT   HARD   bytes``."""
     soft = "".join(text.split()[3:4])
@@ -198,102 +202,3 @@ def address_space(text: str) -> int | None:
 
 def _unless_unlimited(limit: int) -> int | None:
     return limit if limit < _UNLIMITED_BYTES else None
-
-
-# --- Where the cgroups are ----------------------------------------------------
-
-
-def own_cgroup(text: str, controller: str) -> tuple[int, str] | None:
-    """The version and path of the own cgroup for a controller, in /proc/self/cgroup.
-
-    cgroups(7), kernel proc_cgroup_show. A line is ``ID:CONTROLLERS:PATH``:
-
-    1. the hierarchy; 0 is v2, whose line names no controllers,
-    2. the controllers of a v1 hierarchy, or ``name=X``, which has none,
-    3. the path, raw: it may hold colons and spaces, and ``/..`` at its start.
-
-    A controller is v1 where a v1 hierarchy names it, else v2. Lines of another form are
-    passed over; None is for a text that says nothing of the controller.
-    """
-    unified = None
-    for row in text.split("\n"):
-        if controller not in row and "0:" not in row:
-            continue
-        hierarchy, _, rest = row.partition(":")
-        controllers, _, path = rest.partition(":")
-        number = hierarchy.strip()
-        if path[:1] != "/" or not number.isdigit():
-            continue
-        if number == "0":
-            unified = 2, path
-        elif controller in controllers.split(","):
-            return 1, path
-    return unified
-
-
-#: What a mountinfo line of lxcfs holds: a file system that shows a container its share
-#: of the machine instead of the machine.
-LXCFS = "lxcfs"
-
-
-def used_mounts(text: str) -> str:
-    """The lines of mountinfo that detection looks at: cgroups and lxcfs."""
-    rows = text.split("\n")
-    return "".join(f"{row}\n" for row in rows if " - cgroup" in row or LXCFS in row)
-
-
-def cgroup_mounts(text: str, version: int, controller: str) -> dict[str, str]:
-    """Mount roots by mount point, of the v2 mounts or those of one v1 controller.
-
-    proc(5), kernel show_mountinfo. The fields, each ended by one space:
-
-    1-3. mount, parent, device
-    4.   root: the directory of the hierarchy that is mounted, escaped
-    5.   mount point, escaped
-    6.   mount options
-    7.   optional fields, any number, ended by ``-``
-    8-9. file system type and source
-    10.  super options, which name the controllers of v1 and may hold spaces
-
-    A later mount on the same point hides the earlier one.
-    """
-    kind, word = ("cgroup", f",{controller}") if version == 1 else _UNIFIED
-    roots = {}
-    for row in _rows_with(text, word):
-        if version == 1 and f"{word}," not in f"{row},":
-            continue  # another controller that begins so, quickly
-        before, _, after = row.partition(" - ")  # no field before is a lone dash
-        fields = before.split(" ", 5)
-        its_kind, _, rest = after.partition(" ")
-        if len(fields) < 6 or its_kind != kind:
-            continue
-        if version == 2 or controller in rest.partition(" ")[2].split(","):
-            roots[unescape(fields[4])] = unescape(fields[3])
-    return roots
-
-
-_UNIFIED = ("cgroup2", " - cgroup2")
-
-
-def _rows_with(text: str, word: str) -> Iterator[str]:
-    """The lines that hold a word; of thousands, most are not even cut out."""
-    at = text.find(word)
-    while at >= 0:
-        end = text.find("\n", at)
-        end = end if end >= 0 else len(text)
-        yield text[text.rfind("\n", 0, at) + 1 : end]
-        at = text.find(word, end)
-
-
-def unescape(text: str) -> str:
-    r"""Undo mountinfo's octal escapes, such as ``\040`` for a space."""
-    if "\\" not in text:
-        return text
-    first, *rest = text.split("\\")
-    for part in rest:
-        code = part[:3]
-        if len(code) == 3 and set(code) <= set("01234567") and code < "200":
-            first += chr(int(code, 8)) + part[3:]
-        else:
-            first += "\\" + part
-    return first

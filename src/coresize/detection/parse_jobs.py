@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from coresize.detection.parse import fail, positive, shown, whole
 from coresize.errors import ParseError
 
@@ -20,8 +22,10 @@ def slurm_count(text: str, node: int | None) -> int:
     """
     counts = []
     for part in text.strip().split(","):
-        count, repeated, times = part.removesuffix(")").partition("(x")
-        counts.append((positive(count), positive(times) if repeated else 1))
+        count, repeated, times = part.partition("(x")
+        if repeated and not times.endswith(")"):
+            fail(f"{shown(part)} is not closed")
+        counts.append((positive(count), positive(times[:-1]) if repeated else 1))
     if node is None:
         node = 0
         if len({count for count, _ in counts}) > 1:
@@ -56,9 +60,16 @@ def host_pairs(text: str) -> dict[str, int]:
 
 
 def pe_hosts(text: str) -> dict[str, int]:
-    """Slots by host in an SGE PE_HOSTFILE, whose lines are ``HOST N QUEUE PROCS``."""
-    rows = [row.split() for row in text.split("\n")]
-    return _by_host((row[0], positive("".join(row[1:2]))) for row in rows if row)
+    """Slots by host in an SGE PE_HOSTFILE, whose lines are ``HOST N QUEUE PROCS``.
+
+    Lines of another form are passed over: they may be about another host.
+    """
+    slots = []
+    for row in text.split("\n"):
+        host, count, *_ = [*row.split(), "", ""]
+        with suppress(ParseError):
+            slots.append((host, positive(count)))
+    return _by_host(slots)
 
 
 def _by_host(slots: Iterable[tuple[str, int]]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from coresize.model import Fact, Gap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from coresize.detection.reading import Finding
     from coresize.host import Host
@@ -20,10 +20,10 @@ MEMINFO = "/proc/meminfo"
 
 
 def online_cpus(host: Host) -> Iterator[Finding]:
-    """The number of CPUs online.
+    """The number of CPUs online, as the kernel's file and as the platform tell it.
 
-    The file first, since lxcfs writes a container's share into it and some C libraries
-    answer with the affinity instead; then what the platform counts.
+    They differ where lxcfs writes a container's share into the file, and where a C
+    library answers with the affinity.
     """
     online = read_fact(
         host,
@@ -35,24 +35,23 @@ def online_cpus(host: Host) -> Iterator[Finding]:
     )
     if online:
         yield online
-    if isinstance(online, Fact) and online.amount:
-        return
-    count = host.cpu_count()
-    cores = None if count is None else float(count)
-    yield _told("cpu", "capacity", "cpu_count", cores)
+    listed = online.amount if isinstance(online, Fact) else None
+    count = float(host.cpu_count() or 0) or None
+    if listed is None or (count is not None and count != listed):
+        yield _told("cpu", "capacity", "cpu_count", count)
 
 
 def memory(host: Host) -> Iterator[Finding]:
     """The machine's memory in bytes: all of it, and what is available now."""
-    asked: tuple[tuple[Role, str], ...] = (
-        ("capacity", "MemTotal:"),
-        ("available", "MemAvailable:"),
+    asked: tuple[tuple[Role, str, Callable[[str], int]], ...] = (
+        ("capacity", "MemTotal:", parse.meminfo_total),
+        ("available", "MemAvailable:", parse.meminfo),
     )
-    for role, line in asked:
+    for role, line, parser in asked:
         finding = read_fact(
             host,
             MEMINFO,
-            parse.meminfo,
+            parser,
             resource="memory",
             role=role,
             source="system:meminfo",
@@ -63,8 +62,8 @@ def memory(host: Host) -> Iterator[Finding]:
         yield finding
     else:
         return
-    total, available = host.memory() or (None, None)
-    yield _told("memory", "capacity", "memory_total", total)
+    total, available = host.memory()
+    yield _told("memory", "capacity", "memory_total", total or None)
     yield _told("memory", "available", "memory_available", available)
 
 
@@ -97,5 +96,5 @@ def _told(resource: Resource, role: Role, name: str, amount: float | None) -> Fi
         role=role,
         source=source,
         where="the platform",
-        raw=f"{amount:g}",
+        raw=str(amount),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coresize.detection import parse
 from coresize.detection.reading import read_fact
-from coresize.model import Fact
+from coresize.model import Fact, Gap
 
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ def available(
     stat: str,
     inactive: str,
 ) -> Iterator[Finding]:
-    """The bytes left below each limit of one directory.
+    """The bytes left below the hard limit, and the soft limit, of one directory.
 
     The working set is the usage less the inactive file pages, which the kernel drops
     before it kills (the rule of kubelet's ``memory.available``). It is never below 0:
@@ -45,6 +45,9 @@ def available(
     used = read_fact(
         host, usage, parse.whole, resource="memory", role="available", source=source
     )
+    if not isinstance(used, Fact):
+        yield from filter(None, (used,))
+        return
     cache = read_fact(
         host,
         stat,
@@ -54,17 +57,19 @@ def available(
         source=source,
         line=inactive,
     )
-    yield from (gap for gap in (used, cache) if gap and not isinstance(gap, Fact))
-    if not isinstance(used, Fact):
-        return
+    if isinstance(cache, Gap):
+        yield cache
     droppable = cache.amount if isinstance(cache, Fact) else 0
     working_set = max(0, (used.amount or 0) - (droppable or 0))
-    for bound in bounds:
-        yield Fact(
-            resource="memory",
-            amount=max(0, (bound.amount or 0) - working_set),
-            role="soft_available" if bound.role == "soft" else "available",
-            source=source,
-            where=usage,
-            raw=f"{bound.raw} - ({used.raw} - {droppable})",
-        )
+    for role in ("limit", "soft"):
+        of_role = [bound for bound in bounds if bound.role == role]
+        if of_role:
+            bound = min(of_role, key=lambda fact: fact.amount or 0)
+            yield Fact(
+                resource="memory",
+                amount=max(0, (bound.amount or 0) - working_set),
+                role="soft_available" if role == "soft" else "available",
+                source=source,
+                where=usage,
+                raw=f"{bound.raw} - ({used.raw} - {droppable})",
+            )

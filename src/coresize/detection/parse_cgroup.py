@@ -1,0 +1,107 @@
+"""The texts that say where this process is, under the rules of `parse`.
+
+Lines end at the newline and mountinfo fields at the space alone, since names of cgroups
+may hold every other character that ``splitlines()`` and ``split()`` break at. A
+carriage return before the newline is taken for an editor's. Lines that cannot be
+understood are passed over: others may hold the answer.
+"""
+
+from __future__ import annotations
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def own_cgroup(text: str, controller: str) -> tuple[int, str] | None:
+    """The version and path of the own cgroup for a controller, in /proc/self/cgroup.
+
+    cgroups(7), kernel proc_cgroup_show. A line is ``ID:CONTROLLERS:PATH``:
+
+    1. the hierarchy; 0 is v2, whose line names no controllers,
+    2. the controllers of a v1 hierarchy, or ``name=X``, which has none,
+    3. the path, raw: it may hold colons and spaces, and ``/..`` at its start.
+
+    A controller is v1 where a v1 hierarchy names it, else v2. Lines of another form are
+    passed over; None is for a text that says nothing of the controller.
+    """
+    unified = None
+    for row in text.split("\n"):
+        if controller not in row and "0:" not in row:
+            continue
+        hierarchy, _, rest = row.partition(":")
+        controllers, _, path = rest.rstrip("\r").partition(":")
+        number = hierarchy.strip()
+        if path[:1] != "/" or not number.isdigit():
+            continue
+        if number == "0":
+            unified = 2, path
+        elif controller in controllers.split(","):
+            return 1, path
+    return unified
+
+
+#: What a mountinfo line of lxcfs holds: a file system that shows a container its share
+#: of the machine instead of the machine.
+LXCFS = "lxcfs"
+
+
+def cgroup_lines(text: str) -> str:
+    """The lines of mountinfo that `cgroup_mounts` looks at."""
+    return "".join(f"{row}\n" for row in text.split("\n") if " - cgroup" in row)
+
+
+def cgroup_mounts(text: str, version: int, controller: str) -> dict[str, str]:
+    """Mount roots by mount point, of the v2 mounts or those of one v1 controller.
+
+    proc(5), kernel show_mountinfo. The fields, each ended by one space:
+
+    1-3. mount, parent, device
+    4.   root: the directory of the hierarchy that is mounted, escaped
+    5.   mount point, escaped
+    6.   mount options
+    7.   optional fields, any number, ended by ``-``
+    8-9. file system type and source
+    10.  super options, which name the controllers of v1 and may hold spaces
+
+    A later mount on the same point hides the earlier one.
+    """
+    kind, word = ("cgroup", controller) if version == 1 else ("cgroup2", " - cgroup2")
+    roots: dict[str, str] = {}
+    for row in _rows_with(text, word):
+        before, _, after = row.partition(" - ")  # no field before is a lone dash
+        fields = before.split(" ", 5)
+        its_kind, _, rest = after.partition(" ")
+        options = rest.partition(" ")[2].replace(" ", ",").rstrip("\r").split(",")
+        if len(fields) < 6 or its_kind != kind:
+            continue
+        if version == 2 or controller in options:
+            point = unescape(fields[4])
+            roots.pop(point, None)  # so that the order is that of what is seen
+            roots[point] = unescape(fields[3])
+    return roots
+
+
+def _rows_with(text: str, word: str) -> Iterator[str]:
+    """The lines that hold a word; of thousands, most are not even cut out."""
+    at = text.find(word)
+    while at >= 0:
+        end = text.find("\n", at)
+        end = end if end >= 0 else len(text)
+        yield text[text.rfind("\n", 0, at) + 1 : end]
+        at = text.find(word, end)
+
+
+def unescape(text: str) -> str:
+    r"""Undo mountinfo's octal escapes, such as ``\040`` for a space."""
+    if "\\" not in text:
+        return text
+    first, *rest = text.split("\\")
+    for part in rest:
+        code = part[:3]
+        if len(code) == 3 and set(code) <= set("01234567") and code < "200":
+            first += chr(int(code, 8)) + part[3:]
+        else:
+            first += "\\" + part
+    return first

@@ -1,0 +1,13 @@
+"""What every test needs: an environment that changes no answer."""
+
+from __future__ import annotations
+
+import os
+
+from coresize.detection import environ
+
+
+# Before any test, and for the programs they start: a variable that detection reads may
+# well be set where these tests run, in a batch job for instance.
+for _name in environ.NAMES:
+    os.environ.pop(_name, None)
