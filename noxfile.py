@@ -59,7 +59,7 @@ def format_(session: nox.Session) -> None:
     session.run("ruff", "check", "--fix", ".")
 
 
-@nox.session
+@nox.session(python=PYTHONS[-1])  # the newest has os.process_cpu_count()
 def benchmarks(session: nox.Session) -> None:
     """Ratios against peers; the table is kept in docs/reference/peers.md."""
     _install(session, "benchmarks")

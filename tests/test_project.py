@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import coresize
-from coresize import errors, model
+from coresize import errors, model, testing
+from coresize.detection import environ, schedulers
 from coresize.model import Fact, Gap
 
 
@@ -142,3 +143,26 @@ def test_values_need_exactly_their_fields(cls):
         cls(resource="cpu", source="s")
     with pytest.raises((TypeError, AttributeError), match="color"):
         cls(resource="cpu", source="s", where="/", color="red")
+
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def test_every_variable_is_documented():
+    names = set(environ.NAMES).union(
+        *(one.names for one in schedulers.SCHEDULERS.values())
+    )
+    page = (DOCS / "reference" / "environment.md").read_text()
+    assert [name for name in sorted(names) if f"`{name}`" not in page] == []
+
+
+def test_every_public_name_is_documented():
+    page = (DOCS / "reference" / "api.md").read_text()
+    names = {*coresize.__all__, *testing.__all__} - {"__version__"}
+    assert [name for name in sorted(names) if name not in page] == []
+
+
+def test_the_table_of_peers_is_kept():
+    page = (DOCS / "reference" / "peers.md").read_text()
+    assert page.count("\n| `") >= 8
+    assert "| `coresize.available_cores()` | " in page

@@ -44,7 +44,7 @@ def findings(
 ) -> Iterator[Finding]:
     """What each of the schedulers that we are inside of says about one resource."""
     for name in inside:
-        scheduler = _SCHEDULERS[name]
+        scheduler = SCHEDULERS[name]
         if resource in scheduler.shares:
             env = host.variables(scheduler.names)
             yield from scheduler.shares[resource](Job(name, host, resource, env))
@@ -153,7 +153,8 @@ def _galaxy_memory(job: Job) -> Iterator[Finding]:
     return first(job.ask("GALAXY_MEMORY_MB", mebibytes))
 
 
-_SCHEDULERS = {
+#: By the names that `environ.MARKS` gives.
+SCHEDULERS = {
     "slurm": Scheduler(
         names=slurm.NAMES, shares={"cpu": slurm.cpu, "memory": slurm.memory}
     ),
