@@ -199,3 +199,21 @@ def test_a_misspelt_table_is_said(tmp_path):
     assert done.stdout == "1\n"
     assert "'hots' is not known" in done.stderr
     assert "[host] cpus is not known" in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8", "latin-1"])
+def test_odd_names_are_printed_with_escapes(tmp_path, encoding):
+    path = tmp_path / "host.toml"
+    host = container()
+    host.files["/proc/self/cgroup"] = "0::/\u00fc\u4e2d\udcff\n"
+    host.files["/sys/fs/cgroup/\u00fc\u4e2d\udcff/cpu.max"] = "150000 100000\n"
+    path.write_text(hostfile.dumps(host), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "coresize", "--host", path],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"CPU      2 cores\n")
+    assert rb"\udcff/cpu.max" in done.stdout

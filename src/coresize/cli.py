@@ -21,7 +21,7 @@ from coresize.policy import ROUNDINGS, whole_cores
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import TypeAlias
+    from typing import TextIO, TypeAlias
 
     from coresize.host import Host
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if text:
             _write(text)
     except CoresizeError as error:
-        print(f"coresize: error: {_printable(str(error))}", file=sys.stderr)
+        print(f"coresize: error: {_printable(str(error), sys.stderr)}", file=sys.stderr)
         return 2
     return 0
 
@@ -127,7 +127,7 @@ def _write(text: str) -> None:
         msg = "standard output is closed"
         raise CoresizeError(msg)
     try:
-        print(_printable(text), flush=True)
+        print(_printable(text, sys.stdout), flush=True)
     except OSError as error:
         # What is left in the buffer must not be tried again when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -136,9 +136,10 @@ def _write(text: str) -> None:
             raise CoresizeError(msg) from None
 
 
-def _printable(text: str) -> str:
-    """Without the surrogates that stand for bytes of paths that are no UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def _printable(text: str, stream: TextIO) -> str:
+    """With escapes for what a stream cannot encode, as the odd bytes of paths."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 _RECORDED_BY = "# Recorded by coresize"

@@ -85,22 +85,23 @@ def _locate(membership: Membership, controller: str, resource: Resource) -> Loca
         for where, reason in membership.problems
     )
     mountinfo = membership.mountinfo
-    if not membership.cgroup.strip():
-        return _roots(mountinfo, controller), gaps
     own = parse_cgroup.own_cgroup(membership.cgroup, controller)
-    if own is None:
-        if not _roots(mountinfo, controller):
-            return (), gaps
-        where = CGROUP
-        reason = f"no line names the {controller} controller, although it is mounted"
-    else:
+    if own:
         chains = _chains(mountinfo, controller, *own)
-        if chains or any(gap.where == MOUNTINFO for gap in gaps):
-            return chains, gaps
+        answered = chains or any(gap.where == MOUNTINFO for gap in gaps)
         where = MOUNTINFO
         reason = f"no mount shows the {controller} controller of cgroup {own[1]}"
-    hidden = Gap(resource=resource, source="cgroup", where=where, reason=reason)
-    return (), (*gaps, hidden)
+    else:
+        # Where the file says nothing at all, the roots of the mounts are believed.
+        roots = _roots(mountinfo, controller)
+        chains = () if membership.cgroup.strip() else roots
+        answered = not roots or any(gap.where == CGROUP for gap in gaps)
+        where = CGROUP
+        reason = f"no line names the {controller} controller, although it is mounted"
+    if answered:
+        return chains, gaps
+    missing = Gap(resource=resource, source="cgroup", where=where, reason=reason)
+    return chains, (*gaps, missing)
 
 
 def _chains(
