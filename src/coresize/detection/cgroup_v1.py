@@ -61,10 +61,9 @@ def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
     """The memory limits of each directory, and what is left below them (memory.rst).
 
     ``hierarchical_memory_limit`` is the tightest limit that binds, of ancestors that
-    cannot be seen too. With use_hierarchy 0 a visible ancestor may have a lower limit
-    that does not bind: that line says so, and the ancestor is passed over.
+    cannot be seen too.
     """
-    told: Fact | None = None
+    told: Finding | None = None
     for directory in directories:
         stat = f"{directory}/memory.stat"
         limit = read_fact(
@@ -75,9 +74,7 @@ def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
             role="limit",
             source="cgroup1:memory.limit_in_bytes",
         )
-        if _is_below(limit, told):
-            continue
-        if told is None and directory != directories[0] and _is_apart(host, directory):
+        if directory != directories[0] and not _binds(host, directory, limit, told):
             return
         hierarchical = read_fact(
             host,
@@ -86,11 +83,11 @@ def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
             resource="memory",
             role="limit",
             source="cgroup1:memory.stat",
-            line="hierarchical_memory_limit ",
+            lines=("hierarchical_memory_limit ",),
         )
-        if told is None and isinstance(hierarchical, Fact):
-            told = hierarchical
-        yield from filter(None, (limit,))
+        told = told or hierarchical
+        if limit:
+            yield limit
         if hierarchical and not _says_the_same(hierarchical, limit):
             yield hierarchical
         yield from working_set.available(
@@ -98,27 +95,27 @@ def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
             (limit, hierarchical),
             usage=f"{directory}/memory.usage_in_bytes",
             stat=stat,
-            inactive="total_inactive_file ",
+            inactive=("total_inactive_file ", "inactive_file "),
         )
 
 
-def _is_apart(host: Host, directory: str) -> bool:
-    """Whether a directory does not bind those below it: use_hierarchy is 0."""
+def _binds(
+    host: Host, ancestor: str, limit: Finding | None, told: Finding | None
+) -> bool:
+    """Whether an ancestor's limit binds those below it.
+
+    use_hierarchy says so. Where it cannot be read, an ancestor that is tighter than the
+    tightest that binds, as those below tell it, does not.
+    """
     try:
-        return host.read(f"{directory}/memory.use_hierarchy").strip() == "0"
+        return host.read(f"{ancestor}/memory.use_hierarchy").strip() != "0"
     except OSError:
-        return False
-
-
-def _is_below(limit: Finding | None, told: Finding | None) -> bool:
-    """Whether an ancestor's limit is lower than the tightest that binds."""
-    if (
-        not isinstance(limit, Fact)
-        or not isinstance(told, Fact)
-        or limit.amount is None
-    ):
-        return False
-    return told.amount is None or limit.amount < told.amount
+        pass
+    if not (isinstance(limit, Fact) and isinstance(told, Fact)):
+        return True
+    if limit.amount is None:
+        return True
+    return told.amount is not None and told.amount <= limit.amount
 
 
 def _says_the_same(hierarchical: Finding, limit: Finding | None) -> bool:

@@ -62,5 +62,5 @@ def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
             (hard, high),
             usage=f"{directory}/memory.current",
             stat=f"{directory}/memory.stat",
-            inactive="inactive_file ",
+            inactive=("inactive_file ",),
         )

@@ -166,12 +166,13 @@ def memory_limit(text: str) -> int | None:
     return None if text.strip() == "max" else _unless_unlimited(whole(text))
 
 
-def line(text: str, start: str) -> str:
-    """The first line that begins so."""
-    for candidate in text.split("\n"):
-        if candidate.startswith(start):
-            return candidate
-    fail(f"no line begins with {shown(start)}")
+def line(text: str, *starts: str) -> str:
+    """The first line that begins as one of the starts does, tried in their order."""
+    for start in starts:
+        for candidate in text.split("\n"):
+            if candidate.startswith(start):
+                return candidate
+    fail(f"no line begins with {shown(starts[0])}")
 
 
 def memory_stat(text: str) -> int:

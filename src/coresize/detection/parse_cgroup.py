@@ -33,12 +33,12 @@ def own_cgroup(text: str, controller: str) -> tuple[int, str] | None:
         hierarchy, _, rest = row.partition(":")
         controllers, _, path = rest.rstrip("\r").partition(":")
         number = hierarchy.strip()
-        if path[:1] != "/" or not number.isdigit():
+        if not number.isdigit():
             continue
-        if number == "0":
+        if number != "0" and controller in controllers.split(","):
+            return (1, path) if path[:1] == "/" else None
+        if number == "0" and path[:1] == "/":
             unified = 2, path
-        elif controller in controllers.split(","):
-            return 1, path
     return unified
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from coresize.detection.parse import fail, positive, shown, whole
+from coresize.detection.parse import cores, fail, positive, shown, whole
 from coresize.errors import ParseError
 
 
@@ -79,11 +79,11 @@ def _by_host(slots: Iterable[tuple[str, int]]) -> dict[str, int]:
     return total
 
 
-def classad(text: str, name: str) -> int:
-    """One whole number of an HTCondor ClassAd, whose lines are ``Name = value``."""
+def classad(text: str, name: str) -> float:
+    """One number above 0 of an HTCondor ClassAd, whose lines are ``Name = value``."""
     for candidate in text.split("\n"):
         key, _, value = candidate.partition("=")
         if key.strip().lower() == name.lower():
-            return positive(value)
+            return cores(value)
     msg = f"no line {shown(name)}"
     raise ParseError(msg)

@@ -28,18 +28,19 @@ def read_fact(
     resource: Resource,
     role: Role,
     source: str,
-    line: str = "",
+    lines: tuple[str, ...] = (),
 ) -> Finding | None:
     """What a file says, a gap where it cannot be read or understood, None for no file.
 
-    Of a file of many lines the one that begins with ``line`` is parsed.
+    Of a file of many lines the one that begins as the first of ``lines`` does is
+    parsed, or as the second where there is none, and so on.
 
     A file that does not exist says nothing, about its own level or any other: the v2
     root has no cpu.max, and a leaf may lack the controller.
     """
     try:
         text = host.read(where)
-        raw = pick_line(text, line) if line else text
+        raw = pick_line(text, *lines) if lines else text
         amount = parse(raw)
     except (FileNotFoundError, NotADirectoryError):
         return None

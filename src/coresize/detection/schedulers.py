@@ -100,7 +100,7 @@ def _oar_cpu(job: Job) -> Iterator[Finding]:
 def _htcondor_cpu(job: Job) -> Iterator[Finding]:
     """``Cpus`` of the machine ad, not OMP_NUM_THREADS: a user sets that one too."""
     return first(
-        job.ask_file(_MACHINE_AD, lambda text: float(parse_jobs.classad(text, "Cpus")))
+        job.ask_file(_MACHINE_AD, lambda text: parse_jobs.classad(text, "Cpus"))
     )
 
 
@@ -108,7 +108,7 @@ def _htcondor_memory(job: Job) -> Iterator[Finding]:
     """``Memory`` of the machine ad, in MiB."""
     return first(
         job.ask_file(
-            _MACHINE_AD, lambda text: parse_jobs.classad(text, "Memory") * 1024**2
+            _MACHINE_AD, lambda text: int(parse_jobs.classad(text, "Memory") * 1024**2)
         )
     )
 

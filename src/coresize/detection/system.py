@@ -55,7 +55,7 @@ def memory(host: Host) -> Iterator[Finding]:
             resource="memory",
             role=role,
             source="system:meminfo",
-            line=line,
+            lines=(line,),
         )
         if finding is None:
             break
@@ -76,7 +76,7 @@ def address_space(host: Host) -> Iterator[Finding]:
         resource="address_space",
         role="limit",
         source="rlimit:RLIMIT_AS",
-        line="Max address space",
+        lines=("Max address space",),
     )
     if limit:
         yield limit

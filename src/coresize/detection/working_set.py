@@ -21,7 +21,7 @@ def available(
     *,
     usage: str,
     stat: str,
-    inactive: str,
+    inactive: tuple[str, ...],
 ) -> Iterator[Finding]:
     """The bytes left below the hard limit, and the soft limit, of one directory.
 
@@ -34,7 +34,7 @@ def available(
         limits: what the directory's limit files say.
         usage: the file with the bytes in use.
         stat: the file with the inactive file pages.
-        inactive: how its line begins.
+        inactive: how their line begins; the first that is there counts.
     """
     bounds = [
         fact for fact in limits if isinstance(fact, Fact) and fact.amount is not None
@@ -55,7 +55,7 @@ def available(
         resource="memory",
         role="available",
         source=source,
-        line=inactive,
+        lines=inactive,
     )
     if isinstance(cache, Gap):
         yield cache
