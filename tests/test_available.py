@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -251,3 +252,31 @@ def test_a_container_of_wrong_sizes_is_refused(wrong):
 def test_a_path_is_no_host():
     with pytest.raises(TypeError, match="load_host"), use_host("host.toml"):
         pass
+
+
+def test_a_kernel_that_does_not_tell_the_affinity_is_a_gap():
+    class Secretive(Recorded):
+        def affinity(self):
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+    limits = detect(Secretive(cpu_count=8))
+    assert (limits.cpu.limit, limits.cpu.affinity) == (8, None)
+    assert "sched_getaffinity(0)" in {gap.where for gap in limits.gaps}
+
+
+def test_elsewhere_psutil_is_asked():
+    class Elsewhere(Live):
+        """This machine, as if its platform had no /proc that we know."""
+
+        platform = "other"
+
+        def read(self, path):
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+
+    host, here = Elsewhere(), detect()
+    limits = detect(host)
+    assert limits.cpu.capacity == here.cpu.capacity
+    assert limits.memory.total == here.memory.total
+    assert 0 < limits.memory.available <= limits.memory.total
+    assert host.physical_cores() in (None, *range(1, here.cpu.capacity + 1))
+    assert limits.gaps == ()
