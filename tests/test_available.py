@@ -193,6 +193,20 @@ def test_an_override_works_before_and_after_the_import(program):
     assert out == "5\n"
 
 
+@pytest.mark.parametrize("option", ["5", "default"])
+def test_the_option_of_python_goes_before_its_variable(option):
+    program = "from coresize import available_cores; print(available_cores())"
+    done = subprocess.run(
+        [sys.executable, "-X", f"cpu_count={option}", "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHON_CPU_COUNT": "3"},
+        check=True,
+    )
+    cores = available_cores() if option == "default" else int(option)
+    assert done.stdout == f"{cores}\n"
+
+
 # --- The door to this machine -------------------------------------------------
 
 

@@ -65,6 +65,8 @@ if TYPE_CHECKING:
 _LONGEST = 64 * 1024 * 1024
 _CHUNK = 16 * 1024
 
+_CPU_COUNT = "PYTHON_CPU_COUNT"
+
 #: A pipe in a file's place must not be waited for.
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
 
@@ -111,11 +113,19 @@ class Live:
         return content.decode("utf-8", "surrogateescape")
 
     def variables(self, names: frozenset[str]) -> dict[str, str]:
-        """See `Host.variables`. One pass: a miss in ``os.environ`` is dear."""
+        """See `Host.variables`. One pass: a miss in ``os.environ`` is dear.
+
+        The option ``-X cpu_count=N`` is PYTHON_CPU_COUNT by another way, and goes
+        before it (using/cmdline).
+        """
         environ = os.environ
         present = names.intersection(environ)
         # get(): another thread may unset one in between.
-        return {name: value for name in present if (value := environ.get(name))}
+        found = {name: value for name in present if (value := environ.get(name))}
+        option = sys._xoptions.get("cpu_count")
+        if option and _CPU_COUNT in names:
+            found[_CPU_COUNT] = str(option)
+        return found
 
     def affinity(self) -> AbstractSet[int] | None:
         """See `Host.affinity`. Linux, Windows and FreeBSD have one, macOS has none."""
