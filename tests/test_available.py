@@ -142,6 +142,14 @@ def test_an_override_is_obeyed_whatever_is_physical():
         assert available_cores(physical=True) == 7
 
 
+@pytest.mark.parametrize("core", ["", "x", "1.5"])
+def test_a_malformed_topology_counts_nothing(core):
+    host = _with_topology(TWO_PACKAGES, cpus=8)
+    host.files["/sys/devices/system/cpu/cpu3/topology/core_id"] = core
+    with use_host(host):
+        assert available_cores(physical=True) == 8
+
+
 # --- Sources that join the minimum --------------------------------------------
 
 
@@ -205,6 +213,12 @@ def test_the_option_of_python_goes_before_its_variable(option):
     )
     cores = available_cores() if option == "default" else int(option)
     assert done.stdout == f"{cores}\n"
+
+
+def test_the_option_of_python_is_named_as_the_source():
+    command = [sys.executable, "-X", "cpu_count=5", "-m", "coresize"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "set by env:-X cpu_count" in done.stdout
 
 
 # --- The door to this machine -------------------------------------------------

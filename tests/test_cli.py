@@ -192,6 +192,20 @@ def test_a_host_may_come_from_standard_input():
     assert done.stdout == "2\n"
 
 
+def test_closed_streams_are_no_traceback():
+    for redirection in ("--host - <&-", "2>&-"):
+        command = f"{sys.executable} -m coresize cores {redirection}"
+        done = subprocess.run(
+            ["bash", "-c", command],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "CORESIZE_MAX_CORES": "x"},
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "Traceback" not in done.stderr
+
+
 def test_a_misspelt_table_is_said(tmp_path):
     path = tmp_path / "host.toml"
     path.write_text("format = 1\n[hots]\ncpu_count = 8\n[host]\ncpus = 8\n")
@@ -205,8 +219,8 @@ def test_a_misspelt_table_is_said(tmp_path):
 def test_odd_names_are_printed_with_escapes(tmp_path, encoding):
     path = tmp_path / "host.toml"
     host = container()
-    host.files["/proc/self/cgroup"] = "0::/\u00fc\u4e2d\udcff\n"
-    host.files["/sys/fs/cgroup/\u00fc\u4e2d\udcff/cpu.max"] = "150000 100000\n"
+    host.files["/proc/self/cgroup"] = "0::/\u00fc\u4e2d\udcff\x1b\n"
+    host.files["/sys/fs/cgroup/\u00fc\u4e2d\udcff\x1b/cpu.max"] = "150000 100000\n"
     path.write_text(hostfile.dumps(host), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "coresize", "--host", path],
@@ -216,4 +230,4 @@ def test_odd_names_are_printed_with_escapes(tmp_path, encoding):
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.startswith(b"CPU      2 cores\n")
-    assert rb"\udcff/cpu.max" in done.stdout
+    assert rb"\udcff\x1b/cpu.max" in done.stdout

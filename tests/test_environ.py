@@ -265,7 +265,19 @@ def test_the_reserve_is_kept_free():
         ),
         (
             {"CORESIZE_OVERRIDE_CORES": "8", "LOKY_MAX_CPU_COUNT": "6"},
-            "CORESIZE_OVERRIDE_CORES=8 is lowered to 6 by env:LOKY_MAX_CPU_COUNT",
+            "CORESIZE_OVERRIDE_CORES=8 is lowered to 6 CPUs by env:LOKY_MAX_CPU_COUNT",
+        ),
+        (
+            {
+                "CORESIZE_OVERRIDE_CORES": "8",
+                "LSB_JOBID": "1",
+                "LSB_MCPU_HOSTS": "me 2 other 3",
+            },
+            "CORESIZE_OVERRIDE_CORES=8 is lowered to 2 CPUs by lsf:LSB_MCPU_HOSTS",
+        ),
+        (
+            {"CORESIZE_OVERRIDE_MEMORY": "8GiB", "_CONDOR_MACHINE_AD": "/ad"},
+            "CORESIZE_OVERRIDE_MEMORY=8GiB is lowered to 2.0 GiB by htcondor:",
         ),
     ],
 )

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if text:
             _write(text)
     except CoresizeError as error:
-        print(f"coresize: error: {_printable(str(error), sys.stderr)}", file=sys.stderr)
+        _complain(f"coresize: error: {error}")
         return 2
     return 0
 
@@ -74,7 +74,7 @@ def _record(options: argparse.Namespace) -> str:
     text = f"{_RECORDED_BY} {__version__}\n{text}"
     if options.file == "-":
         return text.rstrip("\n")
-    path = Path(options.file)
+    path = Path(options.file).resolve()  # the target of a link, not the link
     try:
         if path.is_file() and not _replaceable(path):
             reason = "exists and is no host file; name another"
@@ -109,16 +109,26 @@ def _host(options: argparse.Namespace) -> Host:
     if options.host is None:
         return current()
     if options.host == "-":
-        file = hostfile.loads(sys.stdin.read(), "on standard input")
+        file = hostfile.loads(_standard_input(), "on standard input")
     else:
         file = recording.read_host_file(options.host)
     for name in file.unknown:
         where = f"host file {options.host}"
-        print(
-            f"coresize: warning: {where}: {name} is not known and ignored",
-            file=sys.stderr,
-        )
+        _complain(f"coresize: warning: {where}: {name} is not known and ignored")
     return file.host
+
+
+def _standard_input() -> str:
+    if sys.stdin is None:
+        msg = "standard input is closed"
+        raise CoresizeError(msg)
+    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+
+
+def _complain(text: str) -> None:
+    """To standard error, if there is one: never to standard output."""
+    if sys.stderr is not None:
+        print(_printable(text, sys.stderr), file=sys.stderr)
 
 
 def _write(text: str) -> None:
@@ -137,9 +147,15 @@ def _write(text: str) -> None:
 
 
 def _printable(text: str, stream: TextIO) -> str:
-    """With escapes for what a stream cannot encode, as the odd bytes of paths."""
+    """With escapes for what would steer a terminal or cannot be encoded."""
+    shown = "".join(
+        character
+        if character.isprintable() or character == "\n"
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
     encoding = stream.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
 
 
 _RECORDED_BY = "# Recorded by coresize"

@@ -22,10 +22,7 @@ if TYPE_CHECKING:
     _Answer = TypeVar("_Answer")
 
     class Host(Protocol):
-        """A machine as seen by one process.
-
-        Every method but ``read`` answers None for what is not known.
-        """
+        """A machine as seen by one process. What is not known is None."""
 
         @property
         def platform(self) -> str:
@@ -65,7 +62,7 @@ if TYPE_CHECKING:
 _LONGEST = 64 * 1024 * 1024
 _CHUNK = 16 * 1024
 
-_CPU_COUNT = "PYTHON_CPU_COUNT"
+CPU_COUNT_OPTION = "-X cpu_count"
 
 #: A pipe in a file's place must not be waited for.
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
@@ -115,16 +112,17 @@ class Live:
     def variables(self, names: frozenset[str]) -> dict[str, str]:
         """See `Host.variables`. One pass: a miss in ``os.environ`` is dear.
 
-        The option ``-X cpu_count=N`` is PYTHON_CPU_COUNT by another way, and goes
-        before it (using/cmdline).
+        Python's option ``-X cpu_count=N`` goes before its variable PYTHON_CPU_COUNT
+        (using/cmdline), and is given under its own name.
         """
         environ = os.environ
         present = names.intersection(environ)
         # get(): another thread may unset one in between.
         found = {name: value for name in present if (value := environ.get(name))}
         option = sys._xoptions.get("cpu_count")
-        if option and _CPU_COUNT in names:
-            found[_CPU_COUNT] = str(option)
+        if option and CPU_COUNT_OPTION in names:
+            found.pop("PYTHON_CPU_COUNT", None)
+            found[CPU_COUNT_OPTION] = str(option)
         return found
 
     def affinity(self) -> AbstractSet[int] | None:

@@ -11,7 +11,7 @@ from coresize.model import CpuLimits, Fact, Gap, Limits, MemoryLimits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from coresize.model import Resource, Role
 
@@ -69,15 +69,17 @@ def combine_memory(findings: Iterable[Fact | Gap]) -> MemoryLimits:
     facts = _of("memory", findings)
     total = _least_bytes(facts, "capacity")
     binding = _binding(facts)
-    bound = None if binding is None or binding.amount is None else int(binding.amount)
+    limit = None
+    if binding and binding.role != "capacity" and binding.amount is not None:
+        limit = int(binding.amount)
     overridden = any(fact.role == "override" for fact in facts)
     available = None if overridden else _least_bytes(facts, "available")
     soft = _least_bytes(facts, "soft")
     return MemoryLimits(
-        limit=bound if binding and binding.role != "capacity" else None,
+        limit=limit,
         soft_limit=soft if soft is None or total is None or soft < total else None,
-        available=min((n for n in (available, bound) if n is not None), default=None),
-        soft_available=_least_bytes(facts, "soft_available"),
+        available=min((n for n in (available, limit) if n is not None), default=None),
+        soft_available=None if overridden else _least_bytes(facts, "soft_available"),
         total=total,
         binding=binding,
     )
@@ -127,17 +129,27 @@ def _warnings(
     for fact in facts:
         if fact.role == "override" and fact.resource == "cpu":
             least = min(filter(None, (cpu.affinity, cpu.capacity)), default=None)
-            yield from _override_warnings(fact, cpu.binding, least, f"{least} CPUs")
+            yield from _override_warnings(fact, cpu.binding, least, _as_cores)
         elif fact.role == "override":
-            has = f"{(memory.total or 0) / 1024**3:.1f} GiB of memory"
-            yield from _override_warnings(fact, memory.binding, memory.total, has)
+            yield from _override_warnings(fact, memory.binding, memory.total, _as_bytes)
 
 
 def _override_warnings(
-    override: Fact, binding: Fact | None, most: float | None, has: str
+    override: Fact,
+    binding: Fact | None,
+    most: float | None,
+    shown: Callable[[float], str],
 ) -> Iterator[str]:
     named = f"{override.where}={override.raw}"
     if binding and binding.role == "cap":
-        yield f"{named} is lowered to {binding.raw} by {binding.source}"
+        yield f"{named} is lowered to {shown(binding.amount or 0)} by {binding.source}"
     elif most is not None and override.amount is not None and override.amount > most:
-        yield f"{named} is obeyed, although there are only {has} to use"
+        yield f"{named} is obeyed, although there are only {shown(most)} to use"
+
+
+def _as_cores(amount: float) -> str:
+    return f"{amount:g} CPUs"
+
+
+def _as_bytes(amount: float) -> str:
+    return f"{amount / 1024**3:.1f} GiB"

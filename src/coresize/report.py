@@ -99,7 +99,8 @@ def _memory_lines(limits: Limits) -> Iterator[str]:
         high = format_bytes(memory.soft_limit)
         yield f"{_INDENT}throttled above {high} (memory.high)"
     if memory.limit is None:
-        yield f"{_INDENT}no limit"
+        hidden = any(gap.resource == "memory" for gap in limits.gaps)
+        yield f"{_INDENT}no limit{' found, see GAPS' if hidden else ''}"
     else:
         yield f"{_INDENT}limit {format_bytes(memory.limit)}"
         yield from _binding_lines(memory.binding)
@@ -138,6 +139,7 @@ def _beside(start: str, where: str) -> list[str]:
 
 
 def _short(raw: str) -> str:
+    raw = " ".join(raw.split())
     return raw if len(raw) <= 36 else f"{raw[:33]}..."
 
 

@@ -73,7 +73,8 @@ def container(
         hostname: the name of the machine.
 
     Raises:
-        ConfigError: a count is not a whole number above 0, or the quota not above 0.
+        ConfigError: a count is not a whole number above 0, the quota not above 0, or a
+            size below it.
         ParseError: a size is malformed.
     """
     if type(cpus) is not int or cpus < 1:
@@ -89,10 +90,12 @@ def container(
         ),
         "/proc/meminfo": (
             f"MemTotal: {total // 1024} kB\n"
-            f"MemAvailable: {(total - taken) // 1024} kB\n"
+            f"MemAvailable: {max(0, total - taken) // 1024} kB\n"
         ),
         f"{_CGROUP}/cpu.max": (
-            "max 100000\n" if quota is None else f"{round(quota * 100_000)} 100000\n"
+            "max 100000\n"
+            if quota is None
+            else f"{max(1, round(quota * 100_000))} 100000\n"
         ),
         f"{_CGROUP}/memory.max": "max\n" if memory is None else f"{_bytes(memory)}\n",
         f"{_CGROUP}/memory.high": "max\n",

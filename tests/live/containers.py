@@ -46,8 +46,9 @@ def missing() -> str | None:
     """Why containers cannot run here; None where they can."""
     if os.geteuid() != 0:
         return "containers need root"
-    if shutil.which("runc") is None:
-        return "runc is not installed"
+    for program in ("runc", "unshare"):
+        if shutil.which(program) is None:
+            return f"{program} is not installed"
     for controller in ("cpu", "memory", "cpuset"):
         if not os.access(CGROUPS / controller / "cgroup.procs", os.W_OK):
             return f"no writable cgroup v1 {controller} hierarchy"
@@ -76,7 +77,6 @@ def started(
     path.write_text(json.dumps(_configured(config, container, arguments)))
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(_remove_cgroups)
-        cleanup.callback(_delete)
         _make_parent(container)
         process = subprocess.Popen(
             ["unshare", "--mount", "sh", "-c", IN_NAMESPACE, "sh", PARENT],
@@ -86,7 +86,9 @@ def started(
             stderr=subprocess.PIPE,
             text=True,
         )
-        yield cleanup.enter_context(process)
+        cleanup.enter_context(process)
+        cleanup.callback(_delete)  # first of all, so that the process can be waited for
+        yield process
 
 
 def _delete() -> None:

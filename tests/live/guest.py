@@ -8,6 +8,7 @@ built once and kept in the user's cache.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -24,8 +25,8 @@ SOURCE = HERE.parents[1] / "src"
 SUITE = "bookworm"
 
 #: A boot with its scenarios takes 15 to 25 seconds here.
-SECONDS = 120
-TRIES = 3
+SECONDS = 100
+TRIES = 2
 PROGRAMS = (
     "qemu-system-x86_64",
     "debootstrap",
@@ -93,17 +94,17 @@ def missing() -> str | None:
         return f"not installed: {', '.join(absent)}"
     if not _kernels():
         return "no Debian kernel in /boot (linux-image-cloud-amd64)"
-    return None
+    absent = [module for module in MODULES if not _module(module)]
+    return f"the kernel lacks modules: {', '.join(absent)}" if absent else None
 
 
 def run(
     scenarios: dict[str, Scenario], folder: Path, *, cpus: int = 8, hybrid: bool = False
 ) -> dict[str, list[dict]]:
     """Boot a guest, play the scenarios, and return each one's reports by its name."""
-    try:
-        home = _built()
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"the guest cannot be built: {error}\n{error.stderr}")
+    home = _home()
+    if isinstance(home, str):
+        pytest.skip(home)
     results = folder / "results.json"
     base = (home / "initramfs").read_bytes()
     (folder / "initramfs").write_bytes(base + _payload(scenarios, hybrid, folder))
@@ -143,8 +144,22 @@ def _command_line(hybrid: bool) -> str:  # noqa: FBT001
     return f"console=ttyS0 panic=-1 quiet no_timer_check {alone}"
 
 
+def _module(name: str) -> list[Path]:
+    release = _kernels()[-1].name.removeprefix("vmlinuz-")
+    return list(Path("/lib/modules", release).rglob(f"{name}.ko"))
+
+
 def _kernels() -> list[Path]:
     return sorted(Path("/boot").glob("vmlinuz-*-cloud-amd64"))
+
+
+@functools.cache
+def _home() -> Path | str:
+    """Where the guest is built, or why it cannot be; tried once."""
+    try:
+        return _built()
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        return f"the guest cannot be built: {error}"
 
 
 def _built() -> Path:
@@ -158,7 +173,7 @@ def _built() -> Path:
         making = Path(tempfile.mkdtemp(dir=cache, prefix="coresize-guest-"))
         try:
             _build_disk(making)
-            _build_initramfs(making, release)
+            _build_initramfs(making)
             home.parent.mkdir(exist_ok=True)
             with contextlib.suppress(FileExistsError, OSError):
                 making.rename(home)
@@ -173,6 +188,7 @@ def _build_disk(home: Path) -> None:
         ["debootstrap", "--variant=minbase", "--include=python3", SUITE, root],
         check=True,
         capture_output=True,
+        timeout=300,
     )
     subprocess.run(
         ["mke2fs", "-q", "-t", "ext4", "-d", root, home / "disk", "600M"], check=True
@@ -180,14 +196,13 @@ def _build_disk(home: Path) -> None:
     shutil.rmtree(root)
 
 
-def _build_initramfs(home: Path, release: str) -> None:
+def _build_initramfs(home: Path) -> None:
     tree = home / "tree"
     (tree / "bin").mkdir(parents=True)
     (tree / "modules").mkdir()
     shutil.copy(str(shutil.which("busybox")), tree / "bin" / "busybox")
     for module in MODULES:
-        (file,) = Path("/lib/modules", release).rglob(f"{module}.ko")
-        shutil.copy(file, tree / "modules")
+        shutil.copy(_module(module)[0], tree / "modules")
     init = tree / "init"
     init.write_text(INIT.format(modules=" ".join(MODULES)))
     init.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Ask every source that can limit this process; one call, one answer, nothing kept."""
+"""Ask every source that can limit this process; no limit is kept between calls."""
 
 from __future__ import annotations
 

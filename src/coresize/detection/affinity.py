@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from coresize.detection import parse
 from coresize.detection.reading import explain
+from coresize.errors import ParseError
 from coresize.model import Fact, Gap
 
 
@@ -55,7 +56,7 @@ def physical_cores(host: Host, cpus: AbstractSet[int] | None) -> Finding:
         where, source = _TOPOLOGY.format("*", "core_id"), "system:topology"
         try:
             count = len({_core(host, cpu) for cpu in cpus})
-        except OSError as error:
+        except (OSError, ParseError) as error:
             reason = explain(error)
     if not count:
         return Gap(resource="cpu", source=source, where=where, reason=reason)
@@ -69,7 +70,8 @@ def physical_cores(host: Host, cpus: AbstractSet[int] | None) -> Finding:
     )
 
 
-def _core(host: Host, cpu: int) -> tuple[str, ...]:
+def _core(host: Host, cpu: int) -> tuple[str, int]:
     """The package and core of a CPU; numbers, but that a package may be -1."""
-    names = ("physical_package_id", "core_id")
-    return tuple(host.read(_TOPOLOGY.format(cpu, name)).strip() for name in names)
+    package = host.read(_TOPOLOGY.format(cpu, "physical_package_id")).strip()
+    parse.whole(package.removeprefix("-"))
+    return package, parse.whole(host.read(_TOPOLOGY.format(cpu, "core_id")))

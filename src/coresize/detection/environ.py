@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from coresize.detection import parse
 from coresize.errors import ConfigError, ParseError
+from coresize.host import CPU_COUNT_OPTION
 from coresize.model import Fact, Gap
 
 
@@ -46,6 +47,7 @@ _RESERVES = "a whole number of cores, 0 or above, or unset it"
 _VARIABLES: dict[str, tuple[Resource, Role, Parser, str | None]] = {
     "CORESIZE_OVERRIDE_CORES": ("cpu", "override", parse.cores, _CORES),
     "PARALLELLY_OVERRIDE_CORES": ("cpu", "override", parse.cores, None),
+    CPU_COUNT_OPTION: ("cpu", "override", _python_count, None),
     "PYTHON_CPU_COUNT": ("cpu", "override", _python_count, None),
     "CORESIZE_MAX_CORES": ("cpu", "cap", parse.cores, _CORES),
     "LOKY_MAX_CPU_COUNT": ("cpu", "cap", _count, None),

@@ -52,10 +52,11 @@ class Job:
             return None
         where = self.env[name]
         try:
-            amount = parser(self.host.read(where))
+            text = self.host.read(where)
+            amount = parser(text)
         except (OSError, ParseError) as error:
             return self.gap(name, f"{where}: {explain(error)}")
-        return self.fact(name, amount, where, f"{amount:g}")
+        return self.fact(name, amount, where, text.strip())
 
     def own(self, parser: Callable[[str], dict[str, int]]) -> Callable[[str], float]:
         """A parser for this host's slots, of one for the slots of all hosts."""
@@ -109,16 +110,17 @@ def slots_here(slots: dict[str, int], hostname: str | None) -> int:
     """This host's slots; names may be short on one side and qualified on the other.
 
     Raises:
-        ParseError: this host is not listed, or its name is unknown and several are.
+        ParseError: this host is not listed, or several are that it may be.
     """
     if hostname is None and len(slots) == 1:
         return next(iter(slots.values()))
     own = (hostname or "").lower()
-    mine = [count for host, count in slots.items() if _same_host(host.lower(), own)]
-    if not mine:
-        msg = f"this host ({hostname or 'name unknown'}) is not listed"
-        raise ParseError(msg)
-    return sum(mine)
+    mine = {name for name in slots if _same_host(name.lower(), own)}
+    if len(mine) == 1:
+        return slots[mine.pop()]
+    what = "is more than one of those listed" if mine else "is not listed"
+    msg = f"this host ({hostname or 'name unknown'}) {what}"
+    raise ParseError(msg)
 
 
 def _same_host(one: str, other: str) -> bool:

@@ -140,6 +140,11 @@ def cpu_list_length(text: str) -> float | None:
     return float(len(cpu_list(text))) or None
 
 
+def online(text: str) -> float:
+    """The CPUs in the list of those online, as cores; there is always one."""
+    return cpu_list_length(text) or fail("empty")
+
+
 def format_cpu_list(cpus: Iterable[int]) -> str:
     """The list format of CPUs: the inverse of `cpu_list`."""
     ranges: list[list[int]] = []

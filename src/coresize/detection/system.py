@@ -28,7 +28,7 @@ def online_cpus(host: Host) -> Iterator[Finding]:
     online = read_fact(
         host,
         ONLINE,
-        parse.cpu_list_length,
+        parse.online,
         resource="cpu",
         role="capacity",
         source="system:online",
@@ -96,5 +96,5 @@ def _told(resource: Resource, role: Role, name: str, amount: float | None) -> Fi
         role=role,
         source=source,
         where="the platform",
-        raw=str(amount),
+        raw=f"{amount:.0f}",
     )
