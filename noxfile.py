@@ -16,9 +16,7 @@ nox.options.reuse_venv = "yes"
 
 def _install(session: nox.Session, *groups: str) -> None:
     """The dependency groups, and coresize as a user gets it: built, not in place."""
-    session.install(*nox.project.dependency_groups(PROJECT, *groups))
-    session.install("--force-reinstall", "--no-deps", ".")
-    session.install(".")
+    session.install(*nox.project.dependency_groups(PROJECT, *groups), ".")
 
 
 @nox.session(python=PYTHONS)

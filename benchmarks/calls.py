@@ -16,6 +16,7 @@ import timeit
 from pathlib import Path
 
 import loky
+from turns import least_in_turns
 
 from coresize import available_cores, detect
 from coresize.host import Live, Recording
@@ -51,15 +52,14 @@ def main() -> None:
     lines = len(Path("/proc/self/mountinfo").read_text().splitlines())
     print(f"\nPython {sys.version.split()[0]}, {lines} lines of mountinfo")
     paths = _paths_read()
-    costs = _interleaved(
-        {
-            "loky.cpu_count()": loky.cpu_count,
-            "the same reads in a bare loop": lambda: _bare(paths),
-            "available_cores()": available_cores,
-            "detect()": detect,
-        },
-        rounds=9,
-    )
+    functions = {
+        "loky.cpu_count()": loky.cpu_count,
+        "the same reads in a bare loop": lambda: _bare(paths),
+        "available_cores()": available_cores,
+        "detect()": detect,
+    }
+    measures = {name: _seconds(function) for name, function in functions.items()}
+    costs = least_in_turns(measures, rounds=9)
     ours = costs["available_cores()"]
     for name, cost in costs.items():
         print(
@@ -98,17 +98,10 @@ def _bare(paths: list[str]) -> None:
     os.sched_getaffinity(0)
 
 
-def _interleaved(
-    functions: dict[str, Callable[[], object]], rounds: int
-) -> dict[str, float]:
-    """The least seconds per call of each, measured in turns."""
+def _seconds(function: Callable[[], object]) -> Callable[[], float]:
+    """A measure of the seconds that one call takes."""
     number = max(20, int(0.02 / timeit.timeit(available_cores, number=20) * 20))
-    best = dict.fromkeys(functions, float("inf"))
-    for _ in range(rounds):
-        for name, function in functions.items():
-            seconds = timeit.timeit(function, number=number) / number
-            best[name] = min(best[name], seconds)
-    return best
+    return lambda: timeit.timeit(function, number=number) / number
 
 
 def _again_below_many_mounts() -> None:

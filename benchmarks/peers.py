@@ -13,11 +13,14 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
 import timeit
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reference" / "peers.md"
@@ -25,28 +28,23 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from live import containers  # noqa: E402 - found by the line above
 from live.containers import Container  # noqa: E402
+from turns import least_in_turns  # noqa: E402
 
 
-#: name: (what to import, what to call, the distribution)
+#: name: (what to import, what to call)
 PEERS = {
-    "os.cpu_count()": ("import os", "os.cpu_count()", ""),
-    "len(os.sched_getaffinity(0))": ("import os", "len(os.sched_getaffinity(0))", ""),
-    "os.process_cpu_count()": ("import os", "os.process_cpu_count()", ""),
-    "psutil.cpu_count()": ("import psutil", "psutil.cpu_count()", "psutil"),
-    "loky.cpu_count()": ("import loky", "loky.cpu_count()", "loky"),
-    "joblib.cpu_count()": ("import joblib", "joblib.cpu_count()", "joblib"),
-    "dask.system.cpu_count()": (
-        "from dask.system import cpu_count",
-        "cpu_count()",
-        "dask",
-    ),
+    "os.cpu_count()": ("import os", "os.cpu_count()"),
+    "len(os.sched_getaffinity(0))": ("import os", "len(os.sched_getaffinity(0))"),
+    "os.process_cpu_count()": ("import os", "os.process_cpu_count()"),
+    "psutil.cpu_count()": ("import psutil", "psutil.cpu_count()"),
+    "loky.cpu_count()": ("import loky", "loky.cpu_count()"),
+    "joblib.cpu_count()": ("import joblib", "joblib.cpu_count()"),
+    "dask.system.cpu_count()": ("from dask.system import cpu_count", "cpu_count()"),
     "coresize.available_cores()": (
         "from coresize import available_cores",
         "available_cores()",
-        "coresize",
     ),
 }
-OURS = "coresize.available_cores()"
 
 #: heading: (container, the right answer on 2 CPUs or more)
 PLACES = {
@@ -82,6 +80,7 @@ def main() -> None:
 def _table() -> list[str]:
     places = {} if containers.missing() else PLACES
     imports, calls = _import_costs(), _call_costs()
+    here = _answers_here()
     answers = {place: _answers_in(case) for place, (case, _) in places.items()}
     rows = [
         ["", "import, ms", "of loky's", "call, us", "of loky's", "here", *places],
@@ -89,7 +88,7 @@ def _table() -> list[str]:
     ]
     for name in PEERS:
         cells = [f"`{name}`", *_cost(imports, name, 1e3), *_cost(calls, name, 1e6)]
-        cells.append(_evaluate(name))
+        cells.append(here[name])
         for place, (_, right) in places.items():
             answer = answers[place][name]
             cells.append(answer if answer in (str(right), "-") else f"**{answer}**")
@@ -121,44 +120,42 @@ def _cost(costs: dict[str, float], name: str, scale: float) -> list[str]:
 
 
 def _works(name: str) -> bool:
-    setup, call, _ = PEERS[name]
     try:
-        exec(f"{setup}\n{call}", {})
+        exec("\n".join(PEERS[name]), {})
     except (ImportError, AttributeError):
         return False
     return True
 
 
-def _import_costs(rounds: int = 15) -> dict[str, float]:
+def _import_costs() -> dict[str, float]:
     """Seconds of each import over a bare interpreter."""
     bare = "pass"
     programs = {name: PEERS[name][0] for name in PEERS if _works(name)} | {bare: bare}
-    best = dict.fromkeys(programs, float("inf"))
-    for _ in range(rounds):
-        for name, program in programs.items():
-            start = time.perf_counter()
-            subprocess.run([sys.executable, "-I", "-c", program], check=True)
-            best[name] = min(best[name], time.perf_counter() - start)
+    measures = {name: _seconds_to_run(program) for name, program in programs.items()}
+    best = least_in_turns(measures, rounds=15)
     return {name: max(0.0, best[name] - best[bare]) for name in best if name != bare}
 
 
-def _call_costs(rounds: int = 9, number: int = 500) -> dict[str, float]:
+def _seconds_to_run(program: str) -> Callable[[], float]:
+    command = [sys.executable, "-I", "-c", program]
+    return lambda: timeit.timeit(lambda: subprocess.run(command, check=True), number=1)
+
+
+def _call_costs() -> dict[str, float]:
     """Seconds of each call, after the first."""
-    timers = {}
-    for name in filter(_works, PEERS):
-        setup, call, _ = PEERS[name]
-        timers[name] = timeit.Timer(call, setup)
-    best = dict.fromkeys(timers, float("inf"))
-    for _ in range(rounds):
-        for name, timer in timers.items():
-            best[name] = min(best[name], timer.timeit(number) / number)
-    return best
+    measures = {name: _seconds_to_call(*PEERS[name]) for name in filter(_works, PEERS)}
+    return least_in_turns(measures, rounds=9)
+
+
+def _seconds_to_call(setup: str, call: str) -> Callable[[], float]:
+    timer, number = timeit.Timer(call, setup), 500
+    return lambda: timer.timeit(number) / number
 
 
 def _program() -> str:
     """Prints the answer of each peer, a line each."""
     lines = []
-    for setup, call, _ in PEERS.values():
+    for setup, call in PEERS.values():
         lines += [
             "try:",
             f"    {setup}",
@@ -169,11 +166,11 @@ def _program() -> str:
     return "\n".join(lines)
 
 
-def _evaluate(name: str) -> str:
+def _answers_here() -> dict[str, str]:
     out = subprocess.run(
         [sys.executable, "-c", _program()], capture_output=True, text=True, check=True
     ).stdout
-    return dict(zip(PEERS, out.split(), strict=True))[name]
+    return dict(zip(PEERS, out.split(), strict=True))
 
 
 def _answers_in(container: Container) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The ``coresize`` command: one thin function per sub-command.
 
-Exit status: 0, or 2 for bad usage, a malformed variable of coresize's own, or a host
-file that cannot be used; the message is on standard error.
+Exit status: 0, or 2 for bad usage, a malformed variable of coresize's own, a host file
+that cannot be used or output that cannot be written; the message is on standard error.
 """
 
 from __future__ import annotations

@@ -6,7 +6,15 @@ the answer. Rule 2: an override replaces what was detected, then caps still appl
 
 from __future__ import annotations
 
-from coresize.model import CpuLimits, Fact, Gap, Limits, MemoryLimits
+from coresize.model import (
+    AFFINITY,
+    CFS_QUOTA,
+    CpuLimits,
+    Fact,
+    Gap,
+    Limits,
+    MemoryLimits,
+)
 
 
 TYPE_CHECKING = False
@@ -14,9 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from coresize.model import Resource, Role
-
-#: The sources whose amount is a CFS quota.
-_QUOTAS = frozenset({"cgroup1:cpu.cfs_quota_us", "cgroup2:cpu.max"})
 
 #: Of facts with equal amounts the first of these binds: a limit that is no tighter
 #: than the machine is not worth naming.
@@ -49,11 +54,11 @@ def combine_cpu(findings: Iterable[Fact | Gap]) -> CpuLimits:
     """The cores: the minimum of everything that was found about them."""
     facts = _of("cpu", findings)
     binding = _binding(facts)
-    affinity = _least(fact for fact in facts if fact.source == "affinity")
+    affinity = _least(fact for fact in facts if fact.source == AFFINITY)
     capacity = _least(fact for fact in facts if fact.role == "capacity")
     return CpuLimits(
         limit=binding.amount if binding else None,
-        quota=_least(fact for fact in facts if fact.source in _QUOTAS),
+        quota=_least(fact for fact in facts if fact.source in CFS_QUOTA.values()),
         affinity=None if affinity is None else int(affinity),
         capacity=None if capacity is None else int(capacity),
         binding=binding,

@@ -29,6 +29,12 @@ else:
         return lambda cls: cls
 
 
+#: The sources that are told apart when facts are combined: the affinity mask, and the
+#: CFS quota by version of cgroups.
+AFFINITY = "affinity"
+CFS_QUOTA = {1: "cgroup1:cpu.cfs_quota_us", 2: "cgroup2:cpu.max"}
+
+
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Value:
     """An immutable record whose fields are its ``__slots__``, given by keyword."""

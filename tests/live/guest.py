@@ -144,9 +144,12 @@ def _command_line(hybrid: bool) -> str:  # noqa: FBT001
     return f"console=ttyS0 panic=-1 quiet no_timer_check {alone}"
 
 
+def _release() -> str:
+    return _kernels()[-1].name.removeprefix("vmlinuz-")
+
+
 def _module(name: str) -> list[Path]:
-    release = _kernels()[-1].name.removeprefix("vmlinuz-")
-    return list(Path("/lib/modules", release).rglob(f"{name}.ko"))
+    return list(Path("/lib/modules", _release()).rglob(f"{name}.ko"))
 
 
 def _kernels() -> list[Path]:
@@ -164,9 +167,8 @@ def _home() -> Path | str:
 
 def _built() -> Path:
     """The folder with the disk and the first part of the initramfs, made if need be."""
-    release = _kernels()[-1].name.removeprefix("vmlinuz-")
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    home = cache / "coresize-guest" / f"{SUITE}-{release}-4"
+    home = cache / "coresize-guest" / f"{SUITE}-{_release()}-4"
     if not home.exists():
         cache.mkdir(parents=True, exist_ok=True)
         # Built beside and moved when whole: another run may be at it, too.
@@ -175,7 +177,7 @@ def _built() -> Path:
             _build_disk(making)
             _build_initramfs(making)
             home.parent.mkdir(exist_ok=True)
-            with contextlib.suppress(FileExistsError, OSError):
+            with contextlib.suppress(OSError):
                 making.rename(home)
         finally:
             shutil.rmtree(making, ignore_errors=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from coresize.detection import parse
 from coresize.detection.reading import explain
 from coresize.errors import ParseError
-from coresize.model import Fact, Gap
+from coresize.model import AFFINITY, Fact, Gap
 
 
 TYPE_CHECKING = False
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from coresize.detection.reading import Finding
     from coresize.host import Host
 
-SOURCE = "affinity"
 _WHERE = "sched_getaffinity(0)"
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/{}"
 
@@ -26,16 +25,16 @@ def affinity(host: Host) -> tuple[Finding, AbstractSet[int] | None]:
         cpus = host.affinity()
     except OSError as error:
         return Gap(
-            resource="cpu", source=SOURCE, where=_WHERE, reason=explain(error)
+            resource="cpu", source=AFFINITY, where=_WHERE, reason=explain(error)
         ), None
     if not cpus:
         reason = "this platform or recording does not tell"
-        return Gap(resource="cpu", source=SOURCE, where=_WHERE, reason=reason), None
+        return Gap(resource="cpu", source=AFFINITY, where=_WHERE, reason=reason), None
     fact = Fact(
         resource="cpu",
         amount=float(len(cpus)),
         role="limit",
-        source=SOURCE,
+        source=AFFINITY,
         where=_WHERE,
         raw=parse.format_cpu_list(cpus),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from coresize.detection import parse, working_set
 from coresize.detection.reading import read_fact
-from coresize.model import Fact, Gap
+from coresize.model import CFS_QUOTA, Fact, Gap
 
 
 TYPE_CHECKING = False
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from coresize.detection.reading import Finding
     from coresize.host import Host
-
-QUOTA = "cgroup1:cpu.cfs_quota_us"
 
 
 def quotas(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
@@ -29,7 +27,7 @@ def quotas(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
             parse.cfs_quota,
             resource="cpu",
             role="limit",
-            source=QUOTA,
+            source=CFS_QUOTA[1],
         )
         if isinstance(quota, Fact) and quota.amount is not None:
             yield _in_cores(host, quota, f"{directory}/cpu.cfs_period_us")
@@ -40,21 +38,21 @@ def quotas(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
 def _in_cores(host: Host, quota: Fact, where: str) -> Finding:
     """A quota in microseconds divided by its period, which is a file of its own."""
     period = read_fact(
-        host, where, parse.positive, resource="cpu", role="limit", source=QUOTA
+        host, where, parse.positive, resource="cpu", role="limit", source=CFS_QUOTA[1]
     )
     if isinstance(period, Fact) and period.amount and quota.amount:
         return Fact(
             resource="cpu",
             amount=quota.amount / period.amount,
             role="limit",
-            source=QUOTA,
+            source=CFS_QUOTA[1],
             where=quota.where,
             raw=f"{quota.raw} {period.raw}",
         )
     if isinstance(period, Gap):
         return period
     reason = "missing beside a quota"
-    return Gap(resource="cpu", source=QUOTA, where=where, reason=reason)
+    return Gap(resource="cpu", source=CFS_QUOTA[1], where=where, reason=reason)
 
 
 def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from coresize.detection import parse, working_set
 from coresize.detection.reading import read_fact
+from coresize.model import CFS_QUOTA
 
 
 TYPE_CHECKING = False
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
     from coresize.detection.reading import Finding
     from coresize.host import Host
-
-QUOTA = "cgroup2:cpu.max"
 
 
 def quotas(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
@@ -28,7 +27,7 @@ def quotas(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
             parse.cpu_max,
             resource="cpu",
             role="limit",
-            source=QUOTA,
+            source=CFS_QUOTA[2],
         )
         if quota:
             yield quota
