@@ -19,7 +19,8 @@ import loky
 from turns import least_in_turns
 
 from coresize import available_cores, detect
-from coresize.host import Live, Recording
+from coresize.host import Live
+from coresize.recorded import Recording
 from coresize.testing import use_host
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from coresize import ConfigError, detect, hostfile
 from coresize.detection import parse, parse_cgroup, parse_jobs
 from coresize.errors import HostFileError, ParseError
-from coresize.host import Recorded
 from coresize.limits import combine, combine_cpu, combine_memory
 from coresize.model import Fact
 from coresize.policy import whole_cores
+from coresize.recorded import Recorded
 from coresize.testing import record_host
 
 
@@ -39,7 +39,7 @@ PARSERS = [
     for name, function in inspect.getmembers(module, inspect.isfunction)
     if len(inspect.signature(function).parameters) == 1
     and function.__module__ == module.__name__
-    and name not in ("fail", "format_cpu_list", "shown")
+    and name not in ("fail", "format_bytes", "format_cpu_list", "shown")
     and not name.startswith("_")
 ]
 

@@ -21,24 +21,36 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 TESTS = sorted(Path(__file__).parent.rglob("*.py"))
 
 
-#: What reaches the machine, and who may: the door; the command, for the file that a
-#: user names; ``os`` for the type of a path.
+#: What reaches the machine, and who may: the doors (to the system, to processes, to the
+#: files of the user); the command; and what measures, since it starts programs.
+COMMAND = {"cli/__init__.py", "cli/machine.py", "cli/programs.py", "cli/streams.py"}
+MEASURING = {
+    f"measuring/{name}.py" for name in ("calls", "cgroup", "child", "commands")
+}
+FILES = {"host.py", "recorded.py", "storage.py"}
+METERS = {"measuring/meters.py", "measuring/runs.py"}
 DOORS = {
-    "os": {"host.py", "cli.py"},
-    "sys": {"host.py", "cli.py"},
-    "pathlib": {"cli.py"},
+    "os": {"host.py", "recorded.py", "processes.py", "storage.py"}
+    | COMMAND
+    | MEASURING,
+    "sys": FILES | COMMAND | MEASURING | METERS,
+    "pathlib": {"storage.py", "cli/machine.py", "measuring/cgroup.py"},
     "platform": {"host.py"},
-    "psutil": {"host.py"},
+    "psutil": {"host.py", "measuring/commands.py", "measuring/meters.py"},
     "io": set(),
     "socket": set(),
-    "subprocess": set(),
+    "subprocess": {"cli/programs.py", "measuring/commands.py"},
 }
 
 
 @pytest.mark.parametrize("module", DOORS)
 def test_the_machine_has_one_door(module):
-    users = {path.name for path in MODULES if module in _imports(path)}
-    assert users <= DOORS[module] | ({"host.py"} if DOORS[module] else set())
+    users = {
+        path.relative_to(SOURCE).as_posix()
+        for path in MODULES
+        if module in _imports(path)
+    }
+    assert users <= DOORS[module]
 
 
 def _imports(path: Path) -> set[str]:
@@ -105,6 +117,9 @@ def test_results_are_no_tuples():
         errors.ConfigError("NAME", "value", "something else"),
         errors.ParseError("text"),
         errors.HostFileError("path", "reason"),
+        errors.InsufficientMemoryError(2, 1),
+        errors.TransferError("text"),
+        errors.TaskKilledError("text", exit_code=-9, peak_memory=1, attempts=2),
     ],
 )
 def test_errors_travel_between_processes(error):

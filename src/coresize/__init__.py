@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 from coresize.available import available_cores, available_memory, detect
-from coresize.errors import ConfigError, CoresizeError, HostFileError, ParseError
+from coresize.errors import (
+    ConfigError,
+    CoresizeError,
+    HostFileError,
+    InsufficientMemoryError,
+    ParseError,
+    TaskKilledError,
+    TransferError,
+)
 from coresize.model import CpuLimits, Fact, Gap, Limits, MemoryLimits
 
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from coresize.measuring import profile_task
+    from coresize.planning import plan_workers
+    from coresize.plans import WorkerPlan
+    from coresize.profile_files import load_profile, save_profile
+    from coresize.profiles import TaskProfile
+    from coresize.settings import Settings, load_settings
 
 __version__ = "0.1.0.dev0"
 
@@ -16,11 +33,49 @@ __all__ = [
     "Fact",
     "Gap",
     "HostFileError",
+    "InsufficientMemoryError",
     "Limits",
     "MemoryLimits",
     "ParseError",
+    "Settings",
+    "TaskKilledError",
+    "TaskProfile",
+    "TransferError",
+    "WorkerPlan",
     "__version__",
     "available_cores",
     "available_memory",
     "detect",
+    "load_profile",
+    "load_settings",
+    "plan_workers",
+    "profile_task",
+    "save_profile",
 ]
+
+#: Loaded on first use, so that the front door stays quick (PEP 562).
+_LAZY = {
+    "Settings": "settings",
+    "TaskProfile": "profiles",
+    "WorkerPlan": "plans",
+    "load_profile": "profile_files",
+    "load_settings": "settings",
+    "plan_workers": "planning",
+    "profile_task": "measuring",
+    "save_profile": "profile_files",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    import importlib
+
+    value = getattr(importlib.import_module(f"coresize.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -110,6 +110,7 @@ def detect(host: Host | None = None) -> Limits:
         (
             *detection.cpu(host, membership, variables),
             *detection.memory(host, membership, variables),
+            *detection.others(host, variables),
         )
     )
 

@@ -50,3 +50,63 @@ class HostFileError(CoresizeError, ValueError):
 
     def __reduce__(self) -> tuple[Callable[..., HostFileError], tuple[str, str]]:
         return type(self), (self.path, self.reason)
+
+
+class InsufficientMemoryError(CoresizeError, MemoryError):
+    """Not even one worker with one task fits into the memory.
+
+    Attributes:
+        needed: bytes of one worker with one task, and of what all workers share.
+        budget: bytes that workers may use.
+    """
+
+    def __init__(self, needed: int, budget: int) -> None:
+        super().__init__(
+            f"not even one task fits: it needs {needed / 1024**3:.2f} GiB "
+            f"({needed} bytes), and {budget / 1024**3:.2f} GiB ({budget}) may be used"
+        )
+        self.needed = needed
+        self.budget = budget
+
+    def __reduce__(
+        self,
+    ) -> tuple[Callable[..., InsufficientMemoryError], tuple[int, int]]:
+        return type(self), (self.needed, self.budget)
+
+
+class TransferError(CoresizeError, TypeError):
+    """A call, a result or an error cannot be sent to another process; with its text."""
+
+
+class TaskKilledError(CoresizeError):
+    """The process of a task ended before the task did.
+
+    Attributes:
+        exit_code: what the process ended with; minus the signal where one ended it.
+        signal: the number of that signal, or None.
+        peak_memory: bytes, the most that was seen of the process and its children.
+        attempts: how many times the task was tried.
+    """
+
+    def __init__(
+        self, message: str, *, exit_code: int, peak_memory: int, attempts: int = 1
+    ) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.signal = -exit_code if exit_code < 0 else None
+        self.peak_memory = peak_memory
+        self.attempts = attempts
+
+    def __reduce__(self) -> tuple[Callable[..., TaskKilledError], tuple[object, ...]]:
+        state = (str(self), self.exit_code, self.peak_memory, self.attempts)
+        return _killed, (type(self), *state)
+
+
+def _killed(
+    cls: type[TaskKilledError],
+    message: str,
+    exit_code: int,
+    peak_memory: int,
+    attempts: int,
+) -> TaskKilledError:
+    return cls(message, exit_code=exit_code, peak_memory=peak_memory, attempts=attempts)

@@ -3,7 +3,6 @@
 Rule 1: nothing else in the package opens a file of the system, reads ``os.environ`` or
 asks for the affinity, so a recorded host replays exactly.
 Rule 2: a host reads and never interprets; texts leave here as they are.
-Rule 3: what a recorded host does not give is unknown, never the live machine's.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from collections.abc import Set as AbstractSet
     from typing import Any, Protocol, TypeVar
 
@@ -56,6 +55,12 @@ if TYPE_CHECKING:
 
         def hostname(self) -> str | None:
             """The name of the machine."""
+
+        def find_upward(self, names: tuple[str, ...]) -> list[str]:
+            """The files of these names in the working directory and all above it.
+
+            Nearest folder first, and in each the names in their order.
+            """
 
 
 #: A file of the system that is longer than this is not what it should be.
@@ -160,117 +165,22 @@ class Live:
 
         return platform.node() or None
 
-
-class Recorded:
-    """A machine written down: as a test builds it, or a file gives it."""
-
-    def __init__(
-        self,
-        *,
-        files: Mapping[str, str] | None = None,
-        unreadable: Mapping[str, str] | None = None,
-        env: Mapping[str, str] | None = None,
-        affinity: AbstractSet[int] | None = None,
-        cpu_count: int | None = None,
-        physical_cores: int | None = None,
-        memory: tuple[int | None, int | None] = (None, None),
-        hostname: str | None = None,
-        platform: str = "linux",
-    ) -> None:
-        self.files = dict(files or {})
-        self.unreadable = dict(unreadable or {})
-        self.env = dict(env or {})
-        self.platform = platform
-        self._affinity = affinity
-        self._cpu_count = cpu_count
-        self._physical_cores = physical_cores
-        self._memory = memory
-        self._hostname = hostname
-
-    def read(self, path: str) -> str:
-        """See `Host.read`. A file that is not given does not exist."""
-        if path in self.unreadable:
-            number = getattr(errno, self.unreadable[path], errno.EIO)
-            raise OSError(number, os.strerror(number), path)
-        if path not in self.files:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        return self.files[path]
-
-    def variables(self, names: frozenset[str]) -> dict[str, str]:
-        """See `Host.variables`."""
-        return {name: self.env[name] for name in names if self.env.get(name)}
-
-    def affinity(self) -> AbstractSet[int] | None:
-        """See `Host.affinity`."""
-        return self._affinity
-
-    def cpu_count(self) -> int | None:
-        """See `Host.cpu_count`."""
-        return self._cpu_count
-
-    def physical_cores(self) -> int | None:
-        """See `Host.physical_cores`."""
-        return self._physical_cores
-
-    def memory(self) -> tuple[int | None, int | None]:
-        """See `Host.memory`."""
-        return self._memory
-
-    def hostname(self) -> str | None:
-        """See `Host.hostname`."""
-        return self._hostname
-
-
-class Recording:
-    """Another host, with a note of every answer it gave."""
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self.platform = host.platform
-        self.noted = Recorded(platform=host.platform)
-
-    def read(self, path: str) -> str:
-        """See `Host.read`. Notes the text, or why there is none."""
+    def find_upward(self, names: tuple[str, ...]) -> list[str]:
+        """See `Host.find_upward`. Asks by access(2): a miss costs no exception."""
         try:
-            text = self.host.read(path)
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                name = errno.errorcode.get(error.errno or 0, "EIO")
-                self.noted.unreadable[path] = name
-            raise
-        self.noted.files[path] = text
-        return text
-
-    def variables(self, names: frozenset[str]) -> dict[str, str]:
-        """See `Host.variables`."""
-        found = self.host.variables(names)
-        self.noted.env.update(found)
-        return found
-
-    def affinity(self) -> AbstractSet[int] | None:
-        """See `Host.affinity`."""
-        self.noted._affinity = self.host.affinity()
-        return self.noted._affinity
-
-    def cpu_count(self) -> int | None:
-        """See `Host.cpu_count`."""
-        self.noted._cpu_count = self.host.cpu_count()
-        return self.noted._cpu_count
-
-    def physical_cores(self) -> int | None:
-        """See `Host.physical_cores`."""
-        self.noted._physical_cores = self.host.physical_cores()
-        return self.noted._physical_cores
-
-    def memory(self) -> tuple[int | None, int | None]:
-        """See `Host.memory`."""
-        self.noted._memory = self.host.memory()
-        return self.noted._memory
-
-    def hostname(self) -> str | None:
-        """See `Host.hostname`."""
-        self.noted._hostname = self.host.hostname()
-        return self.noted._hostname
+            folder = os.getcwd()  # noqa: PTH109
+        except OSError:  # it has been removed
+            return []
+        found = []
+        while True:
+            for name in names:
+                path = os.path.join(folder, name)  # noqa: PTH118
+                if os.access(path, os.F_OK):
+                    found.append(path)
+            above = os.path.dirname(folder)  # noqa: PTH120
+            if above == folder:
+                return found
+            folder = above
 
 
 _current: Host = Live()

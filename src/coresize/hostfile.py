@@ -12,8 +12,8 @@ import tomllib
 
 from coresize.detection import parse
 from coresize.errors import HostFileError, ParseError
-from coresize.host import Recorded
 from coresize.model import Value
+from coresize.recorded import Recorded
 
 
 TYPE_CHECKING = False

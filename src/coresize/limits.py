@@ -6,6 +6,7 @@ the answer. Rule 2: an override replaces what was detected, then caps still appl
 
 from __future__ import annotations
 
+from coresize.detection.parse import format_bytes
 from coresize.model import (
     AFFINITY,
     CFS_QUOTA,
@@ -136,7 +137,9 @@ def _warnings(
             least = min(filter(None, (cpu.affinity, cpu.capacity)), default=None)
             yield from _override_warnings(fact, cpu.binding, least, _as_cores)
         elif fact.role == "override":
-            yield from _override_warnings(fact, memory.binding, memory.total, _as_bytes)
+            yield from _override_warnings(
+                fact, memory.binding, memory.total, format_bytes
+            )
 
 
 def _override_warnings(
@@ -154,7 +157,3 @@ def _override_warnings(
 
 def _as_cores(amount: float) -> str:
     return f"{amount:g} CPUs"
-
-
-def _as_bytes(amount: float) -> str:
-    return f"{amount / 1024**3:.1f} GiB"

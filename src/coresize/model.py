@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal, NoReturn, TypeAlias, dataclass_transform
 
-    #: ``cpu`` is counted in cores, ``memory`` and ``address_space`` in bytes.
-    Resource: TypeAlias = Literal["cpu", "memory", "address_space"]
+    #: ``cpu`` is counted in cores, ``memory`` and ``address_space`` in bytes, ``gpu``
+    #: in devices, ``workers`` in processes that one pool can have.
+    Resource: TypeAlias = Literal["cpu", "memory", "address_space", "gpu", "workers"]
 
     #: capacity: what the machine has. limit: joins the minimum. cap: a bound set by a
     #: user or a scheduler, joins the minimum too. override: replaces what was detected.

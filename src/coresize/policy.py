@@ -1,11 +1,30 @@
-"""From what may be used to a count of workers. Pure, and the only place that rounds."""
+"""From what may be used to a count of workers. Pure, and the only place that rounds.
+
+Rule 1: a further bound never raises the count, and the count is at least 1.
+Rule 2: a count that the user sets replaces what cores, memory and GPUs allow, as an
+override replaces what was detected; the other bounds still hold.
+"""
 
 from __future__ import annotations
 
-from coresize.errors import ConfigError
+from coresize.errors import ConfigError, InsufficientMemoryError
 
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from coresize.model import Limits, MemoryLimits, Resource
+    from coresize.plans import Need, WorkerPlan
 
 ROUNDINGS = ("nearest", "floor", "ceil")
+
+#: Workers that mostly wait: as many as a core can serve, but no more than this or so
+#: many a core. Both are what CPython takes for threads that wait (concurrent.futures,
+#: ThreadPoolExecutor: 5 a processor until 3.7, at most 32 since 3.8).
+MOST_WAITING = 32
+WAITING_PER_CORE = 5
+
+#: Bounds that a count set by the user replaces.
+_REPLACED = ("cpu", "waiting", "memory", "gpu")
 
 
 def whole_cores(
@@ -38,3 +57,114 @@ def whole_cores(
     else:
         whole = -(-cores // 1)
     return max(1, int(whole) - reserve)
+
+
+def memory_budget(memory: MemoryLimits, fraction: float) -> int | None:
+    """The bytes that workers may use: a part of what is available now.
+
+    Below memory.high where one is set, since what crosses it is throttled to a crawl
+    (kernel Documentation/admin-guide/cgroup-v2.rst, "memory.high").
+    """
+    known = [n for n in (memory.available, memory.soft_available) if n is not None]
+    return int(min(known) * fraction) if known else None
+
+
+def plan(
+    limits: Limits,
+    need: Need,
+    *,
+    rounding: str = "nearest",
+    reserve: int = 0,
+    memory_fraction: float = 0.8,
+    caps: dict[str, int],
+    override: tuple[str, int, str] | None = None,
+    strict: bool = False,
+) -> WorkerPlan:
+    """The count of workers that is safe, with the bound that decides.
+
+    Args:
+        limits: what may be used.
+        need: what one worker needs.
+        rounding: what becomes of a fraction of a core.
+        reserve: whole cores to keep free.
+        memory_fraction: the part of the memory available now that workers may use.
+        caps: further bounds by name: "tasks", "max_workers".
+        override: a count that the user set: the name of the bound, "override" or
+            "parallel", the count, and what set it.
+        strict: raise where not even one task fits.
+
+    Raises:
+        InsufficientMemoryError: strict, and not even one task fits.
+    """
+    from coresize import plans, reasons
+
+    cores = whole_cores(limits.cpu.limit, rounding=rounding, reserve=reserve)
+    budget = memory_budget(limits.memory, memory_fraction)
+    bounds = {**_bounds(limits, need, cores, budget), **caps}
+    if strict and need.memory and budget is not None and not bounds["memory"]:
+        raise InsufficientMemoryError(need.memory + need.shared, budget)
+    ceiling = _least(limits, "workers")
+    if ceiling is not None:
+        bounds["platform"] = int(ceiling)
+    deciding = dict(bounds)
+    if override:
+        kind, count, _ = override
+        bounds[kind] = count
+        deciding = {k: n for k, n in bounds.items() if k not in _REPLACED}
+    binding = min(deciding, key=deciding.__getitem__)
+    workers = max(1, deciding[binding])
+    decision = plans.Decision(
+        workers=workers,
+        binding=binding,
+        bounds=bounds,
+        need=need,
+        cores=cores,
+        budget=budget,
+        set_by=override[2] if override else None,
+    )
+    return plans.WorkerPlan(
+        workers,
+        threads_per_worker=max(1, cores // workers),
+        memory_per_worker=_memory_per_worker(need, budget, workers),
+        binding=binding,
+        bounds=bounds,
+        reason=reasons.sentence(decision),
+        warnings=tuple(reasons.warnings(decision)),
+    )
+
+
+def _bounds(
+    limits: Limits, need: Need, cores: int, budget: int | None
+) -> dict[str, int]:
+    """How many workers the cores, the memory and the GPUs allow."""
+    bounds = {"cpu": _how_many(cores, need.cores)}
+    if need.waits:
+        bounds["waiting"] = max(MOST_WAITING, WAITING_PER_CORE * cores)
+    if need.memory and budget is not None:
+        bounds["memory"] = max(0, budget - need.shared) // need.memory
+    gpus = _least(limits, "gpu")
+    if need.gpus and gpus is not None:
+        bounds["gpu"] = _how_many(gpus, need.gpus)
+    return bounds
+
+
+def _how_many(there: float, each: float) -> int:
+    """How often a need fits; 0.3 fits three times into 0.9, whatever floats say."""
+    return int(there / each + 1e-9)
+
+
+def _least(limits: Limits, resource: Resource) -> float | None:
+    return min(
+        (
+            fact.amount
+            for fact in limits.facts
+            if fact.resource == resource and fact.amount is not None
+        ),
+        default=None,
+    )
+
+
+def _memory_per_worker(need: Need, budget: int | None, workers: int) -> int | None:
+    if need.memory or budget is None:
+        return need.memory
+    return max(0, budget - need.shared) // workers

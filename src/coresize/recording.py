@@ -6,15 +6,17 @@ from coresize import available, hostfile
 from coresize.detection import parse_cgroup
 from coresize.detection.cgroup import MOUNTINFO
 from coresize.errors import HostFileError
-from coresize.host import Live, Recording, current
+from coresize.host import Live, current
+from coresize.recorded import Recording
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
 
-    from coresize.host import Host, Recorded
+    from coresize.host import Host
     from coresize.hostfile import HostFile
+    from coresize.recorded import Recorded
 
 
 def load_host(path: str | os.PathLike[str]) -> Recorded:

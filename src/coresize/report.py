@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
+
+from coresize.detection.parse import format_bytes
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import TypeAlias
 
     from coresize.model import Fact, Gap, Limits
+    from coresize.plans import WorkerPlan
+    from coresize.profiles import TaskProfile
+
+    #: The settings by name, value and origin, of `coresize.settings.Settings.rows`.
+    Rows: TypeAlias = Sequence[Mapping[str, object]]
 
 WIDTH = 80
 _INDENT = " " * 9
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_BINDS = "  <- binds"
 
 
-def as_json(limits: Limits, *, cores: int, reserve: int) -> dict[str, object]:
+def as_json(
+    limits: Limits, *, cores: int, reserve: int, settings: Rows = ()
+) -> dict[str, object]:
     """What ``coresize report --json`` prints (docs/reference/report.md)."""
     cpu, memory = limits.cpu, limits.memory
     return {
@@ -40,10 +51,11 @@ def as_json(limits: Limits, *, cores: int, reserve: int) -> dict[str, object]:
         "facts": [fact.as_dict() for fact in limits.facts],
         "gaps": [gap.as_dict() for gap in limits.gaps],
         "warnings": list(limits.warnings),
+        "settings": list(settings),
     }
 
 
-def as_text(limits: Limits, *, cores: int, reserve: int) -> str:
+def as_text(limits: Limits, *, cores: int, reserve: int, settings: Rows = ()) -> str:
     """A report that can be read on 80 columns: answers, then facts, gaps, warnings."""
     return "\n".join(
         [
@@ -60,21 +72,79 @@ def as_text(limits: Limits, *, cores: int, reserve: int) -> str:
             "",
             "WARNINGS" if limits.warnings else "WARNINGS none",
             *(line for warning in limits.warnings for line in _wrap(warning)),
+            "",
+            *settings_as_text(settings),
         ]
     )
 
 
-def format_bytes(amount: float) -> str:
-    """An amount of memory in the largest unit of which it is at least one.
+def plan_as_text(plan: WorkerPlan, settings: Rows) -> str:
+    """A plan for people: the sentence, every bound, and the settings it obeys."""
+    memory = plan.memory_per_worker
+    each = "unknown" if memory is None else format_bytes(memory)
+    return "\n".join(
+        [
+            f"WORKERS  {plan}",
+            *_wrap(plan.reason),
+            f"{_INDENT}for each: threads {plan.threads_per_worker}, memory {each}",
+            "",
+            "BOUNDS",
+            *(
+                f"{_INDENT}{number:<8}{name}{_BINDS if name == plan.binding else ''}"
+                for name, number in plan.bounds.items()
+            ),
+            "",
+            *settings_as_text(settings),
+            "",
+            "WARNINGS" if plan.warnings else "WARNINGS none",
+            *(line for warning in plan.warnings for line in _wrap(warning)),
+        ]
+    )
 
-    >>> format_bytes(536870912), format_bytes(1536), format_bytes(1)
-    ('512.0 MiB', '1.5 KiB', '1 bytes')
-    """
-    power = 0
-    while amount >= 1024 and power < len(_UNITS) - 1:
-        amount /= 1024
-        power += 1
-    return f"{amount:.1f} {_UNITS[power]}" if power else f"{amount:g} bytes"
+
+def settings_as_text(settings: Rows) -> Iterator[str]:
+    """Each setting that somebody set, with the place that it came from."""
+    chosen = [row for row in settings if row["origin"] != "default"]
+    yield "SETTINGS" if chosen else "SETTINGS none: all are defaults"
+    for row in chosen:
+        yield from _beside(
+            f"{_INDENT}{row['name']} = {json.dumps(row['value'])}", f"{row['origin']}"
+        )
+
+
+def profile_as_json(profile: TaskProfile, exit_code: int) -> dict[str, object]:
+    """What ``coresize profile --json`` prints: bytes and seconds."""
+    return {
+        "peak_memory": profile.peak_memory,
+        "idle_memory": profile.idle_memory,
+        "wall": profile.wall,
+        "cpu": profile.cpu,
+        "cpu_share": profile.cpu_share,
+        "threads": profile.threads,
+        "exit_code": exit_code,
+        "method": profile.method,
+        "peaks": list(profile.peaks),
+    }
+
+
+def profile_as_text(profile: TaskProfile, exit_code: int) -> str:
+    """A measured profile for people, with what to do with it."""
+    spread = ""
+    if len(profile.peaks) > 1:
+        least = format_bytes(min(profile.peaks))
+        spread = f", the largest of {len(profile.peaks)} runs; the least was {least}"
+    needed = -(-profile.memory // 1024**2)
+    return "\n".join(
+        [
+            f"PEAK     {format_bytes(profile.memory)} of memory{spread}",
+            f"TIME     {profile.wall:.2f} s, of which {profile.cpu:.2f} s on a CPU",
+            f"THREADS  {profile.threads}, busy {profile.cpu_share:.0%} of the time",
+            f"ENDED    with exit status {exit_code}",
+            f"METHOD   {profile.method}",
+            "",
+            f"To size a pool of it: coresize workers --memory {needed}MiB",
+        ]
+    )
 
 
 def _cpu_lines(limits: Limits, cores: int, reserve: int) -> Iterator[str]:
@@ -129,7 +199,8 @@ def _gap_lines(gap: Gap) -> list[str]:
 def _amount(fact: Fact) -> str:
     if fact.amount is None:
         return "no limit"
-    return f"{fact.amount:g}" if fact.resource == "cpu" else format_bytes(fact.amount)
+    in_bytes = fact.resource in ("memory", "address_space")
+    return format_bytes(fact.amount) if in_bytes else f"{fact.amount:g}"
 
 
 def _beside(start: str, where: str) -> list[str]:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from coresize.detection import parse
 from coresize.errors import ConfigError
-from coresize.host import Recorded, swap_current
+from coresize.host import swap_current
+from coresize.recorded import Recorded
 from coresize.recording import load_host, record_host
+from coresize.sizes import to_bytes
 
 
 TYPE_CHECKING = False
@@ -74,14 +75,15 @@ def container(
 
     Raises:
         ConfigError: a count is not a whole number above 0, the quota not above 0, or a
-            size below it.
-        ParseError: a size is malformed.
+            size malformed.
     """
     if type(cpus) is not int or cpus < 1:
         raise ConfigError("cpus", cpus, "a whole number above 0")
     if quota is not None and not 0 < quota < 1e9:
         raise ConfigError("quota", quota, "a number of cores above 0, or None")
-    total, taken = _bytes(machine_memory), _bytes(used)
+    total = to_bytes("machine_memory", machine_memory)
+    taken = to_bytes("used", used)
+    limit = "max" if memory is None else to_bytes("memory", memory)
     files = {
         "/sys/devices/system/cpu/online": f"0-{cpus - 1}\n",
         "/proc/self/cgroup": "0::/\n",
@@ -97,7 +99,7 @@ def container(
             if quota is None
             else f"{max(1, round(quota * 100_000))} 100000\n"
         ),
-        f"{_CGROUP}/memory.max": "max\n" if memory is None else f"{_bytes(memory)}\n",
+        f"{_CGROUP}/memory.max": f"{limit}\n",
         f"{_CGROUP}/memory.high": "max\n",
         f"{_CGROUP}/memory.current": f"{taken}\n",
         f"{_CGROUP}/memory.stat": "inactive_file 0\n",
@@ -109,10 +111,3 @@ def container(
         affinity=frozenset(range(cpus) if affinity is None else affinity),
         hostname=hostname,
     )
-
-
-def _bytes(amount: str | int) -> int:
-    size = parse.size(amount) if isinstance(amount, str) else amount
-    if size < 0:
-        raise ConfigError("size", amount, "a number of bytes, 0 or above")
-    return size

@@ -16,7 +16,14 @@ from coresize.detection.environ import read_variables, reserved_cores
 from coresize.detection.parse_cgroup import LXCFS
 
 
-__all__ = ["cpu", "memory", "read_membership", "read_variables", "reserved_cores"]
+__all__ = [
+    "cpu",
+    "memory",
+    "others",
+    "read_membership",
+    "read_variables",
+    "reserved_cores",
+]
 
 
 TYPE_CHECKING = False
@@ -103,3 +110,9 @@ def memory(
     yield from _of_cgroups(host, membership, "memory", "memory", _MEMORY)
     yield from system.address_space(host)
     yield from environ.findings(host, variables, "memory")
+
+
+def others(host: Host, variables: dict[str, str]) -> Iterator[Finding]:
+    """The GPUs that the environment leaves, and how many workers a pool can have."""
+    yield from environ.findings(host, variables, "gpu")
+    yield from system.most_workers(host)

@@ -35,10 +35,7 @@ def _count(text: str) -> float:
 
 
 _CORES = 'a number of cores above 0, such as "8" or "8.5", or unset it'
-_SIZE = (
-    'a size above 0, such as "4GB", "512MiB", "16Gi" or a number of bytes '
-    '(not "512m", of which Docker and Kubernetes think differently), or unset it'
-)
+_SIZE = f"{parse.SIZES}, or unset it"
 _RESERVE = "CORESIZE_RESERVE_CORES"
 _RESERVES = "a whole number of cores, 0 or above, or unset it"
 
@@ -53,6 +50,7 @@ _VARIABLES: dict[str, tuple[Resource, Role, Parser, str | None]] = {
     "LOKY_MAX_CPU_COUNT": ("cpu", "cap", _count, None),
     "CORESIZE_OVERRIDE_MEMORY": ("memory", "override", parse.size, _SIZE),
     "CORESIZE_MAX_MEMORY": ("memory", "cap", parse.size, _SIZE),
+    "CUDA_VISIBLE_DEVICES": ("gpu", "limit", parse.devices, None),
 }
 
 #: The variables that say "inside a job of this scheduler". What a scheduler sets

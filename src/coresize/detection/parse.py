@@ -35,6 +35,13 @@ _UNITS = {"": 1, "B": 1}
 for _power, _letter in enumerate("KMGTPE", start=1):
     _UNITS[_letter] = _UNITS[_letter + "B"] = 1000**_power
     _UNITS[_letter + "I"] = _UNITS[_letter + "IB"] = 1024**_power
+_SHOWN_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+#: What `size` takes, for messages.
+SIZES = (
+    'a size above 0, such as "4GB", "512MiB", "16Gi" or a number of bytes '
+    '(not "512m", of which Docker and Kubernetes think differently)'
+)
 
 
 def fail(msg: str) -> Never:
@@ -86,6 +93,19 @@ def size(text: str) -> int:
     return numerator * _UNITS[known] // denominator or fail(
         f"{shown(text)} is not above 0"
     )
+
+
+def format_bytes(amount: float) -> str:
+    """An amount of memory in the largest unit of which it is at least one.
+
+    >>> format_bytes(536870912), format_bytes(1536), format_bytes(1)
+    ('512.0 MiB', '1.5 KiB', '1 bytes')
+    """
+    power = 0
+    while amount >= 1024 and power < len(_SHOWN_UNITS) - 1:
+        amount /= 1024
+        power += 1
+    return f"{amount:.1f} {_SHOWN_UNITS[power]}" if power else f"{amount:g} bytes"
 
 
 def _decimal(text: str) -> tuple[int, int]:
@@ -158,6 +178,21 @@ def format_cpu_list(cpus: Iterable[int]) -> str:
         else:
             ranges.append([cpu, cpu])
     return ",".join(f"{low}-{high}" if low < high else f"{low}" for low, high in ranges)
+
+
+def devices(text: str) -> float:
+    """The GPUs in CUDA_VISIBLE_DEVICES: numbers or names, up to the first invalid one.
+
+    ``-1`` and ``NoDevFiles`` hide all (CUDA C Programming Guide, "Environment
+    Variables").
+    """
+    count = 0
+    for device in text.split(","):
+        name = device.strip()
+        if not (name.isdigit() or name.startswith(("GPU-", "MIG-"))):
+            break
+        count += 1
+    return float(count)
 
 
 # --- Memory -------------------------------------------------------------------

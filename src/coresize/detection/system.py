@@ -98,3 +98,21 @@ def _told(resource: Resource, role: Role, name: str, amount: float | None) -> Fi
         where="the platform",
         raw=f"{amount:.0f}",
     )
+
+
+#: WaitForMultipleObjects waits for 64 handles, of which a pool needs three for itself
+#: (learn.microsoft.com, and CPython's concurrent.futures.process).
+_WINDOWS_WORKERS = 61
+
+
+def most_workers(host: Host) -> Iterator[Finding]:
+    """The processes that one pool can have: bounded on Windows alone."""
+    if host.platform == "win32":
+        yield Fact(
+            resource="workers",
+            amount=_WINDOWS_WORKERS,
+            role="limit",
+            source="system:WaitForMultipleObjects",
+            where="the platform",
+            raw=str(_WINDOWS_WORKERS),
+        )

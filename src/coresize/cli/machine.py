@@ -1,0 +1,122 @@
+"""The sub-commands about the machine: report, cores, memory, record."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from coresize import (
+    __version__,
+    available,
+    detection,
+    hostfile,
+    recording,
+    report,
+    settings,
+    storage,
+)
+from coresize.cli import options as given
+from coresize.errors import HostFileError
+from coresize.policy import ROUNDINGS, whole_cores
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from coresize.cli.options import Commands
+
+_RECORDED_BY = "# Recorded by coresize"
+
+
+def add_report(commands: Commands, of_host: argparse.ArgumentParser) -> None:
+    """Everything that is known."""
+    text = "the answers, what binds, every fact, gaps and warnings"
+    command = commands.add_parser("report", parents=[of_host], help=text)
+    command.add_argument("--json", action="store_true", help="print JSON, for programs")
+    command.set_defaults(run=_report)
+
+
+def add_cores(commands: Commands, of_host: argparse.ArgumentParser) -> None:
+    """The number of cores."""
+    text = "the number of cores alone: make -j$(coresize cores)"
+    command = commands.add_parser("cores", parents=[of_host], help=text)
+    command.add_argument(
+        "--reserve", type=int, metavar="N", help="whole cores to keep free"
+    )
+    command.add_argument(
+        "--rounding",
+        choices=ROUNDINGS,
+        default="nearest",
+        help="what becomes of a fraction: 1.5 is 2, 1 or 2 (default: nearest)",
+    )
+    command.add_argument(
+        "--physical", action="store_true", help="count physical cores, not threads"
+    )
+    command.set_defaults(run=_cores)
+
+
+def add_memory(commands: Commands, of_host: argparse.ArgumentParser) -> None:
+    """The memory."""
+    text = "the bytes of memory available now"
+    command = commands.add_parser("memory", parents=[of_host], help=text)
+    command.set_defaults(run=_memory)
+
+
+def add_record(commands: Commands) -> None:
+    """A host file."""
+    text = "write this machine to a file, for --host or a bug report"
+    command = commands.add_parser("record", help=text)
+    command.add_argument("file", metavar="FILE", help="the file to write, or -")
+    command.add_argument(
+        "--note", metavar="TEXT", default="", help="a sentence about the machine"
+    )
+    command.set_defaults(run=_record)
+
+
+def _report(options: argparse.Namespace) -> str:
+    host = given.host(options)
+    limits = available.detect(host)
+    reserve = detection.reserved_cores(detection.read_variables(host))
+    cores = whole_cores(limits.cpu.limit, reserve=reserve)
+    rows = settings.load_settings(host=host).rows()
+    if not options.json:
+        return report.as_text(limits, cores=cores, reserve=reserve, settings=rows)
+    answer = report.as_json(limits, cores=cores, reserve=reserve, settings=rows)
+    return json.dumps({"coresize": __version__, **answer}, indent=2)
+
+
+def _cores(options: argparse.Namespace) -> str:
+    cores = available.cores_of(
+        given.host(options),
+        reserve=options.reserve,
+        rounding=options.rounding,
+        physical=options.physical,
+    )
+    return str(cores)
+
+
+def _memory(options: argparse.Namespace) -> str:
+    return str(available.memory_of(given.host(options)))
+
+
+def _record(options: argparse.Namespace) -> str:
+    text = hostfile.dumps(recording.record_host(), note=options.note)
+    text = f"{_RECORDED_BY} {__version__}\n{text}"
+    if options.file == "-":
+        return text.rstrip("\n")
+    path = Path(options.file).resolve()  # the target of a link, not the link
+    try:
+        if path.is_file() and not _replaceable(path):
+            reason = "exists and is no host file; name another"
+            raise HostFileError(options.file, reason)
+        storage.replace(str(path), text)
+    except OSError as error:
+        raise HostFileError(options.file, str(error.strerror)) from None
+    return ""
+
+
+def _replaceable(path: Path) -> bool:
+    """Whether a file is a host file, or empty: nothing of the user's is lost."""
+    start = path.read_bytes()[:100]
+    return not start or start.startswith((_RECORDED_BY.encode(), b"format = "))

@@ -1,0 +1,126 @@
+"""What several sub-commands take: a machine, and how workers are planned."""
+
+from __future__ import annotations
+
+import argparse
+
+from coresize import hostfile, recording
+from coresize.cli import streams
+from coresize.host import current
+from coresize.policy import ROUNDINGS
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from coresize.host import Host
+    from coresize.model import Limits
+    from coresize.plans import WorkerPlan
+    from coresize.settings import Settings
+
+    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def host(options: argparse.Namespace) -> Host:
+    """The machine that is asked about."""
+    if options.host is None:
+        return current()
+    if options.host == "-":
+        file = hostfile.loads(streams.read(), "on standard input")
+    else:
+        file = recording.read_host_file(options.host)
+    for name in file.unknown:
+        where = f"host file {options.host}"
+        streams.complain(f"coresize: warning: {where}: {name} is not known and ignored")
+    return file.host
+
+
+def of_host() -> argparse.ArgumentParser:
+    """The option for a recorded machine."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument(
+        "--host",
+        metavar="FILE",
+        help="a recorded machine instead of this one; - is standard input",
+    )
+    return parser
+
+
+#: Options that say what a task needs, and how many workers there may be.
+_NEEDS = (
+    ("--memory", str, "SIZE", 'memory that one task needs, such as "2GiB"'),
+    ("--cpus", float, "N", "cores that one task keeps busy (default: 1)"),
+    ("--gpus", float, "N", "GPUs that one task needs (default: 0)"),
+    ("--profile", str, "NAME", "a profile of the settings, saved, or in a file"),
+    ("--kind", str, "KIND", '"cpu", "io" (mostly waiting) or a kind of the settings'),
+    ("--tasks", int, "N", "how many tasks there are"),
+    ("--max-workers", int, "N", "at most so many workers"),
+)
+_SETTINGS = (
+    ("--workers", int, "N", "so many workers, whatever would be planned"),
+    ("--reserve", int, "N", "whole cores to keep free"),
+    ("--memory-fraction", float, "PART", "of the available memory (default: 0.8)"),
+)
+
+
+def of_plan() -> argparse.ArgumentParser:
+    """The options that decide how many workers there are."""
+    parser = argparse.ArgumentParser(add_help=False, parents=[of_host()])
+    needs = parser.add_argument_group("what a task needs")
+    for name, kind, metavar, text in _NEEDS:
+        needs.add_argument(name, type=kind, metavar=metavar, help=text)
+    decided = parser.add_argument_group("settings, which go before file and variables")
+    for name, kind, metavar, text in _SETTINGS:
+        decided.add_argument(name, type=kind, metavar=metavar, help=text)
+    decided.add_argument(
+        "--rounding", choices=ROUNDINGS, help="what becomes of a fraction of a core"
+    )
+    decided.add_argument(
+        "--parallel",
+        action=argparse.BooleanOptionalAction,
+        help="--no-parallel is one worker",
+    )
+    decided.add_argument("--config", metavar="FILE", help="a settings file")
+    return parser
+
+
+def settings_of(options: argparse.Namespace, machine: Host) -> Settings:
+    """The settings, with those of the command line."""
+    from coresize.settings import load_settings
+
+    return load_settings(
+        command_line={
+            "workers": options.workers,
+            "parallel": options.parallel,
+            "reserve_cores": options.reserve,
+            "memory_fraction": options.memory_fraction,
+            "rounding": options.rounding,
+        },
+        file=options.config,
+        host=machine,
+    )
+
+
+def plan_of(
+    options: argparse.Namespace,
+    limits: Limits,
+    settings: Settings,
+    *,
+    strict: bool = False,
+) -> WorkerPlan:
+    """The plan for what the options say."""
+    from coresize.planning import plan_workers
+
+    return plan_workers(
+        memory=options.memory,
+        cpus=options.cpus,
+        gpus=options.gpus,
+        profile=options.profile,
+        kind=options.kind or "cpu",
+        tasks=options.tasks,
+        at_most=options.max_workers,
+        strict=strict,
+        limits=limits,
+        settings=settings,
+    )

@@ -1,0 +1,143 @@
+"""The peak memory of a process and all that it starts, without missing a spike.
+
+Rule 1: a meter is asked again and again, and between two times the kernel keeps the
+mark: VmHWM of each process, or the high water mark of a cgroup. It is reset each time,
+so it belongs to one interval. Rule 2: pages of files are not counted, since the kernel
+drops them when memory is short. The mark counts them, so they are taken off: the more
+of before and after, as a file is mapped for longer than one interval. Rule 3: memory
+that several processes share is counted once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from coresize import processes
+from coresize.measuring import procfs
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from psutil import Process
+
+    class Meter(Protocol):
+        """What measures."""
+
+        #: How: "proc", "cgroup" or "psutil".
+        method: str
+        #: The most so far, in bytes.
+        peak: int
+
+        def sample(self) -> None:
+            """Look again."""
+
+        def close(self) -> None:
+            """Leave nothing behind."""
+
+
+#: From so many CPUs on the kernel's counters of resident pages are too coarse: since
+#: Linux 6.2 each CPU keeps back a share that grows with their number (f1a7941243c1).
+_MANY_CPUS = 64
+
+#: A child that shares its parent's whole address space is between vfork and exec, and
+#: must not be counted. One that stays so for this many seconds has forked.
+_NEWBORN = 0.05
+
+
+class TreeMeter:
+    """A process tree by /proc: proportional sizes, and VmHWM for what is between."""
+
+    method = "proc"
+
+    def __init__(self, pid: int, *, cpus: int = 1) -> None:
+        self.peak = 0
+        self._pid = pid
+        self._exact = cpus >= _MANY_CPUS
+        self._files: dict[int, int] = {}
+        self._most_file = 0
+        self._marks: dict[int, int] = {}
+        self._born: dict[int, float] = {}
+
+    def sample(self) -> None:
+        """Look at every process of the tree, and reset its mark."""
+        tree = processes.descendants(self._pid)
+        seen: dict[int, procfs.Memory] = {}
+        total = 0
+        for pid, parent in tree.items():
+            memory = procfs.status(processes.read(pid, "status"))
+            if memory is None or self._borrowed(pid, memory, seen.get(parent)):
+                continue
+            seen[pid] = memory
+            total += self._held(pid, memory, shared=len(tree) > 1)
+        self.peak = max(self.peak, total)
+
+    def close(self) -> None:
+        """Nothing is left behind."""
+
+    def believe(self, resident: int) -> None:
+        """Take into account what the kernel said was resident at most, at the end."""
+        self.peak = max(self.peak, resident - self._most_file)
+
+    def _borrowed(
+        self, pid: int, memory: procfs.Memory, parent: procfs.Memory | None
+    ) -> bool:
+        """Whether a newborn shows the address space of the process that made it."""
+        now = time.monotonic()
+        born = self._born.setdefault(pid, now)
+        return (
+            parent is not None and memory.size == parent.size and now - born < _NEWBORN
+        )
+
+    def _held(self, pid: int, memory: procfs.Memory, *, shared: bool) -> int:
+        """The most that one process held since the last time."""
+        now = None
+        if shared or self._exact:
+            now = procfs.proportional(processes.read(pid, "smaps_rollup"))
+        if now is None:
+            now = memory.private
+        file = max(memory.file, self._files.get(pid, 0))
+        above = memory.high - file - memory.private
+        if self._marks.get(pid) == memory.high:
+            above = 0  # the mark is an old one, and could not be reset
+        self._files[pid] = memory.file
+        self._most_file = max(self._most_file, memory.file)
+        self._marks[pid] = -1 if processes.reset_peak(pid) else memory.high
+        return now + max(0, above)
+
+
+class PsutilMeter:
+    """A process tree by psutil, where there is no /proc: what is resident, sampled."""
+
+    method = "psutil"
+
+    def __init__(self, pid: int) -> None:
+        import psutil
+
+        self.peak = 0
+        self._gone = psutil.Error
+        self._process = psutil.Process(pid)
+
+    def sample(self) -> None:
+        """Add up the tree; on Windows with the peak that the system keeps."""
+        total = 0
+        try:
+            tree = [self._process, *self._process.children(recursive=True)]
+        except self._gone:
+            return
+        for process in tree:
+            with contextlib.suppress(self._gone):
+                total += self._held(process, shared=len(tree) > 1)
+        self.peak = max(self.peak, total)
+
+    def close(self) -> None:
+        """Nothing is left behind."""
+
+    @staticmethod
+    def _held(process: Process, *, shared: bool) -> int:
+        """What one process holds; what it shares with no other where there are some."""
+        memory = process.memory_full_info() if shared else process.memory_info()
+        held: int = getattr(memory, "uss" if shared else "peak_wset", memory.rss)
+        return held

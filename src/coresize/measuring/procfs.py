@@ -1,0 +1,67 @@
+"""Files of one process in /proc: text to bytes. Pure."""
+
+from __future__ import annotations
+
+from coresize.detection import parse
+from coresize.errors import ParseError
+from coresize.model import Value
+
+
+class Memory(Value):
+    """The memory of one process in bytes.
+
+    Attributes:
+        size: its address space.
+        high: the most that was resident since the mark was reset.
+        private: what it holds apart from files: anonymous and shared memory.
+        file: pages of files, which the kernel can drop.
+    """
+
+    __slots__ = ("size", "high", "private", "file")  # noqa: RUF023
+
+    size: int
+    high: int
+    private: int
+    file: int
+
+
+_STATUS = ("VmSize", "VmHWM", "RssAnon", "RssFile", "RssShmem")
+_ROLLUP = ("Pss_Anon", "Pss_Shmem")
+
+
+def status(text: str) -> Memory | None:
+    """The memory in /proc/PID/status (proc(5)); None of a process that has none.
+
+    A zombie and a kernel thread have no such lines.
+    """
+    lines = _lines(text, _STATUS)
+    if len(lines) < len(_STATUS):
+        return None
+    return Memory(
+        size=lines["VmSize"],
+        high=lines["VmHWM"],
+        private=lines["RssAnon"] + lines["RssShmem"],
+        file=lines["RssFile"],
+    )
+
+
+def proportional(text: str) -> int | None:
+    """The process's part of what it holds apart from files, in /proc/PID/smaps_rollup.
+
+    What several processes share is counted in parts that add up to it (kernel
+    Documentation/ABI/testing/procfs-smaps_rollup; Linux 5.4).
+    """
+    lines = _lines(text, _ROLLUP)
+    return sum(lines.values()) if len(lines) == len(_ROLLUP) else None
+
+
+def _lines(text: str, names: tuple[str, ...]) -> dict[str, int]:
+    found = {}
+    for line in text.split("\n"):
+        name = line.partition(":")[0]
+        if name in names:
+            try:
+                found[name] = parse.meminfo(line)
+            except ParseError:
+                continue
+    return found

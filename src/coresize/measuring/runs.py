@@ -1,0 +1,116 @@
+"""What one run was like, and what every kind of run needs to be measured."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from coresize.errors import ConfigError
+from coresize.host import Live
+from coresize.measuring.cgroup import CgroupMeter, make_meter
+from coresize.measuring.meters import PsutilMeter, TreeMeter
+from coresize.model import Value
+from coresize.profiles import TaskProfile
+
+
+if TYPE_CHECKING:
+    from coresize.measuring.meters import Meter
+
+METHODS = ("cgroup", "proc", "psutil")
+
+#: Seconds between two samples: at first, at most, and as a multiple of what one costs.
+_SHORTEST, _LONGEST, _COSTS = 0.002, 0.02, 20
+
+
+class Run(Value):
+    """One run, measured.
+
+    Attributes:
+        peak: bytes on top of the idle worker.
+        idle: bytes of the idle worker.
+        wall: seconds.
+        cpu: seconds of CPU time.
+        exit_code: what a command ended with; minus the signal where one ended it.
+        method: how the memory was measured.
+    """
+
+    __slots__ = ("peak", "idle", "wall", "cpu", "exit_code", "method")  # noqa: RUF023
+
+    peak: int
+    idle: int
+    wall: float
+    cpu: float
+    exit_code: int
+    method: str
+
+
+def summarize(runs: list[Run]) -> TaskProfile:
+    """Several runs as one profile: the largest peak, the longest times."""
+    most = max(runs, key=lambda run: run.peak)
+    longest = max(runs, key=lambda run: run.wall)
+    return TaskProfile(
+        peak_memory=most.peak,
+        idle_memory=max(run.idle for run in runs),
+        cpu=round(longest.cpu, 4),
+        wall=round(longest.wall, 4),
+        method=most.method,
+        peaks=[run.peak for run in runs],
+    )
+
+
+class Pause:
+    """The time between two samples: longer as the run gets longer."""
+
+    def __init__(self) -> None:
+        self.seconds = _SHORTEST
+        self._start = self._before = time.perf_counter()
+
+    def __enter__(self) -> None:
+        self._before = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        now = time.perf_counter()
+        patient = min(_LONGEST, (now - self._start) / 100)
+        self.seconds = max(_SHORTEST, patient, (now - self._before) * _COSTS)
+
+
+def ended(code: int) -> str:
+    """How a process ended, in words."""
+    if code >= 0:
+        return f"ended by itself with exit status {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"
+
+
+def tree_meter(pid: int, method: str | None) -> Meter:
+    """A meter for a process and all that it starts, without a cgroup.
+
+    Raises:
+        ConfigError: the method is not known, or does not work here.
+    """
+    if method is not None and method not in METHODS:
+        raise ConfigError("method", method, f"one of {', '.join(METHODS)}")
+    if sys.platform == "linux" and method != "psutil":
+        return TreeMeter(pid, cpus=Live().cpu_count() or 1)
+    if method in ("cgroup", "proc"):
+        raise ConfigError("method", method, "psutil: the others are for Linux")
+    return PsutilMeter(pid)
+
+
+def start_cgroup(method: str | None) -> CgroupMeter | None:
+    """A cgroup where one is wanted and may be made.
+
+    Raises:
+        ConfigError: one is asked for, and none may be made.
+    """
+    if method not in (None, "cgroup"):
+        return None
+    cgroup = make_meter()
+    if cgroup is None and method == "cgroup":
+        allowed = "proc: here no cgroup may be made below the own one"
+        raise ConfigError("method", method, allowed)
+    return cgroup

@@ -1,0 +1,224 @@
+"""The worker count for a task, from arguments, profile, settings and machine.
+
+What is decided here is only where each number comes from; `coresize.policy` decides.
+"""
+
+from __future__ import annotations
+
+import operator
+
+from coresize import available, policy
+from coresize.errors import ConfigError
+from coresize.plans import Kind, Need, Resources
+from coresize.settings import load_settings
+from coresize.sizes import to_bytes
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    from coresize.model import Limits
+    from coresize.plans import WorkerPlan
+    from coresize.profiles import TaskProfile
+    from coresize.settings import Settings
+
+    _T = TypeVar("_T")
+
+#: The part of the time that a task of kind "io" computes, where nobody measured it:
+#: five workers a core, as CPython assumed of threads (ThreadPoolExecutor until 3.7).
+IO_SHARE = 0.2
+
+#: A task that computes this part of its time keeps a whole core busy: what is missing
+#: is the noise of measuring.
+BUSY_SHARE = 0.9
+
+
+def plan_workers(
+    *,
+    memory: str | int | None = None,
+    cpus: float | None = None,
+    gpus: float | None = None,
+    profile: TaskProfile | str | None = None,
+    tasks: int | None = None,
+    kind: str = "cpu",
+    reserve: int | None = None,
+    at_most: int | None = None,
+    strict: bool = False,
+    limits: Limits | None = None,
+    settings: Settings | None = None,
+    max_workers: int | None = None,
+    ram: str | int | None = None,
+    gpu: float | None = None,
+) -> WorkerPlan:
+    """How many workers are safe for a task, at least 1: an int that knows its reason.
+
+    The smallest of: the cores (after rounding and reserve) by what a task keeps busy;
+    what fits into memory, floor((budget - shared) / (idle worker + peak)), where the
+    budget is a fraction (0.8) of what is available now below the tightest limit and
+    below memory.high; the GPUs of CUDA_VISIBLE_DEVICES; tasks; at_most; and 61 on
+    Windows. Workers that mostly wait are cores / CPU share, at most 32 or five a core.
+    CORESIZE_WORKERS or the setting ``workers`` replaces what cores, memory and GPUs
+    allow; CORESIZE_PARALLEL=0 or ``parallel = false`` makes it 1.
+
+    Args:
+        memory: bytes that one task needs at its peak, or "2GiB".
+        cpus: cores that one task keeps busy, 1 by default.
+        gpus: GPUs that one task needs.
+        profile: what a task needs, or the name of a profile in the settings or of one
+            that was saved; arguments beside it go first.
+        tasks: how many tasks there are; there is no use in more workers.
+        kind: "cpu", "io" for tasks that mostly wait, or a kind of the settings.
+        reserve: whole cores to keep free; None takes the setting ``reserve_cores``.
+        at_most: a bound of your own.
+        strict: raise where not even one task fits, instead of warning.
+        limits: what may be used, in cores and bytes; None detects it.
+        settings: what the user decided; None loads it (`coresize.load_settings`).
+        max_workers: another name of ``at_most``.
+        ram: another name of ``memory``.
+        gpu: another name of ``gpus``.
+
+    Raises:
+        ConfigError: an argument or a setting is not valid.
+        InsufficientMemoryError: strict, and not even one task fits.
+
+    Limits are known as far as `coresize.detect` knows them; the ceiling of 61 is that
+    of WaitForMultipleObjects. Sources: the rules are those of docs/explanation, "How
+    workers are counted".
+
+    >>> from coresize import detect, plan_workers
+    >>> from coresize.testing import container
+    >>> limits = detect(container(cpus=16, memory="16GiB", used=0))
+    >>> plan = plan_workers(memory="1.8GiB", reserve=1, limits=limits)
+    >>> plan.reason
+    '7 workers: memory binds (12.8 GiB budget / 1.8 GiB a task); cores would allow 15'
+    >>> plan * 1, plan.threads_per_worker, plan.binding
+    (7, 2, 'memory')
+    """
+    settings = settings or load_settings()
+    limits = limits or available.detect()
+    peak: str | int | None = _either("memory", memory, "ram", ram)
+    need = _need(
+        settings,
+        kind,
+        profile,
+        memory=peak,
+        cpus=cpus,
+        gpus=_either("gpus", gpus, "gpu", gpu),
+    )
+    at_most = _either("at_most", at_most, "max_workers", max_workers)
+    given = {"tasks": (tasks, 0), "max_workers": (at_most, 1)}
+    return policy.plan(
+        limits,
+        need,
+        rounding=settings.rounding,
+        reserve=settings.reserve_cores if reserve is None else reserve,
+        memory_fraction=settings.memory_fraction,
+        caps={
+            name: _count(name, number, least)
+            for name, (number, least) in given.items()
+            if number is not None
+        },
+        override=_override(settings),
+        strict=strict,
+    )
+
+
+def _override(settings: Settings) -> tuple[str, int, str] | None:
+    """The count that the user set, by name and place."""
+    if not settings.parallel:
+        return "parallel", 1, _said(settings, "parallel")
+    if settings.workers is not None:
+        return "override", settings.workers, _said(settings, "workers")
+    return None
+
+
+def _said(settings: Settings, name: str) -> str:
+    origin, value = settings.origins[name], getattr(settings, name)
+    if origin.isupper():
+        return origin
+    return f"{name} = {str(value).lower()} ({origin})"
+
+
+def _need(
+    settings: Settings,
+    kind: str,
+    profile: TaskProfile | str | None,
+    *,
+    memory: str | int | None,
+    cpus: float | None,
+    gpus: float | None,
+) -> Need:
+    """What one worker needs: arguments go before the profile, that before the kind."""
+    used = _kind(settings, kind)
+    task = _profile(settings, profile or used.profile)
+    peak, cores, share = used.resources.memory, used.resources.cpu, 1.0
+    if task:
+        peak, cores = task.peak_memory, task.threads
+        share = task.cpu_share if task.cpu_share < BUSY_SHARE else 1.0
+    if kind == "io":
+        share = min(share, IO_SHARE)
+    if memory is not None:
+        peak = to_bytes("memory", memory)
+    if cpus is not None:
+        cores = _amount("cpus", cpus, "a number of cores above 0")
+    if gpus is None:
+        gpus = used.resources.gpu
+    elif gpus != 0:
+        gpus = _amount("gpus", gpus, "a number of GPUs, 0 or above")
+    idle = task.idle_memory if task else 0
+    return Need(
+        memory=None if peak is None else peak + idle,
+        shared=task.shared_memory if task else 0,
+        cores=cores * share,
+        waits=share < 1.0,
+        gpus=gpus,
+    )
+
+
+def _kind(settings: Settings, name: str) -> Kind:
+    if name in settings.kinds:
+        return settings.kinds[name]
+    if name in ("cpu", "io"):
+        return _PLAIN
+    known = ", ".join(f'"{kind}"' for kind in ("cpu", "io", *settings.kinds))
+    raise ConfigError("kind", name, f"one of {known}, or add it to the settings")
+
+
+_PLAIN = Kind(resources=Resources(cpu=1.0, memory=None, gpu=0.0), profile=None)
+
+
+def _profile(
+    settings: Settings, profile: TaskProfile | str | None
+) -> TaskProfile | None:
+    if not isinstance(profile, str):
+        return profile
+    if profile in settings.profiles:
+        return settings.profiles[profile]
+    from coresize.profile_files import load_profile
+
+    return load_profile(profile)
+
+
+def _either(name: str, value: _T, alias: str, other: _T) -> _T:
+    if value is not None and other is not None:
+        raise ConfigError(alias, other, f"only one of {name} and {alias}")
+    return other if value is None else value
+
+
+def _amount(name: str, amount: float, allowed: str) -> float:
+    if isinstance(amount, bool) or not isinstance(amount, (int, float)):
+        raise ConfigError(name, amount, allowed)
+    if not 0 < amount < 1e9:
+        raise ConfigError(name, amount, allowed)
+    return float(amount)
+
+
+def _count(name: str, number: int, least: int) -> int:
+    try:
+        count = operator.index(number)
+    except TypeError:
+        count = -1
+    if count < least or isinstance(number, bool):
+        raise ConfigError(name, number, f"a whole number, {least} or above")
+    return count

@@ -1,0 +1,72 @@
+"""The only door to other processes, and to what a process may tell the kernel.
+
+Rule 1: texts leave here as they are; `coresize.measuring.procfs` understands them.
+Rule 2: a process that is gone is no error: there is nothing to say about it.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+#: proc(5): 5 written to clear_refs resets the "high water mark" VmHWM to what is
+#: resident now; Linux 4.0.
+_RESET_PEAK = b"5"
+
+#: proc(5): the first that the kernel kills when memory runs out. No privilege is needed
+#: to raise the own one.
+_FIRST_TO_GO = b"1000"
+
+
+def read(pid: int, name: str) -> str:
+    """A file of a process in /proc; empty where there is none or it is gone."""
+    try:
+        file = os.open(f"/proc/{pid}/{name}", os.O_RDONLY)
+    except OSError:
+        return ""
+    try:
+        return os.read(file, 65536).decode("ascii", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(file)
+
+
+def descendants(pid: int) -> dict[int, int]:
+    """The process and all that descend from it, each with its parent, parents first."""
+    found = {pid: 0}
+    todo = [pid]
+    for parent in todo:  # grows while it is walked
+        try:
+            threads = os.listdir(f"/proc/{parent}/task")  # noqa: PTH208
+        except OSError:
+            continue
+        for thread in threads:
+            children = read(parent, f"task/{thread}/children").split()
+            todo += map(int, children)
+            found.update(dict.fromkeys(map(int, children), parent))
+    return found
+
+
+def reset_peak(pid: int) -> bool:
+    """Let VmHWM of a process begin anew; False where that is not permitted."""
+    return _write(f"/proc/{pid}/clear_refs", _RESET_PEAK)
+
+
+def offer_to_oom_killer() -> bool:
+    """Let the kernel kill this process before others when memory runs out."""
+    return _write("/proc/self/oom_score_adj", _FIRST_TO_GO)
+
+
+def _write(path: str, content: bytes) -> bool:
+    try:
+        file = os.open(path, os.O_WRONLY)
+    except OSError:
+        return False
+    try:
+        os.write(file, content)
+    except OSError:
+        return False
+    finally:
+        os.close(file)
+    return True

@@ -1,0 +1,83 @@
+"""Profiles kept in files, by name or by path."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import TYPE_CHECKING
+
+from coresize import storage
+from coresize.errors import ConfigError
+from coresize.profiles import from_table
+
+
+if TYPE_CHECKING:
+    from coresize.profiles import TaskProfile
+
+
+def save_profile(profile: TaskProfile, name: str) -> str:
+    """Write a profile under a name, and return the path of the file.
+
+    Args:
+        profile: what to write.
+        name: a name, for a file in the user's state folder; or the path of a file,
+            which has a slash or ends in ``.toml`` or ``.json``.
+
+    Raises:
+        ConfigError: the file cannot be written.
+
+    >>> import os, tempfile
+    >>> from coresize import TaskProfile, load_profile, save_profile
+    >>> path = os.path.join(tempfile.mkdtemp(), "align.toml")
+    >>> save_profile(TaskProfile(peak_memory="1.5G"), path) == path
+    True
+    >>> load_profile(path).peak_memory
+    1500000000
+    """
+    path = _path(name)
+    fields = {k: v for k, v in profile.as_dict().items() if v is not None}
+    if path.endswith(".json"):
+        text = json.dumps(fields, indent=2)
+    else:
+        # JSON's numbers, texts and lists of numbers are TOML's.
+        lines = [f"{key} = {_toml(value)}" for key, value in fields.items()]
+        text = "\n".join(["# What one task needs: coresize, TaskProfile", *lines])
+    try:
+        if path != name:
+            storage.make_folder_of(path)
+        storage.replace(path, text + "\n")
+    except OSError as error:
+        raise ConfigError("profile", name, f"a file to write ({error})") from None
+    return path
+
+
+def load_profile(name: str) -> TaskProfile:
+    """The profile that was saved under a name, or that a TOML or JSON file holds.
+
+    Raises:
+        ConfigError: there is none, or the file is not valid.
+    """
+    path = _path(name)
+    try:
+        text = storage.read(path)
+        table = json.loads(text) if path.endswith(".json") else tomllib.loads(text)
+    except OSError as error:
+        allowed = f"the name of a profile, in a file or the settings ({error})"
+        raise ConfigError("profile", name, allowed) from None
+    except ValueError as error:
+        raise ConfigError("profile", path, f"valid TOML or JSON ({error})") from None
+    if not isinstance(table, dict):
+        raise ConfigError("profile", path, "a table of keys and values")
+    return from_table(table, path)
+
+
+def _path(name: str) -> str:
+    if not name:
+        raise ConfigError("profile", name, "a name or a path")
+    if "/" in name or "\\" in name or name.endswith((".toml", ".json")):
+        return name
+    return storage.state_path("profiles", f"{name}.toml")
+
+
+def _toml(value: object) -> str:
+    return json.dumps(value).replace("\x7f", "\\u007f")

@@ -1,0 +1,136 @@
+"""What one task needs: given by hand, measured, or loaded from a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from coresize.model import Value
+from coresize.validation import Schema, Seconds, Size, check
+
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+_SHARE = "a part of a core above 0 and up to 1, such as 0.05"
+
+
+class _Fields(Schema):
+    peak_memory: Size = 0
+    idle_memory: Size = 0
+    shared_memory: Size = 0
+    cpu: Seconds | None = Field(default=None, description="seconds, 0 or above")
+    wall: Seconds | None = Field(default=None, description="seconds, 0 or above")
+    threads: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="a whole number above 0"
+    )
+    cpu_share: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description=_SHARE
+    )
+    method: str = Field(default="by hand", description="a text")
+    peaks: list[int] | tuple[int, ...] = Field(
+        default=(), description="the peaks of all runs in bytes"
+    )
+
+
+class TaskProfile(Value):
+    """What one task needs, and the worker that runs it.
+
+    Attributes:
+        peak_memory: bytes that the task needs at its peak, on top of the idle worker.
+        idle_memory: bytes of the idle worker: the interpreter and what it imports.
+        shared_memory: bytes that all workers share and that are there once.
+        cpu: seconds of CPU time, of all its threads and processes; None if unknown.
+        wall: seconds from start to end; None if unknown.
+        threads: threads that it keeps busy at the same time, at least 1.
+        cpu_share: the part of the time that these threads compute: 1.0 is CPU-bound,
+            0.05 mostly waits.
+        method: how this was found out: "by hand", "cgroup", "proc" or "psutil".
+        peaks: the peak of each run in bytes, where it was measured.
+
+    Sizes are given in bytes or as texts such as "2GiB". Threads and share that are not
+    given come from CPU and wall seconds, and are 1 where these are not given either.
+
+    Raises:
+        ConfigError: a value is not valid.
+
+    >>> from coresize import TaskProfile
+    >>> profile = TaskProfile(peak_memory="2GiB", cpu=3.0, wall=60.0)
+    >>> profile.peak_memory, profile.threads, profile.cpu_share
+    (2147483648, 1, 0.05)
+    """
+
+    __slots__ = (  # noqa: RUF023
+        "peak_memory",
+        "idle_memory",
+        "shared_memory",
+        "cpu",
+        "wall",
+        "threads",
+        "cpu_share",
+        "method",
+        "peaks",
+    )
+
+    peak_memory: int
+    idle_memory: int
+    shared_memory: int
+    cpu: float | None
+    wall: float | None
+    threads: int
+    cpu_share: float
+    method: str
+    peaks: tuple[int, ...]
+
+    def __init__(
+        self,
+        *,
+        peak_memory: int | str = 0,
+        idle_memory: int | str = 0,
+        shared_memory: int | str = 0,
+        cpu: float | None = None,
+        wall: float | None = None,
+        threads: int | None = None,
+        cpu_share: float | None = None,
+        method: str = "by hand",
+        peaks: Sequence[int] = (),
+    ) -> None:
+        given = {
+            "peak_memory": peak_memory,
+            "idle_memory": idle_memory,
+            "shared_memory": shared_memory,
+            "cpu": cpu,
+            "wall": wall,
+            "threads": threads,
+            "cpu_share": cpu_share,
+            "method": method,
+            "peaks": tuple(peaks),
+        }
+        fields = check(_Fields, given, "TaskProfile").model_dump()
+        busy = cpu / wall if cpu is not None and wall else 1.0
+        fields["threads"] = threads or max(1, round(busy))
+        if cpu_share is None:
+            share = min(1.0, busy / fields["threads"])
+            fields["cpu_share"] = max(_LEAST_SHARE, round(share, 4))
+        super().__init__(**fields)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of one worker while it runs the task: idle and peak together."""
+        return self.idle_memory + self.peak_memory
+
+
+#: A task that seemed to compute nothing at all still computes something.
+_LEAST_SHARE = 0.001
+
+
+def from_table(table: Mapping[str, Any], where: str) -> TaskProfile:
+    """The profile in a table of TOML, YAML or JSON.
+
+    Raises:
+        ConfigError: a key is not known, or a value is not valid.
+    """
+    check(_Fields, table, where)
+    return TaskProfile(**table)

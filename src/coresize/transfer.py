@@ -1,0 +1,78 @@
+"""Calls, results and errors on their way between processes.
+
+Rule 1: what cannot be pickled or unpickled is found out where its text can still be
+told, and costs one task alone. Rule 2: plain pickle first; cloudpickle, where it is
+installed, for what plain pickle cannot do (lambdas, functions of a notebook).
+"""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+
+from coresize.errors import TransferError
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+class RemoteTraceback(Exception):  # noqa: N818 - it is a cause, never raised itself
+    """The traceback of an error in another process, as its cause."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
+
+
+def dump_call(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bytes:
+    """A call to be made in another process.
+
+    Raises:
+        TransferError: it cannot be pickled.
+    """
+    call = (function, args, kwargs)
+    try:
+        return pickle.dumps(call)
+    except Exception as error:  # noqa: BLE001 - pickle calls the user's code
+        reason = error
+    try:
+        import cloudpickle
+    except ImportError:
+        msg = (
+            f"{function!r} cannot be sent to another process ({reason}): define it at "
+            "the top level of a module, or install the extra coresize[cloudpickle]"
+        )
+        raise TransferError(msg) from None
+    try:
+        content: bytes = cloudpickle.dumps(call)
+    except Exception as error:  # noqa: BLE001 - as above
+        msg = f"{function!r} and its arguments cannot be sent to another process"
+        msg = f"{msg}: {error}"
+        raise TransferError(msg) from None
+    return content
+
+
+def dump_error(error: BaseException) -> tuple[bytes | None, str]:
+    """An error as pickled, None where it cannot be, and its traceback as text."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        content = pickle.dumps(error)
+        pickle.loads(content)  # noqa: S301 - written one line above
+    except Exception:  # noqa: BLE001 - pickle calls the user's code
+        return None, text
+    return content, text
+
+
+def load_error(content: bytes | None, text: str) -> BaseException:
+    """An error from another process as itself, or as a text; its traceback as cause."""
+    error: BaseException
+    try:
+        error = pickle.loads(content) if content is not None else TransferError(text)  # noqa: S301
+    except Exception:  # noqa: BLE001 - pickle calls the user's code
+        error = TransferError(text)
+    error.__cause__ = RemoteTraceback(text)
+    return error
