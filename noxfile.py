@@ -28,8 +28,8 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def live(session: nox.Session) -> None:
-    """Real containers and kernels, skipped with the reason where they cannot run."""
-    _install(session, "tests")
+    """Real containers, kernels and programs, skipped with the reason where missing."""
+    _install(session, "live")
     session.run("pytest", "tests/live", *session.posargs)
 
 
@@ -61,6 +61,7 @@ def format_(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """Ratios against peers; the table is kept in docs/reference/peers.md."""
     _install(session, "benchmarks")
+    session.run("python", "benchmarks/profiles.py")
     session.run("python", "benchmarks/calls.py")
     session.run("python", "benchmarks/peers.py", "--write")
     session.run("python", "benchmarks/rounding.py")

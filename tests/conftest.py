@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
+from coresize import settings
 from coresize.detection import environ
 
 
 # Before any test, and for the programs they start: a variable that detection reads may
 # well be set where these tests run, in a batch job for instance.
-for _name in environ.NAMES:
+for _name in environ.NAMES | settings.NAMES:
     os.environ.pop(_name, None)

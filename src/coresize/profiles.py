@@ -109,11 +109,11 @@ class TaskProfile(Value):
             "peaks": tuple(peaks),
         }
         fields = check(_Fields, given, "TaskProfile").model_dump()
-        busy = cpu / wall if cpu is not None and wall else 1.0
-        fields["threads"] = threads or max(1, round(busy))
+        busy = cpu / wall if cpu is not None and wall else None
+        fields["threads"] = threads or max(1, round(busy or 1))
         if cpu_share is None:
-            share = min(1.0, busy / fields["threads"])
-            fields["cpu_share"] = max(_LEAST_SHARE, round(share, 4))
+            share = 1.0 if busy is None else busy / fields["threads"]
+            fields["cpu_share"] = min(1.0, max(_LEAST_SHARE, round(share, 4)))
         super().__init__(**fields)
 
     @property

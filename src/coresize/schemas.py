@@ -82,7 +82,7 @@ def check_settings(values: Mapping[str, object], where: str) -> dict[str, object
     return settings
 
 
-def check_variable(name: str, text: str) -> object:
+def check_variable(name: str, variable: str, text: str) -> object:
     """The value of one setting in a variable of the environment.
 
     Raises:
@@ -91,7 +91,6 @@ def check_variable(name: str, text: str) -> object:
     try:
         checked = check(_Settings, {name: text}, "", texts=True)
     except ConfigError as error:
-        variable = f"CORESIZE_{name.upper()}"
         raise ConfigError(variable, text, error.allowed) from None
     return getattr(checked, name)
 

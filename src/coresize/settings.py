@@ -24,14 +24,17 @@ if TYPE_CHECKING:
 
 #: The fields that one value is enough for, with the variable of each.
 VARIABLES = {
-    "workers": "CORESIZE_WORKERS",
-    "parallel": "CORESIZE_PARALLEL",
-    "reserve_cores": "CORESIZE_RESERVE_CORES",
-    "memory_fraction": "CORESIZE_MEMORY_FRACTION",
-    "rounding": "CORESIZE_ROUNDING",
+    name: f"CORESIZE_{name.upper()}"
+    for name in (
+        "workers",
+        "parallel",
+        "reserve_cores",
+        "memory_fraction",
+        "rounding",
+    )
 }
 CONFIG = "CORESIZE_CONFIG"
-_NAMES = frozenset({CONFIG, *VARIABLES.values()})
+NAMES = frozenset({CONFIG, *VARIABLES.values()})
 #: The files that are looked for, nearest folder first; the first of one folder wins.
 FILES = ("coresize.toml", "pyproject.toml")
 
@@ -125,7 +128,7 @@ def load_settings(
     ('CORESIZE_WORKERS', 'command line')
     """
     host = host or current()
-    present = host.variables(_NAMES)
+    present = host.variables(NAMES)
     values, origins = dict(_DEFAULTS), dict.fromkeys(_DEFAULTS, DEFAULT)
     layers = (
         _from_file(host, file, present),
@@ -143,13 +146,15 @@ def load_settings(
 
 
 def _from_environment(present: dict[str, str]) -> dict[str, tuple[object, str]]:
-    found = [name for name, variable in VARIABLES.items() if variable in present]
+    found = {name: var for name, var in VARIABLES.items() if var in present}
     if not found:
         return {}
     from coresize.schemas import check_variable
 
-    values = {name: check_variable(name, present[VARIABLES[name]]) for name in found}
-    return {name: (value, VARIABLES[name]) for name, value in values.items()}
+    return {
+        name: (check_variable(name, variable, present[variable]), variable)
+        for name, variable in found.items()
+    }
 
 
 def _given(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from live import containers
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 MIB = 1024**2
+TESTS = Path(__file__).parents[1]
 CPUS = os.sysconf("SC_NPROCESSORS_ONLN")
 
 #: name: (container, quota, limit in cores, memory limit)
@@ -128,3 +130,48 @@ def test_replay_answers_as_the_container_did(tmp_path):
 def test_the_command_prints_an_integer(tmp_path):
     out = containers.run(Container(quota=1.5), ["-m", "coresize", "cores"], tmp_path)
     assert parse.positive(out) == min(2, CPUS)
+
+
+# --- Workers planned in 1 GiB -------------------------------------------------
+
+#: So many workers side by side, each with a task that was measured before: 200 MB.
+WORKERS = """\
+import multiprocessing, sys
+sys.path.insert(0, sys.argv[1])
+import tasks
+from coresize import plan_workers, profile_task
+
+def kills():
+    with open("/sys/fs/cgroup/memory/memory.oom_control") as lines:
+        return sum(int(line.split()[1]) for line in lines if "oom_kill " in line)
+
+profile = profile_task(tasks.hold, 191, 0.1)
+plan = plan_workers(profile=profile, cpus=0.01)
+count = plan.workers if sys.argv[2] == "plan" else int(plan.bounds["memory"] * 1.6) + 1
+spawn = multiprocessing.get_context("spawn")
+gate = spawn.Barrier(count)
+workers = [
+    spawn.Process(target=tasks.hold_together, args=(191, 0.5, gate))
+    for _ in range(count)
+]
+for worker in workers:
+    worker.start()
+for worker in workers:
+    worker.join()
+print(plan.binding, plan.workers, count, kills(), *(w.exitcode for w in workers))
+"""
+
+
+@pytest.mark.parametrize("many", ["plan", "more"])
+def test_a_plan_is_safe_and_not_timid(many, tmp_path):
+    words = ["-c", WORKERS, str(TESTS), many]
+    out = containers.run(Container(memory=1024 * MIB), words, tmp_path).split()
+    binding, workers, count, kills, *codes = out
+    assert binding == "memory"
+    assert int(workers) >= 3
+    assert len(codes) == int(count)
+    if many == "plan":
+        assert (kills, set(codes)) == ("0", {"0"})
+    else:
+        assert int(kills) >= 1
+        assert "-9" in codes

@@ -39,8 +39,8 @@ def profile_task(
             and ``peaks`` has all. For a function with an argument ``repeat`` or
             ``method`` of its own, pass a `functools.partial`.
         method: "cgroup" (needs a cgroup hierarchy that may be written), "proc" (Linux)
-            or "psutil" (elsewhere: what is resident, sampled; short peaks are missed
-            except on Windows); None takes the first that works here.
+            or "psutil" (elsewhere: what each process holds alone, sampled; short peaks
+            are missed except on Windows); None takes the first that works here.
         kwargs: its keyword arguments.
 
     Raises:

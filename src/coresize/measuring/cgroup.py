@@ -41,8 +41,9 @@ class CgroupMeter:
         self.peak = 0
         self._folder = folder
         self._version = version
+        self.mark = folder / _MARKS[version]
         # Kept open: a mark of v2 is reset for the open file alone (Linux 6.12).
-        self._mark: FileIO = (folder / _MARKS[version]).open("r+b", buffering=0)
+        self._mark: FileIO = self.mark.open("r+b", buffering=0)
         self._file = 0
         self._last = -1
 

@@ -109,7 +109,7 @@ class TreeMeter:
 
 
 class PsutilMeter:
-    """A process tree by psutil, where there is no /proc: what is resident, sampled."""
+    """A process tree by psutil, where there is no /proc: unique set sizes, sampled."""
 
     method = "psutil"
 
@@ -121,7 +121,7 @@ class PsutilMeter:
         self._process = psutil.Process(pid)
 
     def sample(self) -> None:
-        """Add up the tree; on Windows with the peak that the system keeps."""
+        """Add up the tree."""
         total = 0
         try:
             tree = [self._process, *self._process.children(recursive=True)]
@@ -129,15 +129,15 @@ class PsutilMeter:
             return
         for process in tree:
             with contextlib.suppress(self._gone):
-                total += self._held(process, shared=len(tree) > 1)
+                total += self._held(process)
         self.peak = max(self.peak, total)
 
     def close(self) -> None:
         """Nothing is left behind."""
 
     @staticmethod
-    def _held(process: Process, *, shared: bool) -> int:
-        """What one process holds; what it shares with no other where there are some."""
-        memory = process.memory_full_info() if shared else process.memory_info()
-        held: int = getattr(memory, "uss" if shared else "peak_wset", memory.rss)
-        return held
+    def _held(process: Process) -> int:
+        """What one process holds alone; on Windows at its peak."""
+        memory = process.memory_full_info()
+        above = getattr(memory, "peak_wset", memory.rss) - memory.rss
+        return int(memory.uss + above)

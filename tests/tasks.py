@@ -1,0 +1,141 @@
+"""Tasks with a known need, for processes of their own."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+MIB = 1024**2
+HOLD = "import time; kept = bytearray(b'x') * ({} << 20); time.sleep(0.3)"
+
+
+def _array(size):
+    return np.ones(size * MIB // 8)
+
+
+def array(size):
+    return _array(size)
+
+
+def hold(size, seconds):
+    kept = _array(size)
+    time.sleep(seconds)
+    return kept.size
+
+
+def hold_together(size, seconds, gate):
+    """Begin when all others are there."""
+    gate.wait()
+    hold(size, seconds)
+
+
+def array_for_a_moment(size):
+    kept = _array(size)
+    time.sleep(0.005)
+    del kept
+    time.sleep(0.1)
+
+
+def untouched(size):
+    return np.zeros(size * MIB // 8)
+
+
+def native(size):
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    address = libc.malloc(ctypes.c_size_t(size * MIB))
+    ctypes.memset(address, 1, size * MIB)
+
+
+def read_a_file(path):
+    with Path(path).open("rb") as file:
+        view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        found = sum(view[place] for place in range(0, len(view), 4096))
+    time.sleep(0.05)
+    return found
+
+
+def children(size, count):
+    """Subprocesses side by side, each with so much."""
+    command = [sys.executable, "-S", "-E", "-c", HOLD.format(size)]
+    processes = [subprocess.Popen(command) for _ in range(count)]
+    for process in processes:
+        process.wait()
+
+
+def fork_readers(size, count):
+    """Forks that read what they inherited."""
+    _fork(size, count, 0)
+
+
+def fork_writer(size, written):
+    """A fork that writes a part of what it inherited."""
+    _fork(size, 1, written)
+
+
+def _fork(size, count, written):
+    kept = _array(size)
+    pids = []
+    for _ in range(count):
+        pid = os.fork()
+        if not pid:
+            kept.sum()
+            kept[: written * MIB // 8] = 2
+            time.sleep(0.2)
+            os._exit(0)
+        pids.append(pid)
+    for pid in pids:
+        os.waitpid(pid, 0)
+
+
+def start_short_commands(size):
+    """Many vforks of a process that holds so much."""
+    kept = _array(size)
+    for _ in range(20):
+        subprocess.run(["/bin/true"], check=True)
+    return kept
+
+
+def wait(seconds):
+    time.sleep(seconds)
+
+
+def compute(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def refuse(first, second):
+    raise OddError(first, second)
+
+
+class OddError(Exception):
+    """Cannot be unpickled: its arguments are others than it was made of."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+def fail(text):
+    raise ValueError(text)
+
+
+def kill_itself(size):
+    kept = _array(size)
+    time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return kept
+
+
+def leave(code):
+    os._exit(code)

@@ -1,0 +1,258 @@
+"""The commands that plan, measure and hand on, as programs that are run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from coresize import exports, hostfile, load_profile
+from coresize.testing import container
+
+
+GIB = 1024**3
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run ``coresize`` in an empty folder."""
+
+    def run(*words, env=None):
+        return subprocess.run(
+            [sys.executable, "-m", "coresize", *map(str, words)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "XDG_STATE_HOME": str(tmp_path), **(env or {})},
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def host(tmp_path):
+    path = tmp_path / "host.toml"
+    path.write_text(hostfile.dumps(container(cpus=16, memory="16GiB", used=0)))
+    return path
+
+
+# --- workers ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        ("", 16),
+        ("--memory 2GiB", 6),
+        ("--memory 2GiB --tasks 4", 4),
+        ("--kind io", 80),
+        ("--kind io --max-workers 20", 20),
+        ("--reserve 1", 15),
+        ("--cpus 2", 8),
+        ("--memory 2GiB --memory-fraction 0.5", 4),
+        ("--memory 2GiB --workers 9", 9),
+        ("--no-parallel", 1),
+        ("--memory 20GiB", 1),
+    ],
+)
+def test_workers_prints_the_integer_alone(run, host, words, count):
+    done = run("workers", "--host", host, *words.split())
+    assert (done.stdout, done.returncode) == (f"{count}\n", 0)
+
+
+def test_workers_warns_on_standard_error(run, host):
+    done = run("workers", "--host", host, "--memory", "20GiB")
+    assert "not even one task fits into memory" in done.stderr
+    strict = run("workers", "--host", host, "--memory", "20GiB", "--strict")
+    assert (strict.stdout, strict.returncode) == ("", 1)
+    assert str(20 * GIB) in strict.stderr
+
+
+def test_workers_explains(run, host):
+    (host.parent / "coresize.toml").write_text("reserve_cores = 1\n")
+    out = run("workers", "--host", host, "--memory", "1.8GiB", "--explain").stdout
+    assert out.startswith("WORKERS  7\n")
+    # A recorded machine has no working directory: that file is this machine's.
+    assert "16      cpu" in out
+    here = run("workers", "--explain").stdout
+    assert "reserve_cores = 1" in here
+    assert f"{host.parent}/coresize.toml" in here
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_workers_json_has_the_fields_that_programs_rely_on(run, host):
+    words = ("workers", "--host", host, "--memory", "2GiB", "--json")
+    answer = json.loads(run(*words).stdout)
+    settings = answer.pop("settings")
+    assert answer == {
+        "workers": 6,
+        "threads_per_worker": 2,
+        "memory_per_worker": 2 * GIB,
+        "binding": "memory",
+        "bounds": {"cpu": 16, "memory": 6},
+        "reason": "6 workers: memory binds (12.8 GiB budget / 2.0 GiB a task); "
+        "cores would allow 16",
+        "warnings": [],
+    }
+    assert settings[0] == {"name": "workers", "value": None, "origin": "default"}
+
+
+def test_a_flag_beats_the_file_and_the_report_shows_both(run, tmp_path):
+    (tmp_path / "coresize.toml").write_text("parallel = false\n")
+    env = {"CORESIZE_OVERRIDE_CORES": "4"}
+    assert run("workers", env=env).stdout == "1\n"
+    assert run("workers", "--parallel", env=env).stdout == "4\n"
+    assert run("workers", "--workers", "3", env=env).stdout == "3\n"
+    rows = json.loads(run("report", "--json").stdout)["settings"]
+    assert {
+        key: row[key]
+        for row in rows
+        for key in ("name", "value")
+        if row["origin"].endswith("coresize.toml")
+    } == {"name": "parallel", "value": False}
+    assert "parallel = false" in run("report").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("workers --memory 2apples", "memory='2apples'"),
+        ("workers --tasks -1", "tasks=-1"),
+        ("workers --kind x", "kind='x'"),
+        ("workers --profile nope", "profile='nope'"),
+        ("workers --workers 0", "command line: workers=0"),
+        ("workers --memory-fraction 2", "command line: memory_fraction=2.0"),
+        ("workers --config nope.toml", "file='nope.toml'"),
+        ("workers --json --explain", "not allowed with"),
+        ("run", "no program is named"),
+        ("run --", "no program is named"),
+        ("profile", "no program is named"),
+        ("profile --repeat 0 -- true", "repeat=0"),
+        ("profile --method x -- true", "method='x'"),
+        ("profile --save /no/such/x.toml -- true", "No such file"),
+    ],
+)
+def test_bad_usage_exits_2_with_a_message(run, words, message):
+    done = run(*words.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# --- profile ------------------------------------------------------------------
+
+HOLD = "kept = bytearray(b'x') * (50 << 20); print('said')"
+
+
+def test_profile_json_has_the_fields_that_programs_rely_on(run):
+    done = run("profile", "--json", "--", sys.executable, "-c", HOLD)
+    answer = json.loads(done.stdout)
+    assert set(answer) >= {
+        *("peak_memory", "idle_memory", "wall", "cpu", "cpu_share", "threads"),
+        *("exit_code", "method"),
+    }
+    assert 50 << 20 < answer["peak_memory"] < 80 << 20
+    assert answer["exit_code"] == done.returncode == 0
+    assert done.stderr == "said\n"
+
+
+def test_a_saved_profile_sizes_the_next_run(run, tmp_path):
+    words = ("--repeat", 2, "--save", "hold", "--", sys.executable, "-c", HOLD)
+    out = run("profile", *words)
+    assert "the largest of 2 runs" in out.stdout
+    path = tmp_path / "coresize" / "profiles" / "hold.toml"
+    assert f"saved to {path}" in out.stderr
+    assert len(load_profile(str(path)).peaks) == 2
+    answer = json.loads(run("workers", "--profile", "hold", "--json").stdout)
+    assert 50 << 20 < answer["memory_per_worker"] < 80 << 20
+
+
+def test_profile_ends_as_its_program_does_and_saves_no_failure(run, tmp_path):
+    done = run("profile", "--save", "x", "--", "sh", "-c", "exit 3")
+    assert done.returncode == 3
+    assert "nothing is saved" in done.stderr
+    assert not (tmp_path / "coresize").exists()
+    assert run("profile", "--", "sh", "-c", "kill -KILL $$").returncode == 137
+    assert run("profile", "--", "no-such-program").returncode == 127
+    assert run("profile", "--", str(tmp_path)).returncode == 126
+
+
+# --- env and run --------------------------------------------------------------
+
+NAMES = {*exports.PROCESSES, *exports.THREADS, *exports.OPTIONS, "GOMEMLIMIT"}
+
+
+def test_env_is_for_shells(run, host):
+    text = run("env", "--host", host).stdout
+    script = f"{text}\nenv"
+    done = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, env={}, check=True
+    )
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert {name: found[name] for name in NAMES} == json.loads(
+        run("env", "--host", host, "--json").stdout
+    )
+    assert all(line.startswith("export ") for line in text.splitlines())
+
+
+def test_env_is_for_dotenv(run, host):
+    lines = run("env", "--host", host, "--dotenv").stdout.splitlines()
+    assert dict(line.split("=", 1) for line in lines) == json.loads(
+        run("env", "--host", host, "--json").stdout
+    )
+
+
+def test_alone_a_program_gets_all_and_as_one_of_several_its_share(run, host):
+    alone = json.loads(run("env", "--host", host, "--json").stdout)
+    assert set(alone) == NAMES
+    assert {alone[name] for name in (*exports.PROCESSES, *exports.THREADS)} == {"16"}
+    assert alone["GOMEMLIMIT"] == str(int(16 * GIB * 0.8))
+    words = ("env", "--host", host, "--json", "--memory", "2GiB")
+    several = json.loads(run(*words).stdout)
+    assert {several[name] for name in exports.PROCESSES} == {"6"}
+    assert {several[name] for name in exports.THREADS} == {"2"}
+    assert (several["MAKEFLAGS"], several["GOMEMLIMIT"]) == ("-j6", str(2 * GIB))
+
+
+def test_what_the_user_has_set_stays_unless_forced(run):
+    env = {"OMP_NUM_THREADS": "77", "MAKEFLAGS": "k", "JAVA_TOOL_OPTIONS": "-Xmx1g"}
+    kept = json.loads(run("env", "--json", env=env).stdout)
+    assert "OMP_NUM_THREADS" not in kept
+    assert kept["MAKEFLAGS"].startswith("k -j")
+    assert kept["JAVA_TOOL_OPTIONS"].startswith("-Xmx1g -XX:ActiveProcessorCount=")
+    forced = json.loads(run("env", "--json", "--force", env=env).stdout)
+    assert forced["OMP_NUM_THREADS"] == forced["MKL_NUM_THREADS"]
+    theirs = {"MAKEFLAGS": "-j7", "JAVA_TOOL_OPTIONS": "-XX:ActiveProcessorCount=7"}
+    assert not set(theirs) & set(json.loads(run("env", "--json", env=theirs).stdout))
+    again = json.loads(run("env", "--json", "--force", env=theirs).stdout)
+    assert "7" not in again["MAKEFLAGS"]
+
+
+def test_run_sets_them_and_is_the_program(run):
+    env = {"CORESIZE_OVERRIDE_CORES": "3"}
+    done = run("run", "--", "sh", "-c", "echo $OMP_NUM_THREADS $MAKEFLAGS", env=env)
+    assert (done.stdout, done.returncode) == ("3 -j3\n", 0)
+    assert run("run", "sh", "-c", "exit 5").returncode == 5
+    assert run("run", "--", "sh", "-c", "kill -TERM $$").returncode == -signal.SIGTERM
+    assert run("run", "--", "no-such-program").returncode == 127
+    nested = run("run", "--", sys.executable, "-m", "coresize", "cores", env=env)
+    assert nested.stdout == "3\n"
+
+
+def test_the_programs_own_words_are_not_touched(run):
+    words = ("--json", "--", "-x", "--memory", "a b")
+    done = run("run", "--", sys.executable, "-c", "import sys; print(sys.argv)", *words)
+    assert done.stdout == f"{['-c', *words]}\n"
+
+
+def test_values_are_quoted_for_the_shell(run):
+    env = {"JAVA_TOOL_OPTIONS": "-Dname=$HOME'x"}
+    out = run("env", env=env).stdout
+    line = next(line for line in out.splitlines() if "JAVA_TOOL_OPTIONS" in line)
+    assert shlex.split(line)[1].startswith("JAVA_TOOL_OPTIONS=-Dname=$HOME'x -XX:")
