@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import coresize
-from coresize import errors, model, testing
+from coresize import errors, exports, model, settings, testing
 from coresize.detection import environ, schedulers
 from coresize.model import Fact, Gap
 
@@ -169,6 +169,15 @@ def test_every_variable_is_documented():
     )
     page = (DOCS / "reference" / "environment.md").read_text()
     assert [name for name in sorted(names) if f"`{name}`" not in page] == []
+
+
+def test_every_setting_and_export_is_documented():
+    page = (DOCS / "reference" / "settings.md").read_text()
+    for name in (*settings.NAMES, *settings.VARIABLES, "profiles", "kinds"):
+        assert f"`{name}`" in page, name
+    page = (DOCS / "reference" / "exports.md").read_text()
+    for name in (*exports.PROCESSES, *exports.THREADS, *exports.OPTIONS, "GOMEMLIMIT"):
+        assert f"`{name}`" in page, name
 
 
 def test_every_public_name_is_documented():
