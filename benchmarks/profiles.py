@@ -72,7 +72,7 @@ def _row(task: Callable[..., Any], words: tuple[Any, ...]) -> str:
     charged = _charged(task.__name__, words)
     row = f"{charged / MIB:8.1f}"
     for method in ("proc", "cgroup", "psutil"):
-        peak = profile_task(task, *words, method=method).peak_memory
+        peak = profile_task(task, *words, method=method).peak_memory or 0
         near = abs(peak - charged) <= max(0.05 * charged, 2 * MIB)
         row += f"{peak / MIB:8.1f}{' ' if near else '*'}"
     return row

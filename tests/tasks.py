@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import mmap
 import os
@@ -139,3 +140,18 @@ def kill_itself(size):
 
 def leave(code):
     os._exit(code)
+
+
+def die_with_a_child_alive():
+    if not os.fork():
+        time.sleep(20)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def close_files():
+    os.closerange(3, 256)
+
+
+def leave_a_note_at_exit(path):
+    atexit.register(Path(path).write_text, "clean")

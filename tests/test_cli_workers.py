@@ -8,10 +8,11 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
-from coresize import exports, hostfile, load_profile
+from coresize import exports, hostfile, load_profile, processes
 from coresize.testing import container
 
 
@@ -135,7 +136,6 @@ def test_a_flag_beats_the_file_and_the_report_shows_both(run, tmp_path):
         ("profile", "no program is named"),
         ("profile --repeat 0 -- true", "repeat=0"),
         ("profile --method x -- true", "method='x'"),
-        ("profile --save /no/such/x.toml -- true", "No such file"),
     ],
 )
 def test_bad_usage_exits_2_with_a_message(run, words, message):
@@ -173,6 +173,49 @@ def test_a_saved_profile_sizes_the_next_run(run, tmp_path):
     assert 50 << 20 < answer["memory_per_worker"] < 80 << 20
 
 
+def test_what_cannot_be_saved_is_printed_all_the_same(run):
+    done = run("profile", "--json", "--save", "/dev/null/x.toml", "--", "true")
+    assert (json.loads(done.stdout)["exit_code"], done.returncode) == (0, 2)
+    assert "a file to write" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_profile_that_is_ended_ends_its_program(number):
+    words = ["sh", "-c", "echo started >&2; sleep 77; true"]
+    command = [sys.executable, "-m", "coresize", "profile", "--", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr.readline() == "started\n"
+        time.sleep(0.1)  # it has started to sleep, too
+        tree = processes.descendants(process.pid)
+        process.send_signal(number)
+        assert process.wait(10) == 128 + number
+    assert len(tree) >= 3
+    assert [pid for pid in tree if processes.read(pid, "cmdline")] == []
+
+
+def test_a_wrong_method_starts_nothing(run, tmp_path):
+    run("profile", "--method", "x", "--", "touch", str(tmp_path / "ran"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_how_a_program_ends_is_known_where_signals_of_children_are_ignored():
+    program = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'coresize', *sys.argv[1:]])"
+    )
+    words = ["profile", "--json", "--", "sh", "-c", "exit 3"]
+    done = subprocess.run([sys.executable, "-c", program, *words], check=False)
+    assert done.returncode == 3
+
+
+def test_a_profile_of_a_failure_gives_no_advice(run):
+    out = run("profile", "--", "sh", "-c", "kill -KILL $$").stdout
+    assert "ENDED    it was ended by SIGKILL" in out
+    assert "memory limit" in out
+    assert "--memory" not in out
+    assert "It failed" in run("profile", "--", "sh", "-c", "exit 3").stdout
+
+
 def test_profile_ends_as_its_program_does_and_saves_no_failure(run, tmp_path):
     done = run("profile", "--save", "x", "--", "sh", "-c", "exit 3")
     assert done.returncode == 3
@@ -185,7 +228,13 @@ def test_profile_ends_as_its_program_does_and_saves_no_failure(run, tmp_path):
 
 # --- env and run --------------------------------------------------------------
 
-NAMES = {*exports.PROCESSES, *exports.THREADS, *exports.OPTIONS, "GOMEMLIMIT"}
+NAMES = {
+    *exports.PROCESSES,
+    *exports.THREADS,
+    *exports.OPTIONS,
+    "GOMEMLIMIT",
+    "UV_THREADPOOL_SIZE",
+}
 
 
 def test_env_is_for_shells(run, host):
@@ -212,7 +261,8 @@ def test_alone_a_program_gets_all_and_as_one_of_several_its_share(run, host):
     alone = json.loads(run("env", "--host", host, "--json").stdout)
     assert set(alone) == NAMES
     assert {alone[name] for name in (*exports.PROCESSES, *exports.THREADS)} == {"16"}
-    assert alone["GOMEMLIMIT"] == str(int(16 * GIB * 0.8))
+    assert alone["UV_THREADPOOL_SIZE"] == "16"
+    assert int(alone["GOMEMLIMIT"]) == pytest.approx(16 * GIB * 0.8)
     words = ("env", "--host", host, "--json", "--memory", "2GiB")
     several = json.loads(run(*words).stdout)
     assert {several[name] for name in exports.PROCESSES} == {"6"}
@@ -224,14 +274,72 @@ def test_what_the_user_has_set_stays_unless_forced(run):
     env = {"OMP_NUM_THREADS": "77", "MAKEFLAGS": "k", "JAVA_TOOL_OPTIONS": "-Xmx1g"}
     kept = json.loads(run("env", "--json", env=env).stdout)
     assert "OMP_NUM_THREADS" not in kept
-    assert kept["MAKEFLAGS"].startswith("k -j")
-    assert kept["JAVA_TOOL_OPTIONS"].startswith("-Xmx1g -XX:ActiveProcessorCount=")
+    assert kept["MAKEFLAGS"].startswith("-j")
+    assert kept["MAKEFLAGS"].endswith(" -k")
+    # Of two options the JVM obeys the last: the user's.
+    assert kept["JAVA_TOOL_OPTIONS"].startswith("-XX:ActiveProcessorCount=")
+    assert kept["JAVA_TOOL_OPTIONS"].endswith(" -Xmx1g")
     forced = json.loads(run("env", "--json", "--force", env=env).stdout)
     assert forced["OMP_NUM_THREADS"] == forced["MKL_NUM_THREADS"]
     theirs = {"MAKEFLAGS": "-j7", "JAVA_TOOL_OPTIONS": "-XX:ActiveProcessorCount=7"}
     assert not set(theirs) & set(json.loads(run("env", "--json", env=theirs).stdout))
     again = json.loads(run("env", "--json", "--force", env=theirs).stdout)
     assert "7" not in again["MAKEFLAGS"]
+
+
+@pytest.mark.parametrize(
+    ("present", "wanted"),
+    [
+        ("j4", None),
+        ("kj4", None),
+        ("-j4", None),
+        ("-j", None),
+        ("--jobs=4", None),
+        ("-k --jobs 4", None),
+        ("k", "-j2 -k"),
+        ("-l 3", "-j2 -l 3"),
+        (" -- CC=clang", "-j2  -- CC=clang"),
+        ("--no-print-directory", "-j2 --no-print-directory"),
+    ],
+)
+def test_make_obeys_the_users_own_jobs(present, wanted):
+    found = exports.wanted({"MAKEFLAGS": "-j2"}, {"MAKEFLAGS": present})
+    assert found.get("MAKEFLAGS") == wanted
+
+
+def test_a_reserve_is_taken_off_once(run):
+    env = {"CORESIZE_OVERRIDE_CORES": "8", "CORESIZE_RESERVE_CORES": "2"}
+    inner = (sys.executable, "-m", "coresize", "cores")
+    words = ("run", "--", sys.executable, "-m", "coresize", "run", "--", *inner)
+    assert run("cores", env=env).stdout == run(*words, env=env).stdout == "6\n"
+
+
+def test_off_is_serial(run, host):
+    words = ("env", "--host", host, "--json", "--no-parallel")
+    found = json.loads(run(*words).stdout)
+    assert {found[name] for name in (*exports.PROCESSES, *exports.THREADS)} == {"1"}
+
+
+@pytest.mark.parametrize("option", [("--max-workers", 16), ("--workers", 16)])
+def test_any_option_of_the_plan_makes_it_one_of_several(run, host, option):
+    found = json.loads(run("env", "--host", host, "--json", *option).stdout)
+    assert (found["MC_CORES"], found["OMP_NUM_THREADS"]) == ("16", "1")
+
+
+def test_with_a_recorded_machine_the_users_variables_stay(run, host):
+    words = ("run", "--host", host, "--", "sh", "-c", "echo $OMP_NUM_THREADS $MC_CORES")
+    assert run(*words, env={"OMP_NUM_THREADS": "77"}).stdout == "77 16\n"
+
+
+def test_a_settings_file_that_is_named_is_this_machines(run, host):
+    (host.parent / "c.toml").write_text("workers = 5\n")
+    assert run("workers", "--host", host, "--config", "c.toml").stdout == "5\n"
+
+
+def test_run_leaves_signals_as_they_were(run):
+    assert "Broken pipe" not in run("run", "--", "sh", "-c", "yes | head -1").stderr
+    seen = run("run", "--", "grep", "SigIgn", "/proc/self/status").stdout
+    assert int(seen.split()[1], 16) & (1 << signal.SIGPIPE - 1) == 0
 
 
 def test_run_sets_them_and_is_the_program(run):
@@ -252,7 +360,7 @@ def test_the_programs_own_words_are_not_touched(run):
 
 
 def test_values_are_quoted_for_the_shell(run):
-    env = {"JAVA_TOOL_OPTIONS": "-Dname=$HOME'x"}
+    env = {"JAVA_TOOL_OPTIONS": "-Dname=$HOME'x  y"}
     out = run("env", env=env).stdout
     line = next(line for line in out.splitlines() if "JAVA_TOOL_OPTIONS" in line)
-    assert shlex.split(line)[1].startswith("JAVA_TOOL_OPTIONS=-Dname=$HOME'x -XX:")
+    assert shlex.split(line)[1].endswith(" -Dname=$HOME'x  y")

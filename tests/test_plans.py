@@ -7,6 +7,7 @@ import math
 import pickle
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,6 +83,12 @@ TABLE = {
     "nearly-busy": ({"profile": TaskProfile(cpu_share=0.95)}, 16, 1, "cpu"),
     "io": ({"kind": "io"}, 80, 1, "cpu"),
     "io-by-hand": ({"kind": "io", "profile": TaskProfile()}, 80, 1, "cpu"),
+    "cores-before-share": (
+        {"cpus": 2, "profile": TaskProfile(cpu=1.0, wall=10.0)},
+        8,
+        2,
+        "cpu",
+    ),
     "tasks": ({"tasks": 3}, 3, 5, "tasks"),
     "no-tasks": ({"tasks": 0}, 1, 16, "tasks"),
     "at-most": ({"at_most": 4}, 4, 4, "max_workers"),
@@ -90,6 +97,12 @@ TABLE = {
         {"gpus": 1, "env": {"CUDA_VISIBLE_DEVICES": "0,1,2"}},
         3,
         5,
+        "gpu",
+    ),
+    "gpus-are-not-divided-over-devices": (
+        {"gpu": 0.6, "env": {"CUDA_VISIBLE_DEVICES": "0,1"}},
+        2,
+        8,
         "gpu",
     ),
     "half-a-gpu": ({"gpu": 0.5, "env": {"CUDA_VISIBLE_DEVICES": "0,1"}}, 4, 4, "gpu"),
@@ -117,7 +130,7 @@ def test_plan(name):
         binding,
     )
     assert found.workers == workers
-    assert found.bounds[binding] == min(workers, found.bounds[binding])
+    assert found == max(1, found.bounds[binding])
     assert found.reason.startswith(f"{workers} worker")
 
 
@@ -208,6 +221,20 @@ def test_a_plan_is_an_int_that_travels():
         found.workers = 7
 
 
+def test_numbers_of_other_libraries_are_numbers():
+    found = plan(
+        memory=np.int64(GIB), cpus=np.float32(2), tasks=np.int8(5), reserve=np.int64(1)
+    )
+    assert (found, found.bounds["cpu"]) == (5, 7)
+    assert plan(reserve=found) == 11
+    assert TaskProfile(threads=np.int64(4)).threads == 4
+
+
+def test_what_is_shared_must_fit_as_well():
+    with pytest.raises(InsufficientMemoryError):
+        plan(profile=TaskProfile(shared_memory="1TiB"), strict=True)
+
+
 def test_without_a_need_memory_is_shared_out():
     assert plan(tasks=4).memory_per_worker == int(12.8 * GIB) // 4
 
@@ -223,6 +250,11 @@ def test_the_machine_is_asked_where_nothing_is_given():
         {"memory": "2 apples"},
         {"memory": -1},
         {"memory": True},
+        {"memory": 0},
+        {"memory": 10**400},
+        {"profile": 5},
+        {"settings": {"workers": 3}},
+        {"profile": {"peak_memory": 5}},
         {"memory": 1.5},
         {"ram": "1GiB", "memory": "1GiB"},
         {"gpus": -1},
@@ -238,10 +270,10 @@ def test_the_machine_is_asked_where_nothing_is_given():
 )
 def test_bad_arguments_are_errors(need):
     with pytest.raises(ConfigError):
-        plan_workers(limits=detect(container()), settings=DEFAULTS, **need)
+        plan_workers(limits=detect(container()), **{"settings": DEFAULTS, **need})
 
 
-@pytest.mark.parametrize("cpus", [0, -1, math.nan, math.inf, "2", True])
+@pytest.mark.parametrize("cpus", [0, -1, math.nan, math.inf, "2", True, 1e-9, 10**400])
 def test_bad_cores_are_errors(cpus):
     with pytest.raises(ConfigError, match="cpus"):
         plan_workers(cpus=cpus, limits=detect(container()), settings=DEFAULTS)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import pickle
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
+import heavy_start
 import pytest
 import tasks
 
@@ -38,6 +40,9 @@ MIB = 1024**2
         ({"cpu": 1.0}, 1, 1.0),
         ({"cpu": 0.0, "wall": 20.0}, 1, 0.001),
         ({"cpu": 1.1, "wall": 1.0}, 1, 1.0),
+        ({"cpu": 14.0, "wall": 10.0}, 2, 0.7),
+        ({"cpu": 25.0, "wall": 10.0}, 3, 0.8333),
+        ({"cpu": 1e12, "wall": 1e-12}, 10**6, 1.0),
         ({"cpu": 7.6, "wall": 2.0}, 4, 0.95),
         ({"cpu": 2.0, "wall": 2.0, "threads": 4}, 4, 0.25),
         ({"threads": 4}, 4, 1.0),
@@ -70,6 +75,9 @@ def test_sizes(text, size):
         ({"peak_memory": "2 apples"}, "TaskProfile: peak_memory='2 apples'"),
         ({"peak_memory": "512m"}, "Docker and Kubernetes"),
         ({"idle_memory": -1}, '"4GB", "512MiB", "16Gi"'),
+        ({"cpu_share": 5e-324}, "a part of a core"),
+        ({"threads": 10**400}, "a whole number above 0"),
+        ({"peaks": 5}, "the peaks of all runs"),
         ({"cpu": -1.0}, "seconds, 0 or above"),
         ({"wall": float("nan")}, "seconds, 0 or above"),
         ({"threads": 0}, "a whole number above 0"),
@@ -94,7 +102,11 @@ def test_a_profile_is_a_plain_value():
 # --- Files --------------------------------------------------------------------
 
 PROFILE = TaskProfile(
-    peak_memory="2GiB", idle_memory="60MiB", cpu=1.0, wall=4.5, method='a "b" \x7f'
+    peak_memory="2GiB",
+    idle_memory="60MiB",
+    cpu=1.0,
+    wall=4.5,
+    method='"b" \x7f\U0001f600',
 )
 
 
@@ -130,8 +142,8 @@ def test_a_bad_file_is_an_error_that_names_it(tmp_path, name, text, message):
 def test_a_file_that_cannot_be_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         load_profile(str(tmp_path / "x.toml"))
-    with pytest.raises(ConfigError, match="No such file"):
-        save_profile(PROFILE, str(tmp_path / "a" / "x.toml"))
+    with pytest.raises(ConfigError, match="a file to write"):
+        save_profile(PROFILE, "/dev/null/x.toml")
     with pytest.raises(ConfigError, match="a name or a path"):
         load_profile("")
 
@@ -220,6 +232,25 @@ def test_seconds_and_share():
     assert waiting.cpu_share < 0.3
 
 
+def test_what_it_took_to_get_ready_is_no_part_of_the_task():
+    for method in ("proc", None):
+        profile = profile_task(heavy_start.array, 50, method=method)
+        assert profile.peak_memory / MIB == pytest.approx(50, abs=4)
+        assert profile.idle_memory < 60 * MIB
+
+
+def test_arguments_belong_to_the_task():
+    profile = profile_task(len, b"x" * (50 * MIB))
+    assert profile.idle_memory < 40 * MIB
+    assert profile.peak_memory >= 50 * MIB
+
+
+def test_a_short_task_is_no_waiting_one():
+    for _ in range(3):
+        profile = profile_task(tasks.compute, 0.004)
+        assert (profile.threads, profile.cpu_share) == (1, 1.0)
+
+
 def test_several_runs_keep_the_largest_peak():
     profile = profile_task(tasks.array, 20, repeat=3)
     assert len(profile.peaks) == 3
@@ -232,6 +263,11 @@ def test_an_error_of_the_task_is_itself_with_its_traceback():
     assert "tasks.py" in str(caught.value.__cause__)
 
 
+def test_an_error_of_the_system_is_itself():
+    with pytest.raises(FileNotFoundError):
+        profile_task(Path.read_text, Path("/no/such/file"))
+
+
 def test_an_error_that_cannot_travel_keeps_its_text():
     with pytest.raises(TransferError, match="OddError: one and two"):
         profile_task(tasks.refuse, "one", "two")
@@ -242,12 +278,52 @@ def test_a_killed_task_says_by_what_and_how_much_it_had():
         profile_task(tasks.kill_itself, 50)
     assert (caught.value.signal, caught.value.exit_code) == (signal.SIGKILL, -9)
     assert caught.value.peak_memory > 45 * MIB
+    assert "memory limit" in str(caught.value)
 
 
 def test_a_task_that_leaves_is_an_error():
     with pytest.raises(TaskKilledError, match="exit status 7") as caught:
         profile_task(tasks.leave, 7)
     assert (caught.value.signal, caught.value.exit_code) == (None, 7)
+
+
+def test_a_task_that_dies_with_children_alive_is_no_hang():
+    with pytest.raises(TaskKilledError, match="SIGKILL"):
+        profile_task(tasks.die_with_a_child_alive)
+
+
+def test_a_task_that_closes_the_pipe_is_no_hang():
+    with pytest.raises(TaskKilledError):
+        profile_task(tasks.close_files)
+
+
+def test_a_task_may_clean_up(tmp_path):
+    profile_task(tasks.leave_a_note_at_exit, str(tmp_path / "note"))
+    assert (tmp_path / "note").exists()
+
+
+def test_a_program_that_cannot_be_imported_is_said():
+    program = "from coresize import profile_task; profile_task(print)"
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=program,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "below `if __name__ == '__main__':`" in done.stderr.splitlines()[-1]
+
+
+def test_functions_of_a_prompt_travel_by_cloudpickle():
+    program = (
+        "from coresize import profile_task\n"
+        "def f(): return bytearray(b'x') * 20_000_000\n"
+        "print(profile_task(f).peak_memory > 15_000_000)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_a_lambda_travels_by_cloudpickle():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import subprocess
 import sys
@@ -93,6 +94,31 @@ def test_the_nearest_file_is_found(load, files, folder, workers):
     assert load(files, folder=folder)["workers"]["value"] == workers
 
 
+def test_another_programs_file_is_passed_over_whatever_is_wrong_with_it(load):
+    files = {"coresize.toml": "workers = 5", "a/pyproject.toml": "{{ template }}"}
+    assert load(files, folder="a")["workers"]["value"] == 5
+    with pytest.raises(ConfigError, match="valid TOML"):
+        load(files, folder="a", file="pyproject.toml")
+    # That it was named once does not end a later search.
+    assert load(folder="a")["workers"]["value"] == 5
+
+
+def test_what_is_found_is_ones_own(load, tmp_path):
+    load({"coresize.toml": "[profiles.a]\npeak_memory = 5"})
+    with contextlib.chdir(tmp_path):
+        for _ in range(2):
+            settings = load_settings(host=Here({}))
+            assert set(settings.profiles) == {"a"}
+            settings.profiles["b"] = settings.kinds["b"] = None
+
+
+@pytest.mark.parametrize("text", ["false", "0", "[]", "text"])
+def test_yaml_that_is_no_table_is_an_error(load, text):
+    with pytest.raises(ConfigError, match="a table of keys and values"):
+        load({"c.yaml": text}, {"CORESIZE_CONFIG": "c.yaml"})
+    assert load({"c.yaml": "# nothing"}, file="c.yaml")["workers"]["value"] is None
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -145,6 +171,9 @@ def test_without_pyyaml_the_extra_is_named(tmp_path):
         ("[kinds.a]\nresources = {cpu = 0}", "a number of cores above 0"),
         ("[kinds.a]\nresources = {disk = 0}", "kinds.a.resources: disk=0"),
         ("workers = ", "valid TOML"),
+        ("a = " + "[" * 5000, "valid TOML"),
+        ("[kinds.a]\nresources = {memory = '4 apples'}", "ram='4 apples'"),
+        ("[kinds.a]\nresources = {cpus = 0}", "a number of cores above 0"),
     ],
 )
 def test_a_wrong_file_is_an_error(load, text, message):
@@ -157,6 +186,8 @@ def test_a_wrong_file_is_an_error(load, text, message):
     ("env", "message"),
     [
         ({"CORESIZE_WORKERS": "0"}, "CORESIZE_WORKERS='0'"),
+        ({"CORESIZE_WORKERS": "4.0"}, "CORESIZE_WORKERS='4.0'"),
+        ({"CORESIZE_RESERVE_CORES": "1_0"}, "CORESIZE_RESERVE_CORES='1_0'"),
         ({"CORESIZE_WORKERS": "4.5"}, "a whole number of workers above 0"),
         ({"CORESIZE_PARALLEL": "maybe"}, "CORESIZE_PARALLEL='maybe'"),
         ({"CORESIZE_MEMORY_FRACTION": "80%"}, "CORESIZE_MEMORY_FRACTION='80%'"),
@@ -188,9 +219,20 @@ def test_a_flag_beats_the_file(load):
     by_flag = load(files, command_line={"parallel": True})["parallel"]
     assert (by_flag["value"], by_flag["origin"]) == (True, "command line")
     by_count = load(files, command_line={"workers": 4})["parallel"]
-    assert (by_count["value"], by_count["origin"]) == (True, "command line")
+    assert (by_count["value"], by_count["origin"]) == (
+        True,
+        "command line, for workers",
+    )
     weaker = load({"coresize.toml": "workers = 4"}, {"CORESIZE_PARALLEL": "0"})
     assert weaker["parallel"]["value"] is False
+
+
+def test_flags_of_another_program_are_passed_over(load):
+    flags = argparse.Namespace(workers=3, cases="all", memory="1GB", parallel=None)
+    found = load(command_line=flags)
+    assert (found["workers"]["value"], found["parallel"]["value"]) == (3, True)
+    with pytest.raises(ConfigError, match="cases"):
+        load(arguments=vars(flags))
 
 
 def test_profiles_and_kinds_have_names(tmp_path):

@@ -82,18 +82,24 @@ class TaskKilledError(CoresizeError):
     """The process of a task ended before the task did.
 
     Attributes:
-        exit_code: what the process ended with; minus the signal where one ended it.
+        exit_code: what the process ended with; minus the signal where one ended it;
+            None where nobody can tell.
         signal: the number of that signal, or None.
         peak_memory: bytes, the most that was seen of the process and its children.
         attempts: how many times the task was tried.
     """
 
     def __init__(
-        self, message: str, *, exit_code: int, peak_memory: int, attempts: int = 1
+        self,
+        message: str,
+        *,
+        exit_code: int | None,
+        peak_memory: int,
+        attempts: int = 1,
     ) -> None:
         super().__init__(message)
         self.exit_code = exit_code
-        self.signal = -exit_code if exit_code < 0 else None
+        self.signal = -exit_code if exit_code is not None and exit_code < 0 else None
         self.peak_memory = peak_memory
         self.attempts = attempts
 
@@ -105,7 +111,7 @@ class TaskKilledError(CoresizeError):
 def _killed(
     cls: type[TaskKilledError],
     message: str,
-    exit_code: int,
+    exit_code: int | None,
     peak_memory: int,
     attempts: int,
 ) -> TaskKilledError:

@@ -6,10 +6,14 @@ its documentation (docs/reference/exports.md).
 
 from __future__ import annotations
 
+import re
+
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from coresize.plans import WorkerPlan
 
 #: How many processes, or what a program that makes them takes for the machine's CPUs.
 PROCESSES = (
@@ -35,30 +39,43 @@ THREADS = (
     "POLARS_MAX_THREADS",
     "RAYON_NUM_THREADS",
     "GOMAXPROCS",
-    "UV_THREADPOOL_SIZE",
 )
 
-#: Variables that hold options of several kinds, with the start of the option that is
-#: ours: where the user has set others, ours is added.
+#: What libuv starts by itself: its threads wait for files and names more than they
+#: compute, and with fewer a single slow one stops all others (libuv, "Thread pool").
+_LIBUV_DEFAULT = 4
+
+#: Variables that hold options of several kinds, and how to know one that is ours.
 OPTIONS = {
-    "JAVA_TOOL_OPTIONS": "-XX:ActiveProcessorCount",
-    "MAKEFLAGS": "-j",
+    "JAVA_TOOL_OPTIONS": re.compile(r"^-XX:ActiveProcessorCount="),
+    # Letters may stand together, and in the first word without a dash (GNU make,
+    # "Communicating Options to a Sub-make").
+    "MAKEFLAGS": re.compile(r"^(--jobs\b|-?[a-zA-Z]*j[0-9]*$)"),
 }
 
 
-def variables(*, workers: int, threads: int, memory: int | None) -> dict[str, str]:
+def variables(plan: WorkerPlan, *, alone: bool) -> dict[str, str]:
     """All variables with their values.
 
     Args:
-        workers: processes that may run side by side.
-        threads: threads that each may keep busy.
-        memory: bytes that each may use; None where that is not known.
+        plan: how many processes there are, and what each may use.
+        alone: the program is one process and may use all cores and all memory itself,
+            unless everything is to be serial.
 
-    >>> variables(workers=4, threads=2, memory=None)["OMP_NUM_THREADS"]
-    '2'
+    >>> from coresize import plan_workers
+    >>> variables(plan_workers(tasks=1), alone=False)["MC_CORES"]
+    '1'
     """
+    workers, threads = plan.workers, plan.threads_per_worker
+    memory = plan.memory_per_worker
+    if plan.binding == "parallel":
+        threads = 1
+    elif alone:
+        threads = max(1, plan.bounds["cpu"])
+        memory = memory and memory * workers
     found = dict.fromkeys(PROCESSES, str(workers))
     found.update(dict.fromkeys(THREADS, str(threads)))
+    found["UV_THREADPOOL_SIZE"] = str(max(_LIBUV_DEFAULT, threads))
     found["JAVA_TOOL_OPTIONS"] = f"-XX:ActiveProcessorCount={threads}"
     found["MAKEFLAGS"] = f"-j{workers}"
     if memory is not None:
@@ -71,12 +88,13 @@ def wanted(
 ) -> dict[str, str]:
     """What is to be set beside what is set already.
 
-    What the user has set stays, unless forced; options are added to the user's own.
+    What the user has set stays, unless forced. To the user's own options ours is added
+    in front, where it gives way to them.
 
     >>> wanted({"MC_CORES": "4", "MAKEFLAGS": "-j4"}, {"MC_CORES": "2"})
     {'MAKEFLAGS': '-j4'}
     >>> wanted({"MAKEFLAGS": "-j4"}, {"MAKEFLAGS": "k --no-print-directory"})
-    {'MAKEFLAGS': 'k --no-print-directory -j4'}
+    {'MAKEFLAGS': '-j4 -k --no-print-directory'}
     """
     found = {}
     for name, value in variables.items():
@@ -84,11 +102,20 @@ def wanted(
         if not there:
             found[name] = value
         elif name in OPTIONS:
-            theirs = there.split()
-            if force:
-                theirs = [word for word in theirs if not word.startswith(OPTIONS[name])]
-            if not any(word.startswith(OPTIONS[name]) for word in theirs):
-                found[name] = " ".join([*theirs, value])
+            found.update(_added(name, value, there, force=force))
         elif force:
             found[name] = value
     return found
+
+
+def _added(name: str, value: str, there: str, *, force: bool) -> dict[str, str]:
+    """Our option with the user's own, or nothing where that is among them."""
+    ours = OPTIONS[name]
+    words = there.split(" ")
+    if name == "MAKEFLAGS" and words[0].isalpha():
+        words[0] = f"-{words[0]}"  # it is no longer the first
+    if force:
+        words = [word for word in words if not ours.match(word)]
+    elif any(ours.match(word) for word in words):
+        return {}
+    return {name: " ".join([value, *words])}

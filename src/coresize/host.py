@@ -172,10 +172,11 @@ class Live:
         except OSError:  # it has been removed
             return []
         found = []
+        access = os.access
         while True:
             for name in names:
-                path = os.path.join(folder, name)  # noqa: PTH118
-                if os.access(path, os.F_OK):
+                path = f"{folder.rstrip(os.sep)}{os.sep}{name}"
+                if access(path, os.F_OK):
                     found.append(path)
             above = os.path.dirname(folder)  # noqa: PTH120
             if above == folder:

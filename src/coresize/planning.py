@@ -5,12 +5,15 @@ What is decided here is only where each number comes from; `coresize.policy` dec
 
 from __future__ import annotations
 
+import contextlib
+import math
 import operator
 
 from coresize import available, policy
+from coresize.detection import parse
 from coresize.errors import ConfigError
 from coresize.plans import Kind, Need, Resources
-from coresize.settings import load_settings
+from coresize.settings import VARIABLES, Settings, load_settings
 from coresize.sizes import to_bytes
 
 
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
     from coresize.model import Limits
     from coresize.plans import WorkerPlan
     from coresize.profiles import TaskProfile
-    from coresize.settings import Settings
 
     _T = TypeVar("_T")
 
@@ -63,7 +65,7 @@ def plan_workers(
 
     Args:
         memory: bytes that one task needs at its peak, or "2GiB".
-        cpus: cores that one task keeps busy, 1 by default.
+        cpus: cores that one task keeps busy; else what profile and kind say, or 1.
         gpus: GPUs that one task needs.
         profile: what a task needs, or the name of a profile in the settings or of one
             that was saved; arguments beside it go first.
@@ -95,7 +97,10 @@ def plan_workers(
     >>> plan * 1, plan.threads_per_worker, plan.binding
     (7, 2, 'memory')
     """
-    settings = settings or load_settings()
+    if settings is None:
+        settings = load_settings()
+    elif not isinstance(settings, Settings):
+        raise ConfigError("settings", settings, "what load_settings() gives")
     limits = limits or available.detect()
     peak: str | int | None = _either("memory", memory, "ram", ram)
     need = _need(
@@ -112,7 +117,9 @@ def plan_workers(
         limits,
         need,
         rounding=settings.rounding,
-        reserve=settings.reserve_cores if reserve is None else reserve,
+        reserve=settings.reserve_cores
+        if reserve is None
+        else _count("reserve", reserve, 0),
         memory_fraction=settings.memory_fraction,
         caps={
             name: _count(name, number, least)
@@ -135,7 +142,7 @@ def _override(settings: Settings) -> tuple[str, int, str] | None:
 
 def _said(settings: Settings, name: str) -> str:
     origin, value = settings.origins[name], getattr(settings, name)
-    if origin.isupper():
+    if origin in VARIABLES.values():
         return origin
     return f"{name} = {str(value).lower()} ({origin})"
 
@@ -154,14 +161,18 @@ def _need(
     task = _profile(settings, profile or used.profile)
     peak, cores, share = used.resources.memory, used.resources.cpu, 1.0
     if task:
-        peak, cores = task.peak_memory, task.threads
+        peak = used.resources.memory if task.peak_memory is None else task.peak_memory
+        cores = task.threads
         share = task.cpu_share if task.cpu_share < BUSY_SHARE else 1.0
     if kind == "io":
         share = min(share, IO_SHARE)
     if memory is not None:
         peak = to_bytes("memory", memory)
+        if not peak:
+            raise ConfigError("memory", memory, parse.SIZES)
     if cpus is not None:
-        cores = _amount("cpus", cpus, "a number of cores above 0")
+        share = 1.0
+        cores = _amount("cpus", cpus, "a number of cores, 0.001 or above")
     if gpus is None:
         gpus = used.resources.gpu
     elif gpus != 0:
@@ -191,13 +202,26 @@ _PLAIN = Kind(resources=Resources(cpu=1.0, memory=None, gpu=0.0), profile=None)
 def _profile(
     settings: Settings, profile: TaskProfile | str | None
 ) -> TaskProfile | None:
+    if profile is None:
+        return None
     if not isinstance(profile, str):
-        return profile
+        from coresize.profiles import TaskProfile
+
+        if isinstance(profile, TaskProfile):
+            return profile
+        raise ConfigError("profile", profile, "a TaskProfile, or the name of one")
     if profile in settings.profiles:
         return settings.profiles[profile]
     from coresize.profile_files import load_profile
 
-    return load_profile(profile)
+    try:
+        return load_profile(profile)
+    except ConfigError as error:
+        if error.value != profile or not settings.profiles:
+            raise
+        known = ", ".join(f'"{name}"' for name in settings.profiles)
+        allowed = f"one of the settings, {known}, or {error.allowed}"
+        raise ConfigError("profile", profile, allowed) from None
 
 
 def _either(name: str, value: _T, alias: str, other: _T) -> _T:
@@ -207,11 +231,18 @@ def _either(name: str, value: _T, alias: str, other: _T) -> _T:
 
 
 def _amount(name: str, amount: float, allowed: str) -> float:
-    if isinstance(amount, bool) or not isinstance(amount, (int, float)):
+    number = 0.0
+    with contextlib.suppress(TypeError, OverflowError):
+        # Also of other libraries; of a text it would take float("2").
+        number = math.fsum([amount])
+    if isinstance(amount, bool) or not _LEAST_AMOUNT <= number <= _MOST_AMOUNT:
         raise ConfigError(name, amount, allowed)
-    if not 0 < amount < 1e9:
-        raise ConfigError(name, amount, allowed)
-    return float(amount)
+    return number
+
+
+#: A thousandth of a core or of a GPU.
+_LEAST_AMOUNT = 0.001
+_MOST_AMOUNT = 1e6
 
 
 def _count(name: str, number: int, least: int) -> int:

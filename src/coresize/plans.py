@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from typing import Self
 
 
+#: Where a setting that nobody set comes from.
+DEFAULT = "default"
+
+
 class Resources(Value):
     """What a task of one kind uses.
 

@@ -47,7 +47,7 @@ def whole_cores(
     """
     if rounding not in ROUNDINGS:
         raise ConfigError("rounding", rounding, '"nearest", "floor" or "ceil"')
-    if type(reserve) is not int or reserve < 0:
+    if isinstance(reserve, bool) or reserve < 0 or reserve % 1:
         raise ConfigError("reserve", reserve, "a whole number of cores, 0 or above")
     cores = limit or 0.0
     if rounding == "nearest":
@@ -73,9 +73,9 @@ def plan(
     limits: Limits,
     need: Need,
     *,
-    rounding: str = "nearest",
-    reserve: int = 0,
-    memory_fraction: float = 0.8,
+    rounding: str,
+    reserve: int,
+    memory_fraction: float,
     caps: dict[str, int],
     override: tuple[str, int, str] | None = None,
     strict: bool = False,
@@ -101,8 +101,8 @@ def plan(
     cores = whole_cores(limits.cpu.limit, rounding=rounding, reserve=reserve)
     budget = memory_budget(limits.memory, memory_fraction)
     bounds = {**_bounds(limits, need, cores, budget), **caps}
-    if strict and need.memory and budget is not None and not bounds["memory"]:
-        raise InsufficientMemoryError(need.memory + need.shared, budget)
+    if strict and budget is not None and bounds.get("memory") == 0:
+        raise InsufficientMemoryError((need.memory or 0) + need.shared, budget)
     ceiling = _least(limits, "workers")
     if ceiling is not None:
         bounds["platform"] = int(ceiling)
@@ -140,17 +140,22 @@ def _bounds(
     bounds = {"cpu": _how_many(cores, need.cores)}
     if need.waits:
         bounds["waiting"] = max(MOST_WAITING, WAITING_PER_CORE * cores)
-    if need.memory and budget is not None:
-        bounds["memory"] = max(0, budget - need.shared) // need.memory
+    if (need.memory or need.shared) and budget is not None:
+        bounds["memory"] = max(0, budget - need.shared) // max(1, need.memory or 0)
     gpus = _least(limits, "gpu")
     if need.gpus and gpus is not None:
-        bounds["gpu"] = _how_many(gpus, need.gpus)
+        bounds["gpu"] = _on_devices(int(gpus), need.gpus)
     return bounds
 
 
 def _how_many(there: float, each: float) -> int:
     """How often a need fits; 0.3 fits three times into 0.9, whatever floats say."""
     return int(there / each + 1e-9)
+
+
+def _on_devices(devices: int, each: float) -> int:
+    """How many tasks the GPUs hold: several share one, none is on parts of two."""
+    return devices * _how_many(1, each) if each < 1 else _how_many(devices, each)
 
 
 def _least(limits: Limits, resource: Resource) -> float | None:

@@ -6,7 +6,9 @@ Rule 2: a process that is gone is no error: there is nothing to say about it.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 
 
 #: proc(5): 5 written to clear_refs resets the "high water mark" VmHWM to what is
@@ -18,7 +20,7 @@ _RESET_PEAK = b"5"
 _FIRST_TO_GO = b"1000"
 
 
-def read(pid: int, name: str) -> str:
+def read(pid: int | str, name: str) -> str:
     """A file of a process in /proc; empty where there is none or it is gone."""
     try:
         file = os.open(f"/proc/{pid}/{name}", os.O_RDONLY)
@@ -30,6 +32,11 @@ def read(pid: int, name: str) -> str:
         return ""
     finally:
         os.close(file)
+
+
+def exists(pid: int | str, name: str) -> bool:
+    """Whether a process has such a file in /proc."""
+    return os.access(f"/proc/{pid}/{name}", os.R_OK)
 
 
 def descendants(pid: int) -> dict[int, int]:
@@ -46,6 +53,24 @@ def descendants(pid: int) -> dict[int, int]:
             todo += map(int, children)
             found.update(dict.fromkeys(map(int, children), parent))
     return found
+
+
+def kill_tree(pid: int) -> None:
+    """End a process and all that descend from it, at once."""
+    for one in descendants(pid):
+        # Windows has no SIGKILL, and SIGTERM ends a process there as surely.
+        with contextlib.suppress(OSError):
+            os.kill(one, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def cpu_seconds() -> float:
+    """The CPU time of this process and of the children it has waited for."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return sum(os.times()[:4])
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(sum(resource.getrusage(kind)[:2]) for kind in kinds)
 
 
 def reset_peak(pid: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from coresize.profiles import TaskProfile
 
 
-def save_profile(profile: TaskProfile, name: str) -> str:
+def save_profile(profile: TaskProfile, name: str | os.PathLike[str]) -> str:
     """Write a profile under a name, and return the path of the file.
 
     Args:
@@ -34,7 +35,11 @@ def save_profile(profile: TaskProfile, name: str) -> str:
     >>> load_profile(path).peak_memory
     1500000000
     """
-    path = _path(name)
+    try:
+        path = _path(name)
+        storage.make_folder_of(path)
+    except (OSError, ValueError) as error:
+        raise _unusable(name, error) from None
     fields = {k: v for k, v in profile.as_dict().items() if v is not None}
     if path.endswith(".json"):
         text = json.dumps(fields, indent=2)
@@ -43,41 +48,49 @@ def save_profile(profile: TaskProfile, name: str) -> str:
         lines = [f"{key} = {_toml(value)}" for key, value in fields.items()]
         text = "\n".join(["# What one task needs: coresize, TaskProfile", *lines])
     try:
-        if path != name:
-            storage.make_folder_of(path)
         storage.replace(path, text + "\n")
-    except OSError as error:
-        raise ConfigError("profile", name, f"a file to write ({error})") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL character
+        raise _unusable(name, error) from None
     return path
 
 
-def load_profile(name: str) -> TaskProfile:
+def load_profile(name: str | os.PathLike[str]) -> TaskProfile:
     """The profile that was saved under a name, or that a TOML or JSON file holds.
 
     Raises:
         ConfigError: there is none, or the file is not valid.
     """
-    path = _path(name)
     try:
+        path = _path(name)
         text = storage.read(path)
-        table = json.loads(text) if path.endswith(".json") else tomllib.loads(text)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
         allowed = f"the name of a profile, in a file or the settings ({error})"
         raise ConfigError("profile", name, allowed) from None
-    except ValueError as error:
+    try:
+        table = json.loads(text) if path.endswith(".json") else tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ConfigError("profile", path, f"valid TOML or JSON ({error})") from None
     if not isinstance(table, dict):
         raise ConfigError("profile", path, "a table of keys and values")
     return from_table(table, path)
 
 
-def _path(name: str) -> str:
-    if not name:
-        raise ConfigError("profile", name, "a name or a path")
-    if "/" in name or "\\" in name or name.endswith((".toml", ".json")):
-        return name
-    return storage.state_path("profiles", f"{name}.toml")
+def _path(name: str | os.PathLike[str]) -> str:
+    text = os.fspath(name)
+    if not text:
+        raise ConfigError("profile", text, "a name or a path")
+    if "/" in text or "\\" in text or text.endswith((".toml", ".json")):
+        return text
+    return storage.state_path("profiles", f"{text}.toml")
+
+
+def _unusable(name: object, error: Exception) -> ConfigError:
+    if isinstance(error, ConfigError):
+        return error
+    return ConfigError("profile", name, f"a file to write ({error})")
 
 
 def _toml(value: object) -> str:
-    return json.dumps(value).replace("\x7f", "\\u007f")
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

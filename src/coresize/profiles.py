@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from coresize.detection import parse
 from coresize.model import Value
-from coresize.validation import Schema, Seconds, Size, check
+from coresize.validation import Schema, Seconds, Size, Whole, check
 
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+_MOST_THREADS = 10**6
 _SHARE = "a part of a core above 0 and up to 1, such as 0.05"
 
 
 class _Fields(Schema):
-    peak_memory: Size = 0
+    peak_memory: Size | None = Field(default=None, description=parse.SIZES)
     idle_memory: Size = 0
     shared_memory: Size = 0
     cpu: Seconds | None = Field(default=None, description="seconds, 0 or above")
     wall: Seconds | None = Field(default=None, description="seconds, 0 or above")
-    threads: Annotated[int, Field(ge=1)] | None = Field(
+    threads: Annotated[Whole, Field(ge=1, le=_MOST_THREADS)] | None = Field(
         default=None, description="a whole number above 0"
     )
-    cpu_share: Annotated[float, Field(gt=0, le=1)] | None = Field(
+    cpu_share: Annotated[float, Field(ge=0.0001, le=1)] | None = Field(
         default=None, description=_SHARE
     )
     method: str = Field(default="by hand", description="a text")
-    peaks: list[int] | tuple[int, ...] = Field(
+    peaks: list[Whole] | tuple[Whole, ...] = Field(
         default=(), description="the peaks of all runs in bytes"
     )
 
@@ -39,7 +42,8 @@ class TaskProfile(Value):
     """What one task needs, and the worker that runs it.
 
     Attributes:
-        peak_memory: bytes that the task needs at its peak, on top of the idle worker.
+        peak_memory: bytes that the task needs at its peak, on top of the idle worker;
+            None if unknown.
         idle_memory: bytes of the idle worker: the interpreter and what it imports.
         shared_memory: bytes that all workers share and that are there once.
         cpu: seconds of CPU time, of all its threads and processes; None if unknown.
@@ -74,7 +78,7 @@ class TaskProfile(Value):
         "peaks",
     )
 
-    peak_memory: int
+    peak_memory: int | None
     idle_memory: int
     shared_memory: int
     cpu: float | None
@@ -87,7 +91,7 @@ class TaskProfile(Value):
     def __init__(
         self,
         *,
-        peak_memory: int | str = 0,
+        peak_memory: int | str | None = None,
         idle_memory: int | str = 0,
         shared_memory: int | str = 0,
         cpu: float | None = None,
@@ -106,24 +110,34 @@ class TaskProfile(Value):
             "threads": threads,
             "cpu_share": cpu_share,
             "method": method,
-            "peaks": tuple(peaks),
+            "peaks": peaks,
         }
-        fields = check(_Fields, given, "TaskProfile").model_dump()
-        busy = cpu / wall if cpu is not None and wall else None
-        fields["threads"] = threads or max(1, round(busy or 1))
-        if cpu_share is None:
-            share = 1.0 if busy is None else busy / fields["threads"]
-            fields["cpu_share"] = min(1.0, max(_LEAST_SHARE, round(share, 4)))
-        super().__init__(**fields)
+        super().__init__(**_completed(check(_Fields, given, "TaskProfile")))
 
     @property
-    def memory(self) -> int:
-        """Bytes of one worker while it runs the task: idle and peak together."""
-        return self.idle_memory + self.peak_memory
+    def memory(self) -> int | None:
+        """Bytes of one worker while it runs the task; None if unknown."""
+        return None if self.peak_memory is None else self.idle_memory + self.peak_memory
 
 
 #: A task that seemed to compute nothing at all still computes something.
 _LEAST_SHARE = 0.001
+
+#: So much of a further thread is the noise of measuring.
+_NOISE = 0.1
+
+
+def _completed(given: _Fields) -> dict[str, Any]:
+    """The fields, with threads and share from the seconds where they are not given."""
+    fields = given.model_dump()
+    busy = given.cpu / given.wall if given.cpu is not None and given.wall else None
+    threads = math.ceil(min(busy or 1, _MOST_THREADS) - _NOISE)
+    fields["threads"] = given.threads or max(1, threads)
+    if given.cpu_share is None:
+        share = 1.0 if busy is None else busy / fields["threads"]
+        fields["cpu_share"] = min(1.0, max(_LEAST_SHARE, round(share, 4)))
+    fields["peaks"] = tuple(given.peaks)
+    return fields
 
 
 def from_table(table: Mapping[str, Any], where: str) -> TaskProfile:
@@ -132,5 +146,6 @@ def from_table(table: Mapping[str, Any], where: str) -> TaskProfile:
     Raises:
         ConfigError: a key is not known, or a value is not valid.
     """
-    check(_Fields, table, where)
-    return TaskProfile(**table)
+    profile = TaskProfile.__new__(TaskProfile)
+    Value.__init__(profile, **_completed(check(_Fields, table, where)))
+    return profile

@@ -24,7 +24,7 @@ def sentence(decision: Decision) -> str:
     )
     number = decision.bounds[decision.binding]
     binds = _BINDS.get(decision.binding, _cap)(decision, number)
-    if not number:
+    if not number and decision.binding in ("cpu", "memory", "gpu"):
         binds = f"not even one task fits, {binds}"
     said = f"{_count(decision.workers, 'worker')}: {binds}"
     return f"{said}; {others}" if others else said

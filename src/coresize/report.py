@@ -6,6 +6,7 @@ import json
 import textwrap
 
 from coresize.detection.parse import format_bytes
+from coresize.plans import DEFAULT
 
 
 TYPE_CHECKING = False
@@ -78,8 +79,9 @@ def as_text(limits: Limits, *, cores: int, reserve: int, settings: Rows = ()) ->
     )
 
 
-def plan_as_text(plan: WorkerPlan, settings: Rows) -> str:
-    """A plan for people: the sentence, every bound, and the settings it obeys."""
+def plan_as_text(plan: WorkerPlan, limits: Limits, settings: Rows) -> str:
+    """A plan for people: the sentence, every bound, limits and settings it obeys."""
+    warnings = (*plan.warnings, *limits.warnings)
     memory = plan.memory_per_worker
     each = "unknown" if memory is None else format_bytes(memory)
     return "\n".join(
@@ -94,25 +96,29 @@ def plan_as_text(plan: WorkerPlan, settings: Rows) -> str:
                 for name, number in plan.bounds.items()
             ),
             "",
+            "CPU",
+            *_cpu_limit_lines(limits),
+            *_memory_lines(limits),
+            "",
             *settings_as_text(settings),
             "",
-            "WARNINGS" if plan.warnings else "WARNINGS none",
-            *(line for warning in plan.warnings for line in _wrap(warning)),
+            "WARNINGS" if warnings else "WARNINGS none",
+            *(line for warning in warnings for line in _wrap(warning)),
         ]
     )
 
 
 def settings_as_text(settings: Rows) -> Iterator[str]:
     """Each setting that somebody set, with the place that it came from."""
-    chosen = [row for row in settings if row["origin"] != "default"]
-    yield "SETTINGS" if chosen else "SETTINGS none: all are defaults"
+    chosen = [row for row in settings if row["origin"] != DEFAULT]
+    yield "SETTINGS of planned workers" if chosen else "SETTINGS all are defaults"
     for row in chosen:
         yield from _beside(
             f"{_INDENT}{row['name']} = {json.dumps(row['value'])}", f"{row['origin']}"
         )
 
 
-def profile_as_json(profile: TaskProfile, exit_code: int) -> dict[str, object]:
+def profile_as_json(profile: TaskProfile, exit_code: int | None) -> dict[str, object]:
     """What ``coresize profile --json`` prints: bytes and seconds."""
     return {
         "peak_memory": profile.peak_memory,
@@ -127,33 +133,53 @@ def profile_as_json(profile: TaskProfile, exit_code: int) -> dict[str, object]:
     }
 
 
-def profile_as_text(profile: TaskProfile, exit_code: int) -> str:
-    """A measured profile for people, with what to do with it."""
+def profile_as_text(profile: TaskProfile, ended: str, failure: str | None) -> str:
+    """A measured profile for people, with what to do with it.
+
+    Args:
+        profile: what was measured.
+        ended: how the command ended.
+        failure: why it is not to be believed, where the command failed.
+    """
     spread = ""
     if len(profile.peaks) > 1:
         least = format_bytes(min(profile.peaks))
         spread = f", the largest of {len(profile.peaks)} runs; the least was {least}"
-    needed = -(-profile.memory // 1024**2)
+    needed = -(-(profile.memory or 0) // 1024**2)
+    advice = f"To size a pool of it: coresize workers --memory {needed}MiB"
     return "\n".join(
         [
-            f"PEAK     {format_bytes(profile.memory)} of memory{spread}",
+            f"PEAK     {format_bytes(profile.memory or 0)} of memory{spread}",
             f"TIME     {profile.wall:.2f} s, of which {profile.cpu:.2f} s on a CPU",
             f"THREADS  {profile.threads}, busy {profile.cpu_share:.0%} of the time",
-            f"ENDED    with exit status {exit_code}",
+            f"ENDED    it {ended}",
             f"METHOD   {profile.method}",
             "",
-            f"To size a pool of it: coresize workers --memory {needed}MiB",
+            failure or advice,
         ]
     )
 
 
+def memory_limit(limits: Limits) -> str:
+    """Which memory limit what was killed may have met."""
+    memory = limits.memory
+    if memory.limit is None or memory.binding is None:
+        return "there is no memory limit below the machine's"
+    where = memory.binding.where
+    return f"the memory limit is {format_bytes(memory.limit)} ({where})"
+
+
 def _cpu_lines(limits: Limits, cores: int, reserve: int) -> Iterator[str]:
-    cpu = limits.cpu
     yield f"CPU      {cores} core{'s' if cores != 1 else ''}"
+    kept = f", {reserve} to keep free (CORESIZE_RESERVE_CORES)" if reserve else ""
+    yield from _cpu_limit_lines(limits, kept)
+
+
+def _cpu_limit_lines(limits: Limits, kept: str = "") -> Iterator[str]:
+    cpu = limits.cpu
     if cpu.limit is None:
         yield f"{_INDENT}nothing is known, so one core is assumed"
         return
-    kept = f", {reserve} to keep free (CORESIZE_RESERVE_CORES)" if reserve else ""
     yield f"{_INDENT}limit {cpu.limit:g}{kept}"
     yield from _binding_lines(cpu.binding)
 

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import Field
 
 from coresize import profiles
-from coresize.errors import ConfigError
+from coresize.detection import parse
+from coresize.errors import ConfigError, ParseError
 from coresize.plans import Kind, Resources
-from coresize.validation import Schema, Size, check
+from coresize.validation import Schema, Size, Whole, check
 
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _TABLES = "a table of tables, by name"
-_CORES = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-_GPUS = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_CORES = Annotated[float, Field(ge=0.001, le=1e6)]
+_GPUS = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class _Settings(Schema):
-    workers: Annotated[int, Field(ge=1)] | None = Field(
+    workers: Annotated[Whole, Field(ge=1)] | None = Field(
         default=None, description="a whole number of workers above 0"
     )
     parallel: bool = Field(default=True, description="on or off: true or false")
-    reserve_cores: int = Field(
+    reserve_cores: Whole = Field(
         default=0, ge=0, description="a whole number of cores, 0 or above"
     )
     memory_fraction: float = Field(
@@ -48,17 +49,20 @@ class _Kind(Schema):
 class _Resources(Schema):
     cpu: _CORES = Field(
         default=1,
-        validation_alias=AliasChoices("cpu", "cpus"),
         description="a number of cores above 0",
     )
-    ram: Size | None = Field(
-        default=None, validation_alias=AliasChoices("ram", "memory")
-    )
+    ram: Size | None = Field(default=None, description=parse.SIZES)
     gpu: _GPUS = Field(
         default=0,
-        validation_alias=AliasChoices("gpu", "gpus"),
         description="a number of GPUs, 0 or above",
     )
+
+
+#: The words of the functions, beside those of the settings.
+_ALIASES = {"cpus": "cpu", "memory": "ram", "gpus": "gpu"}
+
+#: Variables that hold a whole number; pydantic would also take "1.0" and "1_0".
+_WHOLE = ("workers", "reserve_cores")
 
 
 def check_settings(values: Mapping[str, object], where: str) -> dict[str, object]:
@@ -88,15 +92,20 @@ def check_variable(name: str, variable: str, text: str) -> object:
     Raises:
         ConfigError: the text is not valid.
     """
+    allowed = f"{_Settings.model_fields[name].description}, or unset it"
     try:
-        checked = check(_Settings, {name: text}, "", texts=True)
-    except ConfigError as error:
-        raise ConfigError(variable, text, error.allowed) from None
+        if name in _WHOLE:
+            checked = check(_Settings, {name: parse.whole(text)}, "")
+        else:
+            checked = check(_Settings, {name: text}, "", texts=True)
+    except (ConfigError, ParseError):
+        raise ConfigError(variable, text, allowed) from None
     return getattr(checked, name)
 
 
 def _kind(table: Mapping[str, object], where: str) -> Kind:
     kind = check(_Kind, table, where)
-    used = check(_Resources, kind.resources, f"{where}.resources")
+    named = {_ALIASES.get(key, key): value for key, value in kind.resources.items()}
+    used = check(_Resources, named, f"{where}.resources")
     resources = Resources(cpu=used.cpu, memory=used.ram, gpu=used.gpu)
     return Kind(resources=resources, profile=kind.profile)

@@ -8,13 +8,18 @@ something is set.
 
 from __future__ import annotations
 
+import copy
+import os
+
 from coresize.errors import ConfigError
-from coresize.host import current
+from coresize.host import Live, current
 from coresize.model import Value
+from coresize.plans import DEFAULT
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Mapping
     from typing import Any
 
@@ -37,6 +42,8 @@ CONFIG = "CORESIZE_CONFIG"
 NAMES = frozenset({CONFIG, *VARIABLES.values()})
 #: The files that are looked for, nearest folder first; the first of one folder wins.
 FILES = ("coresize.toml", "pyproject.toml")
+#: The one that belongs to many programs: what is wrong with it is not ours to say.
+_SHARED = "pyproject.toml"
 
 _DEFAULTS: dict[str, object] = {
     "workers": None,
@@ -47,7 +54,6 @@ _DEFAULTS: dict[str, object] = {
     "profiles": {},
     "kinds": {},
 }
-DEFAULT = "default"
 
 
 class Settings(Value):
@@ -98,8 +104,8 @@ class Settings(Value):
 def load_settings(
     *,
     arguments: Mapping[str, object] | None = None,
-    command_line: Mapping[str, object] | None = None,
-    file: str | None = None,
+    command_line: Mapping[str, object] | Namespace | None = None,
+    file: str | os.PathLike[str] | None = None,
     host: Host | None = None,
 ) -> Settings:
     """The settings of this program, and where each came from.
@@ -111,7 +117,8 @@ def load_settings(
 
     Args:
         arguments: values by name, stronger than all others; None is not given.
-        command_line: values by name that a command line set; None is not given.
+        command_line: what a command line set, as argparse gives it; None is not given,
+            and flags that are no settings are passed over.
         file: a settings file, instead of CORESIZE_CONFIG or one that is found.
         host: the machine; None is this one.
 
@@ -129,20 +136,26 @@ def load_settings(
     """
     host = host or current()
     present = host.variables(NAMES)
-    values, origins = dict(_DEFAULTS), dict.fromkeys(_DEFAULTS, DEFAULT)
+    values, origins = copy.deepcopy(_DEFAULTS), dict.fromkeys(_DEFAULTS, DEFAULT)
     layers = (
-        _from_file(host, file, present),
+        _from_file(host, os.fspath(file) if file else None, present),
         _from_environment(present),
-        _given("command line", command_line),
+        _given("command line", _known(command_line)),
         _given("argument", arguments),
     )
     strength = dict.fromkeys(_DEFAULTS, -1)
     for rank, layer in enumerate(layers):
         for name, (value, origin) in layer.items():
-            values[name], origins[name], strength[name] = value, origin, rank
+            values[name], origins[name], strength[name] = _own(value), origin, rank
     if not values["parallel"] and strength["workers"] > strength["parallel"]:
-        values["parallel"], origins["parallel"] = True, origins["workers"]
+        values["parallel"] = True
+        origins["parallel"] = f"{origins['workers']}, for workers"
     return Settings(**values, origins=origins)  # type: ignore[arg-type]
+
+
+def _own(value: object) -> object:
+    """A value that nobody else holds, so that nobody else can change it."""
+    return dict(value) if isinstance(value, dict) else value
 
 
 def _from_environment(present: dict[str, str]) -> dict[str, tuple[object, str]]:
@@ -155,6 +168,12 @@ def _from_environment(present: dict[str, str]) -> dict[str, tuple[object, str]]:
         name: (check_variable(name, variable, present[variable]), variable)
         for name, variable in found.items()
     }
+
+
+def _known(flags: Mapping[str, object] | Namespace | None) -> dict[str, object]:
+    """The settings among the flags of a program, which has others of its own."""
+    named = vars(flags) if hasattr(flags, "__dict__") else dict(flags or {})
+    return {name: value for name, value in named.items() if name in _DEFAULTS}
 
 
 def _given(
@@ -180,7 +199,8 @@ def _from_file(
     if named:
         by = "file" if file else CONFIG
         try:
-            text = host.read(named)
+            # What a command line names is this machine's, of whatever host one asks.
+            text = (Live() if file else host).read(named)
         except OSError as error:
             allowed = f"the path of a TOML or YAML file ({error.strerror})"
             raise ConfigError(by, named, allowed) from None
@@ -190,6 +210,8 @@ def _from_file(
         try:
             values = _parsed(path, host.read(path), named=False)
         except OSError as error:
+            if path.endswith(_SHARED):
+                continue
             allowed = f"a file that can be read ({error.strerror})"
             raise ConfigError("settings", path, allowed) from None
         if values is not None:
@@ -198,32 +220,39 @@ def _from_file(
 
 
 #: The last text of each file and what is in it: a text is seldom other than before.
-_last: dict[str, tuple[str, dict[str, object] | None]] = {}
+_last: dict[tuple[str, bool], tuple[str, dict[str, object] | None]] = {}
+_MOST_KEPT = 16
 
 
 def _parsed(path: str, text: str, *, named: bool) -> dict[str, object] | None:
     """The settings in a file; None where it is somebody else's and has none."""
-    last = _last.get(path)
+    last = _last.get((path, named))
     if last is None or last[0] != text:
-        table = _table(path, _content(path, text), named=named)
+        if len(_last) >= _MOST_KEPT:
+            _last.clear()
+        content = _content(path, text, named=named)
+        table = None if content is None else _table(path, content, named=named)
         if table is not None:
             from coresize.schemas import check_settings
 
             table = check_settings(table, path)
-        last = _last[path] = (text, table)
+        last = _last[path, named] = (text, table)
     return last[1]
 
 
-def _content(path: str, text: str) -> object:
+def _content(path: str, text: str, *, named: bool) -> object:
+    """What a file holds; None of another's file that was found and is not valid."""
     try:
         if path.endswith((".yaml", ".yml")):
             return _yaml(path, text)
         import tomllib
 
         return tomllib.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if isinstance(error, ConfigError):
             raise
+        if path.endswith(_SHARED) and not named:
+            return None
         raise ConfigError("settings", path, f"valid TOML ({error})") from None
 
 
@@ -232,12 +261,13 @@ def _yaml(path: str, text: str) -> object:
         import yaml
     except ImportError:
         allowed = "TOML, or install the extra that reads YAML: coresize[yaml]"
-        raise ConfigError(CONFIG, path, allowed) from None
+        raise ConfigError("settings", path, allowed) from None
     try:
-        return yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError("settings", path, f"valid YAML ({reason})") from None
+    return {} if content is None else content
 
 
 def _table(path: str, content: Any, *, named: bool) -> dict[str, object] | None:
@@ -247,7 +277,7 @@ def _table(path: str, content: Any, *, named: bool) -> dict[str, object] | None:
     tool = content.get("tool")
     if isinstance(tool, dict) and "coresize" in tool:
         table = tool["coresize"]
-    elif path.endswith("pyproject.toml"):
+    elif path.endswith(_SHARED):
         return {} if named else None
     else:
         table = content.get("coresize", content)

@@ -8,6 +8,10 @@ from coresize.detection import parse
 from coresize.errors import ConfigError, ParseError
 
 
+#: More than any machine has: what a size_t is.
+_MOST = 2**63
+
+
 def to_bytes(name: str, amount: str | int) -> int:
     """The bytes in an amount: a number of them, or a text such as "2GiB".
 
@@ -24,7 +28,8 @@ def to_bytes(name: str, amount: str | int) -> int:
     try:
         if isinstance(amount, str):
             return parse.size(amount)
-        if not isinstance(amount, bool) and (size := operator.index(amount)) >= 0:
+        size = -1 if isinstance(amount, bool) else operator.index(amount)
+        if 0 <= size < _MOST:
             return size
     except (ParseError, TypeError):
         pass

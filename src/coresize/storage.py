@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import errno
+import secrets
 import sys
 from pathlib import Path
+
+from coresize.host import Live
 
 
 def read(path: str) -> str:
@@ -28,7 +31,7 @@ def replace(path: str, text: str) -> None:
     if target.exists() and not target.is_file():
         target.write_text(text, encoding="utf-8")
         return
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         beside.write_text(text, encoding="utf-8")
         beside.replace(target)
@@ -41,19 +44,26 @@ def state_path(*names: str) -> str:
 
     ``$XDG_STATE_HOME`` or ``~/.local/state`` (XDG Base Directory Specification),
     ``~/Library/Application Support`` on macOS, ``%LOCALAPPDATA%`` on Windows.
+
+    Raises:
+        OSError: the user has no home.
     """
-    home = Path("~").expanduser()
     if sys.platform == "win32":
-        folder = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+        variable, default = "LOCALAPPDATA", "~/AppData/Local"
     elif sys.platform == "darwin":
-        folder = home / "Library" / "Application Support"
+        variable, default = "", "~/Library/Application Support"
     else:
-        folder = Path(os.environ.get("XDG_STATE_HOME") or home / ".local" / "state")
+        variable, default = "XDG_STATE_HOME", "~/.local/state"
+    named = Live().variables(frozenset({variable})).get(variable)
+    try:
+        folder = Path(named) if named else Path(default).expanduser()
+    except RuntimeError as error:  # a user without a home
+        raise OSError(errno.ENOENT, str(error)) from None
     return str(folder.joinpath("coresize", *names))
 
 
 def make_folder_of(path: str) -> None:
-    """Make the folder that a file of coresize's own is to be in.
+    """Make the folder that a file is to be in, and those above it.
 
     Raises:
         OSError: it cannot be made.

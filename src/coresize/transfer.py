@@ -8,6 +8,7 @@ installed, for what plain pickle cannot do (lambdas, functions of a notebook).
 from __future__ import annotations
 
 import pickle
+import sys
 import traceback
 
 from coresize.errors import TransferError
@@ -35,10 +36,13 @@ def dump_call(
         TransferError: it cannot be pickled.
     """
     call = (function, args, kwargs)
-    try:
-        return pickle.dumps(call)
-    except Exception as error:  # noqa: BLE001 - pickle calls the user's code
-        reason = error
+    reason: object = "the program it is defined in is no file"
+    by_name = not _is_homeless(function)
+    if by_name:
+        try:
+            return pickle.dumps(call)
+        except Exception as error:  # noqa: BLE001 - pickle calls the user's code
+            reason = error
     try:
         import cloudpickle
     except ImportError:
@@ -56,6 +60,17 @@ def dump_call(
     return content
 
 
+def _is_homeless(function: object) -> bool:
+    """Whether it is of a notebook, a prompt or ``python -c``, which no process imports.
+
+    Pickle would send its name all the same.
+    """
+    if getattr(function, "__module__", None) != "__main__":
+        return False
+    main = sys.modules["__main__"]
+    return not hasattr(main, "__file__") and getattr(main, "__spec__", None) is None
+
+
 def dump_error(error: BaseException) -> tuple[bytes | None, str]:
     """An error as pickled, None where it cannot be, and its traceback as text."""
     text = "".join(traceback.format_exception(error))
@@ -69,10 +84,13 @@ def dump_error(error: BaseException) -> tuple[bytes | None, str]:
 
 def load_error(content: bytes | None, text: str) -> BaseException:
     """An error from another process as itself, or as a text; its traceback as cause."""
-    error: BaseException
-    try:
-        error = pickle.loads(content) if content is not None else TransferError(text)  # noqa: S301
-    except Exception:  # noqa: BLE001 - pickle calls the user's code
+    error: object = None
+    if content is not None:
+        try:
+            error = pickle.loads(content)  # noqa: S301 - of our own child
+        except Exception:  # noqa: BLE001 - pickle calls the user's code
+            error = None
+    if not isinstance(error, BaseException):
         error = TransferError(text)
     error.__cause__ = RemoteTraceback(text)
     return error

@@ -7,6 +7,7 @@ and names the value and where it came from.
 from __future__ import annotations
 
 import difflib
+import operator
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -36,10 +37,23 @@ def _size(amount: Any) -> int:
     return to_bytes("size", amount)
 
 
+def _index(number: Any) -> Any:
+    """Integers of other libraries as Python's; all else as it is, to be refused."""
+    if isinstance(number, bool):
+        return number
+    try:
+        return operator.index(number)
+    except TypeError:
+        return number
+
+
+#: A whole number, of Python or another library.
+Whole = Annotated[int, BeforeValidator(_index)]
+
 #: Bytes, given as a number or as a text such as "2GiB".
 Size = Annotated[int, BeforeValidator(_size), Field(description=parse.SIZES)]
 Seconds = Annotated[
-    float, Field(ge=0, allow_inf_nan=False, description="seconds, 0 or above")
+    float, Field(ge=0, le=1e12, allow_inf_nan=False, description="seconds, 0 or above")
 ]
 
 

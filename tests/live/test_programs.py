@@ -13,6 +13,7 @@ import pytest
 #: More than any machine that runs these tests has, so that nothing but the variable
 #: can be the reason.
 CORES = 7
+ONE = {"CORESIZE_OVERRIDE_CORES": "1"}
 JAVA = (
     "public class Cores { public static void main(String[] words) {"
     " System.out.println(Runtime.getRuntime().availableProcessors()); } }"
@@ -65,9 +66,12 @@ def test_r():
 
 
 @needs("Rscript")
-def test_r_whatever_order_it_loads_its_packages_in():
-    late = "library(parallelly); Sys.setenv(MC_CORES = '2'); "
-    assert run("Rscript", "-e", late + R) == str(CORES)
+@pytest.mark.parametrize("first", ["parallel", "parallelly"])
+def test_r_whatever_order_it_loads_its_packages_in(first):
+    """With all that it looks at itself; so fewer than it finds."""
+    load = f"library({first}); library(parallelly); library(parallel); "
+    text = load + "cat(availableCores(), getOption('mc.cores'))"
+    assert run("Rscript", "-e", text, env=ONE) == "1 1"
 
 
 @needs("make")
@@ -84,22 +88,24 @@ def test_make(tmp_path):
     assert most == CORES
 
 
-@pytest.mark.parametrize(
-    "program",
-    [
-        "import loky; print(loky.cpu_count())",
-        "import os; print(os.cpu_count() if sys.version_info >= (3, 13) else cores)",
-        "from coresize import available_cores; print(available_cores())",
-    ],
-    ids=["loky", "cpython", "coresize"],
-)
-def test_python(program):
-    text = f"import sys; cores = {CORES}; {program}"
-    seen = int(run(sys.executable, "-c", text, env={"LOKY_MAX_CPU_COUNT": ""}))
-    if "loky" in program:  # it is a cap there: never more than there are
-        assert seen == min(CORES, len(os.sched_getaffinity(0)))
-    else:
-        assert seen == CORES
+def test_loky():
+    """It takes a bound, so one below what it finds shows that it is obeyed."""
+    text = "import loky; print(loky.cpu_count())"
+    assert run(sys.executable, "-c", text, env=ONE) == "1"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="PYTHON_CPU_COUNT is of 3.13")
+def test_cpython():
+    text = "import os; print(os.cpu_count(), os.process_cpu_count())"
+    assert run(sys.executable, "-c", text) == f"{CORES} {CORES}"
+
+
+def test_coresize():
+    text = (
+        "import os; del os.environ['CORESIZE_OVERRIDE_CORES']\n"
+        "from coresize import available_cores; print(available_cores())"
+    )
+    assert run(sys.executable, "-c", text, env=ONE) == "1"
 
 
 def test_openblas():
@@ -108,8 +114,8 @@ def test_openblas():
         "numpy.ones((2, 2)) @ numpy.ones((2, 2))\n"
         "print(max(pool['num_threads'] for pool in threadpoolctl.threadpool_info()))"
     )
-    one = {"CORESIZE_OVERRIDE_CORES": "1"}  # more than it sees it does not take
-    assert run(sys.executable, "-c", text, env=one) == "1"
+    # More threads than it sees CPUs it does not take.
+    assert run(sys.executable, "-c", text, env=ONE) == "1"
 
 
 def test_pytest_xdist(tmp_path):

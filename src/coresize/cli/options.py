@@ -81,8 +81,17 @@ def of_plan() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="--no-parallel is one worker",
     )
+    needs.add_argument(
+        "--strict", action="store_true", help="fail where memory has no room for one"
+    )
     decided.add_argument("--config", metavar="FILE", help="a settings file")
     return parser
+
+
+def is_planned(options: argparse.Namespace) -> bool:
+    """Whether any option says that there are several processes, or what they need."""
+    names = [name.strip("-").replace("-", "_") for name, *_ in _NEEDS]
+    return any(getattr(options, name) is not None for name in names)
 
 
 def settings_of(options: argparse.Namespace, machine: Host) -> Settings:
@@ -103,11 +112,7 @@ def settings_of(options: argparse.Namespace, machine: Host) -> Settings:
 
 
 def plan_of(
-    options: argparse.Namespace,
-    limits: Limits,
-    settings: Settings,
-    *,
-    strict: bool = False,
+    options: argparse.Namespace, limits: Limits, settings: Settings
 ) -> WorkerPlan:
     """The plan for what the options say."""
     from coresize.planning import plan_workers
@@ -120,7 +125,7 @@ def plan_of(
         kind=options.kind or "cpu",
         tasks=options.tasks,
         at_most=options.max_workers,
-        strict=strict,
+        strict=options.strict,
         limits=limits,
         settings=settings,
     )

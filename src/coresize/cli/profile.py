@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
 
-from coresize import report
+from coresize import available, report
 from coresize.cli import programs, streams
+from coresize.errors import CoresizeError
+from coresize.host import Live
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from typing import NoReturn
 
     from coresize.cli.options import Commands
+    from coresize.profiles import TaskProfile
 
 
 def add_profile(commands: Commands) -> None:
@@ -34,29 +39,75 @@ def add_profile(commands: Commands) -> None:
 
 
 def _profile(options: argparse.Namespace) -> tuple[str, int]:
-    from coresize import measuring, profile_files
+    from coresize import measuring
     from coresize.measuring.commands import measure_command
-    from coresize.measuring.runs import summarize
+    from coresize.measuring.runs import ended, summarize
 
     words = programs.words_of(options)
     runs = []
     try:
+        _end_by_signals()
         for _ in range(measuring.times(options.repeat)):
             runs.append(measure_command(words, options.method))
-            if runs[-1].exit_code:
+            if runs[-1].exit_code != 0:
                 break
     except OSError as error:
         return "", programs.cannot_start(words[0], error)
-    except KeyboardInterrupt:
-        return "", 130
-    code = runs[-1].exit_code
-    profile = summarize(runs)
-    if options.save and code:
-        streams.complain("coresize: warning: the command failed: nothing is saved")
-    elif options.save:
-        path = profile_files.save_profile(profile, options.save)
-        streams.complain(f"coresize: saved to {path}")
-    status = code if code >= 0 else 128 - code
+    except _Ended as error:
+        return "", 128 + error.args[0]
+    code, profile = runs[-1].exit_code, summarize(runs)
     if options.json:
-        return json.dumps(report.profile_as_json(profile, code), indent=2), status
-    return report.profile_as_text(profile, code), status
+        text = json.dumps(report.profile_as_json(profile, code), indent=2)
+    else:
+        text = report.profile_as_text(profile, ended(code), _failure(code))
+    status = 0 if code is None else code if code >= 0 else 128 - code
+    if options.save:
+        status = _save(profile, options.save, status)
+    return text, status
+
+
+def _failure(code: int | None) -> str | None:
+    """Why a profile is not to be believed."""
+    if not code:
+        return None
+    text = "It failed, so this is no measure of what it needs"
+    if code == -signal.SIGKILL:
+        limit = report.memory_limit(available.detect(Live()))
+        text = f"It was killed, so it may need more; {limit}"
+    return f"{text}."
+
+
+def _save(profile: TaskProfile, name: str, status: int) -> int:
+    """Keep a profile; what was measured is printed even where it cannot be kept."""
+    if status:
+        streams.complain("coresize: warning: the command failed: nothing is saved")
+        return status
+    from coresize import profile_files
+
+    try:
+        path = profile_files.save_profile(profile, name)
+    except CoresizeError as error:
+        streams.complain(f"coresize: error: {error}")
+        return 2
+    streams.complain(f"coresize: saved to {path}")
+    return 0
+
+
+class _Ended(BaseException):
+    """A signal asks this program to end."""
+
+
+def _end_by_signals() -> None:
+    """Let signals that end a program end the measured one first.
+
+    SIGCHLD as it is by default: who ignores it is not told how a program ends.
+    """
+
+    def end(number: int, _frame: object) -> NoReturn:
+        raise _Ended(number)
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), end)
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -13,12 +14,15 @@ from coresize import available, exports
 from coresize.cli import options as given
 from coresize.cli import streams
 from coresize.host import current
-from coresize.policy import memory_budget, whole_cores
+from coresize.settings import VARIABLES
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from coresize.cli.options import Commands
+    from coresize.host import Host
 
 _FORCE = "replace what is set already, too"
 
@@ -74,7 +78,10 @@ def cannot_start(word: str, error: OSError) -> int:
 
 
 def _env(options: argparse.Namespace) -> str:
-    variables = _variables(options)
+    machine = given.host(options)
+    # Of a recorded machine nobody knows what its user has set.
+    present = os.environ if machine is current() else {}
+    variables = _variables(options, machine, present)
     if options.json:
         return json.dumps(variables, indent=2)
     if options.dotenv:
@@ -86,38 +93,31 @@ def _env(options: argparse.Namespace) -> str:
 
 def _run(options: argparse.Namespace) -> tuple[str, int]:
     words = words_of(options)
-    environment = {**os.environ, **_variables(options)}
+    variables = _variables(options, given.host(options), os.environ)
+    environment = {**os.environ, **variables}
     try:
         if sys.platform == "win32":  # there exec leaves the caller without a result
             done = subprocess.run(words, env=environment, check=False)  # noqa: S603
             return "", done.returncode
+        # Python ignores these, and exec keeps that: `CMD | head` would not end.
+        for name in ("SIGPIPE", "SIGXFSZ"):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
         os.execvpe(words[0], words, environment)  # noqa: S606 - as the user asked
     except OSError as error:
         return "", cannot_start(words[0], error)
 
 
-def _variables(options: argparse.Namespace) -> dict[str, str]:
+def _variables(
+    options: argparse.Namespace, machine: Host, present: Mapping[str, str]
+) -> dict[str, str]:
     """What is to be set: all, less what the user has set."""
-    machine = given.host(options)
     settings = given.settings_of(options, machine)
-    limits = available.detect(machine)
-    cores = whole_cores(
-        limits.cpu.limit, rounding=settings.rounding, reserve=settings.reserve_cores
-    )
-    planned = any(
-        getattr(options, name) is not None
-        for name in ("memory", "cpus", "gpus", "profile", "kind", "tasks")
-    )
-    plan = given.plan_of(options, limits, settings)
+    plan = given.plan_of(options, available.detect(machine), settings)
     for warning in plan.warnings:
         streams.complain(f"coresize: warning: {warning}")
-    alone = not planned and plan.binding == "cpu"
-    variables = exports.variables(
-        workers=plan.workers,
-        threads=cores if alone else plan.threads_per_worker,
-        memory=memory_budget(limits.memory, settings.memory_fraction)
-        if alone
-        else plan.memory_per_worker,
-    )
-    present = dict(os.environ) if machine is current() else {}
-    return exports.wanted(variables, present, force=options.force)
+    alone = not given.is_planned(options) and settings.workers is None
+    variables = exports.variables(plan, alone=alone)
+    wanted = exports.wanted(variables, present, force=options.force)
+    if settings.reserve_cores:  # it is taken off already
+        wanted[VARIABLES["reserve_cores"]] = "0"
+    return wanted

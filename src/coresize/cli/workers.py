@@ -20,9 +20,6 @@ def add_workers(commands: Commands, of_plan: argparse.ArgumentParser) -> None:
     """The safe number of workers for a task."""
     text = "the number of workers that is safe: pytest -n $(coresize workers)"
     command = commands.add_parser("workers", parents=[of_plan], help=text)
-    command.add_argument(
-        "--strict", action="store_true", help="fail where not even one task fits"
-    )
     shape = command.add_mutually_exclusive_group()
     shape.add_argument("--explain", action="store_true", help="say why, for people")
     shape.add_argument("--json", action="store_true", help="print JSON, for programs")
@@ -33,12 +30,12 @@ def _workers(options: argparse.Namespace) -> str:
     machine = given.host(options)
     settings = given.settings_of(options, machine)
     limits = available.detect(machine)
-    plan = given.plan_of(options, limits, settings, strict=options.strict)
+    plan = given.plan_of(options, limits, settings)
     if options.json:
         answer = {**plan.as_dict(), "settings": settings.rows()}
         return json.dumps(answer, indent=2)
     if options.explain:
-        return report.plan_as_text(plan, settings.rows())
+        return report.plan_as_text(plan, limits, settings.rows())
     for warning in plan.warnings:
         streams.complain(f"coresize: warning: {warning}")
     return str(plan)

@@ -45,8 +45,10 @@ def profile_task(
 
     Raises:
         ConfigError: repeat or method is not valid, or the method does not work here.
-        TransferError: the function or an argument cannot be pickled.
+        TransferError: the function, an argument or an error of the task cannot be
+            pickled; with its text.
         TaskKilledError: the process ended before the task did; with the memory it had.
+        CoresizeError: this process is daemonic, so it may start no other.
         BaseException: whatever the task raises, with its traceback as the cause.
 
     Sources: proc(5), VmHWM and smaps_rollup; kernel
@@ -58,7 +60,8 @@ def profile_task(
     True
     """
     call = transfer.dump_call(function, args, kwargs)
-    return summarize([measure_call(call, method) for _ in range(times(repeat))])
+    alone = transfer.dump_call(function, (), {})
+    return summarize([measure_call(alone, call, method) for _ in range(times(repeat))])
 
 
 def times(repeat: int) -> int:

@@ -3,75 +3,101 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
+from multiprocessing import connection
 from typing import TYPE_CHECKING
 
-from coresize import transfer
+from coresize import available, processes, report, transfer
 from coresize.detection.parse import format_bytes
-from coresize.errors import TaskKilledError
+from coresize.errors import CoresizeError, TaskKilledError, TransferError
+from coresize.host import Live
 from coresize.measuring import child
-from coresize.measuring.runs import Pause, Run, ended, start_cgroup, tree_meter
+from coresize.measuring.runs import Pause, Run, ended, join_cgroup, meter_of
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
     from typing import Any, NoReturn
 
     from coresize.measuring.meters import Meter
 
+_HINT = (
+    "define the function at the top level of a module, start it below "
+    "`if __name__ == '__main__':` in a script that is a file, or install the extra "
+    "coresize[cloudpickle] for a notebook or a prompt"
+)
 
-def measure_call(call: bytes, method: str | None) -> Run:
-    """Run a call, as `coresize.transfer` dumped it, and measure it.
+#: Seconds that a process has to end by itself, so that it can clean up.
+_PATIENCE = 5.0
+
+
+def measure_call(function: bytes, call: bytes, method: str | None) -> Run:
+    """Run a call in a fresh process and measure it.
+
+    Args:
+        function: the function, pickled.
+        call: the call, as `coresize.transfer` dumped it.
+        method: as of `coresize.profile_task`.
 
     Raises:
+        ConfigError: the method does not work here.
         TaskKilledError: the process ended before the task did.
         BaseException: whatever the task raises.
     """
+    start_meter = meter_of(method)
+    if multiprocessing.current_process().daemon:
+        msg = "a daemonic process cannot measure: it may not start another"
+        raise CoresizeError(msg)
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
-    process = spawn.Process(target=child.run, args=(call, there), name="coresize")
+    process = spawn.Process(target=child.run, args=(function, there), name="coresize")
     process.start()
     there.close()
+    done = False
     try:
-        return _Watch(process, here, method).run()
+        run = _Watch(process, here).run(call, start_meter, method)
+        done = True
     finally:
         here.close()
-        process.kill()
+        if done:
+            process.join(_PATIENCE)
+        processes.kill_tree(process.pid or 0)
         process.join()
+    return run
 
 
 class _Watch:
     """One task in its process, from ready to done."""
 
-    def __init__(
-        self, process: SpawnProcess, pipe: Connection, method: str | None
-    ) -> None:
+    def __init__(self, process: SpawnProcess, pipe: Connection) -> None:
         self.process = process
         self.pipe = pipe
-        self.wanted = method
-        self.pid = process.pid or 0
-        #: Before the task, and where no cgroup may be made during it as well.
-        self.meter: Meter = tree_meter(self.pid, method)
-        self.idle = 0
+        self.meter: Meter | None = None
 
-    def run(self) -> Run:
+    def run(
+        self, call: bytes, start_meter: Callable[[int], Meter], method: str | None
+    ) -> Run:
         self._receive()  # it is ready
-        self.meter.sample()
-        self.idle = self.meter.peak
-        own = self.meter
-        cgroup = start_cgroup(self.wanted)
-        if cgroup:
-            cgroup.join(self.pid)
-            self.meter, self.idle = cgroup, 0
+        pid = self.process.pid or 0
+        # What it took to get ready is no part of the task, nor of the idle worker.
+        processes.reset_peak(pid)
+        own = start_meter(pid)
+        own.sample()
+        idle = own.peak
+        cgroup = join_cgroup(pid, method)
+        self.meter = cgroup or own
         try:
-            self.pipe.send("go")
+            self.pipe.send_bytes(call)
             wall, cpu = self._receive()
             self.meter.sample()
+            self.pipe.send("bye")
         finally:
             self.meter.close()
         return Run(
-            peak=max(0, self.meter.peak - self.idle),
-            idle=own.peak if cgroup else self.idle,
+            peak=cgroup.peak if cgroup else own.peak - idle,
+            idle=idle,
             wall=wall,
             cpu=cpu,
             exit_code=0,
@@ -81,27 +107,45 @@ class _Watch:
     def _receive(self) -> list[Any]:
         """What the process says next; measures while it says nothing."""
         pause = Pause()
-        while not self.pipe.poll(pause.seconds):
+        # What the process has forked may hold its ends of pipe and sentinel open, and
+        # the task may have closed them: so its state is asked for as well.
+        waited: list[Any] = [self.pipe, self.process.sentinel]
+        message: list[Any] | None = None
+        while message is None:
+            over = self.process.exitcode is not None
+            found = connection.wait(waited, 0 if over else pause.seconds)
+            if self.pipe in found:
+                try:
+                    message = self.pipe.recv()
+                except (EOFError, OSError):
+                    waited.remove(self.pipe)
+            elif over or found:
+                self._fail()
             with pause:
-                self.meter.sample()
-        try:
-            kind, *rest = self.pipe.recv()
-        except EOFError:
-            kind, rest = "gone", []
-        if kind == "gone":
-            self._fail()
-        if kind == "error":
-            raise transfer.load_error(*rest)
-        return list(rest)
+                if self.meter:
+                    self.meter.sample()
+        return _understood(message)
 
     def _fail(self) -> NoReturn:
         self.process.join()
-        self.meter.sample()
-        code = self.process.exitcode or 0
-        seen = format_bytes(self.meter.peak)
-        msg = f"the process of the task {ended(code)}, after {seen} of memory were seen"
-        raise TaskKilledError(
-            msg,
-            exit_code=code,
-            peak_memory=self.meter.peak,
-        )
+        peak = self.meter.peak if self.meter else 0
+        code = self.process.exitcode
+        msg = f"the process of the task {ended(code)}"
+        if self.meter is None:
+            msg = f"{msg} before the task began: {_HINT}"
+        else:
+            msg = f"{msg}, after {format_bytes(peak)} of memory were seen"
+        if code == -signal.SIGKILL:
+            msg = f"{msg}; {report.memory_limit(available.detect(Live()))}"
+        raise TaskKilledError(msg, exit_code=code, peak_memory=peak)
+
+
+def _understood(message: list[Any]) -> list[Any]:
+    """What the process says, if it does not say that it has failed."""
+    kind, *rest = message
+    if kind == "error":
+        raise transfer.load_error(*rest)
+    if kind == "unknown":
+        msg = f"the other process has no such function: {_HINT}\n{rest[0]}"
+        raise TransferError(msg)
+    return rest

@@ -12,9 +12,10 @@ import itertools
 import os
 from pathlib import Path
 
-from coresize import detection, host
+from coresize import detection, processes
 from coresize.detection import cgroup, parse
 from coresize.errors import ParseError
+from coresize.host import Live
 
 
 TYPE_CHECKING = False
@@ -67,12 +68,12 @@ class CgroupMeter:
         self._last = -1 if self._reset() else mark
 
     def close(self) -> None:
-        """Remove the cgroup; what still runs in it goes back to the own one."""
+        """Remove the cgroup; what still runs in it, a daemon, goes to the own one."""
         self._mark.close()
         with contextlib.suppress(OSError):
             for pid in (self._folder / "cgroup.procs").read_text().split():
-                (self._folder.parent / "cgroup.procs").write_text(pid)
-        with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError):  # it has just ended
+                    (self._folder.parent / "cgroup.procs").write_text(pid)
             self._folder.rmdir()
 
     def _files(self) -> int:
@@ -91,9 +92,10 @@ class CgroupMeter:
 
 def make_meter() -> CgroupMeter | None:
     """A cgroup below the own one, or None where none may be made."""
-    membership = detection.read_membership(host.current())
+    membership = detection.read_membership(Live())
     chains, _ = cgroup.locate(membership, "memory", "memory")
     for version, directories in chains:
+        _sweep(Path(directories[0]))
         folder = Path(directories[0], f"coresize-{os.getpid()}-{next(_numbers)}")
         try:
             folder.mkdir()
@@ -107,3 +109,12 @@ def make_meter() -> CgroupMeter | None:
             continue
         return meter
     return None
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what runs that were killed have left; one in use cannot be removed."""
+    for left in folder.glob("coresize-*-*"):
+        pid = left.name.split("-")[1]
+        if pid.isdigit() and not processes.exists(int(pid), "stat"):
+            with contextlib.suppress(OSError):
+                left.rmdir()

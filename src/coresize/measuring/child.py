@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 import time
 
@@ -17,37 +16,42 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def run(call: bytes, pipe: Connection) -> None:
-    """Get ready, wait for the word, run the task, tell how it went, wait again.
+def run(alone: bytes, pipe: Connection) -> None:
+    """Get ready, receive the call, run it, tell how it went, and stay until told.
 
-    It waits so that the parent can look at it just before and just after the task.
+    The call comes first without arguments, for what the function imports belongs to
+    the idle worker; the arguments belong to the task. The process stays so that the
+    parent can look at it before and after.
     """
     processes.offer_to_oom_killer()
-    try:
-        function, args, kwargs = pickle.loads(call)  # noqa: S301 - the parent's own
-    except BaseException as error:  # noqa: BLE001 - it is sent on
-        pipe.send(("error", *transfer.dump_error(error)))
-        return
     with contextlib.suppress(EOFError, OSError):  # the parent has gone
-        _run(function, args, kwargs, pipe)
+        try:
+            pickle.loads(alone)  # noqa: S301 - the parent's own
+        except BaseException as error:  # noqa: BLE001 - it is sent on
+            pipe.send(("unknown", transfer.dump_error(error)[1]))
+            return
+        pipe.send(("ready",))
+        _answer(pipe)
 
 
-def _run(
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    pipe: Connection,
-) -> None:
-    pipe.send(("ready",))
-    pipe.recv()
-    before, start = os.times(), time.perf_counter()
+def _answer(pipe: Connection) -> None:
     try:
-        kept = function(*args, **kwargs)
+        task, args, kwargs = pickle.loads(pipe.recv_bytes())  # noqa: S301 - as above
+        kept, wall, cpu = _timed(task, args, kwargs)
+    except EOFError:
+        return
     except BaseException as error:  # noqa: BLE001 - it is sent on
         pipe.send(("error", *transfer.dump_error(error)))
     else:
-        wall, after = time.perf_counter() - start, os.times()
-        # User and system time, of the process and of the children it waited for.
-        pipe.send(("done", wall, sum(after[:4]) - sum(before[:4])))
+        pipe.send(("done", wall, cpu))
         pipe.recv()
         del kept
+
+
+def _timed(
+    task: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, float, float]:
+    before, start = processes.cpu_seconds(), time.perf_counter()
+    kept = task(*args, **kwargs)
+    wall = time.perf_counter() - start
+    return kept, wall, processes.cpu_seconds() - before

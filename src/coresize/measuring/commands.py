@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from coresize import processes
 from coresize.measuring.meters import TreeMeter
-from coresize.measuring.runs import Pause, Run, start_cgroup, tree_meter
+from coresize.measuring.runs import Pause, Run, cgroup_of, meter_of
 
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ def measure_command(words: Sequence[str], method: str | None = None) -> Run:
     """Run a command to its end, with all that it starts, and measure it.
 
     All of its memory is its peak: where it begins to work nobody can tell. What it
-    prints goes to standard error, so that standard output holds the answer alone.
+    prints goes to standard error, so that standard output holds the answer alone. Where
+    this is interrupted, the command and all that it started is ended.
 
     Args:
         words: the program and its arguments.
@@ -35,39 +37,36 @@ def measure_command(words: Sequence[str], method: str | None = None) -> Run:
         ConfigError: the method is not known, or does not work here.
         OSError: the program cannot be started.
     """
-    cgroup = start_cgroup(method)
+    start_meter = meter_of(method)
+    cgroup = cgroup_of(method)
     start = time.perf_counter()
     try:
         process = subprocess.Popen(  # noqa: S603 - it is what the user asked for
             words,
             stdout=sys.stderr,
+            # Before the command begins, so that it is charged with its own start.
             preexec_fn=cgroup.join if cgroup else None,  # noqa: PLW1509 - no threads
         )
-        meter = cgroup or tree_meter(process.pid, method)
+        meter = cgroup or start_meter(process.pid)
         try:
-            cpu = _watch(process, meter)
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
+            code, cpu = _watch(process, meter)
+        finally:
+            processes.kill_tree(process.pid)
         wall = time.perf_counter() - start
         if cgroup:
             cgroup.sample()
+    except subprocess.SubprocessError as error:  # it could not join the cgroup
+        raise OSError(0, str(error)) from None
     finally:
         if cgroup:
             cgroup.close()
     return Run(
-        peak=meter.peak,
-        idle=0,
-        wall=wall,
-        cpu=cpu,
-        exit_code=process.returncode,
-        method=meter.method,
+        peak=meter.peak, idle=0, wall=wall, cpu=cpu, exit_code=code, method=meter.method
     )
 
 
-def _watch(process: subprocess.Popen[bytes], meter: Meter) -> float:
-    """Measure until the command ends; returns its seconds of CPU time."""
+def _watch(process: subprocess.Popen[bytes], meter: Meter) -> tuple[int | None, float]:
+    """Measure until the command ends; returns how, and its seconds of CPU time."""
     if not hasattr(os, "wait4"):
         return _watch_by_psutil(process, meter)
     import resource
@@ -78,17 +77,23 @@ def _watch(process: subprocess.Popen[bytes], meter: Meter) -> float:
     while True:
         with pause:
             meter.sample()
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        try:
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        except ChildProcessError:  # SIGCHLD is ignored: nobody knows how it ended
+            process.returncode = -1
+            return None, 0.0
         if pid:
             break
         time.sleep(pause.seconds)
     process.returncode = os.waitstatus_to_exitcode(status)
     if isinstance(meter, TreeMeter) and usage.ru_maxrss > inherited:
         meter.believe(usage.ru_maxrss * 1024)  # what came after the last sample
-    return usage.ru_utime + usage.ru_stime
+    return process.returncode, usage.ru_utime + usage.ru_stime
 
 
-def _watch_by_psutil(process: subprocess.Popen[bytes], meter: Meter) -> float:
+def _watch_by_psutil(
+    process: subprocess.Popen[bytes], meter: Meter
+) -> tuple[int | None, float]:
     """The same where there is no wait4(2): CPU time as the last sample saw it."""
     seen = psutil.Process(process.pid)
     cpu = 0.0
@@ -99,4 +104,4 @@ def _watch_by_psutil(process: subprocess.Popen[bytes], meter: Meter) -> float:
             with contextlib.suppress(psutil.Error):
                 cpu = sum(seen.cpu_times()[:2])
         time.sleep(pause.seconds)
-    return cpu
+    return process.returncode, cpu

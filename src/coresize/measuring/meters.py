@@ -45,6 +45,7 @@ _MANY_CPUS = 64
 #: A child that shares its parent's whole address space is between vfork and exec, and
 #: must not be counted. One that stays so for this many seconds has forked.
 _NEWBORN = 0.05
+_WHOLE = 0.98
 
 
 class TreeMeter:
@@ -61,6 +62,12 @@ class TreeMeter:
         self._marks: dict[int, int] = {}
         self._born: dict[int, float] = {}
 
+    @staticmethod
+    def works() -> bool:
+        """Whether the kernel tells what is needed (Linux 4.5, CONFIG_PROC_CHILDREN)."""
+        known = procfs.status(processes.read("self", "status")) is not None
+        return known and processes.exists("thread-self", "children")
+
     def sample(self) -> None:
         """Look at every process of the tree, and reset its mark."""
         tree = processes.descendants(self._pid)
@@ -68,10 +75,16 @@ class TreeMeter:
         total = 0
         for pid, parent in tree.items():
             memory = procfs.status(processes.read(pid, "status"))
-            if memory is None or self._borrowed(pid, memory, seen.get(parent)):
+            if memory is None:
+                continue
+            now = memory.private
+            if len(tree) > 1 or self._exact:
+                part = procfs.proportional(processes.read(pid, "smaps_rollup"))
+                now = now if part is None else part
+            if self._borrowed(pid, memory, now, seen.get(parent)):
                 continue
             seen[pid] = memory
-            total += self._held(pid, memory, shared=len(tree) > 1)
+            total += now + self._above(pid, memory)
         self.peak = max(self.peak, total)
 
     def close(self) -> None:
@@ -82,22 +95,23 @@ class TreeMeter:
         self.peak = max(self.peak, resident - self._most_file)
 
     def _borrowed(
-        self, pid: int, memory: procfs.Memory, parent: procfs.Memory | None
+        self, pid: int, memory: procfs.Memory, now: int, parent: procfs.Memory | None
     ) -> bool:
-        """Whether a newborn shows the address space of the process that made it."""
-        now = time.monotonic()
-        born = self._born.setdefault(pid, now)
+        """Whether a newborn shows the address space of the process that made it.
+
+        Between vfork and exec it does. Of one that has forked the part is less than the
+        whole, unless it has written all that it inherited.
+        """
+        born = self._born.setdefault(pid, time.monotonic())
         return (
-            parent is not None and memory.size == parent.size and now - born < _NEWBORN
+            parent is not None
+            and memory.size == parent.size
+            and now >= _WHOLE * memory.private
+            and time.monotonic() - born < _NEWBORN
         )
 
-    def _held(self, pid: int, memory: procfs.Memory, *, shared: bool) -> int:
-        """The most that one process held since the last time."""
-        now = None
-        if shared or self._exact:
-            now = procfs.proportional(processes.read(pid, "smaps_rollup"))
-        if now is None:
-            now = memory.private
+    def _above(self, pid: int, memory: procfs.Memory) -> int:
+        """What one process held since the last time, above what it holds now."""
         file = max(memory.file, self._files.get(pid, 0))
         above = memory.high - file - memory.private
         if self._marks.get(pid) == memory.high:
@@ -105,7 +119,7 @@ class TreeMeter:
         self._files[pid] = memory.file
         self._most_file = max(self._most_file, memory.file)
         self._marks[pid] = -1 if processes.reset_peak(pid) else memory.high
-        return now + max(0, above)
+        return max(0, above)
 
 
 class PsutilMeter:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from coresize.errors import ConfigError
@@ -16,12 +16,17 @@ from coresize.profiles import TaskProfile
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from coresize.measuring.meters import Meter
 
 METHODS = ("cgroup", "proc", "psutil")
 
-#: Seconds between two samples: at first, at most, and as a multiple of what one costs.
-_SHORTEST, _LONGEST, _COSTS = 0.002, 0.02, 20
+#: Seconds between two samples: at first, later, and as a multiple of what one costs.
+_SHORTEST, _LONGEST, _COSTS = 0.002, 0.02, 4
+
+#: Seconds below which a run is too short to tell computing from waiting.
+_TOO_SHORT = 0.05
 
 
 class Run(Value):
@@ -32,7 +37,8 @@ class Run(Value):
         idle: bytes of the idle worker.
         wall: seconds.
         cpu: seconds of CPU time.
-        exit_code: what a command ended with; minus the signal where one ended it.
+        exit_code: what a command ended with; minus the signal where one ended it; None
+            where nobody can tell (SIGCHLD is ignored).
         method: how the memory was measured.
     """
 
@@ -42,7 +48,7 @@ class Run(Value):
     idle: int
     wall: float
     cpu: float
-    exit_code: int
+    exit_code: int | None
     method: str
 
 
@@ -50,11 +56,14 @@ def summarize(runs: list[Run]) -> TaskProfile:
     """Several runs as one profile: the largest peak, the longest times."""
     most = max(runs, key=lambda run: run.peak)
     longest = max(runs, key=lambda run: run.wall)
+    unknown = longest.wall < _TOO_SHORT
     return TaskProfile(
         peak_memory=most.peak,
         idle_memory=max(run.idle for run in runs),
-        cpu=round(longest.cpu, 4),
-        wall=round(longest.wall, 4),
+        cpu=round(longest.cpu, 6),
+        wall=round(longest.wall, 6),
+        threads=1 if unknown else None,
+        cpu_share=1.0 if unknown else None,
         method=most.method,
         peaks=[run.peak for run in runs],
     )
@@ -76,33 +85,54 @@ class Pause:
         self.seconds = max(_SHORTEST, patient, (now - self._before) * _COSTS)
 
 
-def ended(code: int) -> str:
+def ended(code: int | None) -> str:
     """How a process ended, in words."""
+    if code is None:
+        return "ended, and how is not known (SIGCHLD is ignored)"
     if code >= 0:
-        return f"ended by itself with exit status {code}"
+        return f"ended with exit status {code}"
     try:
         return f"was ended by {signal.Signals(-code).name}"
     except ValueError:
         return f"was ended by signal {-code}"
 
 
-def tree_meter(pid: int, method: str | None) -> Meter:
-    """A meter for a process and all that it starts, without a cgroup.
+def meter_of(method: str | None) -> Callable[[int], Meter]:
+    """What makes a meter for a process and all that it starts, without a cgroup.
 
     Raises:
         ConfigError: the method is not known, or does not work here.
     """
     if method is not None and method not in METHODS:
         raise ConfigError("method", method, f"one of {', '.join(METHODS)}")
-    if sys.platform == "linux" and method != "psutil":
-        return TreeMeter(pid, cpus=Live().cpu_count() or 1)
+    if method != "psutil" and TreeMeter.works():
+        return partial(TreeMeter, cpus=Live().cpu_count() or 1)
     if method in ("cgroup", "proc"):
-        raise ConfigError("method", method, "psutil: the others are for Linux")
-    return PsutilMeter(pid)
+        allowed = "psutil: the others need Linux 4.5, and children in /proc"
+        raise ConfigError("method", method, allowed)
+    return PsutilMeter
 
 
-def start_cgroup(method: str | None) -> CgroupMeter | None:
-    """A cgroup where one is wanted and may be made.
+def join_cgroup(pid: int, method: str | None) -> CgroupMeter | None:
+    """Put a process into a cgroup of its own, where one is wanted and may be made.
+
+    Raises:
+        ConfigError: one is asked for, and none may be made.
+    """
+    cgroup = cgroup_of(method)
+    if cgroup:
+        try:
+            cgroup.join(pid)
+        except OSError:
+            cgroup.close()
+            if method is None:
+                return None
+            raise _no_cgroup(method) from None
+    return cgroup
+
+
+def cgroup_of(method: str | None) -> CgroupMeter | None:
+    """A cgroup, empty, where one is wanted and may be made.
 
     Raises:
         ConfigError: one is asked for, and none may be made.
@@ -110,7 +140,11 @@ def start_cgroup(method: str | None) -> CgroupMeter | None:
     if method not in (None, "cgroup"):
         return None
     cgroup = make_meter()
-    if cgroup is None and method == "cgroup":
-        allowed = "proc: here no cgroup may be made below the own one"
-        raise ConfigError("method", method, allowed)
+    if cgroup is None and method:
+        raise _no_cgroup(method)
     return cgroup
+
+
+def _no_cgroup(method: str) -> ConfigError:
+    allowed = "proc: here no cgroup may be made below the own one"
+    return ConfigError("method", method, allowed)

@@ -1,0 +1,11 @@
+"""A module that takes memory while it is imported, and gives it back."""
+
+from __future__ import annotations
+
+import tasks
+
+
+taken = tasks.array(200)
+del taken
+
+array = tasks.array
