@@ -57,6 +57,8 @@ class TreeMeter:
         self.peak = 0
         self._pid = pid
         self._exact = cpus >= _MANY_CPUS
+        own = procfs.proportional(processes.read("self", "smaps_rollup"))
+        self._tells_parts = own is not None  # Linux 5.4
         self._files: dict[int, int] = {}
         self._most_file = 0
         self._marks: dict[int, int] = {}
@@ -80,6 +82,8 @@ class TreeMeter:
             now = memory.private
             if len(tree) > 1 or self._exact:
                 part = procfs.proportional(processes.read(pid, "smaps_rollup"))
+                if part is None and self._tells_parts:
+                    continue  # it has just ended
                 now = now if part is None else part
             if self._borrowed(pid, memory, now, seen.get(parent)):
                 continue
