@@ -16,7 +16,7 @@ import numpy as np
 
 
 MIB = 1024**2
-HOLD = "import time; kept = bytearray(b'x') * ({} << 20); time.sleep(0.3)"
+HOLD = "kept = bytearray(b'x') * ({} << 20); print(flush=True); input()"
 
 
 def _array(size):
@@ -66,11 +66,15 @@ def read_a_file(path):
 
 
 def children(size, count):
-    """Subprocesses side by side, each with so much."""
+    """Subprocesses that hold so much each, all at the same time."""
     command = [sys.executable, "-S", "-E", "-c", HOLD.format(size)]
-    processes = [subprocess.Popen(command) for _ in range(count)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    processes = [subprocess.Popen(command, **pipes) for _ in range(count)]
     for process in processes:
-        process.wait()
+        process.stdout.readline()
+    time.sleep(0.1)
+    for process in processes:
+        process.communicate(b"\n")
 
 
 def fork_readers(size, count):

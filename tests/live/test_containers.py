@@ -151,7 +151,7 @@ count = plan.workers if sys.argv[2] == "plan" else int(plan.bounds["memory"] * 1
 spawn = multiprocessing.get_context("spawn")
 gate = spawn.Barrier(count)
 workers = [
-    spawn.Process(target=tasks.hold_together, args=(191, 0.5, gate))
+    spawn.Process(target=tasks.hold_together, args=(191, 2.0, gate))
     for _ in range(count)
 ]
 for worker in workers:
