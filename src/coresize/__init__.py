@@ -9,7 +9,10 @@ from coresize.errors import (
     HostFileError,
     InsufficientMemoryError,
     ParseError,
+    TaskCrashedError,
     TaskKilledError,
+    TaskOutOfMemoryError,
+    TaskTimeoutError,
     TransferError,
 )
 from coresize.model import CpuLimits, Fact, Gap, Limits, MemoryLimits
@@ -17,6 +20,7 @@ from coresize.model import CpuLimits, Fact, Gap, Limits, MemoryLimits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from coresize.executor import ProcessPoolExecutor, SerialExecutor
     from coresize.measuring import profile_task
     from coresize.planning import plan_workers
     from coresize.plans import WorkerPlan
@@ -37,9 +41,14 @@ __all__ = [
     "Limits",
     "MemoryLimits",
     "ParseError",
+    "ProcessPoolExecutor",
+    "SerialExecutor",
     "Settings",
+    "TaskCrashedError",
     "TaskKilledError",
+    "TaskOutOfMemoryError",
     "TaskProfile",
+    "TaskTimeoutError",
     "TransferError",
     "WorkerPlan",
     "__version__",
@@ -55,6 +64,8 @@ __all__ = [
 
 #: Loaded on first use, so that the front door stays quick (PEP 562).
 _LAZY = {
+    "ProcessPoolExecutor": "executor",
+    "SerialExecutor": "executor",
     "Settings": "settings",
     "TaskProfile": "profiles",
     "WorkerPlan": "plans",

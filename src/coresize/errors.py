@@ -108,6 +108,18 @@ class TaskKilledError(CoresizeError):
         return _killed, (type(self), *state)
 
 
+class TaskOutOfMemoryError(TaskKilledError):
+    """The kernel killed the process of a task because memory ran out."""
+
+
+class TaskCrashedError(TaskKilledError):
+    """The process of a task ended by a fault of its own, or by ``os._exit()``."""
+
+
+class TaskTimeoutError(TaskKilledError, TimeoutError):
+    """A task took longer than it may, and its process was ended."""
+
+
 def _killed(
     cls: type[TaskKilledError],
     message: str,

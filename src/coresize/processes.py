@@ -1,6 +1,6 @@
 """The only door to other processes, and to what a process may tell the kernel.
 
-Rule 1: texts leave here as they are; `coresize.measuring.procfs` understands them.
+Rule 1: texts leave here as they are; `coresize.procfs` understands them.
 Rule 2: a process that is gone is no error: there is nothing to say about it.
 """
 
@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import sys
+import threading
 
 
 #: proc(5): 5 written to clear_refs resets the "high water mark" VmHWM to what is
@@ -73,7 +76,7 @@ def cpu_seconds() -> float:
     return sum(sum(resource.getrusage(kind)[:2]) for kind in kinds)
 
 
-def reset_peak(pid: int) -> bool:
+def reset_peak(pid: int | str) -> bool:
     """Let VmHWM of a process begin anew; False where that is not permitted."""
     return _write(f"/proc/{pid}/clear_refs", _RESET_PEAK)
 
@@ -81,6 +84,34 @@ def reset_peak(pid: int) -> bool:
 def offer_to_oom_killer() -> bool:
     """Let the kernel kill this process before others when memory runs out."""
     return _write("/proc/self/oom_score_adj", _FIRST_TO_GO)
+
+
+def die_with_parent(descriptor: int, *, tied: bool) -> None:
+    """Let this process end when its parent does, in the middle of a task, too.
+
+    Args:
+        descriptor: a socket whose other end the parent alone holds.
+        tied: the thread that started this process lives as long as it is needed, which
+            is what the kernel goes by (prctl(2), PR_SET_PDEATHSIG).
+    """
+    if tied and sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    elif hasattr(select, "poll"):
+        watch = threading.Thread(target=_watch, args=(descriptor,), daemon=True)
+        watch.start()
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _watch(descriptor: int) -> None:
+    """End this process when the other end of a socket is closed."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLHUP | getattr(select, "POLLRDHUP", 0))
+    poll.poll()
+    os._exit(1)
 
 
 def _write(path: str, content: bytes) -> bool:

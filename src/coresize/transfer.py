@@ -35,12 +35,20 @@ def dump_call(
     Raises:
         TransferError: it cannot be pickled.
     """
-    call = (function, args, kwargs)
+    return dump((function, args, kwargs), function)
+
+
+def dump(message: object, function: object) -> bytes:
+    """A message that holds a function, for another process.
+
+    Raises:
+        TransferError: it cannot be pickled.
+    """
     reason: object = "the program it is defined in is no file"
     by_name = not _is_homeless(function)
     if by_name:
         try:
-            return pickle.dumps(call)
+            return pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
         except Exception as error:  # noqa: BLE001 - pickle calls the user's code
             reason = error
     try:
@@ -52,7 +60,7 @@ def dump_call(
         )
         raise TransferError(msg) from None
     try:
-        content: bytes = cloudpickle.dumps(call)
+        content: bytes = cloudpickle.dumps(message)
     except Exception as error:  # noqa: BLE001 - as above
         msg = f"{function!r} and its arguments cannot be sent to another process"
         msg = f"{msg}: {error}"

@@ -13,8 +13,7 @@ from __future__ import annotations
 import contextlib
 import time
 
-from coresize import processes
-from coresize.measuring import procfs
+from coresize import processes, procfs
 
 
 TYPE_CHECKING = False

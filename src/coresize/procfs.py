@@ -24,6 +24,11 @@ class Memory(Value):
     private: int
     file: int
 
+    @property
+    def anonymous_peak(self) -> int:
+        """The most that was resident, without the pages of files that are."""
+        return max(self.private, self.high - self.file)
+
 
 _STATUS = ("VmSize", "VmHWM", "RssAnon", "RssFile", "RssShmem")
 _ROLLUP = ("Pss_Anon", "Pss_Shmem")

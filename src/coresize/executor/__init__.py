@@ -1,0 +1,9 @@
+"""Executors that fit what this process may use, and that survive a kill."""
+
+from __future__ import annotations
+
+from coresize.executor.process import ProcessPoolExecutor
+from coresize.executor.serial import SerialExecutor
+
+
+__all__ = ["ProcessPoolExecutor", "SerialExecutor"]

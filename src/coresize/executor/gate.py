@@ -1,0 +1,94 @@
+"""Admission by memory, over the workers of one pool."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from coresize import processes, procfs
+from coresize.executor.admission import Admission
+from coresize.executor.pressure import Pressure
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from coresize.executor.jobs import Job
+    from coresize.executor.slot import Slot
+
+#: What a worker takes before its first task, until one has told.
+_FIRST_GUESS = 16 * 1024**2
+
+_WINDOW = 256
+
+
+class Gate:
+    """Lets tasks start while they fit, and ends the youngest before the kernel chooses.
+
+    Args:
+        most: workers that the pool may have.
+        learns: the needs of tasks are not declared.
+        oom_retries: how often a task that was killed for memory is run again.
+    """
+
+    #: Seconds between two looks.
+    interval = 0.02
+
+    def __init__(self, most: int, *, learns: bool, oom_retries: int) -> None:
+        self.admission = Admission(most, learns=learns)
+        self.oom_retries = oom_retries
+        self.pressure = Pressure()
+        self._worker = _FIRST_GUESS
+
+    def choose(
+        self, waiting: Iterable[Job], slots: Sequence[Slot], *, must_start: bool
+    ) -> Job | None:
+        """The job that may start now, or None."""
+        first = list(islice(waiting, _WINDOW))
+        if not first:
+            return None
+        running = [(slot.running[0], _used(slot)) for slot in slots if slot.running]
+        left = self.pressure.left() - self.pressure.soft if running else 0
+        more = self._worker if must_start else 0
+        return self.admission.choose(first, running, left, more)
+
+    def succeeded(self, slot: Slot, job: Job, peak: int) -> None:
+        """Learn from a task that has ended."""
+        self._worker = max(slot.base, 1)
+        self.admission.succeeded(job, max(peak - slot.base, job.seen))
+
+    def may_retry(self, job: Job, busy: int) -> bool:
+        """Whether a task that was killed among so many is run again: alone, then."""
+        job.kills += 1
+        return busy > 1 and job.kills <= self.oom_retries and not job.alone
+
+    def watch(self, slots: Sequence[Slot]) -> None:
+        """Count what tasks have started; end the youngest when it gets tight."""
+        busy = [slot for slot in slots if slot.running and slot.ready]
+        for slot in busy:
+            children = _of_children(slot)
+            if children:
+                job = slot.running[0]
+                job.seen = max(job.seen, _used(slot) + children)
+        if len(busy) < 2 or not self.oom_retries or any(s.doomed for s in busy):
+            return
+        if self.pressure.left() < self.pressure.hard:
+            youngest = max(busy, key=lambda slot: slot.began)
+            youngest.kill("evicted")
+
+
+def _used(slot: Slot) -> int:
+    """Bytes that a worker's task has taken so far."""
+    memory = slot.memory()
+    return max(0, memory.private - slot.base) if memory else 0
+
+
+def _of_children(slot: Slot) -> int:
+    """Bytes of what a task has started."""
+    tree = processes.descendants(slot.pid)
+    total = 0
+    for pid in tree:
+        if pid != slot.pid:
+            part = procfs.proportional(processes.read(pid, "smaps_rollup"))
+            total += part or 0
+    return total

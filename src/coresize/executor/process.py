@@ -1,0 +1,272 @@
+"""The pool of processes that people use."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import operator
+import sys
+import time
+import weakref
+from concurrent.futures import Executor, Future
+from typing import TYPE_CHECKING
+
+from coresize import exports, transfer
+from coresize.errors import ConfigError, CoresizeError
+from coresize.executor import sizing
+from coresize.executor.dispatcher import Dispatcher
+from coresize.executor.gate import Gate
+from coresize.executor.jobs import Call, key_of
+from coresize.executor.needs import Needs
+from coresize.executor.serial import SerialExecutor
+from coresize.executor.setup import Setup
+from coresize.executor.stream import Stream
+from coresize.host import Live
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from multiprocessing.context import BaseContext
+    from types import TracebackType
+    from typing import Any, ParamSpec, Self, TypeVar
+
+    from coresize.executor.needs import Memory
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
+
+#: Pools whose work is to be done before the program ends.
+_open: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
+
+_SHARE = "CORESIZE_MAX_CORES"
+
+
+class ProcessPoolExecutor(Executor):
+    """A pool of processes that fits, and that loses one task when a worker dies.
+
+    To be used in place of the standard library's. Workers are sized by what this
+    process may use, start when they are needed, and begin with as many threads for BLAS
+    and OpenMP as they have cores. A worker that is killed takes its task along and
+    nothing else: that future gets a `TaskKilledError` which says what happened
+    (`TaskOutOfMemoryError`, `TaskCrashedError`, `TaskTimeoutError`), and the pool goes
+    on. With CORESIZE_PARALLEL=0 this makes a `SerialExecutor`.
+
+    With ``memory=`` a task starts only while its need fits into what is available now,
+    and one that the kernel killed for memory is run again, alone; so tasks must be safe
+    to run twice, or ``oom_retries`` be 0. Without it none is ever run twice.
+
+    Args:
+        max_workers: processes; None is what `plan_workers` says.
+        mp_context: how processes are started; None is forkserver on Linux and spawn
+            elsewhere. fork is possible only while no other thread is alive.
+        initializer: what each worker calls first. Where it fails, the pool is broken.
+        initargs: its arguments.
+        max_tasks_per_child: tasks after which a worker is replaced.
+        memory: bytes that one task needs, as a number, "2GiB", a `TaskProfile`, or a
+            callable of its arguments; "auto" learns it from what tasks take.
+        cpus: cores that one task keeps busy.
+        timeout: seconds that one task may take.
+        oom_retries: how often a task that was killed for memory is run again.
+
+    Raises:
+        ConfigError: an argument or a setting is not valid.
+
+    Kills for memory are told from others on Linux, by the counters of the worker's
+    cgroup (kernel Documentation/admin-guide/cgroup-v2.rst, "memory.events").
+
+    >>> from coresize import ProcessPoolExecutor
+    >>> with ProcessPoolExecutor(2) as pool:
+    ...     pool.submit(pow, 2, 5).result(), list(pool.map(abs, [-1, -2]))
+    (32, [1, 2])
+    """
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
+        """Make a pool; a serial executor where everything is to be serial."""
+        if sizing.is_serial():
+            initializer = _kwargs.get("initializer", (*_args, *[None] * 4)[2])
+            initargs = _kwargs.get("initargs", (*_args, *[()] * 4)[3])
+            return SerialExecutor(initializer, initargs)  # type: ignore[return-value]
+        return super().__new__(cls)
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: BaseContext | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        memory: Memory | None = None,
+        cpus: float | None = None,
+        timeout: float | None = None,
+        oom_retries: int = 1,
+    ) -> None:
+        _check(initializer, max_tasks_per_child, timeout, oom_retries)
+        context = mp_context or _default_context()
+        self._needs = None if memory is None else Needs(memory)
+        plan = sizing.plan(
+            max_workers, memory=self._needs.fixed if self._needs else None, cpus=cpus
+        )
+        self._max_workers = plan.workers
+        setup = Setup(
+            max_workers=plan.workers,
+            context=context,
+            forks=context.get_start_method() == "fork",
+            initializer=initializer,
+            initargs=initargs,
+            max_tasks=max_tasks_per_child,
+            environment=_environment(plan.threads_per_worker),
+            measured=self._needs is not None,
+            timeout=timeout,
+            oom_retries=oom_retries,
+        )
+        gate = None
+        if self._needs:
+            gate = Gate(
+                plan.workers, learns=self._needs.learns, oom_retries=oom_retries
+            )
+        self._dispatcher = Dispatcher(setup, gate)
+        _open.add(self._dispatcher)
+        # A pool that nobody holds any more takes no more tasks.
+        self._finalizer = weakref.finalize(self, self._dispatcher.close)
+        self._finalizer.atexit = False
+
+    def submit(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """Schedule a call, and return the future of what comes of it.
+
+        What cannot be pickled is an error of the future.
+
+        Raises:
+            BrokenProcessPool: workers cannot start.
+            RuntimeError: the executor is shut down.
+        """
+        future: Future[T] = Future()
+        try:
+            payload = transfer.dump_call(fn, args, kwargs)
+            need = self._needs.of(args, kwargs) if self._needs else None
+        except CoresizeError as error:
+            future.set_running_or_notify_cancel()
+            future.set_exception(error)
+            return future
+        self._dispatcher.submit(Call(future, payload, key_of(fn), need))
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """The values of a function over items, in their order, as they are asked for.
+
+        Calls travel in batches whose size is learned, each answered for itself. Of the
+        input no more is taken than keeps workers busy, so it may be endless.
+
+        Args:
+            fn: the function.
+            iterables: the arguments, taken side by side.
+            timeout: seconds from now until which values are waited for.
+            chunksize: calls in a batch; None learns it. With ``memory=`` or
+                ``timeout=`` of the pool it is 1.
+            buffersize: items that may be taken ahead of the reader; None takes up to
+                4096, or 32 MiB.
+
+        Raises:
+            ConfigError: chunksize or buffersize is not above 0.
+            TimeoutError: a value is not there in time.
+        """
+        for name, number in (("chunksize", chunksize), ("buffersize", buffersize)):
+            if number is not None and number < 1:
+                raise ConfigError(name, number, f"{name} must be >= 1, or None")
+        setup = self._dispatcher.setup
+        alone = setup.measured or setup.timeout is not None
+        end = None if timeout is None else time.monotonic() + timeout
+        stream = Stream(
+            self._dispatcher,
+            fn,
+            zip(*iterables, strict=False),
+            self._need_of,
+            chunksize=1 if alone else chunksize,
+            buffersize=buffersize,
+            ahead=2 * self._max_workers,
+        )
+        stream.fill()
+        return stream.results(end)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
+        """Take no more tasks, and end the workers when all are done.
+
+        Args:
+            wait: return when that is so.
+            cancel_futures: cancel the tasks that have not begun.
+        """
+        self._dispatcher.close(cancel=cancel_futures)
+        if wait:
+            self._dispatcher.join()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        """Shut down; after Ctrl-C without waiting for tasks that are running."""
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._dispatcher.close(interrupt=True)
+        return super().__exit__(kind, error, trace)
+
+    def _need_of(self, args: tuple[Any, ...]) -> int | None:
+        return self._needs.of(args, {}) if self._needs else None
+
+
+def _check(
+    initializer: object,
+    max_tasks: int | None,
+    timeout: float | None,
+    oom_retries: int,
+) -> None:
+    if initializer is not None and not callable(initializer):
+        msg = "initializer must be a callable"
+        raise TypeError(msg)
+    if max_tasks is not None:
+        whole = operator.index(max_tasks)  # a TypeError says that it is none
+        if whole <= 0:
+            allowed = "a whole number: max_tasks_per_child must be >= 1"
+            raise ConfigError("max_tasks_per_child", max_tasks, allowed)
+    if timeout is not None and not timeout > 0:
+        raise ConfigError("timeout", timeout, "a number of seconds above 0, or None")
+    if oom_retries < 0:
+        raise ConfigError("oom_retries", oom_retries, "a whole number, 0 or above")
+
+
+def _default_context() -> BaseContext:
+    """Forkserver where it is safe and quick, else spawn; never fork unasked."""
+    methods = multiprocessing.get_all_start_methods()
+    linux = sys.platform == "linux" and "forkserver" in methods
+    return multiprocessing.get_context("forkserver" if linux else "spawn")
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """What each worker has from its start; what the user has set stays.
+
+    Its share of the cores bounds the pools that it may make itself.
+    """
+    names = (*exports.THREADS, _SHARE)
+    own = Live().variables(frozenset(names))
+    return {name: own.get(name, str(threads)) for name in names}
+
+
+@atexit.register
+def _finish() -> None:
+    """At the end of the program: all that was submitted is done, but after Ctrl-C."""
+    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
+    dispatchers = list(_open)
+    for dispatcher in dispatchers:
+        dispatcher.close(interrupt=interrupted)
+    for dispatcher in dispatchers:
+        dispatcher.join()

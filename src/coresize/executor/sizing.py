@@ -1,0 +1,69 @@
+"""How many workers an executor has, and what it says of that."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from coresize import available, planning, settings
+from coresize.errors import ConfigError
+
+
+if TYPE_CHECKING:
+    from coresize.plans import WorkerPlan
+    from coresize.settings import Settings
+
+_log = logging.getLogger("coresize")
+
+
+def is_serial() -> bool:
+    """Whether the settings, or CORESIZE_PARALLEL, make every executor a serial one."""
+    return not settings.load_settings().parallel
+
+
+def plan(
+    max_workers: int | None,
+    *,
+    memory: int | None = None,
+    cpus: float | None = None,
+    kind: str = "cpu",
+    most: int | None = None,
+) -> WorkerPlan:
+    """The workers of an executor; logged once, at INFO, with what overrides it.
+
+    Args:
+        max_workers: as many as the caller says, or None for what fits.
+        memory: bytes that one task needs.
+        cpus: cores that one task keeps busy.
+        kind: what tasks do.
+        most: a bound of the executor's own.
+
+    Raises:
+        ConfigError: max_workers is not above 0.
+    """
+    limits = available.detect()
+    made = planning.plan_workers(
+        memory=memory,
+        cpus=cpus,
+        kind=kind,
+        at_most=most,
+        limits=limits,
+        settings=_settings(max_workers),
+    )
+    text = f"{made} workers x {made.threads_per_worker} threads: "
+    text += made.reason.partition(": ")[2]
+    for fact in limits.overrides:
+        text += f"; override {fact.where}={fact.raw} active"
+    _log.info("%s", text)
+    for warning in made.warnings:
+        _log.warning("%s", warning)
+    return made
+
+
+def _settings(max_workers: int | None) -> Settings:
+    if max_workers is None:
+        return settings.load_settings()
+    if max_workers <= 0:
+        allowed = "a number above 0: max_workers must be greater than 0"
+        raise ConfigError("max_workers", max_workers, allowed)
+    return settings.load_settings(arguments={"workers": max_workers})

@@ -1,0 +1,177 @@
+"""A worker as its parent sees it: a process, a socket, and what it was given to do."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import deque
+
+from coresize import processes, procfs
+from coresize.executor import frames, worker
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from multiprocessing.context import BaseContext
+    from multiprocessing.process import BaseProcess
+
+    from coresize.executor.jobs import Job
+    from coresize.executor.pressure import Kills
+    from coresize.executor.setup import Setup
+
+#: So much is read at a time before another worker has its turn.
+_READS = 16
+
+
+class Slot:
+    """One worker.
+
+    Attributes:
+        process: the process.
+        pipe: the parent's end of the socket.
+        running: what it was given, in order; the first is what it works on.
+        ready: it has started.
+        served: how many jobs it has ended.
+        retiring: it was told to end.
+        doomed: why it was killed by us: "timeout", "evicted", "interrupted".
+        base: bytes it held before its first task.
+        began: when the first of running was given to it (time.monotonic).
+        gone: what becomes readable when the process ends.
+        kills: the kernel's count of kills for memory where it runs.
+        watched: its socket is in the selector.
+        buried: it is no more.
+    """
+
+    def __init__(self, setup: Setup, number: int, others: list[socket.socket]) -> None:
+        self.pipe, there = socket.socketpair()
+        self.pipe.settimeout(0)
+        inherited = [*others, self.pipe] if setup.forks else []
+        name = worker.Name(f"coresize-{number}")
+        name.environment = setup.environment
+        self.process: BaseProcess = _process(setup.context)(
+            target=worker.work,
+            name=name,
+            args=(there, inherited, setup.initializer, setup.initargs),
+            kwargs={"measured": setup.measured},
+        )
+        self.running: deque[Job] = deque()
+        self.ready = False
+        self.served = 0
+        self.retiring = False
+        self.doomed: str | None = None
+        self.base = 0
+        self.began = 0.0
+        self.kills: Kills | None = None
+        self.watched = self.buried = self.is_closed = False
+        self._inbox = frames.Inbox()
+        self._outgoing: deque[memoryview] = deque()
+        try:
+            self.process.start()
+        except BaseException:
+            self.pipe.close()
+            raise
+        finally:
+            there.close()
+        self.pid = self.process.pid or 0
+        # A sentinel may be held open by what the worker forks; a pidfd cannot.
+        self._pidfd = _open_pidfd(self.pid)
+        self.gone = self.process.sentinel if self._pidfd is None else self._pidfd
+
+    def room(self, max_tasks: int | None, most: int) -> int:
+        """How many jobs it can still be given, before it is replaced or has many."""
+        left = most if max_tasks is None else max_tasks - self.served
+        return min(left, most) - len(self.running)
+
+    def is_free(self, max_tasks: int | None) -> bool:
+        """Whether it can be given anything."""
+        ends = self.retiring or self.doomed is not None
+        return self.ready and not ends and self.room(max_tasks, 1 << 30) > 0
+
+    def give(self, jobs: list[Job]) -> bool:
+        """Send jobs; False where not all of it could be written at once."""
+        if not self.running:
+            self.began = time.monotonic()
+        parts = []
+        for job in jobs:
+            self.running.append(job)
+            parts += frames.pack(job.kind, 0, job.payload)
+        return self._send(parts)
+
+    def stop(self) -> bool:
+        """Tell it to end after what it was given."""
+        self.retiring = True
+        return self._send(frames.pack(frames.STOP, 0))
+
+    def _send(self, parts: list[bytes]) -> bool:
+        small = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._outgoing.append(memoryview(small))
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Write what is still to be written; False where some is left."""
+        while self._outgoing:
+            part = self._outgoing[0]
+            try:
+                written = self.pipe.send(part)
+            except BlockingIOError:
+                return False
+            except OSError:  # it has died, which is told by other means
+                self._outgoing.clear()
+                return True
+            if written < len(part):
+                self._outgoing[0] = part[written:]
+            else:
+                self._outgoing.popleft()
+        return True
+
+    def receive(self) -> list[tuple[int, int, int, float, bytes]]:
+        """The messages that have arrived."""
+        for _ in range(_READS):
+            try:
+                if not self._inbox.receive(self.pipe):
+                    self.is_closed = True
+                    break
+            except BlockingIOError:
+                break
+            except OSError:  # it has died
+                self.is_closed = True
+                break
+        return self._inbox.messages()
+
+    def memory(self) -> procfs.Memory | None:
+        """What the process holds now, without what it has started."""
+        return procfs.status(processes.read(self.pid, "status"))
+
+    def kill(self, why: str) -> None:
+        """End it at once, with all that its task has started."""
+        self.doomed = self.doomed or why
+        processes.kill_tree(self.pid)
+
+    def bury(self) -> int | None:
+        """Forget the process, which has ended; how, as an exit code."""
+        self.buried = True
+        self.process.join()
+        code = self.process.exitcode
+        self.close()
+        self.process.close()
+        return code
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.pipe.close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+
+def _process(context: BaseContext) -> type[BaseProcess]:
+    cls: type[BaseProcess] = context.Process  # type: ignore[attr-defined]
+    return cls
+
+
+def _open_pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):  # Linux 5.3
+        return None

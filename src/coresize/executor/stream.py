@@ -1,0 +1,148 @@
+"""A map: calls of one function over items, in batches, never far ahead of the reader.
+
+Batches are as large as takes about the same time, learned from those that have ended;
+each call in one is answered for itself. So many items and bytes are taken from the
+input ahead of what is read, and no more: an endless input is no danger.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from itertools import islice
+
+from coresize.executor.jobs import Calls, key_of
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from coresize.executor.dispatcher import Dispatcher
+
+#: Seconds that a batch should take: long beside the cost of sending it, short beside
+#: the time that a person waits.
+_TARGET = 0.02
+_LARGEST = 512
+
+#: What may be taken from the input ahead of the reader, where nobody said.
+_MOST_ITEMS = 4096
+_MOST_BYTES = 32 * 1024**2
+
+
+class Stream:
+    """The calls of one map.
+
+    Args:
+        dispatcher: who runs them.
+        function: what is called.
+        items: the arguments of each call.
+        need: bytes that a call needs, by its arguments.
+        chunksize: calls in a batch; None learns it.
+        buffersize: items that may be taken ahead of the reader; None for a default.
+        ahead: items that are needed to keep all workers busy.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        function: Callable[..., Any],
+        items: Iterator[tuple[Any, ...]],
+        need: Callable[[tuple[Any, ...]], int | None],
+        *,
+        chunksize: int | None,
+        buffersize: int | None,
+        ahead: int,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._function = function
+        self._key = key_of(function)
+        self._items = items
+        self._need = need
+        self._chunksize = chunksize
+        self._most = buffersize or _MOST_ITEMS
+        self._bounded = buffersize is not None
+        self._ahead = ahead
+        self._size = 1
+        self._batches: deque[tuple[Calls, int]] = deque()
+        self._taken = self._bytes = 0
+        self._exhausted = False
+        self._condition = threading.Condition()
+        self._reading = False
+
+    def fill(self) -> None:
+        """Take from the input what may be taken."""
+        while not self._exhausted and self._taken < self._most:
+            if self._bytes > _MOST_BYTES and self._taken >= self._ahead:
+                return
+            items = list(islice(self._items, self._next_size()))
+            if not items:
+                self._exhausted = True
+                return
+            need = self._need(items[0]) if len(items) == 1 else None
+            batch = Calls(self._function, items, need, self._ring)
+            self._taken += batch.count
+            size = len(batch.payload)
+            self._bytes += size
+            self._batches.append((batch, size))
+            self._dispatcher.submit(batch)
+
+    def _next_size(self) -> int:
+        room = self._most - self._taken
+        if self._chunksize is not None:
+            return min(self._chunksize, room) if self._bounded else self._chunksize
+        pace = self._dispatcher.pace.get(self._key)
+        if pace is not None:
+            fitting = int(_TARGET / pace)
+            self._size = max(1, min(fitting, 2 * self._size, _LARGEST))
+        return min(self._size, room)
+
+    def results(self, end: float | None) -> Iterator[Any]:
+        """The values in the order of the items.
+
+        Args:
+            end: when to give up (time.monotonic), or None.
+
+        Raises:
+            TimeoutError: a value is not there in time.
+            BaseException: what a call raised.
+        """
+        try:
+            self.fill()
+            while self._batches:
+                batch, size = self._batches[0]
+                for place in range(batch.count):
+                    if len(batch.results) <= place:
+                        self._wait(batch, place, end)
+                    good, value = batch.results[place]
+                    batch.results[place] = (good, None)  # it is the reader's now
+                    if not good:
+                        raise value
+                    yield value
+                    del value
+                self._batches.popleft()
+                self._taken -= batch.count
+                self._bytes -= size
+                self.fill()
+        finally:
+            for batch, _ in self._batches:
+                batch.cancelled = True
+            self._batches.clear()
+
+    def _wait(self, batch: Calls, place: int, end: float | None) -> None:
+        with self._condition:
+            self._reading = True
+            while len(batch.results) <= place:
+                left = None if end is None else end - time.monotonic()
+                if left is not None and left <= 0:
+                    raise TimeoutError
+                self._condition.wait(left)
+            self._reading = False
+
+    def _ring(self) -> None:
+        """Wake the reader, if it waits."""
+        if self._reading:
+            with self._condition:
+                self._condition.notify()

@@ -1,0 +1,90 @@
+"""How a worker ended, as the error that its task gets. Pure."""
+
+from __future__ import annotations
+
+import signal
+
+from coresize.detection.parse import format_bytes
+from coresize.errors import (
+    TaskCrashedError,
+    TaskKilledError,
+    TaskOutOfMemoryError,
+    TaskTimeoutError,
+)
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    #: The kernel's count of out-of-memory kills moved in the worker's own cgroup, moved
+    #: on the whole machine, did not move.
+    OutOfMemory = Literal["yes", "probably", "no"]
+
+#: Signals that others send; all the rest are faults of the process itself.
+_SENT = frozenset(
+    getattr(signal, name)
+    for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1")
+    if hasattr(signal, name)
+)
+
+
+def verdict(
+    exit_code: int | None,
+    *,
+    peak: int,
+    attempts: int,
+    out_of_memory: OutOfMemory = "no",
+    limit: str = "",
+    shared_memory: int | None = None,
+) -> TaskKilledError:
+    """What became of the task whose worker ended.
+
+    Args:
+        exit_code: of the worker; minus the signal that ended it.
+        peak: bytes, the most that was seen of it.
+        attempts: how often the task was started.
+        out_of_memory: what the kernel's counters say.
+        limit: a sentence about the memory limit.
+        shared_memory: bytes of /dev/shm, None where there is none.
+    """
+    seen = f", with {format_bytes(peak)} of memory" if peak else ""
+    cls, text = TaskKilledError, f"its worker was ended by {_name(exit_code)}{seen}"
+    if exit_code is None or exit_code >= 0:
+        cls, text = (
+            TaskCrashedError,
+            f"its worker ended itself, exit status {exit_code}",
+        )
+    elif -exit_code == signal.SIGKILL and out_of_memory != "no":
+        probably = "probably " if out_of_memory == "probably" else ""
+        cls = TaskOutOfMemoryError
+        text = f"its worker was {probably}killed for memory{seen}; {limit}"
+    elif -exit_code == getattr(signal, "SIGBUS", None) and shared_memory is not None:
+        cls = TaskCrashedError
+        text = f"{text}; /dev/shm has {format_bytes(shared_memory)}"
+    elif -exit_code not in _SENT:
+        cls = TaskCrashedError
+    times = f" (attempt {attempts})" if attempts > 1 else ""
+    return cls(
+        f"the task did not end: {text}{times}",
+        exit_code=exit_code,
+        peak_memory=peak,
+        attempts=attempts,
+    )
+
+
+def overdue(seconds: float, *, peak: int, attempts: int) -> TaskTimeoutError:
+    """What a task gets that took longer than it may."""
+    return TaskTimeoutError(
+        f"the task took longer than {seconds:g} s, and its worker was ended",
+        exit_code=-signal.SIGKILL if hasattr(signal, "SIGKILL") else None,
+        peak_memory=peak,
+        attempts=attempts,
+    )
+
+
+def _name(exit_code: int | None) -> str:
+    try:
+        return signal.Signals(-(exit_code or 0)).name
+    except ValueError:
+        return f"signal {-(exit_code or 0)}"

@@ -1,0 +1,161 @@
+"""What runs in a worker's process."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+
+from coresize import processes, procfs, transfer
+from coresize.executor import frames
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from typing import Any
+
+    Initializer = Callable[..., object]
+
+
+class Name(str):
+    """The name of a process, which brings the environment with it.
+
+    multiprocessing sends the name before anything else, even before the main module is
+    imported (get_preparation_data()): so the variables are set before any library that
+    reads them at its import.
+    """
+
+    __slots__ = ("environment",)
+    environment: dict[str, str]
+
+    def __reduce__(self) -> tuple[Callable[..., str], tuple[str, dict[str, str]]]:
+        return _named, (str(self), self.environment)
+
+
+def _named(name: str, environment: dict[str, str]) -> str:
+    """The name, in the new process."""
+    os.environ.update(environment)
+    return name
+
+
+def work(
+    pipe: socket.socket,
+    inherited: list[socket.socket],
+    initializer: Initializer | None,
+    initargs: tuple[Any, ...],
+    *,
+    measured: bool,
+) -> None:
+    """Receive calls, make them, send what comes of them; until told to end.
+
+    Args:
+        pipe: the socket to the parent.
+        inherited: the parent's ends of all sockets, where they are inherited by fork:
+            held open here they would hide the end of the parent.
+        initializer: what is called first.
+        initargs: its arguments.
+        measured: tell the peak memory of each task.
+    """
+    for one in inherited:
+        one.close()
+    processes.offer_to_oom_killer()
+    processes.die_with_parent(pipe.fileno(), tied=not inherited)
+    worker = _Worker(pipe, measured=measured)
+    try:
+        if initializer is not None:
+            initializer(*initargs)
+    except BaseException as error:  # noqa: BLE001 - it is sent on
+        worker.send(frames.BROKEN, 0, pickle.dumps(transfer.dump_error(error)))
+        return
+    worker.send(frames.READY, os.getpid(), peak=_own().private)
+    worker.loop()
+
+
+class _Worker:
+    def __init__(self, pipe: socket.socket, *, measured: bool) -> None:
+        self.pipe = pipe
+        self.measured = measured
+        self.inbox = frames.Inbox()
+
+    def loop(self) -> None:
+        """Until told to end, or the parent is gone, or Ctrl-C while nothing is done."""
+        try:
+            while self.inbox.receive(self.pipe):
+                for kind, number, _, _, payload in self.inbox.messages():
+                    if kind == frames.STOP:
+                        return
+                    if kind == frames.CALL:
+                        self._call(number, payload)
+                    else:
+                        self._calls(number, payload)
+                    payload = b""  # noqa: PLW2901 - not held while waiting
+        except (KeyboardInterrupt, OSError):
+            return
+
+    def send(
+        self,
+        kind: int,
+        number: int,
+        payload: bytes = b"",
+        peak: int = 0,
+        seconds: float = 0.0,
+    ) -> None:
+        for part in frames.pack(kind, number, payload, peak, seconds):
+            self.pipe.sendall(part)
+
+    def _call(self, number: int, payload: bytes) -> None:
+        try:
+            function, args, kwargs = pickle.loads(payload)  # noqa: S301 - the parent's
+        except BaseException as error:  # noqa: BLE001 - it is sent on
+            self._fail(number, error, 0, 0.0)
+            return
+        self._run(number, function, args, kwargs)
+
+    def _calls(self, number: int, payload: bytes) -> None:
+        """Several calls of one function, each answered for itself as soon as it ends.
+
+        So that a death takes one of them along and no more.
+        """
+        try:
+            function, every = pickle.loads(payload)  # noqa: S301 - the parent's own
+        except BaseException as error:  # noqa: BLE001 - it is sent on
+            self._fail(number, error, 0, -1.0)
+            return
+        for args in every:
+            self._run(number, function, args, {})
+
+    def _run(
+        self,
+        number: int,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        if self.measured:
+            processes.reset_peak("self")
+        start = time.perf_counter()
+        try:
+            value = function(*args, **kwargs)
+            seconds = time.perf_counter() - start
+            peak = _own().anonymous_peak if self.measured else 0
+            payload = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        except BaseException as error:  # noqa: BLE001 - it is sent on
+            peak = _own().anonymous_peak if self.measured else 0
+            self._fail(number, error, peak, time.perf_counter() - start)
+        else:
+            del value
+            self.send(frames.VALUE, number, payload, peak, seconds)
+
+    def _fail(
+        self, number: int, error: BaseException, peak: int, seconds: float
+    ) -> None:
+        payload = pickle.dumps(transfer.dump_error(error))
+        self.send(frames.ERROR, number, payload, peak, seconds)
+
+
+def _own() -> procfs.Memory:
+    """The memory of this process; nothing where the kernel does not tell."""
+    memory = procfs.status(processes.read("self", "status"))
+    return memory or procfs.Memory(size=0, high=0, private=0, file=0)
