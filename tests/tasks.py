@@ -159,3 +159,105 @@ def close_files():
 
 def leave_a_note_at_exit(path):
     atexit.register(Path(path).write_text, "clean")
+
+
+# --- What goes wrong in pools -------------------------------------------------
+
+
+def echo(value):
+    return value
+
+
+def nap(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def end_by(number):
+    """End the worker by a signal, on 3 alone."""
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def end_self_by(name):
+    os.kill(os.getpid(), getattr(signal, name))
+
+
+def leave_normally():
+    sys.exit(3)
+
+
+def take_for_ever():
+    kept = []
+    while True:
+        kept.append(bytearray(b"x") * (10 * MIB))
+
+
+def take(size):
+    kept = bytearray(b"x") * (size * MIB)
+    time.sleep(0.2)
+    return len(kept) // MIB
+
+
+def overfill_shared_memory():
+    from multiprocessing import shared_memory
+
+    memory = shared_memory.SharedMemory(create=True, size=100 * MIB)
+    memory.unlink()
+    memory.buf[:] = b"x" * (100 * MIB)
+
+
+def environment(names):
+    return [os.environ.get(name) for name in names]
+
+
+def blas_threads():
+    import threadpoolctl
+
+    np.ones((2, 2)) @ np.ones((2, 2))
+    return max(pool["num_threads"] for pool in threadpoolctl.threadpool_info())
+
+
+def cores_and_pool():
+    from coresize import ProcessPoolExecutor, available_cores
+
+    with ProcessPoolExecutor() as pool:
+        return available_cores(), pool._max_workers, pool.submit(echo, 1).result()
+
+
+def who():
+    return os.getpid()
+
+
+def unpicklable_result():
+    return lambda: None
+
+
+class Unloadable:
+    """Can be pickled, and cannot be unpickled."""
+
+    def __reduce__(self):
+        return fail, ("cannot be made again",)
+
+
+def unloadable_result():
+    return Unloadable()
+
+
+def own_adjustment():
+    return Path("/proc/self/oom_score_adj").read_text().strip()
+
+
+def start_and_sleep(seconds, path):
+    """A subprocess that outlives its worker, unless somebody ends it."""
+    child = subprocess.Popen(["sleep", str(seconds)])
+    Path(path).write_text(f"{os.getpid()} {child.pid}")
+    time.sleep(seconds)
+
+
+def take_unless_there(size, path):
+    """Takes much more when it runs for the first time."""
+    first = not Path(path).exists()
+    Path(path).write_text("ran")
+    return take(size * 8 if first else size)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import coresize
-from coresize import errors, exports, model, settings, testing
+from coresize import errors, exports, model, settings, testing, transfer
 from coresize.detection import environ, schedulers
 from coresize.model import Fact, Gap
 
@@ -119,8 +119,11 @@ def test_results_are_no_tuples():
         errors.ParseError("text"),
         errors.HostFileError("path", "reason"),
         errors.InsufficientMemoryError(2, 1),
-        errors.TransferError("text"),
+        transfer.TransferError("text"),
         errors.TaskKilledError("text", exit_code=-9, peak_memory=1, attempts=2),
+        errors.TaskOutOfMemoryError("text", exit_code=-9, peak_memory=1, attempts=2),
+        errors.TaskCrashedError("text", exit_code=7, peak_memory=1),
+        errors.TaskTimeoutError("text", exit_code=None, peak_memory=1),
     ],
 )
 def test_errors_travel_between_processes(error):

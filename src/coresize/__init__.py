@@ -13,20 +13,24 @@ from coresize.errors import (
     TaskKilledError,
     TaskOutOfMemoryError,
     TaskTimeoutError,
-    TransferError,
 )
 from coresize.model import CpuLimits, Fact, Gap, Limits, MemoryLimits
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from coresize.executor import ProcessPoolExecutor, SerialExecutor
+    from coresize.executor import (
+        ProcessPoolExecutor,
+        SerialExecutor,
+        ThreadPoolExecutor,
+    )
     from coresize.measuring import profile_task
     from coresize.planning import plan_workers
     from coresize.plans import WorkerPlan
     from coresize.profile_files import load_profile, save_profile
     from coresize.profiles import TaskProfile
     from coresize.settings import Settings, load_settings
+    from coresize.transfer import TransferError
 
 __version__ = "0.1.0.dev0"
 
@@ -49,6 +53,7 @@ __all__ = [
     "TaskOutOfMemoryError",
     "TaskProfile",
     "TaskTimeoutError",
+    "ThreadPoolExecutor",
     "TransferError",
     "WorkerPlan",
     "__version__",
@@ -66,6 +71,8 @@ __all__ = [
 _LAZY = {
     "ProcessPoolExecutor": "executor",
     "SerialExecutor": "executor",
+    "ThreadPoolExecutor": "executor",
+    "TransferError": "transfer",
     "Settings": "settings",
     "TaskProfile": "profiles",
     "WorkerPlan": "plans",

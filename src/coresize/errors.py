@@ -74,10 +74,6 @@ class InsufficientMemoryError(CoresizeError, MemoryError):
         return type(self), (self.needed, self.budget)
 
 
-class TransferError(CoresizeError, TypeError):
-    """A call, a result or an error cannot be sent to another process; with its text."""
-
-
 class TaskKilledError(CoresizeError):
     """The process of a task ended before the task did.
 

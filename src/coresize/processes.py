@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
-import sys
 import threading
 
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
 
 #: proc(5): 5 written to clear_refs resets the "high water mark" VmHWM to what is
 #: resident now; Linux 4.0.
@@ -86,31 +93,29 @@ def offer_to_oom_killer() -> bool:
     return _write("/proc/self/oom_score_adj", _FIRST_TO_GO)
 
 
-def die_with_parent(descriptor: int, *, tied: bool) -> None:
+def die_with_parent(line: socket.socket) -> None:
     """Let this process end when its parent does, in the middle of a task, too.
 
-    Args:
-        descriptor: a socket whose other end the parent alone holds.
-        tied: the thread that started this process lives as long as it is needed, which
-            is what the kernel goes by (prctl(2), PR_SET_PDEATHSIG).
-    """
-    if tied and sys.platform == "linux":
-        import ctypes
+    Without a thread where the kernel sends the signal itself when the other end is
+    closed (fcntl(2), F_SETSIG), since who has threads should not fork. PR_SET_PDEATHSIG
+    would be the signal of a forkserver's end, and that lives as long as its children.
 
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    elif hasattr(select, "poll"):
-        watch = threading.Thread(target=_watch, args=(descriptor,), daemon=True)
+    Args:
+        line: a socket over which nothing is ever sent, whose other end the parent has.
+    """
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(line, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(line, fcntl.F_SETSIG, signal.SIGKILL)
+        flags = fcntl.fcntl(line, fcntl.F_GETFL)
+        fcntl.fcntl(line, fcntl.F_SETFL, flags | os.O_ASYNC)
+    else:
+        watch = threading.Thread(target=_watch, args=(line,), daemon=True)
         watch.start()
 
 
-_PR_SET_PDEATHSIG = 1
-
-
-def _watch(descriptor: int) -> None:
+def _watch(line: socket.socket) -> None:
     """End this process when the other end of a socket is closed."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLHUP | getattr(select, "POLLRDHUP", 0))
-    poll.poll()
+    line.recv(1)
     os._exit(1)
 
 

@@ -11,7 +11,7 @@ import pickle
 import sys
 import traceback
 
-from coresize.errors import TransferError
+from coresize.errors import CoresizeError
 
 
 TYPE_CHECKING = False
@@ -20,11 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class RemoteTraceback(Exception):  # noqa: N818 - it is a cause, never raised itself
-    """The traceback of an error in another process, as its cause."""
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.args[0]}"""'
+class TransferError(CoresizeError, pickle.PicklingError):
+    """A call, a result or an error cannot be sent to another process; with its text."""
 
 
 def dump_call(
@@ -100,5 +97,8 @@ def load_error(content: bytes | None, text: str) -> BaseException:
             error = None
     if not isinstance(error, BaseException):
         error = TransferError(text)
-    error.__cause__ = RemoteTraceback(text)
+    # What the standard library's pool sets as the cause, which prints as it stands.
+    from concurrent.futures.process import _RemoteTraceback
+
+    error.__cause__ = _RemoteTraceback(f'\n"""\n{text}"""')  # type: ignore[arg-type]
     return error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from coresize.executor.process import ProcessPoolExecutor
 from coresize.executor.serial import SerialExecutor
+from coresize.executor.threads import ThreadPoolExecutor
 
 
-__all__ = ["ProcessPoolExecutor", "SerialExecutor"]
+__all__ = ["ProcessPoolExecutor", "SerialExecutor", "ThreadPoolExecutor"]

@@ -61,6 +61,7 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._asleep = False
         self._closing = self._cancelling = self._interrupted = False
+        self._ended = self._starting = False
         self._failures = 0
         self._number = 0
         self._looked = 0.0
@@ -98,6 +99,8 @@ class Dispatcher:
             self._closing = True
             self._cancelling |= cancel or interrupt
             self._interrupted |= interrupt
+            if self.thread is None and not self._ended:  # it was never used
+                self._end()
         self._wake()
 
     def join(self) -> None:
@@ -105,6 +108,14 @@ class Dispatcher:
         thread = self.thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+
+    def settle(self) -> None:
+        """Wait until what was submitted has been given to workers, or has to wait."""
+        with self._lock:
+            if self.thread is None and not self._closing:
+                self._start()
+        while self._arrived or self._starting:
+            time.sleep(0.001)
 
     def _start(self) -> None:
         if self.setup.forks:
@@ -146,10 +157,14 @@ class Dispatcher:
 
     def _turn(self) -> None:
         while self._arrived:
+            self._starting = True
             self.waiting.append(self._arrived.popleft())
-        if self._cancelling:
-            self._cancel_all()
-        more = self._assign()
+        if self._interrupted:
+            self._interrupt_all()
+        more = self._starting = self._assign()
+        if self._cancelling:  # after what could begin has begun
+            while self.waiting:
+                self.waiting.popleft().cancel()
         self._asleep = True
         idle = not (more or self._arrived or self._is_over())
         ready = self._selector.select(self._patience() if idle else 0)
@@ -244,7 +259,7 @@ class Dispatcher:
 
     def _add_slot(self) -> Slot | None:
         self._number += 1
-        others = [slot.pipe for slot in self.slots]
+        others = [end for slot in self.slots for end in (slot.pipe, slot.line)]
         try:
             slot = Slot(self.setup, self._number, others)
         except Exception as error:  # noqa: BLE001 - pickle calls the user's code
@@ -376,13 +391,12 @@ class Dispatcher:
         for job in jobs:
             job.abandon(BrokenProcessPool(why))
 
-    def _cancel_all(self) -> None:
+    def _interrupt_all(self) -> None:
         while self.waiting:
             self.waiting.popleft().cancel()
-        if self._interrupted:
-            for slot in self.slots:
-                if not slot.doomed:
-                    slot.kill("interrupted")
+        for slot in self.slots:
+            if not slot.doomed:
+                slot.kill("interrupted")
 
     def _end(self) -> None:
         """Let workers end by themselves, those that have begun to work at all."""
@@ -398,6 +412,7 @@ class Dispatcher:
                 slot.kill("slow")
             slot.bury()
         self.slots.clear()
+        self._ended = True
         self._selector.close()
         self._bell.close()
         self._rope.close()

@@ -6,8 +6,8 @@ import pickle
 from concurrent.futures import CancelledError
 
 from coresize import transfer
-from coresize.errors import TransferError
 from coresize.executor import frames
+from coresize.transfer import TransferError
 
 
 TYPE_CHECKING = False

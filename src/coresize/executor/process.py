@@ -17,7 +17,6 @@ from coresize.executor import sizing
 from coresize.executor.dispatcher import Dispatcher
 from coresize.executor.gate import Gate
 from coresize.executor.jobs import Call, key_of
-from coresize.executor.needs import Needs
 from coresize.executor.serial import SerialExecutor
 from coresize.executor.setup import Setup
 from coresize.executor.stream import Stream
@@ -25,12 +24,14 @@ from coresize.host import Live
 
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterable, Iterator
     from multiprocessing.context import BaseContext
+    from multiprocessing.process import BaseProcess
     from types import TracebackType
     from typing import Any, ParamSpec, Self, TypeVar
 
-    from coresize.executor.needs import Memory
+    from coresize.executor.needs import Memory, Needs
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -80,12 +81,10 @@ class ProcessPoolExecutor(Executor):
     (32, [1, 2])
     """
 
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Make a pool; a serial executor where everything is to be serial."""
         if sizing.is_serial():
-            initializer = _kwargs.get("initializer", (*_args, *[None] * 4)[2])
-            initargs = _kwargs.get("initargs", (*_args, *[()] * 4)[3])
-            return SerialExecutor(initializer, initargs)  # type: ignore[return-value]
+            return SerialExecutor.of(args, kwargs, place=2)  # type: ignore[return-value]
         return super().__new__(cls)
 
     def __init__(
@@ -103,7 +102,11 @@ class ProcessPoolExecutor(Executor):
     ) -> None:
         _check(initializer, max_tasks_per_child, timeout, oom_retries)
         context = mp_context or _default_context()
-        self._needs = None if memory is None else Needs(memory)
+        forks = context.get_start_method() == "fork"
+        if forks and max_tasks_per_child is not None:
+            allowed = "None: a forked worker cannot be replaced"
+            raise ConfigError("max_tasks_per_child", max_tasks_per_child, allowed)
+        self._needs = _needs(memory)
         plan = sizing.plan(
             max_workers, memory=self._needs.fixed if self._needs else None, cpus=cpus
         )
@@ -111,7 +114,7 @@ class ProcessPoolExecutor(Executor):
         setup = Setup(
             max_workers=plan.workers,
             context=context,
-            forks=context.get_start_method() == "fork",
+            forks=forks,
             initializer=initializer,
             initargs=initargs,
             max_tasks=max_tasks_per_child,
@@ -220,8 +223,40 @@ class ProcessPoolExecutor(Executor):
             self._dispatcher.close(interrupt=True)
         return super().__exit__(kind, error, trace)
 
+    # What programs that look inside the standard library's pool find there.
+
+    @property
+    def _processes(self) -> dict[int, BaseProcess]:
+        """The processes of the workers by their numbers."""
+        self._dispatcher.settle()
+        return {slot.pid: slot.process for slot in list(self._dispatcher.slots)}
+
+    @property
+    def _mp_context(self) -> BaseContext:
+        """How processes are started."""
+        return self._dispatcher.setup.context
+
+    @property
+    def _executor_manager_thread(self) -> threading.Thread | None:
+        """The thread that serves the workers."""
+        self._dispatcher.settle()
+        return self._dispatcher.thread
+
+    @property
+    def _broken(self) -> str | bool:
+        """Why no more tasks are taken."""
+        return self._dispatcher.broken or False
+
     def _need_of(self, args: tuple[Any, ...]) -> int | None:
         return self._needs.of(args, {}) if self._needs else None
+
+
+def _needs(memory: Memory | None) -> Needs | None:
+    if memory is None:
+        return None
+    from coresize.executor.needs import Needs  # brings pydantic
+
+    return Needs(memory)
 
 
 def _check(

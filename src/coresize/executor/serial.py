@@ -42,6 +42,21 @@ class SerialExecutor(Executor):
         self._lock = threading.Lock()
         self._closed = False
 
+    @classmethod
+    def of(
+        cls, args: tuple[Any, ...], kwargs: dict[str, Any], *, place: int
+    ) -> SerialExecutor:
+        """One in place of a pool, made of the arguments of that.
+
+        Args:
+            args: of the pool.
+            kwargs: of the pool.
+            place: where the initializer is among the first; its arguments follow.
+        """
+        given = dict(zip(("initializer", "initargs"), args[place:], strict=False))
+        names = ("initializer", "initargs")
+        return cls(**{**given, **{k: kwargs[k] for k in names if k in kwargs}})
+
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[T]:

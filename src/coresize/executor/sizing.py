@@ -11,6 +11,7 @@ from coresize.errors import ConfigError
 
 if TYPE_CHECKING:
     from coresize.plans import WorkerPlan
+    from coresize.profiles import TaskProfile
     from coresize.settings import Settings
 
 _log = logging.getLogger("coresize")
@@ -26,8 +27,7 @@ def plan(
     *,
     memory: int | None = None,
     cpus: float | None = None,
-    kind: str = "cpu",
-    most: int | None = None,
+    cpu_share: float | None = None,
 ) -> WorkerPlan:
     """The workers of an executor; logged once, at INFO, with what overrides it.
 
@@ -35,8 +35,7 @@ def plan(
         max_workers: as many as the caller says, or None for what fits.
         memory: bytes that one task needs.
         cpus: cores that one task keeps busy.
-        kind: what tasks do.
-        most: a bound of the executor's own.
+        cpu_share: the part of its time that a task computes.
 
     Raises:
         ConfigError: max_workers is not above 0.
@@ -45,8 +44,7 @@ def plan(
     made = planning.plan_workers(
         memory=memory,
         cpus=cpus,
-        kind=kind,
-        at_most=most,
+        profile=_profile(cpu_share),
         limits=limits,
         settings=_settings(max_workers),
     )
@@ -58,6 +56,14 @@ def plan(
     for warning in made.warnings:
         _log.warning("%s", warning)
     return made
+
+
+def _profile(cpu_share: float | None) -> TaskProfile | None:
+    if cpu_share is None:
+        return None
+    from coresize.profiles import TaskProfile  # brings pydantic
+
+    return TaskProfile(cpu_share=cpu_share)
 
 
 def _settings(max_workers: int | None) -> Settings:

@@ -30,6 +30,7 @@ class Slot:
     Attributes:
         process: the process.
         pipe: the parent's end of the socket.
+        line: the parent's end of another, which ends the worker when it is closed.
         running: what it was given, in order; the first is what it works on.
         ready: it has started.
         served: how many jobs it has ended.
@@ -45,14 +46,15 @@ class Slot:
 
     def __init__(self, setup: Setup, number: int, others: list[socket.socket]) -> None:
         self.pipe, there = socket.socketpair()
+        self.line, its_line = socket.socketpair()
         self.pipe.settimeout(0)
-        inherited = [*others, self.pipe] if setup.forks else []
+        inherited = [*others, self.pipe, self.line] if setup.forks else []
         name = worker.Name(f"coresize-{number}")
         name.environment = setup.environment
         self.process: BaseProcess = _process(setup.context)(
             target=worker.work,
             name=name,
-            args=(there, inherited, setup.initializer, setup.initargs),
+            args=(there, its_line, inherited, setup.initializer, setup.initargs),
             kwargs={"measured": setup.measured},
         )
         self.running: deque[Job] = deque()
@@ -70,9 +72,11 @@ class Slot:
             self.process.start()
         except BaseException:
             self.pipe.close()
+            self.line.close()
             raise
         finally:
             there.close()
+            its_line.close()
         self.pid = self.process.pid or 0
         # A sentinel may be held open by what the worker forks; a pidfd cannot.
         self._pidfd = _open_pidfd(self.pid)
@@ -154,12 +158,12 @@ class Slot:
         self.process.join()
         code = self.process.exitcode
         self.close()
-        self.process.close()
         return code
 
     def close(self) -> None:
         """Close what is open."""
         self.pipe.close()
+        self.line.close()
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None

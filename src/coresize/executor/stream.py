@@ -120,8 +120,9 @@ class Stream:
                     batch.results[place] = (good, None)  # it is the reader's now
                     if not good:
                         raise value
-                    yield value
+                    held = [value]
                     del value
+                    yield held.pop()  # nobody but the reader holds it
                 self._batches.popleft()
                 self._taken -= batch.count
                 self._bytes -= size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import time
@@ -42,6 +43,7 @@ def _named(name: str, environment: dict[str, str]) -> str:
 
 def work(
     pipe: socket.socket,
+    line: socket.socket,
     inherited: list[socket.socket],
     initializer: Initializer | None,
     initargs: tuple[Any, ...],
@@ -52,6 +54,7 @@ def work(
 
     Args:
         pipe: the socket to the parent.
+        line: another, over which nothing is sent, and which ends with the parent.
         inherited: the parent's ends of all sockets, where they are inherited by fork:
             held open here they would hide the end of the parent.
         initializer: what is called first.
@@ -61,12 +64,14 @@ def work(
     for one in inherited:
         one.close()
     processes.offer_to_oom_killer()
-    processes.die_with_parent(pipe.fileno(), tied=not inherited)
+    processes.die_with_parent(line)
     worker = _Worker(pipe, measured=measured)
     try:
         if initializer is not None:
             initializer(*initargs)
-    except BaseException as error:  # noqa: BLE001 - it is sent on
+    except BaseException as error:
+        log = logging.getLogger("concurrent.futures")  # as the standard library does
+        log.critical("Exception in initializer:", exc_info=True)
         worker.send(frames.BROKEN, 0, pickle.dumps(transfer.dump_error(error)))
         return
     worker.send(frames.READY, os.getpid(), peak=_own().private)

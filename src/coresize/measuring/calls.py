@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from coresize import available, processes, report, transfer
 from coresize.detection.parse import format_bytes
-from coresize.errors import CoresizeError, TaskKilledError, TransferError
+from coresize.errors import CoresizeError, TaskKilledError
 from coresize.host import Live
 from coresize.measuring import child
 from coresize.measuring.runs import Pause, Run, ended, join_cgroup, meter_of
+from coresize.transfer import TransferError
 
 
 if TYPE_CHECKING:

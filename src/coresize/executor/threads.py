@@ -1,0 +1,153 @@
+"""The pool of threads that people use, for tasks that mostly wait."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+import time
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from coresize import available
+from coresize.errors import ConfigError
+from coresize.executor import sizing
+from coresize.executor.serial import SerialExecutor
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
+    from typing import Any, ParamSpec, Self, TypeVar
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
+
+#: What the standard library takes: some for waiting, and no more than this.
+_MORE, _MOST = 4, 32
+
+#: Items that a map takes ahead of its reader, where nobody said.
+_AHEAD = 4096
+
+
+class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
+    """A pool of threads for tasks that mostly wait; the standard library's, sized.
+
+    With CORESIZE_PARALLEL=0 this makes a `SerialExecutor`.
+
+    Args:
+        max_workers: threads; None is the cores that this process may use + 4, at most
+            32, or with ``cpu_share`` the cores / share, at most 32 or five a core.
+        thread_name_prefix: what the names of the threads begin with.
+        initializer: what each thread calls first.
+        initargs: its arguments.
+        cpu_share: the part of its time that a task computes, such as 0.05.
+        queue_size: tasks that may wait for a thread; then ``submit`` waits.
+
+    Raises:
+        ConfigError: an argument or a setting is not valid.
+
+    Source of the default: CPython, concurrent.futures.ThreadPoolExecutor.
+
+    >>> from coresize import ThreadPoolExecutor
+    >>> with ThreadPoolExecutor(cpu_share=0.05) as pool:
+    ...     list(pool.map(abs, [-1, -2]))
+    [1, 2]
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Make a pool; a serial executor where everything is to be serial."""
+        if sizing.is_serial():
+            return SerialExecutor.of(args, kwargs, place=2)  # type: ignore[return-value]
+        return super().__new__(cls)
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        thread_name_prefix: str = "",
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        cpu_share: float | None = None,
+        queue_size: int | None = None,
+    ) -> None:
+        if queue_size is not None and queue_size < 1:
+            raise ConfigError("queue_size", queue_size, "a number above 0, or None")
+        if max_workers is None and cpu_share is None:
+            max_workers = min(_MOST, available.available_cores() + _MORE)
+        plan = sizing.plan(max_workers, cpu_share=cpu_share)
+        super().__init__(plan.workers, thread_name_prefix, initializer, initargs)
+        self._room: threading.Semaphore | None = None
+        if queue_size is not None:
+            self._room = threading.Semaphore(queue_size + plan.workers)
+
+    def submit(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """Schedule a call; with ``queue_size`` wait until there is room for it.
+
+        Raises:
+            RuntimeError: the executor is shut down.
+        """
+        room = self._room
+        if room is None:
+            return super().submit(fn, *args, **kwargs)
+        room.acquire()
+        try:
+            future = super().submit(fn, *args, **kwargs)
+        except BaseException:
+            room.release()
+            raise
+        future.add_done_callback(lambda _: room.release())
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """The values of a function over items, in their order, as they are asked for.
+
+        Args:
+            fn: the function.
+            iterables: the arguments, taken side by side.
+            timeout: seconds from now until which values are waited for.
+            chunksize: has nothing to do with threads.
+            buffersize: items that may be taken ahead of the reader; None takes 4096.
+
+        Raises:
+            ConfigError: buffersize is not above 0.
+            TimeoutError: a value is not there in time.
+        """
+        del chunksize
+        if buffersize is not None and buffersize < 1:
+            raise ConfigError("buffersize", buffersize, "a number above 0, or None")
+        end = None if timeout is None else time.monotonic() + timeout
+        items = zip(*iterables, strict=False)
+        futures = deque(
+            self.submit(fn, *args) for args in islice(items, buffersize or _AHEAD)
+        )
+        return self._results(fn, items, futures, end)
+
+    def _results(
+        self,
+        fn: Callable[..., T],
+        items: Iterator[tuple[Any, ...]],
+        futures: deque[Future[T]],
+        end: float | None,
+    ) -> Iterator[T]:
+        try:
+            while futures:
+                left = None if end is None else end - time.monotonic()
+                futures[0].exception(left)  # waits
+                held = [futures.popleft()]
+                for args in islice(items, 1):
+                    futures.append(self.submit(fn, *args))
+                yield held.pop().result()
+        finally:
+            for future in futures:
+                future.cancel()

@@ -1,0 +1,518 @@
+"""The pools: drop-in, and what goes wrong costs one task."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import gc
+import itertools
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from pathlib import Path
+
+import pytest
+import tasks
+
+from coresize import (
+    ConfigError,
+    CoresizeError,
+    ProcessPoolExecutor,
+    SerialExecutor,
+    TaskCrashedError,
+    TaskKilledError,
+    TaskProfile,
+    TaskTimeoutError,
+    ThreadPoolExecutor,
+    TransferError,
+    processes,
+)
+
+
+MIB = 1024**2
+linux = pytest.mark.skipif(sys.platform != "linux", reason="told by the kernel")
+
+
+@pytest.fixture(scope="module")
+def pool():
+    """One pool that all of these tests share: none of them may break it."""
+    with ProcessPoolExecutor(2) as pool:
+        yield pool
+        assert pool.submit(tasks.echo, 1).result() == 1
+
+
+# --- Hazards: what goes wrong costs one task ----------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "text"),
+    [
+        (("SIGKILL",), TaskKilledError, "SIGKILL"),
+        (("SIGTERM",), TaskKilledError, "SIGTERM"),
+        (("SIGSEGV",), TaskCrashedError, "SIGSEGV"),
+        (("SIGABRT",), TaskCrashedError, "SIGABRT"),
+        (("SIGBUS",), TaskCrashedError, "/dev/shm has"),
+    ],
+)
+def test_a_signal_takes_its_task_along(pool, words, error, text):
+    before = pool.submit(tasks.echo, "before")
+    future = pool.submit(tasks.end_self_by, *words)
+    after = [pool.submit(tasks.echo, number) for number in range(20)]
+    with pytest.raises(TaskKilledError, match=text) as caught:
+        future.result(20)
+    assert type(caught.value) is error
+    assert caught.value.signal == getattr(signal, words[0])
+    assert caught.value.attempts == 1
+    assert before.result(20) == "before"
+    assert [future.result(20) for future in after] == list(range(20))
+
+
+def test_os_exit_takes_its_task_along(pool):
+    with pytest.raises(TaskCrashedError, match="exit status 7") as caught:
+        pool.submit(tasks.leave, 7).result(20)
+    assert caught.value.exit_code == 7
+
+
+def test_sys_exit_is_the_tasks_own_error(pool):
+    with pytest.raises(SystemExit):
+        pool.submit(tasks.leave_normally).result(20)
+
+
+def test_a_map_goes_on_up_to_the_one_that_died(pool):
+    values = pool.map(tasks.end_by, range(8))
+    assert list(itertools.islice(values, 3)) == [0, 1, 2]
+    with pytest.raises(TaskKilledError):
+        next(values)
+
+
+def test_those_of_a_batch_that_have_not_begun_run_all_the_same(pool):
+    futures = [pool.submit(tasks.end_by, number) for number in range(8)]
+    concurrent.futures.wait(futures, 20)
+    failed = [future for future in futures if future.exception()]
+    assert failed == [futures[3]]
+    batch = pool.map(tasks.end_by, [0, 1, 2, 3, 4, 5], chunksize=6)
+    assert [next(batch) for _ in range(3)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("function", "words", "error", "text"),
+    [
+        (tasks.refuse, ("one", "two"), TransferError, "OddError: one and two"),
+        (tasks.unpicklable_result, (), Exception, "lambda"),
+        (tasks.unloadable_result, (), TransferError, "cannot be made again"),
+        (tasks.fail, ("boo",), ValueError, "boo"),
+        (tasks.echo, (threading.Lock(),), TransferError, "cannot be sent"),
+    ],
+)
+def test_what_cannot_travel_fails_alone_with_its_text(
+    pool, function, words, error, text
+):
+    with pytest.raises(error, match=text):
+        pool.submit(function, *words).result(20)
+
+
+def test_an_error_has_the_traceback_of_the_worker(pool):
+    error = pool.submit(tasks.fail, "boo").exception(20)
+    assert "tasks.py" in str(error.__cause__)
+
+
+def test_verdicts_travel(pool):
+    error = pool.submit(tasks.leave, 7).exception(20)
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
+    assert isinstance(error, CoresizeError)
+
+
+def test_a_task_that_takes_too_long_is_ended(tmp_path):
+    note = tmp_path / "note"
+    with ProcessPoolExecutor(2, timeout=0.5) as pool:
+        late = pool.submit(tasks.start_and_sleep, 30, str(note))
+        assert pool.submit(tasks.echo, 1).result(20) == 1
+        with pytest.raises(TaskTimeoutError, match=r"0\.5 s"):
+            late.result(20)
+        assert isinstance(late.exception(), TimeoutError)
+        assert pool.submit(tasks.echo, 2).result(20) == 2
+    _gone(int(pid) for pid in note.read_text().split())
+
+
+def _gone(pids, seconds=5.0):
+    """Wait until processes have ended."""
+    end = time.monotonic() + seconds
+    for pid in pids:
+        while _is_alive(pid):
+            assert time.monotonic() < end, pid
+            time.sleep(0.02)
+
+
+def _is_alive(pid):
+    state = processes.read(pid, "stat").rpartition(")")[2].split()[:1]
+    return state not in ([], ["Z"])
+
+
+def test_workers_are_replaced_after_so_many_tasks():
+    """Where the standard library's pool hangs (cpython 115634)."""
+    with ProcessPoolExecutor(1, max_tasks_per_child=2) as pool:
+        futures = [pool.submit(tasks.who) for _ in range(10)]
+        pids = [future.result(20) for future in futures]
+    assert len(set(pids)) == 5
+    assert all(pids.count(pid) == 2 for pid in pids)
+
+
+@linux
+def test_workers_are_the_first_to_be_killed(pool):
+    assert pool.submit(tasks.own_adjustment).result(20) == "1000"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@linux
+def test_workers_end_with_their_parent(number, tmp_path):
+    note = tmp_path / "note"
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import tasks\n"
+        "from coresize import ProcessPoolExecutor\n"
+        "pool = ProcessPoolExecutor(2)\n"
+        "pool.submit(tasks.start_and_sleep, 30, sys.argv[2])\n"
+        "print(pool.submit(tasks.who).result(), flush=True)\n"
+        "pool.submit(tasks.nap, 30).result()\n"
+    )
+    words = [sys.executable, "-c", program, str(Path(__file__).parent), str(note)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        idle = int(process.stdout.readline())
+        while not note.exists():
+            time.sleep(0.02)
+        time.sleep(0.1)
+        process.send_signal(number)
+        process.wait(10)
+    busy = int(note.read_text().split()[0])
+    _gone([idle, busy], seconds=1.0)
+
+
+@pytest.mark.parametrize("block", [True, False], ids=["with", "bare"])
+def test_ctrl_c_ends_everything_without_a_storm(block):
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import tasks\n"
+        "from coresize import ProcessPoolExecutor\n"
+        "pool = ProcessPoolExecutor(2)\n"
+        + ("with pool:\n" if block else "if True:\n")
+        + "    pool.submit(tasks.nap, 30); pool.submit(tasks.nap, 30)\n"
+        "    waiting = [pool.submit(tasks.nap, 30) for _ in range(10)]\n"
+        "    print(*pool._processes, flush=True)\n"
+        "    waiting[0].result()\n"
+    )
+    words = [sys.executable, "-c", program, str(Path(__file__).parent)]
+    with subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        pids = [int(pid) for pid in process.stdout.readline().split()]
+        time.sleep(0.5)
+        start = time.monotonic()
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+        assert time.monotonic() - start < 5  # two seconds where nothing else runs
+    assert err.count("Traceback") <= 1
+    _gone(pids)
+
+
+def test_fork_is_refused_while_threads_are_alive():
+    fork = multiprocessing.get_context("fork")
+    gate = threading.Event()
+    thread = threading.Thread(target=gate.wait)
+    thread.start()
+    try:
+        with (
+            ProcessPoolExecutor(2, mp_context=fork) as pool,
+            pytest.raises(CoresizeError, match="forkserver or spawn"),
+        ):
+            pool.submit(tasks.echo, 1)
+    finally:
+        gate.set()
+        thread.join()
+
+
+def test_an_initializer_that_fails_breaks_the_pool():
+    with ProcessPoolExecutor(1, initializer=tasks.fail, initargs=("boo",)) as pool:
+        with pytest.raises(concurrent.futures.BrokenExecutor, match="boo"):
+            pool.submit(tasks.echo, 1).result(20)
+        with pytest.raises(concurrent.futures.BrokenExecutor):
+            pool.submit(tasks.echo, 1)
+
+
+def test_a_program_without_a_guard_is_told(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from coresize import ProcessPoolExecutor\n"
+        "with ProcessPoolExecutor(1) as pool: pool.submit(abs, 1).result()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode
+    assert "__main__" in done.stderr
+
+
+def test_large_arguments_and_results_arrive(pool):
+    content = os.urandom(20 * MIB)
+    futures = [pool.submit(tasks.echo, content) for _ in range(4)]
+    assert all(future.result(60) == content for future in futures)
+
+
+# --- Threads of workers -------------------------------------------------------
+
+
+def test_workers_have_their_share_of_threads():
+    names = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CORESIZE_MAX_CORES"]
+    with ProcessPoolExecutor(2) as pool:
+        share = str(max(1, os.sysconf("SC_NPROCESSORS_ONLN") // 2))
+        assert pool.submit(tasks.environment, names).result(20) == [share] * 3
+
+
+def test_what_the_user_set_for_threads_stays():
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import tasks\n"
+        "from coresize import ProcessPoolExecutor\n"
+        "if __name__ == '__main__':\n"
+        "    with ProcessPoolExecutor(2) as pool:\n"
+        "        print(pool.submit(tasks.environment, ['OMP_NUM_THREADS']).result())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "77"},
+        check=True,
+    )
+    assert done.stdout == "['77']\n"
+
+
+def test_a_pool_in_a_worker_does_not_multiply():
+    with ProcessPoolExecutor(64) as pool:
+        assert pool.submit(tasks.cores_and_pool).result(30) == (1, 1, 1)
+
+
+# --- Drop-in ------------------------------------------------------------------
+
+
+def test_never_more_workers_than_tasks():
+    with ProcessPoolExecutor(64) as pool:
+        assert pool.submit(tasks.echo, 1).result(20) == 1
+        assert len(pool._processes) == 1
+        pool.submit(tasks.echo, 2).result(20)
+        assert len(pool._processes) == 1
+
+
+def test_futures_are_real(pool):
+    futures = [pool.submit(tasks.nap, 0.01) for _ in range(4)]
+    assert all(type(one) is concurrent.futures.Future for one in futures)
+    done, pending = concurrent.futures.wait(futures, 20)
+    assert (len(done), len(pending)) == (4, 0)
+    assert len(list(concurrent.futures.as_completed(futures))) == 4
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        one = loop.run_in_executor(pool, tasks.echo, 1)
+        two = asyncio.wrap_future(pool.submit(tasks.echo, 2))
+        return await one, await two
+
+    assert asyncio.run(main()) == (1, 2)
+
+
+def test_map_never_eats_an_endless_input(pool):
+    taken = itertools.count()
+    values = pool.map(tasks.echo, taken, buffersize=8)
+    assert list(itertools.islice(values, 20)) == list(range(20))
+    assert next(taken) < 40
+    values.close()
+    taken = itertools.count()
+    assert list(itertools.islice(pool.map(tasks.echo, taken), 5)) == [0, 1, 2, 3, 4]
+    assert next(taken) < 10_000
+
+
+def test_map_takes_no_more_bytes_than_it_may(pool):
+    taken = []
+
+    def items():
+        for _ in range(400):
+            taken.append(1)
+            yield bytes(MIB)
+
+    values = pool.map(len, items())
+    assert next(values) == MIB
+    assert len(taken) < 60
+    assert sum(1 for _ in values) == 399
+
+
+@pytest.mark.parametrize("chunksize", [None, 1, 7, 1000])
+def test_map_keeps_the_order(pool, chunksize):
+    values = pool.map(pow, range(500), itertools.repeat(2), chunksize=chunksize)
+    assert list(values) == [number**2 for number in range(500)]
+
+
+def test_map_gives_up_in_time(pool):
+    with pytest.raises(TimeoutError):
+        list(pool.map(tasks.nap, [0.0, 1.0], timeout=0.2))
+
+
+def test_shutdown_cancels_what_waits():
+    pool = ProcessPoolExecutor(1)
+    futures = [pool.submit(tasks.nap, 0.2) for _ in range(20)]
+    pool.shutdown(cancel_futures=True)
+    states = {future.cancelled() for future in futures}
+    assert all(future.done() for future in futures)
+    assert True in states
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(tasks.echo, 1)
+
+
+def test_a_pool_that_nobody_holds_ends_its_workers():
+    pool = ProcessPoolExecutor(1)
+    pid = pool.submit(tasks.who).result(20)
+    reference = weakref.ref(pool)
+    del pool
+    gc.collect()
+    assert reference() is None
+    _gone([pid])
+
+
+def test_at_the_end_of_the_program_work_is_done(tmp_path):
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import pathlib\n"
+        "from coresize import ProcessPoolExecutor\n"
+        "pool = ProcessPoolExecutor(2)\n"
+        "for number in range(4):\n"
+        "    pool.submit(pathlib.Path(sys.argv[2], str(number)).write_text, 'x')\n"
+    )
+    words = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path)]
+    subprocess.run(words, check=True, timeout=60)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"max_workers": 0},
+        {"max_tasks_per_child": 0},
+        {"timeout": 0},
+        {"oom_retries": -1},
+        {"memory": "2 apples"},
+        {"memory": 1.5},
+    ],
+)
+def test_bad_arguments_are_errors(words):
+    with pytest.raises(ConfigError):
+        ProcessPoolExecutor(**words)
+
+
+def test_the_plan_is_logged_once(caplog):
+    with (
+        caplog.at_level(logging.INFO, logger="coresize"),
+        ProcessPoolExecutor(3) as pool,
+    ):
+        pool.submit(tasks.echo, 1).result(20)
+    plans = [record.getMessage() for record in caplog.records]
+    assert len(plans) == 1
+    assert plans[0].startswith("3 workers x 1 threads: set by workers = 3 (argument)")
+
+
+# --- Memory -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        "10MiB",
+        10 * MIB,
+        "auto",
+        TaskProfile(peak_memory="10MiB"),
+        lambda size: size * MIB,
+    ],
+    ids=["text", "bytes", "auto", "profile", "callable"],
+)
+def test_needs_may_be_said_in_every_way(memory):
+    with ProcessPoolExecutor(4, memory=memory) as pool:
+        futures = [pool.submit(tasks.take, size) for size in (1, 2, 3, 4)]
+        assert [future.result(30) for future in futures] == [1, 2, 3, 4]
+        assert list(pool.map(tasks.take, [1, 2])) == [1, 2]
+
+
+def test_a_need_that_is_no_size_fails_its_task_alone():
+    with ProcessPoolExecutor(2, memory=lambda size: f"{size} apples") as pool:
+        future = pool.submit(tasks.take, 4)
+        assert isinstance(future.exception(), ConfigError)
+
+
+# --- Serial, and threads ------------------------------------------------------
+
+
+def test_serial_runs_in_the_caller():
+    with SerialExecutor() as executor:
+        assert executor.submit(tasks.who).result() == os.getpid()
+        assert isinstance(executor.submit(tasks.fail, "boo").exception(), ValueError)
+        assert list(itertools.islice(executor.map(abs, itertools.count()), 2)) == [0, 1]
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(tasks.who)
+
+
+@pytest.mark.parametrize("cls", ["ProcessPoolExecutor", "ThreadPoolExecutor"])
+@pytest.mark.parametrize("off", ["0", "off"])
+def test_one_variable_makes_every_executor_serial(cls, off):
+    program = (
+        f"import os; from coresize import {cls} as Executor\n"
+        "seen = []\n"
+        "with Executor(4, initializer=seen.append, initargs=(1,)) as executor:\n"
+        "    print(type(executor).__name__, executor.submit(os.getpid).result() =="
+        " os.getpid(), seen)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CORESIZE_PARALLEL": off},
+        check=True,
+    )
+    assert done.stdout == "SerialExecutor True [1]\n"
+
+
+def test_threads_are_sized_for_waiting():
+    cores = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor() as pool:
+        assert pool._max_workers == min(32, cores + 4)
+    with ThreadPoolExecutor(cpu_share=0.05) as pool:
+        assert pool._max_workers == min(cores * 20, max(32, 5 * cores))
+        assert list(pool.map(abs, [-1, -2])) == [1, 2]
+
+
+def test_threads_wait_for_room_when_asked_to():
+    gate = threading.Event()
+    with ThreadPoolExecutor(1, queue_size=1) as pool:
+        pool.submit(gate.wait)
+        pool.submit(gate.wait)
+        started = threading.Event()
+        third = threading.Thread(target=lambda: (pool.submit(abs, 1), started.set()))
+        third.start()
+        assert not started.wait(0.2)
+        gate.set()
+        assert started.wait(5)
+        third.join()
+
+
+def test_threads_never_eat_an_endless_input():
+    taken = itertools.count()
+    with ThreadPoolExecutor(2) as pool:
+        values = pool.map(abs, taken, buffersize=4)
+        assert list(itertools.islice(values, 10)) == list(range(10))
+    assert next(taken) < 20
