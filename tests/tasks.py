@@ -261,3 +261,11 @@ def take_unless_there(size, path):
     first = not Path(path).exists()
     Path(path).write_text("ran")
     return take(size * 8 if first else size)
+
+
+def grow_slowly(size, seconds):
+    kept = []
+    for _ in range(size // 10):
+        kept.append(bytearray(b"x") * (10 * MIB))
+        time.sleep(seconds * 10 / size)
+    return size

@@ -44,6 +44,7 @@ _LOOK = 0.25
 
 #: Workers that could not start, one after the other, before the pool is given up.
 _MOST_FAILURES = 3
+_KILL = 0.05
 
 
 class Dispatcher:
@@ -62,7 +63,7 @@ class Dispatcher:
         self._asleep = False
         self._closing = self._cancelling = self._interrupted = False
         self._ended = self._starting = False
-        self._failures = 0
+        self._failures = 0.0
         self._number = 0
         self._looked = 0.0
         self._answered: set[Job] = set()
@@ -346,7 +347,8 @@ class Dispatcher:
         self.slots.remove(slot)
         code = slot.bury()
         if not slot.ready and not slot.doomed:
-            self._failures += 1
+            # Who ends by itself will do so again; a kill may be bad luck.
+            self._failures += 1 if code is None or code >= 0 else _KILL
             if self._failures >= _MOST_FAILURES:
                 self._break(f"workers end before they are ready, exit code {code}")
         busy = 1 + sum(bool(other.running) for other in self.slots)

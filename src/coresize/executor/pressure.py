@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 _KILLS = {1: "memory.oom_control", 2: "memory.events"}
 _VMSTAT = "/proc/vmstat"
 
-#: Parts of the limit that are kept free: below the first no task starts, below the
-#: second the youngest is ended. Where one kill takes the whole container
-#: (memory.oom.group; Kubernetes from 1.28) both are wider.
-SOFT, HARD, GROUP = 0.04, 0.02, 3.0
+#: What is kept free, as parts of the limit: below the second the youngest task is
+#: ended; so much above it, below the first, none starts. Bytes that a process takes
+#: between two looks bound it from below. Where one kill takes the whole container
+#: (memory.oom.group; Kubernetes from 1.28) all is wider.
+SOFT, HARD, GROUP = 0.02, 0.02, 3.0
+FLOOR = 24 * 1024**2
 
 
 #: Seconds from the count of a kill to the end of the process, which first gives back
@@ -43,8 +45,8 @@ class Pressure:
         self.sentence = report.memory_limit(known)
         self.group = self._oom_group()
         wider = GROUP if self.group else 1.0
-        self.soft = int(self.limit * SOFT * wider)
-        self.hard = int(self.limit * HARD * wider)
+        self.hard = int(max(HARD * self.limit, min(FLOOR, 0.08 * self.limit)) * wider)
+        self.soft = int(self.hard + SOFT * self.limit * wider)
 
     def left(self) -> int:
         """Bytes that can be taken before a limit is met, hard or soft."""
