@@ -269,3 +269,15 @@ def grow_slowly(size, seconds):
         kept.append(bytearray(b"x") * (10 * MIB))
         time.sleep(seconds * 10 / size)
     return size
+
+
+def joblib_inside():
+    """How many workers a call of joblib has that is made in a worker."""
+    import joblib
+
+    from coresize.adapters.joblib import register
+
+    register()
+    with joblib.parallel_config("coresize", n_jobs=-1):
+        found = joblib.Parallel()(joblib.delayed(who)() for _ in range(4))
+    return len(set(found))

@@ -22,24 +22,26 @@ TESTS = sorted(Path(__file__).parent.rglob("*.py"))
 
 
 #: What reaches the machine, and who does: the doors (to the system, to processes, to
-#: files of the user); the command; what measures, since it starts programs; and for the
-#: type of a path or the word ``__main__`` a few more.
+#: files of the user); the command; what starts programs or workers; and for the type of
+#: a path or the word ``__main__`` a few more.
 DOORS = {
     "os": {
         *("host.py", "recorded.py", "processes.py"),
         *("cli/programs.py", "cli/streams.py"),
         *("measuring/cgroup.py", "measuring/commands.py"),
         *("profile_files.py", "settings.py"),
+        *("executor/burial.py", "executor/slot.py", "executor/worker.py"),
     },
     "sys": {
         *("host.py", "storage.py", "transfer.py", "measuring/commands.py"),
         *("cli/__init__.py", "cli/programs.py", "cli/streams.py"),
+        *("executor/process.py", "executor/setup.py"),
     },
     "pathlib": {"storage.py", "cli/machine.py", "measuring/cgroup.py"},
     "platform": {"host.py"},
     "psutil": {"host.py", "measuring/commands.py", "measuring/meters.py"},
     "io": set(),
-    "socket": set(),
+    "socket": {"executor/mailbox.py", "executor/slot.py"},
     "subprocess": {"cli/programs.py", "measuring/commands.py"},
 }
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ProcessPoolExecutor,
         SerialExecutor,
         ThreadPoolExecutor,
+        limit_memory,
     )
     from coresize.measuring import profile_task
     from coresize.planning import plan_workers
@@ -60,6 +61,7 @@ __all__ = [
     "available_cores",
     "available_memory",
     "detect",
+    "limit_memory",
     "load_profile",
     "load_settings",
     "plan_workers",
@@ -76,6 +78,7 @@ _LAZY = {
     "Settings": "settings",
     "TaskProfile": "profiles",
     "WorkerPlan": "plans",
+    "limit_memory": "executor",
     "load_profile": "profile_files",
     "load_settings": "settings",
     "plan_workers": "planning",

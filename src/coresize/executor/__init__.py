@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from coresize.executor.limiter import limit_memory
 from coresize.executor.process import ProcessPoolExecutor
 from coresize.executor.serial import SerialExecutor
 from coresize.executor.threads import ThreadPoolExecutor
 
 
-__all__ = ["ProcessPoolExecutor", "SerialExecutor", "ThreadPoolExecutor"]
+__all__ = [
+    "ProcessPoolExecutor",
+    "SerialExecutor",
+    "ThreadPoolExecutor",
+    "limit_memory",
+]

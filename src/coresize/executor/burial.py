@@ -43,7 +43,7 @@ class Undertaker:
         for kills in self._kills.values():
             kills.note()
 
-    def again(self, slot: Slot, code: int | None, busy: int) -> list[Job]:
+    def again(self, slot: Slot, code: int | None, *, busy: int) -> list[Job]:
         """The jobs to be run again, after the first has got its verdict.
 
         Args:

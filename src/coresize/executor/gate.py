@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import islice
 
 from coresize import processes, procfs
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from coresize.executor.jobs import Job
     from coresize.executor.slot import Slot
+
+_log = logging.getLogger("coresize")
 
 #: What a worker takes before its first task, until one has told.
 _FIRST_GUESS = 16 * 1024**2
@@ -38,6 +41,11 @@ class Gate:
         self.admission = Admission(most, learns=learns)
         self.oom_retries = oom_retries
         self.pressure = Pressure()
+        if self.pressure.group:
+            _log.warning(
+                "memory.oom.group is set: one kill takes all of this container, so "
+                "more memory is kept free"
+            )
         self._worker = _FIRST_GUESS
 
     def choose(

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import atexit
-import multiprocessing
-import operator
 import sys
 import time
 import weakref
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING
 
-from coresize import exports, transfer
+from coresize import transfer
 from coresize.errors import ConfigError, CoresizeError
-from coresize.executor import sizing
+from coresize.executor import setup, sizing
 from coresize.executor.dispatcher import Dispatcher
 from coresize.executor.gate import Gate
 from coresize.executor.jobs import Call, key_of
 from coresize.executor.serial import SerialExecutor
-from coresize.executor.setup import Setup
 from coresize.executor.stream import Stream
-from coresize.host import Live
 
 
 if TYPE_CHECKING:
@@ -38,8 +34,6 @@ if TYPE_CHECKING:
 
 #: Pools whose work is to be done before the program ends.
 _open: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
-
-_SHARE = "CORESIZE_MAX_CORES"
 
 
 class ProcessPoolExecutor(Executor):
@@ -68,6 +62,7 @@ class ProcessPoolExecutor(Executor):
         cpus: cores that one task keeps busy.
         timeout: seconds that one task may take.
         oom_retries: how often a task that was killed for memory is run again.
+        threads: threads of BLAS and OpenMP in each worker; None is its share.
 
     Raises:
         ConfigError: an argument or a setting is not valid.
@@ -99,9 +94,10 @@ class ProcessPoolExecutor(Executor):
         cpus: float | None = None,
         timeout: float | None = None,
         oom_retries: int = 1,
+        threads: int | None = None,
     ) -> None:
-        _check(initializer, max_tasks_per_child, timeout, oom_retries)
-        context = mp_context or _default_context()
+        setup.check(initializer, max_tasks_per_child, timeout, oom_retries)
+        context = mp_context or setup.default_context()
         forks = context.get_start_method() == "fork"
         if forks and max_tasks_per_child is not None:
             allowed = "None: a forked worker cannot be replaced"
@@ -111,14 +107,14 @@ class ProcessPoolExecutor(Executor):
             max_workers, memory=self._needs.fixed if self._needs else None, cpus=cpus
         )
         self._max_workers = plan.workers
-        setup = Setup(
+        made = setup.Setup(
             max_workers=plan.workers,
             context=context,
             forks=forks,
             initializer=initializer,
             initargs=initargs,
             max_tasks=max_tasks_per_child,
-            environment=_environment(plan.threads_per_worker),
+            environment=setup.environment(threads or plan.threads_per_worker),
             measured=self._needs is not None,
             timeout=timeout,
             oom_retries=oom_retries,
@@ -128,7 +124,7 @@ class ProcessPoolExecutor(Executor):
             gate = Gate(
                 plan.workers, learns=self._needs.learns, oom_retries=oom_retries
             )
-        self._dispatcher = Dispatcher(setup, gate)
+        self._dispatcher = Dispatcher(made, gate)
         _open.add(self._dispatcher)
         # A pool that nobody holds any more takes no more tasks.
         self._finalizer = weakref.finalize(self, self._dispatcher.close)
@@ -186,8 +182,8 @@ class ProcessPoolExecutor(Executor):
         for name, number in (("chunksize", chunksize), ("buffersize", buffersize)):
             if number is not None and number < 1:
                 raise ConfigError(name, number, f"{name} must be >= 1, or None")
-        setup = self._dispatcher.setup
-        alone = setup.measured or setup.timeout is not None
+        made = self._dispatcher.setup
+        alone = made.measured or made.timeout is not None
         end = None if timeout is None else time.monotonic() + timeout
         stream = Stream(
             self._dispatcher,
@@ -257,43 +253,6 @@ def _needs(memory: Memory | None) -> Needs | None:
     from coresize.executor.needs import Needs  # brings pydantic
 
     return Needs(memory)
-
-
-def _check(
-    initializer: object,
-    max_tasks: int | None,
-    timeout: float | None,
-    oom_retries: int,
-) -> None:
-    if initializer is not None and not callable(initializer):
-        msg = "initializer must be a callable"
-        raise TypeError(msg)
-    if max_tasks is not None:
-        whole = operator.index(max_tasks)  # a TypeError says that it is none
-        if whole <= 0:
-            allowed = "a whole number: max_tasks_per_child must be >= 1"
-            raise ConfigError("max_tasks_per_child", max_tasks, allowed)
-    if timeout is not None and not timeout > 0:
-        raise ConfigError("timeout", timeout, "a number of seconds above 0, or None")
-    if oom_retries < 0:
-        raise ConfigError("oom_retries", oom_retries, "a whole number, 0 or above")
-
-
-def _default_context() -> BaseContext:
-    """Forkserver where it is safe and quick, else spawn; never fork unasked."""
-    methods = multiprocessing.get_all_start_methods()
-    linux = sys.platform == "linux" and "forkserver" in methods
-    return multiprocessing.get_context("forkserver" if linux else "spawn")
-
-
-def _environment(threads: int) -> dict[str, str]:
-    """What each worker has from its start; what the user has set stays.
-
-    Its share of the cores bounds the pools that it may make itself.
-    """
-    names = (*exports.THREADS, _SHARE)
-    own = Live().variables(frozenset(names))
-    return {name: own.get(name, str(threads)) for name in names}
 
 
 @atexit.register

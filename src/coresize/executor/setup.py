@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import operator
+import sys
+
+from coresize import exports
+from coresize.errors import ConfigError
+from coresize.host import Live
 from coresize.model import Value
 
 
@@ -10,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.context import BaseContext
     from typing import Any
+
+
+#: What bounds the pools that a worker makes itself.
+_SHARE = "CORESIZE_MAX_CORES"
 
 
 class Setup(Value):
@@ -51,3 +62,46 @@ class Setup(Value):
     measured: bool
     timeout: float | None
     oom_retries: int
+
+
+def check(
+    initializer: object,
+    max_tasks: int | None,
+    timeout: float | None,
+    oom_retries: int,
+) -> None:
+    """See that what was asked is possible.
+
+    Raises:
+        ConfigError: a number is not valid.
+        TypeError: an argument is of another kind.
+    """
+    if initializer is not None and not callable(initializer):
+        msg = "initializer must be a callable"
+        raise TypeError(msg)
+    if max_tasks is not None:
+        whole = operator.index(max_tasks)  # a TypeError says that it is none
+        if whole <= 0:
+            allowed = "a whole number: max_tasks_per_child must be >= 1"
+            raise ConfigError("max_tasks_per_child", max_tasks, allowed)
+    if timeout is not None and not timeout > 0:
+        raise ConfigError("timeout", timeout, "a number of seconds above 0, or None")
+    if oom_retries < 0:
+        raise ConfigError("oom_retries", oom_retries, "a whole number, 0 or above")
+
+
+def default_context() -> BaseContext:
+    """Forkserver where it is safe and quick, else spawn; never fork unasked."""
+    methods = multiprocessing.get_all_start_methods()
+    linux = sys.platform == "linux" and "forkserver" in methods
+    return multiprocessing.get_context("forkserver" if linux else "spawn")
+
+
+def environment(threads: int) -> dict[str, str]:
+    """What each worker has from its start; what the user has set stays.
+
+    Its share of the cores bounds the pools that it may make itself.
+    """
+    names = (*exports.THREADS, _SHARE)
+    own = Live().variables(frozenset(names))
+    return {name: own.get(name, str(threads)) for name in names}

@@ -93,7 +93,7 @@ class Stream:
         room = self._most - self._taken
         if self._chunksize is not None:
             return min(self._chunksize, room) if self._bounded else self._chunksize
-        pace = self._dispatcher.pace.get(self._key)
+        pace = self._dispatcher.pace.of(self._key)
         if pace is not None:
             fitting = int(_TARGET / pace)
             self._size = max(1, min(fitting, 2 * self._size, _LARGEST))

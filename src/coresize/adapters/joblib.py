@@ -1,0 +1,133 @@
+"""joblib: the backend "coresize", and a worker count for those who keep loky."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from joblib import register_parallel_backend
+from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
+
+from coresize.executor.needs import Needs
+from coresize.executor.process import ProcessPoolExecutor
+from coresize.planning import plan_workers
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+    from typing import Any
+
+    from coresize.executor.needs import Memory
+
+NAME = "coresize"
+
+
+def n_jobs(memory: str | int | None = None, **needs: Any) -> int:
+    """The number of jobs that fit, for ``Parallel(n_jobs=...)`` with any backend.
+
+    Args:
+        memory: bytes that one job needs, or "2GiB".
+        needs: what else `coresize.plan_workers` takes.
+
+    Raises:
+        ConfigError: an argument or a setting is not valid.
+
+    >>> from coresize.adapters.joblib import n_jobs
+    >>> n_jobs(memory="1GiB", tasks=1)
+    1
+    """
+    return plan_workers(memory=memory, **needs).workers
+
+
+def register() -> None:
+    """Add the backend: ``parallel_config("coresize", memory="2GB")``.
+
+    ``n_jobs=-1`` then is what fits, in libraries that use joblib as well. A worker that
+    dies makes its job raise a `TaskKilledError`, and the call fails as with any error
+    of a job; with ``memory=`` a job that was killed for memory is run again first.
+
+    >>> import joblib
+    >>> from coresize.adapters.joblib import register
+    >>> register()
+    >>> with joblib.parallel_config("coresize", memory="10MB", n_jobs=2):
+    ...     joblib.Parallel()(joblib.delayed(abs)(one) for one in (-1, -2))
+    [1, 2]
+    """
+    register_parallel_backend(NAME, CoresizeBackend)
+
+
+class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
+    """joblib's batches of calls on `coresize.ProcessPoolExecutor`."""
+
+    supports_retrieve_callback = True
+    supports_inner_max_num_threads = True
+
+    def __init__(
+        self,
+        nesting_level: int | None = None,
+        inner_max_num_threads: int | None = None,
+        *,
+        memory: Memory | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            nesting_level=nesting_level,
+            inner_max_num_threads=inner_max_num_threads,
+            **options,
+        )
+        self._memory = memory
+        self._executor: ProcessPoolExecutor | None = None
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """How many workers that is: -1 is what fits, -2 one fewer.
+
+        Raises:
+            ValueError: n_jobs is 0.
+        """
+        if n_jobs == 0:
+            msg = "n_jobs == 0 in Parallel has no meaning"
+            raise ValueError(msg)
+        if n_jobs is None:
+            return 1
+        if n_jobs > 0:
+            return n_jobs
+        fixed = None if self._memory is None else Needs(self._memory).fixed
+        return max(1, plan_workers(memory=fixed).workers + 1 + n_jobs)
+
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **_options: Any) -> int:
+        """Make the pool."""
+        count = self.effective_n_jobs(n_jobs)
+        self.parallel = parallel
+        self._executor = ProcessPoolExecutor(
+            count, memory=self._memory, threads=self.inner_max_num_threads
+        )
+        return count
+
+    def submit(
+        self, func: Callable[[], Any], callback: Callable[..., Any] | None = None
+    ) -> Future[Any]:
+        """Schedule a batch of calls."""
+        assert self._executor is not None
+        future = self._executor.submit(func)
+        if callback is not None:
+            future.add_done_callback(callback)
+        return future
+
+    def retrieve_result_callback(self, future: Future[Any]) -> Any:
+        """What came of a batch."""
+        return future.result()
+
+    def terminate(self) -> None:
+        """End the pool, when all is done."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown()
+        self.reset_batch_stats()
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:  # noqa: FBT001, FBT002 - as joblib calls it
+        """Cancel what waits, and begin anew if asked to."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(cancel_futures=True)
+        if ensure_ready:
+            self.configure(self.parallel.n_jobs, self.parallel)

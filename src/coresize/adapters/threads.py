@@ -1,0 +1,72 @@
+"""Threads of BLAS and OpenMP: here by threadpoolctl, in children by variables.
+
+Needs the extra ``threads``, but for `thread_env`.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from coresize import exports
+from coresize.available import available_cores
+from coresize.errors import ConfigError, CoresizeError
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def limit_threads(threads: int | None = None) -> Iterator[int]:
+    """Let BLAS and OpenMP libraries that are loaded use so many threads meanwhile.
+
+    Args:
+        threads: None is the cores that this process may use.
+
+    Yields:
+        The number of threads.
+
+    Raises:
+        ConfigError: threads is not above 0.
+        CoresizeError: threadpoolctl is not installed.
+
+    It reaches what is loaded already, in this process, best from its main thread; what
+    is loaded later needs `thread_env`. Source: threadpoolctl, "Known limitations".
+
+    >>> from coresize.adapters.threads import limit_threads
+    >>> with limit_threads(1) as threads:
+    ...     threads
+    1
+    """
+    count = _checked(available_cores() if threads is None else threads)
+    try:
+        import threadpoolctl
+    except ImportError:
+        msg = "limit_threads() needs threadpoolctl: install the extra coresize[threads]"
+        raise CoresizeError(msg) from None
+    with threadpoolctl.threadpool_limits(limits=count):
+        yield count
+
+
+def thread_env(threads: int | None = None) -> dict[str, str]:
+    """Variables that give a child process so many threads, before it loads anything.
+
+    Args:
+        threads: None is the cores that this process may use.
+
+    Raises:
+        ConfigError: threads is not above 0.
+
+    >>> from coresize.adapters.threads import thread_env
+    >>> thread_env(2)["OMP_NUM_THREADS"]
+    '2'
+    """
+    count = _checked(available_cores() if threads is None else threads)
+    return dict.fromkeys(exports.THREADS, str(count))
+
+
+def _checked(threads: int) -> int:
+    if threads < 1:
+        raise ConfigError("threads", threads, "a whole number above 0, or None")
+    return threads

@@ -1,0 +1,87 @@
+"""Which worker gets which of the jobs that wait."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from coresize.executor.pace import MOST
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from coresize.executor.crew import Crew
+    from coresize.executor.gate import Gate
+    from coresize.executor.jobs import Job
+    from coresize.executor.pace import Pace
+    from coresize.executor.setup import Setup
+    from coresize.executor.slot import Slot
+
+
+class Assignment:
+    """The jobs that wait, and who gets them.
+
+    Args:
+        setup: what bounds tasks and workers.
+        gate: what lets them start by memory, or None.
+        crew: the workers.
+        pace: how long calls take.
+        add: starts a worker, or gives None where none can be started.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        gate: Gate | None,
+        crew: Crew,
+        pace: Pace,
+        add: Callable[[], Slot | None],
+    ) -> None:
+        self.waiting: deque[Job] = deque()
+        self._setup = setup
+        self._gate = gate
+        self._crew = crew
+        self._pace = pace
+        self._add = add
+
+    def go_on(self) -> bool:
+        """Give what can be given; whether to go on at once with more of it."""
+        if not self.waiting:
+            return False
+        most = self._setup.max_tasks
+        free = [slot for slot in self._crew.slots if slot.is_free(most)]
+        if self._gate:
+            return self._by_memory(self._gate, free)
+        for slot in free:
+            if self.waiting and not slot.running:
+                self._give(slot, [self.waiting.popleft()])
+        if self.waiting and self._crew.has_room:
+            added = self._add()
+            if added is not None:
+                self._give(added, [self.waiting.popleft()])
+            return added is not None
+        if self.waiting and self._setup.timeout is None:
+            for slot in free:
+                room = slot.room(most, MOST)
+                self._give(slot, self._pace.ahead(slot.running, self.waiting, room))
+        return False
+
+    def _by_memory(self, gate: Gate, free: list[Slot]) -> bool:
+        idle = [slot for slot in free if not slot.running]
+        if not idle and not self._crew.has_room:
+            return False
+        job = gate.choose(self.waiting, self._crew.slots, must_start=not idle)
+        if job is None:
+            return False
+        slot = next(iter(idle), None) or self._add()
+        if slot is None:
+            return False
+        self.waiting.remove(job)
+        self._give(slot, [job])
+        return True
+
+    def _give(self, slot: Slot, jobs: list[Job]) -> None:
+        begun = [job for job in jobs if job.begin()]
+        if begun and not slot.give(begun):
+            self._crew.listen(slot, writing=True)

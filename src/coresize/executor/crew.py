@@ -1,0 +1,109 @@
+"""The workers of a pool, and what to listen to."""
+
+from __future__ import annotations
+
+import selectors
+import time
+from functools import partial
+
+from coresize.executor.slot import Slot
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from coresize.executor.setup import Setup
+
+#: Seconds that workers have to end by themselves.
+_PATIENCE = 5.0
+
+
+class Crew:
+    """The slots of a pool, with the selector that tells of them.
+
+    Args:
+        setup: what workers are like.
+        exchange: called with a slot and events when its socket is ready.
+        bury: called with a slot when its process has ended.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        exchange: Callable[[Slot, int], None],
+        bury: Callable[[Slot], None],
+    ) -> None:
+        self.slots: list[Slot] = []
+        self.selector = selectors.DefaultSelector()
+        self._setup = setup
+        self._exchange = exchange
+        self._bury = bury
+        self._number = 0
+
+    def hear(self, bell: socket.socket, heard: Callable[[int], None]) -> None:
+        """Tell when a bell has rung."""
+        self.selector.register(bell, selectors.EVENT_READ, heard)
+
+    @property
+    def busy(self) -> list[Slot]:
+        """Those that have something to do."""
+        return [slot for slot in self.slots if slot.running]
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may be started: who forks later forks beside threads."""
+        return not self._setup.forks and len(self.slots) < self._setup.max_workers
+
+    def add(self) -> Slot:
+        """Start a worker.
+
+        Raises:
+            Exception: it cannot be started.
+        """
+        self._number += 1
+        others = [end for slot in self.slots for end in (slot.pipe, slot.line)]
+        slot = Slot(self._setup, self._number, others)
+        self.slots.append(slot)
+        self.listen(slot, writing=False)
+        self.selector.register(
+            slot.gone, selectors.EVENT_READ, lambda _: self._bury(slot)
+        )
+        return slot
+
+    def listen(self, slot: Slot, *, writing: bool) -> None:
+        """Tell when a worker has written, and when more can be written to it."""
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
+        change = self.selector.modify if slot.watched else self.selector.register
+        change(slot.pipe, events, partial(self._exchange, slot))
+        slot.watched = True
+
+    def ignore(self, slot: Slot) -> None:
+        """Tell no more of its socket; its end is told by other means."""
+        if slot.watched:
+            self.selector.unregister(slot.pipe)
+            slot.watched = False
+
+    def remove(self, slot: Slot) -> int | None:
+        """Forget a worker that has ended; with what exit code."""
+        self.selector.unregister(slot.gone)
+        self.ignore(slot)
+        self.slots.remove(slot)
+        return slot.bury()
+
+    def end(self) -> None:
+        """Let workers end by themselves, those that have begun to work at all."""
+        for slot in self.slots:
+            if slot.ready and not slot.doomed:
+                slot.stop()
+            elif not slot.doomed:
+                slot.kill("unused")
+        end = time.monotonic() + _PATIENCE
+        for slot in self.slots:
+            slot.process.join(max(0.0, end - time.monotonic()))
+            if slot.process.exitcode is None:
+                slot.kill("slow")
+            slot.bury()
+        self.slots.clear()
+        self.selector.close()

@@ -1,0 +1,77 @@
+"""What other threads say to the dispatcher: jobs, and that it should end."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections import deque
+from concurrent.futures.process import BrokenProcessPool
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from coresize.executor.jobs import Job
+
+
+class Mailbox:
+    """Jobs that have arrived, and a bell that wakes who sleeps.
+
+    Attributes:
+        lock: held by whoever changes what is below.
+        arrived: the jobs, in their order.
+        closing: none is taken any more.
+        cancelling: those that have not begun are to be cancelled.
+        interrupted: those that run are to be killed as well.
+        broken: why none can be taken; None where they can.
+        asleep: the dispatcher waits for the bell.
+        bell: what becomes readable when it rings.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.arrived: deque[Job] = deque()
+        self.closing = self.cancelling = self.interrupted = False
+        self.broken: str | None = None
+        self.asleep = False
+        self.bell, self._rope = socket.socketpair()
+        self.bell.settimeout(0)
+        self._rope.settimeout(0)
+
+    def put(self, job: Job) -> None:
+        """Take a job.
+
+        Raises:
+            BrokenProcessPool: workers cannot start.
+            RuntimeError: it is closed.
+        """
+        with self.lock:
+            if self.broken is not None:
+                raise BrokenProcessPool(self.broken)
+            if self.closing:
+                msg = "cannot schedule new futures after shutdown"
+                raise RuntimeError(msg)
+            self.arrived.append(job)
+
+    def shut(self, *, cancel: bool, interrupt: bool) -> None:
+        """Take no more."""
+        with self.lock:
+            self.closing = True
+            self.cancelling |= cancel or interrupt
+            self.interrupted |= interrupt
+
+    def ring(self) -> None:
+        """Wake the dispatcher, if it sleeps."""
+        if self.asleep:
+            with contextlib.suppress(OSError):  # it is awake, or has ended
+                self._rope.send(b"!")
+
+    def heard(self, _events: int) -> None:
+        """The bell has rung."""
+        with contextlib.suppress(BlockingIOError):
+            self.bell.recv(4096)
+
+    def close(self) -> None:
+        """Take the bell down."""
+        self.bell.close()
+        self._rope.close()
