@@ -26,7 +26,7 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", "--ignore=tests/live", *session.posargs)
 
 
-@nox.session
+@nox.session(python=PYTHONS[0])  # Debian has CPython's own tests for it
 def live(session: nox.Session) -> None:
     """Real containers, kernels and programs, skipped with the reason where missing."""
     _install(session, "live")

@@ -187,8 +187,11 @@ NEEDS = {
 def test_the_peak_is_what_the_task_needs(name, method):
     arguments, mebibytes = NEEDS[name]
     profile = profile_task(getattr(tasks, name), *arguments, method=method)
-    # A process of its own, and its tables of pages, are two or three MiB.
-    assert profile.peak_memory / MIB == pytest.approx(mebibytes, rel=0.05, abs=5)
+    # A process of its own, and its tables of pages, are two or three MiB. Processes of
+    # a tree are looked at one after the other, so what they share may count twice.
+    twice = 1.2 if name.startswith("fork") and method == "proc" else 1.0
+    assert 0.95 * mebibytes - 2 < profile.peak_memory / MIB
+    assert profile.peak_memory / MIB < 1.05 * twice * mebibytes + 5
     assert profile.method == method
     assert 5 * MIB < profile.idle_memory < 60 * MIB
 

@@ -19,12 +19,10 @@ from coresize.model import CpuLimits, Fact, Gap, Limits, MemoryLimits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from coresize.executor import (
-        ProcessPoolExecutor,
-        SerialExecutor,
-        ThreadPoolExecutor,
-        limit_memory,
-    )
+    from coresize.executor.limiter import limit_memory
+    from coresize.executor.process import ProcessPoolExecutor
+    from coresize.executor.serial import SerialExecutor
+    from coresize.executor.threads import ThreadPoolExecutor
     from coresize.measuring import profile_task
     from coresize.planning import plan_workers
     from coresize.plans import WorkerPlan
@@ -71,14 +69,14 @@ __all__ = [
 
 #: Loaded on first use, so that the front door stays quick (PEP 562).
 _LAZY = {
-    "ProcessPoolExecutor": "executor",
-    "SerialExecutor": "executor",
-    "ThreadPoolExecutor": "executor",
+    "ProcessPoolExecutor": "executor.process",
+    "SerialExecutor": "executor.serial",
+    "ThreadPoolExecutor": "executor.threads",
     "TransferError": "transfer",
     "Settings": "settings",
     "TaskProfile": "profiles",
     "WorkerPlan": "plans",
-    "limit_memory": "executor",
+    "limit_memory": "executor.limiter",
     "load_profile": "profile_files",
     "load_settings": "settings",
     "plan_workers": "planning",

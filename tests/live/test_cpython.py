@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+import pydantic
 import pytest
 
 import coresize
@@ -17,9 +19,11 @@ PROBE = "import test.test_concurrent_futures, psutil, pydantic"
 
 
 def _environment():
-    """With what is installed here, for an interpreter that has the tests."""
-    paths = [str(Path(coresize.__path__[0]).parent), *filter(None, sys.path)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    """With coresize and what it needs, and the standard library of the interpreter."""
+    folders = [
+        str(Path(module.__file__).parents[1]) for module in (coresize, psutil, pydantic)
+    ]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(folders))}
 
 
 def _interpreter():
@@ -40,10 +44,11 @@ PYTHON = _interpreter()
 
 
 @pytest.mark.skipif(PYTHON is None, reason="no tests of CPython are installed")
-@pytest.mark.parametrize("executor", ["process", "thread"])
-def test_concurrent_futures(executor):
+@pytest.mark.parametrize("words", [("process", "Forkserver"), ("thread",)])
+def test_concurrent_futures(words):
+    """With the start method that is the default; the script takes the others, too."""
     done = subprocess.run(
-        [PYTHON, str(SCRIPT), executor],
+        [PYTHON, str(SCRIPT), *words],
         env=_environment(),
         capture_output=True,
         text=True,

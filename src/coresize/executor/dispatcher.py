@@ -149,7 +149,8 @@ class Dispatcher:
         if self._mailbox.interrupted:
             self._interrupt_all()
         more = self._starting = self._assignment.go_on()
-        if self._mailbox.cancelling:  # after what could begin has begun
+        if self._mailbox.cancelling and (self._crew.busy or not self.slots):
+            # After what could begin has begun.
             while self.waiting:
                 self.waiting.popleft().cancel()
         self._mailbox.asleep = True
