@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from coresize.detection.cgroup import Membership
     from coresize.host import Host
-    from coresize.model import Limits
+    from coresize.model import Limits, MemoryLimits
 
 
 def available_cores(
@@ -132,9 +132,13 @@ def cores_of(
 
 def memory_of(host: Host) -> int:
     """The available memory of any machine in bytes; see `available_memory`."""
+    return memory_limits(host).available or 0
+
+
+def memory_limits(host: Host) -> MemoryLimits:
+    """The memory of any machine, without its cores; see `detect`."""
     variables, membership = _read_common(host)
-    findings = detection.memory(host, membership, variables)
-    return limits.combine_memory(findings).available or 0
+    return limits.combine_memory(detection.memory(host, membership, variables))
 
 
 def _read_common(host: Host) -> tuple[dict[str, str], Membership]:

@@ -60,13 +60,19 @@ def whole_cores(
 
 
 def memory_budget(memory: MemoryLimits, fraction: float) -> int | None:
-    """The bytes that workers may use: a part of what is available now.
+    """The bytes that workers may use: a part of what is available now."""
+    left = memory_left(memory)
+    return None if left is None else int(left * fraction)
+
+
+def memory_left(memory: MemoryLimits) -> int | None:
+    """The bytes that can be taken before a limit is met; None when unknown.
 
     Below memory.high where one is set, since what crosses it is throttled to a crawl
     (kernel Documentation/admin-guide/cgroup-v2.rst, "memory.high").
     """
-    known = [n for n in (memory.available, memory.soft_available) if n is not None]
-    return int(min(known) * fraction) if known else None
+    known = (memory.available, memory.soft_available)
+    return min((n for n in known if n is not None), default=None)
 
 
 def plan(

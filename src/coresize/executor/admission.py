@@ -9,6 +9,8 @@ kill half as many may run, and one more after each success (AIMD: Chiu and Jain 
 
 from __future__ import annotations
 
+from itertools import islice
+
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class Admission:
 
     def choose(
         self,
-        waiting: Sequence[Job],
+        waiting: Iterable[Job],
         running: Iterable[tuple[Job, int]],
         left: int,
         more: int = 0,
@@ -56,21 +58,21 @@ class Admission:
         """The one of those that wait that may start now, or None.
 
         Args:
-            waiting: in the order they came.
+            waiting: in the order they came; so many of the first are looked at.
             running: with the bytes that each has taken so far.
             left: bytes that can still be taken, margin taken off.
             more: bytes that a worker takes which would have to be started.
         """
-        taken = list(running)
-        if not taken or not waiting:
-            return waiting[0] if waiting else None
+        taken, candidates = list(running), list(islice(waiting, _WINDOW))
+        if not taken or not candidates:
+            return candidates[0] if candidates else None
         if len(taken) >= self.cap or any(self._is_alone(job) for job, _ in taken):
             return None
         reserved = sum(max(0, (self.need(job) or 0) - used) for job, used in taken)
-        first = waiting[0]
+        first = candidates[0]
         patient = first.passed < max(32, 8 * self.most)
         chosen = self._largest(
-            waiting[:_WINDOW] if patient else waiting[:1], left - reserved - more
+            candidates if patient else candidates[:1], left - reserved - more
         )
         if chosen is not None and chosen is not first:
             first.passed += 1

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
-from coresize import processes
+from coresize import processes, report
+from coresize.available import detect
 from coresize.errors import TaskKilledError, TaskOutOfMemoryError
 from coresize.executor import verdicts
-from coresize.executor.pressure import Kills, Pressure
+from coresize.executor.pressure import Kills
+from coresize.host import Live
 
 
 TYPE_CHECKING = False
@@ -87,7 +89,7 @@ class Undertaker:
             peak=job.seen,
             attempts=job.attempts,
             out_of_memory=moved,
-            limit=Pressure().sentence if moved != "no" else "",
+            limit=report.memory_limit(detect(Live())) if moved != "no" else "",
             shared_memory=_shared_memory(),
         )
 

@@ -201,7 +201,7 @@ class Dispatcher:
                 self._understand(slot, message)
 
     def _understand(self, slot: Slot, message: frames.Message) -> None:
-        kind, _, peak, _, payload = message
+        kind, peak, _, payload = message
         if kind == frames.READY:
             slot.ready, slot.base, self._failures = True, peak, 0
             slot.began = time.monotonic()
@@ -213,7 +213,7 @@ class Dispatcher:
             self._answer(slot, slot.running[0], message)
 
     def _answer(self, slot: Slot, job: Job, message: frames.Message) -> None:
-        kind, _, peak, seconds, payload = message
+        kind, peak, seconds, payload = message
         if kind == frames.VALUE:
             over = job.take_pickled(payload)
         else:

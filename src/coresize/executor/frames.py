@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     import socket
     from typing import TypeAlias
 
-    #: Kind, number, peak, seconds and payload.
-    Message: TypeAlias = tuple[int, int, int, float, bytes]
+    #: Kind, peak, seconds and payload.
+    Message: TypeAlias = tuple[int, int, float, bytes]
 
-#: Length of the payload, kind, number of the task, peak memory in bytes, seconds.
-HEADER = struct.Struct("<QBQQd")
+#: Length of the payload, kind, peak memory in bytes, seconds.
+HEADER = struct.Struct("<QBQd")
 
 #: Kinds from the parent: a call, several calls of one function, the end.
 CALL, CALLS, STOP = range(3)
@@ -32,10 +32,10 @@ _SMALL = 64 * 1024
 
 
 def pack(
-    kind: int, number: int, payload: bytes = b"", peak: int = 0, seconds: float = 0.0
+    kind: int, payload: bytes = b"", peak: int = 0, seconds: float = 0.0
 ) -> list[bytes]:
     """A message as what is to be written, in order."""
-    header = HEADER.pack(len(payload), kind, number, peak, seconds)
+    header = HEADER.pack(len(payload), kind, peak, seconds)
     return [header + payload] if len(payload) < _SMALL else [header, payload]
 
 
@@ -62,12 +62,12 @@ class Inbox:
         found: list[Message] = []
         available = len(buffer)
         while available - start >= HEADER.size:
-            size, kind, number, peak, seconds = HEADER.unpack_from(buffer, start)
+            size, kind, peak, seconds = HEADER.unpack_from(buffer, start)
             end = start + HEADER.size + size
             if end > available:
                 break
             payload = bytes(memoryview(buffer)[start + HEADER.size : end])
-            found.append((kind, number, peak, seconds, payload))
+            found.append((kind, peak, seconds, payload))
             start = end
         if start:
             del buffer[:start]

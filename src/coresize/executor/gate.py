@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from itertools import islice
 
 from coresize import processes, procfs
 from coresize.executor.admission import Admission
@@ -21,8 +20,6 @@ _log = logging.getLogger("coresize")
 
 #: What a worker takes before its first task, until one has told.
 _FIRST_GUESS = 16 * 1024**2
-
-_WINDOW = 256
 
 
 class Gate:
@@ -52,13 +49,10 @@ class Gate:
         self, waiting: Iterable[Job], slots: Sequence[Slot], *, must_start: bool
     ) -> Job | None:
         """The job that may start now, or None."""
-        first = list(islice(waiting, _WINDOW))
-        if not first:
-            return None
         running = [(slot.running[0], _used(slot)) for slot in slots if slot.running]
         left = self.pressure.left() - self.pressure.soft if running else 0
         more = self._worker if must_start else 0
-        return self.admission.choose(first, running, left, more)
+        return self.admission.choose(waiting, running, left, more)
 
     def succeeded(self, slot: Slot, job: Job, peak: int) -> None:
         """Learn from a task that has ended."""

@@ -139,7 +139,7 @@ class _Limited(Executor):
         """
         left = self._pressure.left() - self._pressure.soft
         running = list(self._running.items())
-        chosen = self._admission.choose(list(self._waiting), running, left)
+        chosen = self._admission.choose(self._waiting, running, left)
         assert chosen is None or isinstance(chosen, _Waiting)
         return chosen
 

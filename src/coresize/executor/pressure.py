@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from coresize import detection, limits, processes, report
-from coresize.available import detect
+from coresize import detection, processes
+from coresize.available import memory_limits
 from coresize.detection import cgroup, parse
 from coresize.errors import ParseError
 from coresize.host import Live
+from coresize.policy import memory_left
 
 
 TYPE_CHECKING = False
@@ -39,10 +40,8 @@ class Pressure:
 
     def __init__(self) -> None:
         self._host = Live()
-        known = detect(self._host)
-        memory = known.memory
+        memory = memory_limits(self._host)
         self.limit = memory.limit or memory.total or 0
-        self.sentence = report.memory_limit(known)
         self.group = self._oom_group()
         wider = GROUP if self.group else 1.0
         self.hard = int(max(HARD * self.limit, min(FLOOR, 0.08 * self.limit)) * wider)
@@ -50,13 +49,8 @@ class Pressure:
 
     def left(self) -> int:
         """Bytes that can be taken before a limit is met, hard or soft."""
-        membership = detection.read_membership(self._host)
-        variables = detection.read_variables(self._host)
-        memory = limits.combine_memory(
-            detection.memory(self._host, membership, variables)
-        )
-        known = [n for n in (memory.available, memory.soft_available) if n is not None]
-        return min(known, default=self.limit)
+        left = memory_left(memory_limits(self._host))
+        return self.limit if left is None else left
 
     def _oom_group(self) -> bool:
         """Whether a kill takes all that is in this cgroup or in a visible ancestor."""

@@ -15,7 +15,7 @@ from coresize.executor import setup, sizing
 from coresize.executor.dispatcher import Dispatcher
 from coresize.executor.gate import Gate
 from coresize.executor.jobs import Call, key_of
-from coresize.executor.serial import SerialExecutor
+from coresize.executor.serial import SerialWhenOff
 from coresize.executor.stream import Stream
 
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
     from types import TracebackType
-    from typing import Any, ParamSpec, Self, TypeVar
+    from typing import Any, ParamSpec, TypeVar
 
     from coresize.executor.needs import Memory, Needs
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _open: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
 
 
-class ProcessPoolExecutor(Executor):
+class ProcessPoolExecutor(SerialWhenOff, Executor):
     """A pool of processes that fits, and that loses one task when a worker dies.
 
     To be used in place of the standard library's. Workers are sized by what this
@@ -75,12 +75,6 @@ class ProcessPoolExecutor(Executor):
     ...     pool.submit(pow, 2, 5).result(), list(pool.map(abs, [-1, -2]))
     (32, [1, 2])
     """
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Make a pool; a serial executor where everything is to be serial."""
-        if sizing.is_serial():
-            return SerialExecutor.of(args, kwargs, place=2)  # type: ignore[return-value]
-        return super().__new__(cls)
 
     def __init__(
         self,

@@ -6,10 +6,12 @@ import threading
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING
 
+from coresize.settings import load_settings
+
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, ParamSpec, TypeVar
+    from typing import Any, ParamSpec, Self, TypeVar
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -41,21 +43,6 @@ class SerialExecutor(Executor):
         self._initargs = initargs
         self._lock = threading.Lock()
         self._closed = False
-
-    @classmethod
-    def of(
-        cls, args: tuple[Any, ...], kwargs: dict[str, Any], *, place: int
-    ) -> SerialExecutor:
-        """One in place of a pool, made of the arguments of that.
-
-        Args:
-            args: of the pool.
-            kwargs: of the pool.
-            place: where the initializer is among the first; its arguments follow.
-        """
-        given = dict(zip(("initializer", "initargs"), args[place:], strict=False))
-        names = ("initializer", "initargs")
-        return cls(**{**given, **{k: kwargs[k] for k in names if k in kwargs}})
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -110,3 +97,19 @@ class SerialExecutor(Executor):
             initializer, self._initializer = self._initializer, None
         if initializer is not None:
             initializer(*self._initargs)
+
+
+class SerialWhenOff:
+    """What every pool is besides: a `SerialExecutor` where all is to be serial."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Make a pool; or what runs its calls in the caller, with its initializer.
+
+        Of every pool here initializer and its arguments are the third and the fourth.
+        """
+        if load_settings().parallel:
+            return super().__new__(cls)
+        names = ("initializer", "initargs")
+        given = dict(zip(names, args[2:], strict=False))
+        given.update({name: kwargs[name] for name in names if name in kwargs})
+        return SerialExecutor(**given)  # type: ignore[return-value]

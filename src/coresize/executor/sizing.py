@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("coresize")
 
 
-def is_serial() -> bool:
-    """Whether the settings, or CORESIZE_PARALLEL, make every executor a serial one."""
-    return not settings.load_settings().parallel
-
-
 def plan(
     max_workers: int | None,
     *,

@@ -99,13 +99,13 @@ class Slot:
         parts = []
         for job in jobs:
             self.running.append(job)
-            parts += frames.pack(job.kind, 0, job.payload)
+            parts += frames.pack(job.kind, job.payload)
         return self._send(parts)
 
     def stop(self) -> bool:
         """Tell it to end after what it was given."""
         self.retiring = True
-        return self._send(frames.pack(frames.STOP, 0))
+        return self._send(frames.pack(frames.STOP))
 
     def _send(self, parts: list[bytes]) -> bool:
         small = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -129,7 +129,7 @@ class Slot:
                 self._outgoing.popleft()
         return True
 
-    def receive(self) -> list[tuple[int, int, int, float, bytes]]:
+    def receive(self) -> list[frames.Message]:
         """The messages that have arrived."""
         for _ in range(_READS):
             try:

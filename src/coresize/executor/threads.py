@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from coresize import available
 from coresize.errors import ConfigError
 from coresize.executor import sizing
-from coresize.executor.serial import SerialExecutor
+from coresize.executor.serial import SerialWhenOff
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
-    from typing import Any, ParamSpec, Self, TypeVar
+    from typing import Any, ParamSpec, TypeVar
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -30,7 +30,7 @@ _MORE, _MOST = 4, 32
 _AHEAD = 4096
 
 
-class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
+class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
     """A pool of threads for tasks that mostly wait; the standard library's, sized.
 
     With CORESIZE_PARALLEL=0 this makes a `SerialExecutor`.
@@ -54,12 +54,6 @@ class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
     ...     list(pool.map(abs, [-1, -2]))
     [1, 2]
     """
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Make a pool; a serial executor where everything is to be serial."""
-        if sizing.is_serial():
-            return SerialExecutor.of(args, kwargs, place=2)  # type: ignore[return-value]
-        return super().__new__(cls)
 
     def __init__(
         self,

@@ -72,9 +72,9 @@ def work(
     except BaseException as error:
         log = logging.getLogger("concurrent.futures")  # as the standard library does
         log.critical("Exception in initializer:", exc_info=True)
-        worker.send(frames.BROKEN, 0, pickle.dumps(transfer.dump_error(error)))
+        worker.send(frames.BROKEN, pickle.dumps(transfer.dump_error(error)))
         return
-    worker.send(frames.READY, os.getpid(), peak=_own().private)
+    worker.send(frames.READY, peak=_own().private)
     worker.loop()
 
 
@@ -88,13 +88,13 @@ class _Worker:
         """Until told to end, or the parent is gone, or Ctrl-C while nothing is done."""
         try:
             while self.inbox.receive(self.pipe):
-                for kind, number, _, _, payload in self.inbox.messages():
+                for kind, _, _, payload in self.inbox.messages():
                     if kind == frames.STOP:
                         return
                     if kind == frames.CALL:
-                        self._call(number, payload)
+                        self._call(payload)
                     else:
-                        self._calls(number, payload)
+                        self._calls(payload)
                     payload = b""  # noqa: PLW2901 - not held while waiting
         except (KeyboardInterrupt, OSError):
             return
@@ -102,23 +102,22 @@ class _Worker:
     def send(
         self,
         kind: int,
-        number: int,
         payload: bytes = b"",
         peak: int = 0,
         seconds: float = 0.0,
     ) -> None:
-        for part in frames.pack(kind, number, payload, peak, seconds):
+        for part in frames.pack(kind, payload, peak, seconds):
             self.pipe.sendall(part)
 
-    def _call(self, number: int, payload: bytes) -> None:
+    def _call(self, payload: bytes) -> None:
         try:
             function, args, kwargs = pickle.loads(payload)  # noqa: S301 - the parent's
         except BaseException as error:  # noqa: BLE001 - it is sent on
-            self._fail(number, error, 0, 0.0)
+            self._fail(error, 0, 0.0)
             return
-        self._run(number, function, args, kwargs)
+        self._run(function, args, kwargs)
 
-    def _calls(self, number: int, payload: bytes) -> None:
+    def _calls(self, payload: bytes) -> None:
         """Several calls of one function, each answered for itself as soon as it ends.
 
         So that a death takes one of them along and no more.
@@ -126,14 +125,13 @@ class _Worker:
         try:
             function, every = pickle.loads(payload)  # noqa: S301 - the parent's own
         except BaseException as error:  # noqa: BLE001 - it is sent on
-            self._fail(number, error, 0, -1.0)
+            self._fail(error, 0, -1.0)
             return
         for args in every:
-            self._run(number, function, args, {})
+            self._run(function, args, {})
 
     def _run(
         self,
-        number: int,
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -148,16 +146,14 @@ class _Worker:
             payload = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
         except BaseException as error:  # noqa: BLE001 - it is sent on
             peak = _own().anonymous_peak if self.measured else 0
-            self._fail(number, error, peak, time.perf_counter() - start)
+            self._fail(error, peak, time.perf_counter() - start)
         else:
             del value
-            self.send(frames.VALUE, number, payload, peak, seconds)
+            self.send(frames.VALUE, payload, peak, seconds)
 
-    def _fail(
-        self, number: int, error: BaseException, peak: int, seconds: float
-    ) -> None:
+    def _fail(self, error: BaseException, peak: int, seconds: float) -> None:
         payload = pickle.dumps(transfer.dump_error(error))
-        self.send(frames.ERROR, number, payload, peak, seconds)
+        self.send(frames.ERROR, payload, peak, seconds)
 
 
 def _own() -> procfs.Memory:

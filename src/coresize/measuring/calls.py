@@ -122,9 +122,10 @@ class _Watch:
                     waited.remove(self.pipe)
             elif over or found:
                 self._fail()
-            with pause:
-                if self.meter:
-                    self.meter.sample()
+            else:
+                with pause:
+                    if self.meter:
+                        self.meter.sample()
         return _understood(message)
 
     def _fail(self) -> NoReturn:
