@@ -19,6 +19,10 @@ from coresize.model import CpuLimits, Fact, Gap, Limits, MemoryLimits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from coresize.batch.outcomes import Outcome
+    from coresize.batch.run import BatchRun, parallel_map, run_batch
+    from coresize.batch.schema import JournalError
+    from coresize.batch.shards import Shard
     from coresize.executor.limiter import limit_memory
     from coresize.executor.process import ProcessPoolExecutor
     from coresize.executor.serial import SerialExecutor
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "BatchRun",
     "ConfigError",
     "CoresizeError",
     "CpuLimits",
@@ -41,12 +46,15 @@ __all__ = [
     "Gap",
     "HostFileError",
     "InsufficientMemoryError",
+    "JournalError",
     "Limits",
     "MemoryLimits",
+    "Outcome",
     "ParseError",
     "ProcessPoolExecutor",
     "SerialExecutor",
     "Settings",
+    "Shard",
     "TaskCrashedError",
     "TaskKilledError",
     "TaskOutOfMemoryError",
@@ -62,13 +70,21 @@ __all__ = [
     "limit_memory",
     "load_profile",
     "load_settings",
+    "parallel_map",
     "plan_workers",
     "profile_task",
+    "run_batch",
     "save_profile",
 ]
 
 #: Loaded on first use, so that the front door stays quick (PEP 562).
 _LAZY = {
+    "BatchRun": "batch.run",
+    "JournalError": "batch.schema",
+    "Outcome": "batch.outcomes",
+    "Shard": "batch.shards",
+    "parallel_map": "batch.run",
+    "run_batch": "batch.run",
     "ProcessPoolExecutor": "executor.process",
     "SerialExecutor": "executor.serial",
     "ThreadPoolExecutor": "executor.threads",

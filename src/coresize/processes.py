@@ -49,6 +49,11 @@ def exists(pid: int | str, name: str) -> bool:
     return os.access(f"/proc/{pid}/{name}", os.R_OK)
 
 
+def own() -> int:
+    """The number of this process."""
+    return os.getpid()
+
+
 def descendants(pid: int) -> dict[int, int]:
     """The process and all that descend from it, each with its parent, parents first."""
     found = {pid: 0}

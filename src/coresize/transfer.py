@@ -76,9 +76,14 @@ def _is_homeless(function: object) -> bool:
     return not hasattr(main, "__file__") and getattr(main, "__spec__", None) is None
 
 
+def traceback_of(error: BaseException) -> str:
+    """The traceback of an error, as Python prints it."""
+    return "".join(traceback.format_exception(error))
+
+
 def dump_error(error: BaseException) -> tuple[bytes | None, str]:
     """An error as pickled, None where it cannot be, and its traceback as text."""
-    text = "".join(traceback.format_exception(error))
+    text = traceback_of(error)
     try:
         content = pickle.dumps(error)
         pickle.loads(content)  # noqa: S301 - written one line above

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent import futures
+from concurrent.futures import Executor, Future
+from functools import partial
 from typing import TYPE_CHECKING
 
-from joblib import register_parallel_backend
-from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
+from joblib import Parallel, register_parallel_backend
+from joblib.parallel import (
+    AutoBatchingMixin,
+    BatchedCalls,
+    ParallelBackendBase,
+    SequentialBackend,
+    get_active_backend,
+)
 
 from coresize.executor.needs import Needs
 from coresize.executor.process import ProcessPoolExecutor
@@ -14,8 +23,10 @@ from coresize.planning import plan_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
-    from typing import Any
+    from typing import Any, ParamSpec, TypeVar
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
 
     from coresize.executor.needs import Memory
 
@@ -54,6 +65,70 @@ def register() -> None:
     [1, 2]
     """
     register_parallel_backend(NAME, CoresizeBackend)
+
+
+class JoblibExecutor(Executor):
+    """The backend of joblib that is active, as an executor.
+
+    Args:
+        n_jobs: as of ``joblib.Parallel``; None is what ``joblib.parallel_config`` says,
+            or what fits.
+
+    >>> from coresize.adapters.joblib import JoblibExecutor
+    >>> with JoblibExecutor(2) as executor:
+    ...     executor.submit(abs, -1).result()
+    1
+    """
+
+    def __init__(self, n_jobs: int | None = None) -> None:
+        configured = get_active_backend()[1]
+        default = configured if configured not in (None, 1) else plan_workers().workers
+        self._parallel = Parallel(n_jobs=n_jobs or default).__enter__()
+        self._backend = self._parallel._backend  # noqa: SLF001 - no public name
+        self._max_workers: int = self._backend.effective_n_jobs(self._parallel.n_jobs)
+        self._nested = self._backend.get_nested_backend()
+        self._pending: set[Future[Any]] = set()
+        self._closed = False
+
+    def submit(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """Schedule a call.
+
+        Raises:
+            RuntimeError: the executor is shut down.
+        """
+        if self._closed:
+            msg = "cannot schedule new futures after shutdown"
+            raise RuntimeError(msg)
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
+        call = BatchedCalls([(fn, args, kwargs)], self._nested)
+        if isinstance(self._backend, SequentialBackend):
+            _answer(future, call)
+            return future
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+        retrieve = self._backend.retrieve_result_callback
+        self._backend.submit(call, lambda out: _answer(future, partial(retrieve, out)))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
+        """Take no more calls, and leave the backend; joblib cancels none."""
+        del cancel_futures
+        if self._closed:
+            return
+        self._closed = True
+        if wait:
+            futures.wait(set(self._pending))
+        self._parallel.__exit__(None, None, None)
+
+
+def _answer(future: Future[Any], call: Callable[[], list[Any]]) -> None:
+    try:
+        future.set_result(call()[0])
+    except BaseException as error:  # noqa: BLE001 - the future has it
+        future.set_exception(error)
 
 
 class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]

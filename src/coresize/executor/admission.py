@@ -39,6 +39,7 @@ class Admission:
         self.most = most
         self.cap = most
         self.learns = learns
+        self.kills = self.evictions = 0
         self._peaks: dict[Hashable, int] = {}
 
     def need(self, job: Job) -> int | None:
@@ -46,6 +47,11 @@ class Admission:
         if job.need is not None:
             return job.need
         peak = self._peaks.get(job.key)
+        return None if peak is None else int(peak * HEADROOM)
+
+    def learned(self) -> int | None:
+        """Bytes that a task may take, the most of all functions; None for unknown."""
+        peak = max(self._peaks.values(), default=None)
         return None if peak is None else int(peak * HEADROOM)
 
     def choose(
@@ -97,10 +103,12 @@ class Admission:
 
     def killed(self, job: Job, seen: int, running: int) -> None:
         """A task was killed for memory while so many were running, itself included."""
+        self.kills += 1
         self.cap = max(1, min(self.cap, running) // 2)
         job.need = int(max(self.need(job) or 0, seen) * RAISE)
         job.alone = True
 
     def evicted(self, job: Job, seen: int) -> None:
         """A task was ended before the kernel would have chosen one."""
+        self.evictions += 1
         job.need = int(max((self.need(job) or 0) * HEADROOM, seen * RAISE))

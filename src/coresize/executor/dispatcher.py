@@ -214,6 +214,8 @@ class Dispatcher:
 
     def _answer(self, slot: Slot, job: Job, message: frames.Message) -> None:
         kind, peak, seconds, payload = message
+        if self.gate:
+            job.measured(max(peak, slot.base + job.seen))
         if kind == frames.VALUE:
             over = job.take_pickled(payload)
         else:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
+from typing import TypeVar
 
 from coresize import transfer
 from coresize.executor import frames
@@ -13,8 +14,9 @@ from coresize.transfer import TransferError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
-    from concurrent.futures import Future
     from typing import Any
+
+T = TypeVar("T")
 
 
 def key_of(function: object) -> Hashable:
@@ -90,8 +92,24 @@ class Job:
                 pass
             self.ring()
 
+    def measured(self, peak: int) -> None:
+        """Take note of the bytes that the worker took at its peak."""
+
     def ring(self) -> None:
         """Wake whoever waits for answers; futures do so by themselves."""
+
+
+class TaskFuture(Future[T]):
+    """A future that knows more of its task.
+
+    Attributes:
+        attempts: how often it was started.
+        peak_memory: bytes, the most that was seen of its worker and what that started,
+            where the pool measures it.
+    """
+
+    attempts = 0
+    peak_memory: int | None = None
 
 
 class Call(Job):
@@ -100,7 +118,7 @@ class Call(Job):
     __slots__ = ("future",)
 
     def __init__(
-        self, future: Future[Any], payload: bytes, key: Hashable, need: int | None
+        self, future: TaskFuture[Any], payload: bytes, key: Hashable, need: int | None
     ) -> None:
         super().__init__(payload, key, need)
         self.future = future
@@ -108,6 +126,7 @@ class Call(Job):
     def begin(self) -> bool:
         """See `Job.begin`."""
         self.attempts += 1
+        self.future.attempts = self.attempts
         # A future that is begun again is running all the time.
         return self.future.running() or self.future.set_running_or_notify_cancel()
 
@@ -120,6 +139,10 @@ class Call(Job):
         """See `Job.fail`."""
         self.future.set_exception(error)
         return True
+
+    def measured(self, peak: int) -> None:
+        """See `Job.measured`."""
+        self.future.peak_memory = peak
 
     def cancel(self) -> None:
         """See `Job.cancel`."""

@@ -14,9 +14,10 @@ from coresize.errors import ConfigError, CoresizeError
 from coresize.executor import setup, sizing
 from coresize.executor.dispatcher import Dispatcher
 from coresize.executor.gate import Gate
-from coresize.executor.jobs import Call, key_of
+from coresize.executor.jobs import Call, TaskFuture, key_of
 from coresize.executor.serial import SerialWhenOff
 from coresize.executor.stream import Stream
+from coresize.model import Value
 
 
 if TYPE_CHECKING:
@@ -34,6 +35,24 @@ if TYPE_CHECKING:
 
 #: Pools whose work is to be done before the program ends.
 _open: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
+
+
+class PoolState(Value):
+    """What a pool is like at one moment.
+
+    Attributes:
+        workers: processes that it has.
+        kills: how often the kernel killed one for memory, where ``memory=`` is given.
+        evictions: how often a task was ended before the kernel would have killed.
+        need: bytes that a task may take, as learned; None where it is not.
+    """
+
+    __slots__ = ("workers", "kills", "evictions", "need")  # noqa: RUF023
+
+    workers: int
+    kills: int
+    evictions: int
+    need: int | None
 
 
 class ProcessPoolExecutor(SerialWhenOff, Executor):
@@ -135,7 +154,7 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
             BrokenProcessPool: workers cannot start.
             RuntimeError: the executor is shut down.
         """
-        future: Future[T] = Future()
+        future: TaskFuture[T] = TaskFuture()
         try:
             payload = transfer.dump_call(fn, args, kwargs)
             need = self._needs.of(args, kwargs) if self._needs else None
@@ -190,6 +209,16 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         )
         stream.fill()
         return stream.results(end)
+
+    def observe(self) -> PoolState:
+        """What the pool is like now: its workers, kills for memory, need learned."""
+        gate = self._dispatcher.gate
+        return PoolState(
+            workers=len(self._dispatcher.slots),
+            kills=gate.admission.kills if gate else 0,
+            evictions=gate.admission.evictions if gate else 0,
+            need=gate.admission.learned() if gate else None,
+        )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
         """Take no more tasks, and end the workers when all are done.

@@ -1,0 +1,1 @@
+"""Many tasks, run to the end over any executor: outcomes, journal, shards, merge."""

@@ -1,0 +1,284 @@
+"""The loop of a batch: input to flights, flights to journal, journal to outcomes.
+
+Rule 1: an outcome is given out after it is written. Rule 2: what is taken from the
+input, is in flight, or waits to be written is bounded, whatever the input.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import wait
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from coresize import transfer
+from coresize.batch import journal as journals
+from coresize.batch.flights import Flights, outcome_of
+from coresize.batch.identity import identify
+from coresize.batch.inputs import Input
+from coresize.batch.journal import Journal
+from coresize.batch.pools import Pool
+from coresize.batch.progress import Display, Tally, held
+from coresize.batch.report import BatchReport
+from coresize.batch.schema import JournalError
+from coresize.batch.shards import find_shard
+from coresize.batch.status import StatusFile
+from coresize.batch.task import ENCODERS, Task
+from coresize.errors import CoresizeError
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+    from coresize.batch.inputs import Entry
+    from coresize.batch.options import Options
+    from coresize.batch.outcomes import Outcome
+    from coresize.batch.shards import Shard
+
+#: Seconds between two looks at the clock while nothing ends.
+_LOOK = 0.5
+
+#: Seconds between two commits to the journal: what ends meanwhile is written together.
+_COMMIT = 0.05
+
+#: Changes of the count of workers that are kept.
+_KEPT = 1000
+
+#: Outcomes of earlier starts that are read from the journal at once.
+_SKIPPED = 1000
+
+
+class Engine:
+    """What runs one batch.
+
+    Args:
+        function: what is called with each item.
+        items: the input.
+        options: how.
+    """
+
+    def __init__(
+        self, function: Callable[[Any], Any], items: Iterable[Any], options: Options
+    ) -> None:
+        self._options = options
+        shard = find_shard(options.shard, by=options.shard_by)
+        keyed = options.journal is not None
+        self._input = Input(items, options.key, shard, keyed=keyed)
+        self._input.check()
+        self._journal, self._status = _journal(function, shard, options)
+        try:
+            self._pool = _pool(options)
+            if self._pool.crosses:  # an error now, and not one for each task
+                transfer.dump(function, function)
+        except BaseException:
+            self._close_journal()
+            raise
+        encode = ENCODERS[options.serializer] if self._journal else None
+        self._decode = journals.DECODERS[options.serializer] if self._journal else None
+        task = Task(function, encode, crosses=self._pool.crosses)
+        self._flights = Flights(self._pool, task, options.buffersize)
+        self._tally = Tally(self._input.total)
+        self._display = Display(options.progress, self._tally, self._count_workers)
+        self._workers: list[tuple[float, int]] = []
+        self._known: list[Outcome] = []
+        self._ended: list[tuple[int, Outcome, object]] = []
+        self._committed = 0.0
+
+    # --- The loop ---------------------------------------------------------------
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """The outcomes as they come.
+
+        Raises:
+            CoresizeError: the executor is broken.
+            ConfigError: a key comes twice.
+            JournalError: the journal cannot be written.
+        """
+        interrupted, state = False, "stopped"
+        try:
+            yield from self._steps()
+            state = "done"
+        except KeyboardInterrupt:
+            interrupted = True
+            raise
+        finally:
+            self._end(state, interrupted=interrupted)
+
+    def _steps(self) -> Iterator[Outcome]:
+        entries: Iterator[Entry] | None = iter(self._input)
+        while entries or self._flights.pending or self._ended:
+            for entry in self._flights.due():
+                self._flights.start(entry)
+            if entries and self._fill(entries):
+                entries = None
+            known, self._known = self._known, []
+            for outcome in known:
+                self._tally.add(outcome)
+                yield outcome
+            yield from self._settle()
+            self._tick()
+            if self._flights.broken and not (self._flights.flying or self._ended):
+                msg = (
+                    "the executor is broken, and what has not run yet cannot be run: "
+                    f"{self._flights.broken} (executor='process' loses a single task)"
+                )
+                raise CoresizeError(msg) from self._flights.broken
+
+    def _fill(self, entries: Iterator[Entry]) -> bool:
+        """Submit what there is room for; True where the input has ended."""
+        rate = self._tally.rate
+        while len(self._known) < _SKIPPED and self._flights.has_room(rate):
+            entry = next(entries, None)
+            if entry is None:
+                if self._journal:
+                    self._journal.finish(self._input.read)
+                return True
+            if not self._recall(entry):
+                self._flights.start(entry)
+        return False
+
+    def _recall(self, entry: Entry) -> bool:
+        """Whether an earlier start has done it; its outcome is then known."""
+        if self._journal is None:
+            return False
+        record = self._journal.take(entry.key, entry.index)
+        entry.row = record.row
+        again = (None, "cancelled", *self._options.retry)
+        if record.status in again:
+            return False
+        self._known.append(
+            record.outcome(entry.key, entry.index, self._options.serializer)
+        )
+        return True
+
+    def _settle(self) -> Iterator[Outcome]:
+        """The outcomes of what has ended, after they are written."""
+        self._land(self._patience())
+        overdue = time.monotonic() - self._committed >= _COMMIT
+        if not self._ended or not (overdue or not self._flights.pending):
+            return
+        ended, self._ended = self._ended, []
+        self._write(ended)
+        for _, outcome, _ in ended:
+            yield outcome
+
+    def _patience(self) -> float:
+        """Seconds to wait for a task to end."""
+        if self._known or not self._flights.pending:
+            return 0.0
+        if self._ended:
+            return max(0.0, self._committed + _COMMIT - time.monotonic())
+        return _LOOK
+
+    def _land(self, patience: float) -> None:
+        for entry, future in self._flights.landed(patience):
+            outcome, written, began = outcome_of(entry, future, self._decode)
+            if began is not None:
+                self._tally.begun(began)
+            if self._is_retried(entry, outcome):
+                self._tally.retries += 1
+                self._flights.retry(entry)
+            else:
+                self._ended.append((entry.row, outcome, written))
+
+    def _is_retried(self, entry: Entry, outcome: Outcome) -> bool:
+        retried = ("failed", "timeout") if self._options.retry_timeouts else ("failed",)
+        return outcome.status in retried and entry.tries <= self._options.retries
+
+    def _write(self, ended: list[tuple[int, Outcome, object]]) -> None:
+        if self._journal:
+            self._journal.write(ended)
+            self._committed = time.monotonic()
+        for _, outcome, _ in ended:
+            self._tally.add(outcome)
+
+    # --- Around it --------------------------------------------------------------
+
+    def _count_workers(self) -> int:
+        return self._pool.observe().workers
+
+    def _tick(self) -> None:
+        self._display.tick()
+        if self._status and self._status.alarm.rings():
+            with self._status.alarm:
+                self._write_status("running")
+        count = self._count_workers()
+        if not self._workers or self._workers[-1][1] != count:
+            self._workers.append((round(self._tally.elapsed, 3), count))
+            if len(self._workers) > _KEPT:
+                del self._workers[1::2]
+
+    def _write_status(self, state: str) -> None:
+        if self._status:
+            progress = self._tally.progress(self._count_workers(), held())
+            self._status.write(progress, state)
+
+    def _end(self, state: str, *, interrupted: bool) -> None:
+        """Cancel what has not begun, wait for what runs, write what has ended."""
+        self._flights.cancel()
+        try:
+            if not interrupted:
+                wait(self._flights.flying)
+            self._pool.close(interrupted=interrupted)
+        finally:
+            with suppress(JournalError):  # it was said; what is lost will run again
+                self._land(0.0)
+                begun = [one for one in self._ended if one[1].status != "cancelled"]
+                self._write(begun)
+            self._ended.clear()
+            self._tally.stop()
+            self._write_status(state)
+            self._close_journal()
+            self._display.close()
+
+    def abandon(self) -> None:
+        """End what was never begun."""
+        self._pool.close(interrupted=False)
+        self._close_journal()
+
+    def _close_journal(self) -> None:
+        if self._journal:
+            self._journal.close()
+
+    def report(self) -> BatchReport:
+        """What it has come to so far."""
+        tally, state = self._tally, self._pool.observe()
+        return BatchReport(
+            done=tally.done,
+            total=tally.total,
+            counts=dict(tally.counts),
+            failed=tally.failed,
+            retries=tally.retries,
+            elapsed=tally.elapsed,
+            rate=tally.rate,
+            startup=tally.startup,
+            workers=tuple(self._workers),
+            kills=max(state.kills, tally.counts["oom"]),
+            evictions=state.evictions,
+            need=state.need,
+            peak_memory=tally.peak_memory or None,
+            line=tally.closing(),
+        )
+
+
+def _journal(
+    function: Callable[[Any], Any], shard: Shard | None, options: Options
+) -> tuple[Journal | None, StatusFile | None]:
+    """The journal and the status file beside it, where they are asked for."""
+    if options.journal is None:
+        return None, None
+    identity = identify(function, shard, options.serializer)
+    journal = Journal(options.journal, identity)
+    return journal, StatusFile(options.journal, identity.shard)
+
+
+def _pool(options: Options) -> Pool:
+    return Pool(
+        options.executor,
+        max_workers=options.max_workers,
+        memory=options.memory,
+        cpus=options.cpus,
+        timeout=options.timeout,
+        oom_retries=options.oom_retries,
+    )

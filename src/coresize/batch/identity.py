@@ -1,0 +1,68 @@
+"""Whose run a batch is: its function by name, and what is bound to it by content."""
+
+from __future__ import annotations
+
+import functools
+import sys
+
+from coresize.batch import keys
+from coresize.batch.schema import Identity
+from coresize.batch.shards import Shard
+from coresize.errors import ConfigError
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+def identify(
+    function: Callable[..., Any], shard: Shard | None, serializer: str
+) -> Identity:
+    """Whose run it is, the same at every start.
+
+    Raises:
+        ConfigError: an argument that is bound to the function has no stable content.
+    """
+    bound: list[object] = []
+    while isinstance(function, functools.partial):
+        bound.append([list(function.args), function.keywords])
+        function = function.func
+    try:
+        parameters = keys.digest(bound) if bound else ""
+    except ConfigError as error:
+        allowed = "functools.partial with plain values, of which a journal keeps a hash"
+        raise ConfigError("fn", error.value, allowed) from None
+    part = shard or Shard("0/1")
+    return Identity(
+        function=name_of(function),
+        parameters=parameters,
+        shard=str(part),
+        shard_by=part.by,
+        serializer=serializer,
+    )
+
+
+def name_of(function: object) -> str:
+    """The module and name of a function; of a program its file stands for the module.
+
+    >>> import json
+    >>> name_of(json.dumps)
+    'json:dumps'
+    """
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    module = getattr(function, "__module__", None) or type(function).__module__
+    if module == "__main__":
+        module = _program()
+    return f"{module}:{name}"
+
+
+def _program() -> str:
+    """The name that the main module has for those who import it."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return str(spec.name).removesuffix(".__main__")
+    file = str(getattr(main, "__file__", "") or "__main__").replace("\\", "/")
+    return file.rpartition("/")[2].removesuffix(".py")

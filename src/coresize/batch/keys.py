@@ -1,0 +1,144 @@
+"""Keys: texts that tell the tasks of a batch apart, the same at every start. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import hashlib
+import json
+import uuid
+
+from coresize.errors import ConfigError
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+_LONGEST = 200
+_ALLOWED = (
+    "key=, a function that gives each item a text: only plain values, dates, paths, "
+    "arrays, dataclasses and models have a hash that is the same at every start"
+)
+
+
+def stable_key(item: object) -> str:
+    """A text for an item, the same in every process and on every machine.
+
+    Short texts and whole numbers are their own keys, of all else it is a hash (BLAKE2b,
+    RFC 7693) of the content.
+
+    Raises:
+        ConfigError: the content of the item cannot be told.
+
+    >>> stable_key("user-17"), stable_key(17), stable_key({"b": 1, "a": (2,)})
+    ('user-17', '17', '1373684f03b107b66e4d12181353ff26')
+    """
+    if type(item) is int:
+        return str(item)
+    if type(item) is str and 0 < len(item) <= _LONGEST and item.isprintable():
+        return item
+    return digest(item)
+
+
+def digest(content: object) -> str:
+    """A hash of plain content, of 32 hexadecimal digits.
+
+    Raises:
+        ConfigError: the content cannot be told.
+    """
+    text = json.dumps(_plain(content), ensure_ascii=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def bucket(key: str, count: int) -> int:
+    """One of so many buckets for a key, the same everywhere."""
+    hashed = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8)
+    return int.from_bytes(hashed.digest(), "big") % count
+
+
+def checked(key: object, item: object) -> str:
+    """A key as the user's function gave it.
+
+    Raises:
+        ConfigError: it is no text and no number.
+    """
+    if isinstance(key, str):
+        return str(key)
+    if isinstance(key, int) and not isinstance(key, bool):
+        return str(key)
+    allowed = f"a text or a whole number, which it is not for the item {item!r:.200}"
+    raise ConfigError("key", key, allowed)
+
+
+def named(name: str) -> Callable[[Any], object]:
+    """A function that takes the key from a field of each item.
+
+    >>> named("user")({"user": "u1"})
+    'u1'
+    """
+
+    def key(item: Any) -> object:
+        try:
+            return item[name]
+        except (KeyError, TypeError, IndexError):
+            allowed = f"a field of every item, which this one lacks: {item!r:.200}"
+            raise ConfigError("key", name, allowed) from None
+
+    return key
+
+
+# --- Content ------------------------------------------------------------------
+
+
+def _plain(value: Any) -> Any:  # noqa: PLR0911 - a line for each kind
+    """A value as JSON has it, with the name of its type where that is another."""
+    cls = type(value)
+    if value is None or cls in (str, int, float, bool):
+        return value
+    if cls is list:
+        return [_plain(one) for one in value]
+    if hasattr(cls, "__fspath__"):
+        return {"path": value.__fspath__()}
+    for kinds, told in _KINDS.items():
+        if isinstance(value, kinds):
+            return {cls.__name__: told(value)}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {cls.__name__: [_plain(getattr(value, one.name)) for one in fields]}
+    if hasattr(cls, "model_dump"):  # pydantic
+        return {cls.__name__: _mapping(value.model_dump())}
+    if hasattr(cls, "__array_interface__"):  # numpy
+        content = hashlib.blake2b(value.tobytes(), digest_size=16).hexdigest()
+        return {cls.__name__: [str(value.dtype), list(value.shape), content]}
+    raise ConfigError("items", f"a value of type {cls.__name__}", _ALLOWED)
+
+
+def _mapping(value: Mapping[Any, Any]) -> list[list[Any]]:
+    rows = [[_plain(key), _plain(one)] for key, one in value.items()]
+    return sorted(rows, key=json.dumps)
+
+
+def _unordered(value: Any) -> list[Any]:
+    return sorted((_plain(one) for one in value), key=json.dumps)
+
+
+def _ordered(value: Any) -> list[Any]:
+    return [_plain(one) for one in value]
+
+
+#: How the content of what is no JSON is told.
+_KINDS: dict[type | tuple[type, ...], Callable[[Any], Any]] = {
+    enum.Enum: lambda value: _plain(value.value),
+    dict: _mapping,
+    (tuple, list): _ordered,
+    (set, frozenset): _unordered,
+    (bytes, bytearray): lambda value: bytes(value).hex(),
+    (dt.date, dt.time, dt.datetime): lambda value: value.isoformat(),
+    dt.timedelta: lambda value: [value.days, value.seconds, value.microseconds],
+    (decimal.Decimal, uuid.UUID, complex): str,
+    (str, int, float): lambda value: [type(value).__mro__[-2].__name__, repr(value)],
+}

@@ -1,0 +1,90 @@
+"""How a batch is to be run, checked before anything is."""
+
+from __future__ import annotations
+
+from coresize.batch.outcomes import BAD
+from coresize.errors import ConfigError
+from coresize.model import Value
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+    from typing import Any, Literal, TypeAlias
+
+    from coresize.batch.progress import Show
+    from coresize.batch.shards import By, Shard
+    from coresize.executor.needs import Memory
+
+    OnError: TypeAlias = Literal["collect", "raise"]
+    Serializer: TypeAlias = Literal["json", "pickle"]
+
+
+class Options(Value):
+    """What `coresize.run_batch` takes, but for the function and the items."""
+
+    __slots__ = (  # noqa: RUF023
+        "executor",
+        "max_workers",
+        "memory",
+        "cpus",
+        "timeout",
+        "oom_retries",
+        "buffersize",
+        "key",
+        "shard",
+        "shard_by",
+        "journal",
+        "serializer",
+        "retry",
+        "retries",
+        "retry_timeouts",
+        "on_error",
+        "progress",
+    )
+
+    executor: Executor | str
+    max_workers: int | None
+    memory: Memory | None
+    cpus: float
+    timeout: float | None
+    oom_retries: int
+    buffersize: int | None
+    key: Callable[[Any], object] | str | None
+    shard: Shard | str | None
+    shard_by: By
+    journal: str | None
+    serializer: Serializer
+    retry: tuple[str, ...]
+    retries: int
+    retry_timeouts: bool
+    on_error: OnError
+    progress: Show
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise ConfigError(name, value, " or ".join(map(repr, choices)))
+        for name, least in _NUMBERS.items():
+            value = getattr(self, name)
+            if value is not None and not _is_whole(value, least):
+                raise ConfigError(name, value, f"a whole number, {least} or above")
+        for status in self.retry:
+            if status not in BAD:
+                allowed = f"some of {', '.join(BAD)}"
+                raise ConfigError("retry", self.retry, allowed)
+
+
+_CHOICES = {
+    "serializer": ("json", "pickle"),
+    "on_error": ("collect", "raise"),
+    "shard_by": ("index", "key"),
+}
+_NUMBERS = {"retries": 0, "oom_retries": 0, "buffersize": 1, "max_workers": 1}
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -1,0 +1,110 @@
+"""What became of each task of a batch: failure is data. Pure."""
+
+from __future__ import annotations
+
+from coresize.errors import (
+    TaskCrashedError,
+    TaskKilledError,
+    TaskOutOfMemoryError,
+    TaskTimeoutError,
+)
+from coresize.model import Value
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal, TypeAlias
+
+    #: ok: there is a value. failed: the function raised. oom, crashed, killed, timeout:
+    #: its worker ended before it did. cancelled: it was not begun. skipped: it was ok
+    #: at an earlier start, and its value is in the journal.
+    Status: TypeAlias = Literal[
+        "ok",
+        "failed",
+        "oom",
+        "crashed",
+        "killed",
+        "timeout",
+        "cancelled",
+        "skipped",
+    ]
+
+#: What a task may have come to; those that are not good are counted as failures.
+GOOD = ("ok", "skipped")
+BAD = ("failed", "oom", "crashed", "killed", "timeout")
+STATUSES = ("ok", *BAD, "cancelled", "skipped")
+
+#: The status for the end of a worker, the most special first.
+_ENDS: tuple[tuple[type[BaseException], Status], ...] = (
+    (TaskOutOfMemoryError, "oom"),
+    (TaskTimeoutError, "timeout"),
+    (TaskCrashedError, "crashed"),
+    (TaskKilledError, "killed"),
+)
+
+
+class Outcome(Value):
+    """What became of one task.
+
+    Attributes:
+        key: what the task is known by.
+        index: its place in the input, from 0.
+        status: "ok", "failed", "oom", "crashed", "killed", "timeout", "cancelled" or
+            "skipped".
+        value: what the function returned; None where there is none.
+        error: what was raised instead; None where there is a value.
+        traceback: of that error, as text; empty where there is none.
+        attempts: how often the task was started.
+        peak_memory: bytes, the most that its worker had resident while it ran, without
+            pages of files; None of threads, of tasks below a millisecond, and where
+            the system does not tell.
+        wall: seconds that the last attempt took.
+        cpu: seconds of CPU time that it took.
+        worker: the process that ran it, or the thread.
+    """
+
+    __slots__ = (  # noqa: RUF023
+        "key",
+        "index",
+        "status",
+        "value",
+        "error",
+        "traceback",
+        "attempts",
+        "peak_memory",
+        "wall",
+        "cpu",
+        "worker",
+    )
+
+    key: str
+    index: int
+    status: Status
+    value: Any
+    error: BaseException | None
+    traceback: str
+    attempts: int
+    peak_memory: int | None
+    wall: float
+    cpu: float
+    worker: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a value."""
+        return self.status in GOOD
+
+
+def status_of(error: BaseException) -> Status:
+    """The status of a task that got an error in place of a value.
+
+    >>> from coresize import TaskTimeoutError
+    >>> status_of(TaskTimeoutError("late", exit_code=-9, peak_memory=0))
+    'timeout'
+    >>> status_of(ValueError())
+    'failed'
+    """
+    for cls, status in _ENDS:
+        if isinstance(error, cls):
+            return status
+    return "failed"

@@ -1,0 +1,287 @@
+"""How far a batch is: counts, rate, time left; as a line, a bar, or for a callback."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+from coresize import processes, procfs
+from coresize.batch.outcomes import BAD, STATUSES
+from coresize.detection.parse import format_bytes
+from coresize.model import Value
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeAlias
+
+    from coresize.batch.outcomes import Outcome
+
+    #: None: lines to the log. True: a bar at a terminal, else lines to standard error.
+    #: False: nothing. Or what is called with each `Progress`.
+    Show: TypeAlias = bool | Callable[["Progress"], object] | None
+
+_log = logging.getLogger("coresize")
+
+#: Seconds between two lines: at first few, later many.
+_FIRST, _MOST, _GROWTH = 1.0, 60.0, 1.5
+
+#: Seconds between two calls of a bar or a callback.
+_OFTEN = 0.1
+
+#: The part of the run's time that showing it may take.
+_SHARE = 0.005
+
+
+class Progress(Value):
+    """How far a batch is.
+
+    Attributes:
+        done: tasks that have ended, with those that a resume skipped.
+        total: how many there are; None where the input does not tell.
+        counts: how many of each status.
+        failed: how many have no value.
+        skipped: how many were ok at an earlier start.
+        elapsed: seconds since the start.
+        rate: tasks a second, without skipped ones.
+        eta: seconds that are left; None where that cannot be told.
+        workers: how many there are now.
+        memory: bytes that this process and its workers hold; None where nobody tells.
+    """
+
+    __slots__ = (  # noqa: RUF023
+        "done",
+        "total",
+        "counts",
+        "failed",
+        "skipped",
+        "elapsed",
+        "rate",
+        "eta",
+        "workers",
+        "memory",
+    )
+
+    done: int
+    total: int | None
+    counts: dict[str, int]
+    failed: int
+    skipped: int
+    elapsed: float
+    rate: float
+    eta: float | None
+    workers: int
+    memory: int | None
+
+    def __str__(self) -> str:
+        parts = [
+            f"{self.done}/{self.total}" if self.total is not None else f"{self.done}",
+            f"{self.rate:.1f}/s",
+        ]
+        if self.eta is not None:
+            parts.append(f"ETA {self.eta / 60:.1f} min")
+        parts += [f"{self.failed} failed", *_skipped(self.skipped)]
+        parts.append(f"{self.workers} workers")
+        if self.memory is not None:
+            parts.append(format_bytes(self.memory))
+        return " | ".join(parts)
+
+
+def _skipped(count: int) -> list[str]:
+    return [f"{count} skipped"] if count else []
+
+
+class Alarm:
+    """Says when something is due again: not too often, nor for much of the time.
+
+    Args:
+        interval: seconds between two times, at least.
+    """
+
+    def __init__(self, interval: float, *, at_once: bool = False) -> None:
+        self.interval = interval
+        self._begun = time.monotonic()
+        self._next = self._begun + (0.0 if at_once else interval)
+
+    def rings(self) -> bool:
+        """Whether it is time."""
+        return time.monotonic() >= self._next
+
+    def __enter__(self) -> None:
+        self._begun = time.monotonic()
+
+    def __exit__(self, *_error: object) -> None:
+        now = time.monotonic()
+        self._next = now + max(self.interval, (now - self._begun) / _SHARE)
+
+
+class Tally:
+    """The counts of one run.
+
+    Args:
+        total: how many tasks there are, None where the input does not tell.
+    """
+
+    def __init__(self, total: int | None) -> None:
+        self.total = total
+        self.counts = dict.fromkeys(STATUSES, 0)
+        self.retries = 0
+        self.peak_memory = 0
+        self.startup = 0.0
+        self._start: float | None = time.time()
+        self._clock = time.perf_counter()
+        self._ended: float | None = None
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one more."""
+        self.counts[outcome.status] += 1
+        self.peak_memory = max(self.peak_memory, outcome.peak_memory or 0)
+
+    def begun(self, moment: float) -> None:
+        """A task began (seconds since 1970); that of the first ends the start-up."""
+        if self._start is not None:
+            self.startup, self._start = max(0.0, moment - self._start), None
+
+    def stop(self) -> None:
+        """The run has ended."""
+        self._ended = time.perf_counter()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the start to now, or to the end."""
+        return (self._ended or time.perf_counter()) - self._clock
+
+    @property
+    def done(self) -> int:
+        """Tasks that have ended."""
+        return sum(self.counts.values())
+
+    @property
+    def failed(self) -> int:
+        """Tasks that have ended without a value."""
+        return sum(self.counts[status] for status in BAD)
+
+    @property
+    def rate(self) -> float:
+        """Tasks a second that were not skipped."""
+        run = self.done - self.counts["skipped"]
+        return run / self.elapsed if run else 0.0
+
+    def progress(self, workers: int, memory: int | None) -> Progress:
+        """How far it is now."""
+        eta = None
+        if self.total is not None and self.rate:
+            eta = max(0, self.total - self.done) / self.rate
+        return Progress(
+            done=self.done,
+            total=self.total,
+            counts=dict(self.counts),
+            failed=self.failed,
+            skipped=self.counts["skipped"],
+            elapsed=self.elapsed,
+            rate=self.rate,
+            eta=eta,
+            workers=workers,
+            memory=memory,
+        )
+
+    def closing(self) -> str:
+        """The last line."""
+        run = self.done - self.counts["skipped"]
+        each = self.elapsed / run if run else 0.0
+        parts = [
+            f"{run} done in {self.elapsed:.1f} s ({each:.2f} s each)",
+            f"{self.failed} failed",
+            *_skipped(self.counts["skipped"]),
+        ]
+        if self.counts["cancelled"]:
+            parts.append(f"{self.counts['cancelled']} cancelled")
+        return " | ".join(parts)
+
+
+class Display:
+    """Shows how far a run is, not too often.
+
+    Args:
+        show: how.
+        tally: the counts.
+        workers: tells how many workers there are.
+    """
+
+    def __init__(self, show: Show, tally: Tally, workers: Callable[[], int]) -> None:
+        self._tally = tally
+        self._workers = workers
+        self._bar = _bar(show, tally)
+        self._call = _line(show) if self._bar is None else self._move
+        self._closing = _closing(show) if self._bar is None else None
+        self._often = self._bar is not None or callable(show)
+        self._alarm = Alarm(_OFTEN if self._often else _FIRST)
+
+    def tick(self) -> None:
+        """Show it, if it is time."""
+        if self._call is not None and self._alarm.rings():
+            with self._alarm:
+                self._show()
+            if not self._often:
+                self._alarm.interval = min(self._alarm.interval * _GROWTH, _MOST)
+
+    def _show(self) -> None:
+        if self._call is not None:
+            memory = None if self._bar is not None else held()
+            self._call(self._tally.progress(self._workers(), memory))
+
+    def close(self) -> None:
+        """Show the end."""
+        if self._often:
+            self._show()
+        if self._bar is not None:
+            self._bar.close()
+        if self._closing is not None:
+            self._closing(self._tally.closing())
+
+    def _move(self, progress: Progress) -> None:
+        self._bar.set_postfix_str(f"{progress.failed} failed", refresh=False)
+        self._bar.update(progress.done - self._bar.n)
+
+
+def _bar(show: Show, tally: Tally) -> Any:
+    """A bar of tqdm, where one is wanted, there is a terminal, and it is installed."""
+    if show is not True or sys.stderr is None or not sys.stderr.isatty():
+        return None
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    return tqdm(total=tally.total, unit="task", smoothing=0.1)
+
+
+def _line(show: Show) -> Callable[[Progress], object] | None:
+    """What is called with each progress."""
+    if show is None:
+        return lambda progress: _log.info("%s", progress)
+    if show is True:
+        return _print
+    return show if callable(show) else None
+
+
+def _closing(show: Show) -> Callable[[str], object] | None:
+    if show is None:
+        return lambda text: _log.info("%s", text)
+    return _print if show is True else None
+
+
+def _print(line: object) -> None:
+    if sys.stderr is not None:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - it was asked for
+
+
+def held() -> int | None:
+    """Bytes that this process and its descendants hold apart from files."""
+    total = None
+    for pid in processes.descendants(processes.own()):
+        memory = procfs.status(processes.read(pid, "status"))
+        if memory is not None:
+            total = (total or 0) + memory.private
+    return total

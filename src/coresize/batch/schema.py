@@ -1,0 +1,166 @@
+"""What is in the file of a journal: its tables, and whose run it is."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from coresize import __version__
+from coresize.errors import CoresizeError
+from coresize.model import Value
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: "core" in ASCII; SQLite keeps it for programs in the head of the file.
+_APPLICATION = 0x636F7265
+_FORMAT = 1
+
+#: What is known of a task that has ended.
+RESULT = (
+    "status",
+    "value",
+    "error",
+    "traceback",
+    "attempts",
+    "peak_memory",
+    "wall",
+    "cpu",
+    "worker",
+)
+#: The same of one that has not.
+UNKNOWN = (None, None, "", "", 0, None, 0.0, 0.0, "")
+COLUMNS = ("key", "item", *RESULT, "ended")
+
+_TABLES = """
+CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE tasks (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    item INTEGER NOT NULL,  -- place in the input, from 0
+    status TEXT,            -- NULL: it has not ended
+    value,                  -- TEXT: JSON. BLOB: a pickle
+    error TEXT NOT NULL DEFAULT '',
+    traceback TEXT NOT NULL DEFAULT '',
+    attempts INTEGER NOT NULL DEFAULT 0,
+    peak_memory INTEGER,    -- bytes
+    wall REAL NOT NULL DEFAULT 0,   -- seconds
+    cpu REAL NOT NULL DEFAULT 0,    -- seconds
+    worker TEXT NOT NULL DEFAULT '',
+    ended REAL              -- seconds since 1970
+);
+"""
+_HEAD = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_FORMAT};"
+
+RECALL = f"SELECT id, item, {', '.join(RESULT)} FROM tasks WHERE key = ?"  # noqa: S608
+EXPECT = "INSERT INTO tasks (key, item) VALUES (?, ?)"
+MOVE = "UPDATE tasks SET item = ? WHERE id = ?"
+END = f"""UPDATE tasks SET {" = ?, ".join((*RESULT, "ended"))} = ?
+WHERE id = ?"""  # noqa: S608
+ALL = f"SELECT {', '.join(COLUMNS)} FROM tasks ORDER BY item, key"  # noqa: S608
+
+
+class JournalError(CoresizeError):
+    """A journal cannot be used.
+
+    Attributes:
+        path: the file.
+        reason: why, and what to do.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"journal {path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Callable[..., JournalError], tuple[str, str]]:
+        return type(self), (self.path, self.reason)
+
+
+class Identity(Value):
+    """Whose run it is: what must be the same for results to belong together.
+
+    Attributes:
+        function: the module and name of the function.
+        parameters: a hash of the arguments that are bound to it.
+        shard: "i/n".
+        shard_by: "index" or "key".
+        serializer: how values are written.
+    """
+
+    __slots__ = ("function", "parameters", "shard", "shard_by", "serializer")  # noqa: RUF023
+
+    function: str
+    parameters: str
+    shard: str
+    shard_by: str
+    serializer: str
+
+
+_KEPT = Identity.__slots__
+_HINTS = {
+    "function": "take another file for another function",
+    "parameters": "take another file for other arguments",
+    "serializer": "the one it was begun with",
+}
+
+
+def prepare(file: sqlite3.Connection, path: str, identity: Identity) -> None:
+    """Make the tables in a new file; see that another belongs to this run.
+
+    Raises:
+        JournalError: it does not.
+    """
+    if file.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+        file.executescript(f"BEGIN; {_TABLES} {_HEAD}")  # all of it or nothing
+        rows = [*identity.as_dict().items(), ("coresize", __version__)]
+        file.executemany("INSERT INTO run VALUES (?, ?)", rows)
+        return
+    there = identity_of(file, path)
+    for name in _KEPT:
+        old, new = getattr(there, name), getattr(identity, name)
+        if old != new:
+            hint = _HINTS.get(name, "each shard has a file of its own")
+            raise JournalError(path, f"it is of {name} {old!r}, not {new!r}: {hint}")
+
+
+def identity_of(file: sqlite3.Connection, path: str) -> Identity:
+    """Whose run a journal is of.
+
+    Raises:
+        JournalError: it is no journal, or a newer one.
+    """
+    if file.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
+        raise JournalError(path, "it is an SQLite file, but no journal of coresize")
+    version = file.execute("PRAGMA user_version").fetchone()[0]
+    if version != _FORMAT:
+        reason = f"it is of format {version}, and {_FORMAT} is known: update coresize"
+        raise JournalError(path, reason)
+    rows = dict(file.execute("SELECT name, value FROM run"))
+    return Identity(**{name: rows[name] for name in _KEPT})
+
+
+def set_items(file: sqlite3.Connection, items: int) -> None:
+    """How many items the whole input has, over all shards."""
+    file.execute("INSERT OR REPLACE INTO run VALUES ('items', ?)", (str(items),))
+
+
+def items_of(file: sqlite3.Connection) -> int | None:
+    """How many that were; None where the input was not read to its end."""
+    found = file.execute("SELECT value FROM run WHERE name = 'items'").fetchone()
+    return int(found[0]) if found else None
+
+
+def open_to_read(path: str) -> sqlite3.Connection:
+    """A journal for reading; nothing is made where none is.
+
+    Raises:
+        JournalError: there is no such file.
+        sqlite3.Error: it cannot be read.
+    """
+    if not Path(path).is_file():
+        raise JournalError(path, "there is no such file")
+    # Not read-only: after a crash the reader has to put it right first.
+    return sqlite3.connect(path, timeout=60)

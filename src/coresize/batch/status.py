@@ -1,0 +1,68 @@
+"""The status file beside a journal: how far a run is, for those who only look."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+
+from coresize import processes, storage
+from coresize.batch.progress import Alarm
+from coresize.host import current
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from coresize.batch.progress import Progress
+
+SUFFIX = ".status.json"
+
+#: Seconds between two writes, at least.
+_INTERVAL = 1.0
+
+
+class StatusFile:
+    """The file beside one journal.
+
+    Args:
+        journal: the path of the journal.
+        shard: "i/n".
+    """
+
+    def __init__(self, journal: str, shard: str) -> None:
+        self._path = journal + SUFFIX
+        self._known = {
+            "journal": journal,
+            "shard": shard,
+            "pid": processes.own(),
+            "host": current().hostname(),
+            "started": time.time(),
+        }
+        self.alarm = Alarm(_INTERVAL, at_once=True)
+
+    def write(self, progress: Progress, state: str) -> None:
+        """Replace the file, whole or not at all; one that cannot be is left.
+
+        Args:
+            progress: how far it is.
+            state: "running", "done" or "stopped".
+        """
+        content = {
+            "state": state,
+            **progress.as_dict(),
+            **self._known,
+            "updated": time.time(),
+        }
+        with contextlib.suppress(OSError):  # the journal is what counts
+            storage.replace(self._path, json.dumps(content) + "\n")
+
+
+def read(path: str) -> dict[str, Any] | None:
+    """What a status file says; None where there is none that can be read."""
+    try:
+        content = json.loads(storage.read(path))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

@@ -1,0 +1,153 @@
+"""What runs in the place where a task runs: the function, measured, whatever it does.
+
+Rule 1: it is imported in every worker, so it imports little. Rule 2: what a function
+raises comes back as an answer: so that the executor in between, of whatever library,
+has only good news to carry.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import time
+
+from coresize import processes, procfs, transfer
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeAlias
+
+    #: Whether there is a value; the value, or the error; a traceback; seconds; seconds
+    #: of CPU time; bytes; who; when it began.
+    Answer: TypeAlias = tuple[bool, Any, str, float, float, int | None, str, float]
+
+#: What takes less than this cannot fill much memory, and is not measured: to ask the
+#: kernel would take a part of that.
+_QUICK = 0.001
+
+#: Whether VmHWM of this process is to be reset before the next task.
+_stale = True
+
+
+class Task:
+    """A function of a batch, to be called with one item.
+
+    Args:
+        func: the function.
+        encode: how a value is written, None for not at all.
+        crosses: it runs in a process of its own, from which answers are sent.
+    """
+
+    __slots__ = ("crosses", "encode", "func")
+
+    def __init__(
+        self,
+        func: Callable[[Any], object],
+        encode: Callable[[object], str | bytes] | None,
+        *,
+        crosses: bool,
+    ) -> None:
+        self.func = func
+        self.encode = encode
+        self.crosses = crosses
+
+    def __reduce__(self) -> tuple[Callable[..., Task], tuple[object, ...]]:
+        return _task, (self.func, self.encode, self.crosses)
+
+    def __call__(self, item: Any) -> Answer:
+        """Call it; the answer says what came of it."""
+        began, clock = time.time(), time.perf_counter
+        cpu_clock = time.process_time if self.crosses else time.thread_time
+        if self.crosses:
+            _reset()
+        good, text = True, ""
+        start, cpu = clock(), cpu_clock()
+        try:
+            value = self.func(item)
+            if self.encode is not None:
+                value = self.encode(value)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - it is the answer
+            good, value, text = False, error, transfer.traceback_of(error)
+            if self.crosses:
+                value = transfer.dump_error(error)
+        wall, cpu = clock() - start, cpu_clock() - cpu
+        peak = _peak() if self.crosses and wall >= _QUICK else None
+        return good, value, text, wall, cpu, peak, _who(self.crosses), began
+
+
+def _task(
+    func: Callable[[Any], object],
+    encode: Callable[[object], str | bytes] | None,
+    crosses: bool,  # noqa: FBT001 - as __reduce__ gives it
+) -> Task:
+    return Task(func, encode, crosses=crosses)
+
+
+def _who(crosses: bool) -> str:  # noqa: FBT001 - of one place
+    return str(os.getpid()) if crosses else threading.current_thread().name
+
+
+def _reset() -> None:
+    global _stale  # noqa: PLW0603 - it belongs to the process
+    if _stale:
+        processes.reset_peak("self")
+        _stale = False
+
+
+def _peak() -> int | None:
+    global _stale  # noqa: PLW0603 - it belongs to the process
+    _stale = True
+    memory = procfs.status(processes.read("self", "status"))
+    return None if memory is None else memory.anonymous_peak
+
+
+# --- How values are written -----------------------------------------------------
+
+
+def to_json(value: object) -> str:
+    """A value as JSON, which comes back as it was, but tuples as lists.
+
+    Raises:
+        TransferError: JSON cannot hold it.
+    """
+    import json
+
+    try:
+        text = json.dumps(value, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise transfer.TransferError(_UNWRITTEN.format(error)) from None
+    if not _keeps_keys(value):
+        reason = "of keys of mappings it keeps only texts"
+        raise transfer.TransferError(_UNWRITTEN.format(reason))
+    return text
+
+
+_UNWRITTEN = (
+    "the result cannot be written to the journal as JSON ({}): return plain values, or "
+    'choose serializer="pickle"'
+)
+
+
+def _keeps_keys(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(type(key) is str for key in value) and all(
+            map(_keeps_keys, value.values())
+        )
+    return not isinstance(value, (list, tuple)) or all(map(_keeps_keys, value))
+
+
+def to_pickle(value: object) -> bytes:
+    """A value, pickled."""
+    return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+
+
+#: How values are written, by serializer.
+ENCODERS: dict[str, Callable[[object], str | bytes]] = {
+    "json": to_json,
+    "pickle": to_pickle,
+}
