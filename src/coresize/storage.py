@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import secrets
 import sys
 from pathlib import Path
 
 from coresize.host import Live
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TextIO
 
 
 def read(path: str) -> str:
@@ -31,9 +38,22 @@ def replace(path: str, text: str) -> None:
     if target.exists() and not target.is_file():
         target.write_text(text, encoding="utf-8")
         return
+    with replacing(path) as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[TextIO]:
+    """A file beside another, which takes its place when it is whole.
+
+    Raises:
+        OSError: it cannot be written; the other is as it was.
+    """
+    target = Path(path)
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        beside.write_text(text, encoding="utf-8")
+        with beside.open("w", encoding="utf-8", newline="") as file:
+            yield file
         beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)

@@ -82,7 +82,7 @@ class Engine:
         self._display = Display(options.progress, self._tally, self._count_workers)
         self._workers: list[tuple[float, int]] = []
         self._known: list[Outcome] = []
-        self._ended: list[tuple[int, Outcome, object]] = []
+        self._ended: list[tuple[Outcome, object]] = []
         self._committed = 0.0
 
     # --- The loop ---------------------------------------------------------------
@@ -114,7 +114,7 @@ class Engine:
                 entries = None
             known, self._known = self._known, []
             for outcome in known:
-                self._tally.add(outcome)
+                self._tally.add(outcome, earlier=True)
                 yield outcome
             yield from self._settle()
             self._tick()
@@ -143,9 +143,8 @@ class Engine:
         if self._journal is None:
             return False
         record = self._journal.take(entry.key, entry.index)
-        entry.row = record.row
         again = (None, "cancelled", *self._options.retry)
-        if record.status in again:
+        if record is None or record.status in again:
             return False
         self._known.append(
             record.outcome(entry.key, entry.index, self._options.serializer)
@@ -160,7 +159,7 @@ class Engine:
             return
         ended, self._ended = self._ended, []
         self._write(ended)
-        for _, outcome, _ in ended:
+        for outcome, _ in ended:
             yield outcome
 
     def _patience(self) -> float:
@@ -180,17 +179,17 @@ class Engine:
                 self._tally.retries += 1
                 self._flights.retry(entry)
             else:
-                self._ended.append((entry.row, outcome, written))
+                self._ended.append((outcome, written))
 
     def _is_retried(self, entry: Entry, outcome: Outcome) -> bool:
         retried = ("failed", "timeout") if self._options.retry_timeouts else ("failed",)
         return outcome.status in retried and entry.tries <= self._options.retries
 
-    def _write(self, ended: list[tuple[int, Outcome, object]]) -> None:
+    def _write(self, ended: list[tuple[Outcome, object]]) -> None:
         if self._journal:
             self._journal.write(ended)
             self._committed = time.monotonic()
-        for _, outcome, _ in ended:
+        for outcome, _ in ended:
             self._tally.add(outcome)
 
     # --- Around it --------------------------------------------------------------
@@ -203,6 +202,7 @@ class Engine:
         if self._status and self._status.alarm.rings():
             with self._status.alarm:
                 self._write_status("running")
+                self._write([])  # which tasks are expected
         count = self._count_workers()
         if not self._workers or self._workers[-1][1] != count:
             self._workers.append((round(self._tally.elapsed, 3), count))
@@ -224,7 +224,7 @@ class Engine:
         finally:
             with suppress(JournalError):  # it was said; what is lost will run again
                 self._land(0.0)
-                begun = [one for one in self._ended if one[1].status != "cancelled"]
+                begun = [one for one in self._ended if one[0].status != "cancelled"]
                 self._write(begun)
             self._ended.clear()
             self._tally.stop()

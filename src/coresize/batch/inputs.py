@@ -25,17 +25,15 @@ class Entry:
         key: what it is known by.
         item: the item.
         tries: how often it was submitted.
-        row: its row in the journal, where there is one.
     """
 
-    __slots__ = ("index", "item", "key", "row", "tries")
+    __slots__ = ("index", "item", "key", "tries")
 
     def __init__(self, index: int, key: str, item: Any) -> None:
         self.index = index
         self.key = key
         self.item = item
         self.tries = 0
-        self.row = 0
 
 
 class Input:
@@ -127,21 +125,33 @@ class Input:
             raise
 
 
+#: Keys that are kept in memory; more are kept in a file.
+_KEPT = 50_000
+
+
 class Seen:
     """The keys of one input, of which none may come twice.
 
-    They are kept in a file that SQLite removes by itself, so that a million of them
+    Many of them are kept in a file that SQLite removes by itself, so that a million
     take no memory.
     """
 
     def __init__(self) -> None:
-        self._file = sqlite3.connect("")
-        self._file.execute(
-            "CREATE TABLE seen (key TEXT PRIMARY KEY, item INTEGER) WITHOUT ROWID"
-        )
+        self._few: dict[str, int] | None = {}
+        self._file: sqlite3.Connection
 
     def add(self, key: str, index: int) -> int | None:
         """Take note of one; the place where it came before, or None."""
+        if self._few is not None:
+            if len(self._few) < _KEPT:
+                first = self._few.setdefault(key, index)
+                return None if first == index else first
+            self._file = sqlite3.connect("")
+            self._file.execute(
+                "CREATE TABLE seen (key TEXT PRIMARY KEY, item INTEGER) WITHOUT ROWID"
+            )
+            self._file.executemany("INSERT INTO seen VALUES (?, ?)", self._few.items())
+            self._few = None
         try:
             self._file.execute("INSERT INTO seen VALUES (?, ?)", (key, index))
         except sqlite3.IntegrityError:

@@ -44,7 +44,6 @@ class Record(Value):
     """What is known of a task of an earlier start.
 
     Attributes:
-        row: its row in the journal.
         status: what became of it; None where it had not ended.
         value: as it was written.
         error: the error's text.
@@ -56,9 +55,8 @@ class Record(Value):
         worker: what ran it.
     """
 
-    __slots__ = ("row", *schema.RESULT)
+    __slots__ = schema.RESULT
 
-    row: int
     status: Status | None
     value: Any
     error: str
@@ -102,11 +100,13 @@ class Journal:
 
     def __init__(self, path: str, identity: Identity) -> None:
         self.path = path
+        self._taken: dict[str, int] = {}
         with _explained(path):
             storage.make_folder_of(path)
             self._lock = _locked(path)
             try:
                 self._file = self._opened(identity)
+                self._known = schema.has_tasks(self._file)
             except BaseException:
                 self._lock.close()
                 raise
@@ -123,24 +123,26 @@ class Journal:
             raise
         return file
 
-    def take(self, key: str, index: int) -> Record:
-        """Take note that a task is in the input; what is known of it.
+    def take(self, key: str, index: int) -> Record | None:
+        """Take note that a task is in the input; what is known of it, if anything is.
 
         Raises:
-            JournalError: the file cannot be written.
+            JournalError: the file cannot be read.
         """
-        with _explained(self.path):
-            found = self._file.execute(schema.RECALL, (key,)).fetchone()
-            if found is None:
-                row = self._file.execute(schema.EXPECT, (key, index)).lastrowid
-                found = (row, index, *schema.UNKNOWN)
-            elif found[1] != index:  # the input has changed
-                self._file.execute(schema.MOVE, (index, found[0]))
-        fields = zip(schema.RESULT, found[2:], strict=True)
-        return Record(row=found[0], **dict(fields))
+        if self._known:
+            with _explained(self.path):
+                found = self._file.execute(schema.RECALL, (key,)).fetchone()
+                if found is not None:
+                    if found[0] != index:  # the input has changed
+                        self._file.execute(schema.MOVE, (index, key))
+                    return Record(**dict(zip(schema.RESULT, found[1:], strict=True)))
+        self._taken[key] = index
+        return None
 
-    def write(self, ended: Iterable[tuple[int, Outcome, object]]) -> None:
-        """Write what became of tasks, each with its row and its value as written.
+    def write(self, ended: Iterable[tuple[Outcome, object]]) -> None:
+        """Write what became of tasks, each with its value as written.
+
+        And of those that were taken and have not ended that they are expected.
 
         Raises:
             JournalError: the file cannot be written; then none of them is.
@@ -148,19 +150,23 @@ class Journal:
         now = time.time()
         rows = [
             (
-                *(one.status, value, _text_of(one.error), one.traceback),
-                *(one.attempts, one.peak_memory, one.wall, one.cpu, one.worker),
-                *(now, row),
+                *(one.key, one.index, one.status, value, _text_of(one.error)),
+                *(one.traceback, one.attempts, one.peak_memory, one.wall, one.cpu),
+                *(one.worker, now),
             )
-            for row, one, value in ended
+            for one, value in ended
         ]
+        for row in rows:
+            self._taken.pop(row[0], None)
         with _explained(self.path):
             try:
                 self._file.executemany(schema.END, rows)
+                self._file.executemany(schema.EXPECT, self._taken.items())
                 self._file.commit()
             except BaseException:
                 self._file.rollback()
                 raise
+        self._taken.clear()
 
     def finish(self, items: int) -> None:
         """Note that the input has ended, and how many items there were in all."""
@@ -225,6 +231,39 @@ def _reason(error: sqlite3.Error) -> str:
     code = getattr(error, "sqlite_errorcode", 0)
     # The lower byte is the primary code (SQLite, "Result and Error Codes").
     return _REASONS.get(code & 0xFF, f"{error}")
+
+
+def describe(path: str) -> tuple[Identity, int | None]:
+    """Whose run a journal is of, and how many items the whole input has, if known.
+
+    Raises:
+        JournalError: it is no journal, or cannot be read.
+    """
+    with _explained(path), contextlib.closing(schema.open_to_read(path)) as file:
+        return schema.identity_of(file, path), schema.items_of(file)
+
+
+def write_whole(
+    path: str,
+    identity: Identity,
+    rows: Iterable[dict[str, object]],
+    items: int | None,
+) -> int:
+    """A journal of all shards, as if there had been one; returns how many tasks.
+
+    Raises:
+        JournalError: it cannot be written; what was there before is left.
+    """
+    whole = Identity(**{**identity.as_dict(), "shard": "0/1"})  # type: ignore[arg-type]
+    with _explained(path), storage.replacing(path) as beside:
+        with contextlib.closing(sqlite3.connect(beside.name)) as file:
+            schema.prepare(file, path, whole)
+            content = (tuple(row.values()) for row in rows)
+            count = file.executemany(schema.END, content).rowcount
+            if items is not None:
+                schema.set_items(file, items)
+            file.commit()
+        return max(count, 0)
 
 
 def read(path: str) -> Iterator[dict[str, object]]:

@@ -127,16 +127,17 @@ class Tally:
     def __init__(self, total: int | None) -> None:
         self.total = total
         self.counts = dict.fromkeys(STATUSES, 0)
-        self.retries = 0
+        self.retries = self.earlier = 0
         self.peak_memory = 0
         self.startup = 0.0
         self._start: float | None = time.time()
         self._clock = time.perf_counter()
         self._ended: float | None = None
 
-    def add(self, outcome: Outcome) -> None:
-        """Count one more."""
+    def add(self, outcome: Outcome, *, earlier: bool = False) -> None:
+        """Count one more; of an earlier start, where it was not run now."""
         self.counts[outcome.status] += 1
+        self.earlier += earlier
         self.peak_memory = max(self.peak_memory, outcome.peak_memory or 0)
 
     def begun(self, moment: float) -> None:
@@ -166,7 +167,7 @@ class Tally:
     @property
     def rate(self) -> float:
         """Tasks a second that were not skipped."""
-        run = self.done - self.counts["skipped"]
+        run = self.done - self.earlier
         return run / self.elapsed if run else 0.0
 
     def progress(self, workers: int, memory: int | None) -> Progress:
@@ -189,13 +190,11 @@ class Tally:
 
     def closing(self) -> str:
         """The last line."""
-        run = self.done - self.counts["skipped"]
+        run, skipped = self.done - self.earlier, self.counts["skipped"]
         each = self.elapsed / run if run else 0.0
-        parts = [
-            f"{run} done in {self.elapsed:.1f} s ({each:.2f} s each)",
-            f"{self.failed} failed",
-            *_skipped(self.counts["skipped"]),
-        ]
+        parts = [f"{run} done in {self.elapsed:.1f} s ({each:.2f} s each)"]
+        before = f", {self.earlier - skipped} before" if self.earlier > skipped else ""
+        parts += [f"{self.failed} failed{before}", *_skipped(skipped)]
         if self.counts["cancelled"]:
             parts.append(f"{self.counts['cancelled']} cancelled")
         return " | ".join(parts)

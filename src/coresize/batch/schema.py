@@ -30,8 +30,6 @@ RESULT = (
     "cpu",
     "worker",
 )
-#: The same of one that has not.
-UNKNOWN = (None, None, "", "", 0, None, 0.0, 0.0, "")
 COLUMNS = ("key", "item", *RESULT, "ended")
 
 _TABLES = """
@@ -54,11 +52,13 @@ CREATE TABLE tasks (
 """
 _HEAD = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_FORMAT};"
 
-RECALL = f"SELECT id, item, {', '.join(RESULT)} FROM tasks WHERE key = ?"  # noqa: S608
-EXPECT = "INSERT INTO tasks (key, item) VALUES (?, ?)"
-MOVE = "UPDATE tasks SET item = ? WHERE id = ?"
-END = f"""UPDATE tasks SET {" = ?, ".join((*RESULT, "ended"))} = ?
-WHERE id = ?"""  # noqa: S608
+RECALL = f"SELECT item, {', '.join(RESULT)} FROM tasks WHERE key = ?"  # noqa: S608
+EXPECT = "INSERT INTO tasks (key, item) VALUES (?, ?) ON CONFLICT (key) DO NOTHING"
+MOVE = "UPDATE tasks SET item = ? WHERE key = ?"
+_NEW = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS[1:])
+END = f"""INSERT INTO tasks ({", ".join(COLUMNS)})
+VALUES ({", ".join("?" * len(COLUMNS))})
+ON CONFLICT (key) DO UPDATE SET {_NEW}"""  # noqa: S608
 ALL = f"SELECT {', '.join(COLUMNS)} FROM tasks ORDER BY item, key"  # noqa: S608
 
 
@@ -140,6 +140,11 @@ def identity_of(file: sqlite3.Connection, path: str) -> Identity:
         raise JournalError(path, reason)
     rows = dict(file.execute("SELECT name, value FROM run"))
     return Identity(**{name: rows[name] for name in _KEPT})
+
+
+def has_tasks(file: sqlite3.Connection) -> bool:
+    """Whether any task is in it."""
+    return file.execute("SELECT 1 FROM tasks LIMIT 1").fetchone() is not None
 
 
 def set_items(file: sqlite3.Connection, items: int) -> None:
