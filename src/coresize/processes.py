@@ -54,6 +54,15 @@ def own() -> int:
     return os.getpid()
 
 
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, of this user or another."""
+    if pid <= 0:
+        return False
+    import psutil
+
+    return psutil.pid_exists(pid)
+
+
 def descendants(pid: int) -> dict[int, int]:
     """The process and all that descend from it, each with its parent, parents first."""
     found = {pid: 0}
@@ -68,6 +77,15 @@ def descendants(pid: int) -> dict[int, int]:
             todo += map(int, children)
             found.update(dict.fromkeys(map(int, children), parent))
     return found
+
+
+def signal_group(pid: int, number: int) -> None:
+    """Send a signal to a process that leads a group, and to all in it."""
+    with contextlib.suppress(OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(pid, number)
+        else:  # Windows
+            os.kill(pid, signal.SIGTERM)
 
 
 def kill_tree(pid: int) -> None:

@@ -219,6 +219,23 @@ def _from_file(
     return {}
 
 
+def read_table(path: str, setting: str) -> dict[str, object]:
+    """The table that is a TOML or YAML file, whatever is in it.
+
+    Raises:
+        ConfigError: it cannot be read, or is no table.
+    """
+    try:
+        text = Live().read(path)
+    except OSError as error:
+        allowed = f"the path of a TOML or YAML file ({error.strerror})"
+        raise ConfigError(setting, path, allowed) from None
+    content = _content(path, text, named=True)
+    if not isinstance(content, dict):
+        raise ConfigError(setting, path, "a table of keys and values")
+    return content
+
+
 #: The last text of each file and what is in it: a text is seldom other than before.
 _last: dict[tuple[str, bool], tuple[str, dict[str, object] | None]] = {}
 _MOST_KEPT = 16

@@ -59,6 +59,25 @@ def replacing(path: str) -> Iterator[TextIO]:
         beside.unlink(missing_ok=True)
 
 
+def append(path: str) -> TextIO:
+    """A file to add text to; made, with its folder, where it is not there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    make_folder_of(path)
+    return Path(path).open("a", encoding="utf-8")
+
+
+def remove(path: str) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    Path(path).unlink(missing_ok=True)
+
+
 def state_path(*names: str) -> str:
     """A path in the user's folder for state, by the rules of the platform.
 

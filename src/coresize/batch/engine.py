@@ -18,11 +18,11 @@ from coresize.batch.identity import identify
 from coresize.batch.inputs import Input
 from coresize.batch.journal import Journal
 from coresize.batch.pools import Pool
-from coresize.batch.progress import Display, Tally, held
+from coresize.batch.progress import Alarm, Display, Tally, held
 from coresize.batch.report import BatchReport
 from coresize.batch.schema import JournalError
 from coresize.batch.shards import find_shard
-from coresize.batch.status import StatusFile
+from coresize.batch.status import StatusFile, paths
 from coresize.batch.task import ENCODERS, Task
 from coresize.errors import CoresizeError
 
@@ -41,6 +41,9 @@ _LOOK = 0.5
 
 #: Seconds between two commits to the journal: what ends meanwhile is written together.
 _COMMIT = 0.05
+
+#: Seconds between two writes of the status.
+_STATUS = 1.0
 
 #: Changes of the count of workers that are kept.
 _KEPT = 1000
@@ -66,7 +69,11 @@ class Engine:
         keyed = options.journal is not None
         self._input = Input(items, options.key, shard, keyed=keyed)
         self._input.check()
-        self._journal, self._status = _journal(function, shard, options)
+        self._journal = _journal(function, shard, options)
+        self._status = [
+            StatusFile(path, str(shard or "0/1")) for path in paths(options.journal)
+        ]
+        self._alarm = Alarm(_STATUS, at_once=True)
         try:
             self._pool = _pool(options)
             if self._pool.crosses:  # an error now, and not one for each task
@@ -199,8 +206,8 @@ class Engine:
 
     def _tick(self) -> None:
         self._display.tick()
-        if self._status and self._status.alarm.rings():
-            with self._status.alarm:
+        if self._status and self._alarm.rings():
+            with self._alarm:
                 self._write_status("running")
                 self._write([])  # which tasks are expected
         count = self._count_workers()
@@ -212,7 +219,8 @@ class Engine:
     def _write_status(self, state: str) -> None:
         if self._status:
             progress = self._tally.progress(self._count_workers(), held())
-            self._status.write(progress, state)
+            for file in self._status:
+                file.write(progress, state)
 
     def _end(self, state: str, *, interrupted: bool) -> None:
         """Cancel what has not begun, wait for what runs, write what has ended."""
@@ -264,13 +272,11 @@ class Engine:
 
 def _journal(
     function: Callable[[Any], Any], shard: Shard | None, options: Options
-) -> tuple[Journal | None, StatusFile | None]:
-    """The journal and the status file beside it, where they are asked for."""
+) -> Journal | None:
+    """The journal, where one is asked for."""
     if options.journal is None:
-        return None, None
-    identity = identify(function, shard, options.serializer)
-    journal = Journal(options.journal, identity)
-    return journal, StatusFile(options.journal, identity.shard)
+        return None
+    return Journal(options.journal, identify(function, shard, options.serializer))
 
 
 def _pool(options: Options) -> Pool:

@@ -243,6 +243,17 @@ def describe(path: str) -> tuple[Identity, int | None]:
         return schema.identity_of(file, path), schema.items_of(file)
 
 
+def count(path: str) -> dict[str | None, int]:
+    """How many tasks are in a journal, by status.
+
+    Raises:
+        JournalError: it is no journal, or cannot be read.
+    """
+    with _explained(path), contextlib.closing(schema.open_to_read(path)) as file:
+        schema.identity_of(file, path)
+        return dict(file.execute("SELECT status, count(*) FROM tasks GROUP BY status"))
+
+
 def write_whole(
     path: str,
     identity: Identity,

@@ -7,7 +7,6 @@ import json
 import time
 
 from coresize import processes, storage
-from coresize.batch.progress import Alarm
 from coresize.host import current
 
 
@@ -18,29 +17,26 @@ if TYPE_CHECKING:
     from coresize.batch.progress import Progress
 
 SUFFIX = ".status.json"
-
-#: Seconds between two writes, at least.
-_INTERVAL = 1.0
+#: A second place for it: who starts shards looks there.
+STATUS = "CORESIZE_STATUS"
 
 
 class StatusFile:
-    """The file beside one journal.
+    """The file beside one journal, or where CORESIZE_STATUS says.
 
     Args:
-        journal: the path of the journal.
+        path: the file.
         shard: "i/n".
     """
 
-    def __init__(self, journal: str, shard: str) -> None:
-        self._path = journal + SUFFIX
+    def __init__(self, path: str, shard: str) -> None:
+        self._path = path
         self._known = {
-            "journal": journal,
             "shard": shard,
             "pid": processes.own(),
             "host": current().hostname(),
             "started": time.time(),
         }
-        self.alarm = Alarm(_INTERVAL, at_once=True)
 
     def write(self, progress: Progress, state: str) -> None:
         """Replace the file, whole or not at all; one that cannot be is left.
@@ -57,6 +53,12 @@ class StatusFile:
         }
         with contextlib.suppress(OSError):  # the journal is what counts
             storage.replace(self._path, json.dumps(content) + "\n")
+
+
+def paths(journal: str | None) -> list[str]:
+    """Where the status is to be written."""
+    named = current().variables(frozenset({STATUS})).get(STATUS)
+    return [*([journal + SUFFIX] if journal else []), *([named] if named else [])]
 
 
 def read(path: str) -> dict[str, Any] | None:

@@ -3,7 +3,8 @@
 Exit status: 0; 1 where not even one task fits and ``--strict`` is given; 2 for bad
 usage, a setting or variable that is not valid, a file that cannot be used or output
 that cannot be written, with the message on standard error. ``run`` and ``profile`` end
-as their program does.
+as their program does; ``batch`` with 1 where a task has failed, and ``shards`` where a
+part has.
 """
 
 from __future__ import annotations
@@ -12,7 +13,16 @@ import argparse
 import sys
 
 from coresize import __version__
-from coresize.cli import machine, options, profile, programs, streams, workers
+from coresize.cli import (
+    batch,
+    machine,
+    options,
+    profile,
+    programs,
+    shards,
+    streams,
+    workers,
+)
 from coresize.errors import CoresizeError, InsufficientMemoryError
 
 
@@ -62,5 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_profile(commands)
     programs.add_env(commands, of_plan)
     programs.add_run(commands, of_plan)
+    batch.add_batch(commands)
+    shards.add_shards(commands)
+    shards.add_status(commands)
+    shards.add_merge(commands)
     machine.add_record(commands)
     return parser

@@ -46,6 +46,19 @@ def write(text: str) -> None:
             raise CoresizeError(msg) from None
 
 
+def is_terminal() -> bool:
+    """Whether standard output is a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def move_up(lines: int) -> None:
+    """Let what comes next stand over so many lines of a terminal.
+
+    ECMA-48: CPL moves up, ED erases what is below.
+    """
+    print(f"\x1b[{lines}F\x1b[J", end="")
+
+
 def _printable(text: str, stream: TextIO) -> str:
     """With escapes for what would steer a terminal or cannot be encoded."""
     shown = "".join(

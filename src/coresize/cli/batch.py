@@ -1,0 +1,147 @@
+"""The sub-command ``batch``: a function over items, by the settings of a file."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+
+from coresize.cli import streams
+from coresize.errors import ConfigError
+from coresize.plans import DEFAULT
+from coresize.settings import VARIABLES, load_settings
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from coresize.batch.outcomes import Outcome
+    from coresize.batch.run import BatchRun
+    from coresize.cli.options import Commands
+
+#: Failures that are named at the end.
+_NAMED = 10
+
+_INTERRUPTED = 130
+
+#: Options whose names are those of the settings file.
+_OPTIONS = (
+    (
+        "--items",
+        str,
+        "FILE",
+        ".jsonl, .csv or .txt, or @PATTERN for the paths of files",
+    ),
+    ("--key", str, "FIELD", "the field that tells items apart"),
+    ("--memory", str, "SIZE", 'memory that one task needs, such as "2GiB", or auto'),
+    ("--cpus", float, "N", "cores that one task keeps busy (default: 1)"),
+    ("--timeout", float, "SECONDS", "that one task may take"),
+    ("--retries", int, "N", "how often what failed is run again"),
+    ("--oom-retries", int, "N", "how often what was killed for memory is (default: 1)"),
+    ("--journal", str, "FILE", "keep what has ended, and go on from there"),
+    ("--shard", str, "I/N", "only this part, or auto in an array job"),
+    ("--workers", int, "N", "so many workers"),
+)
+
+
+def add_batch(commands: Commands) -> None:
+    """A function over items."""
+    text = "run a function over items: coresize batch tasks:run --items cases.jsonl"
+    command = commands.add_parser("batch", help=text)
+    command.add_argument("function", nargs="?", help='"module:function"')
+    for name, kind, metavar, text in _OPTIONS:
+        command.add_argument(name, type=kind, metavar=metavar, help=text)
+    command.add_argument("--config", metavar="FILE", help="settings, TOML or YAML")
+    command.add_argument("--executor", help="process, thread, serial or joblib")
+    command.add_argument("--shard-by", help="index (in turn) or key (a hash)")
+    command.add_argument("--serializer", help="json or pickle, for the journal")
+    command.add_argument(
+        "--retry",
+        type=lambda text: text.split(","),
+        metavar="STATUSES",
+        help="what became of tasks before that are run again: failed,oom",
+    )
+    command.add_argument(
+        "--parallel",
+        action=argparse.BooleanOptionalAction,
+        help="--no-parallel runs all in this process, one after the other",
+    )
+    command.set_defaults(run=_batch)
+
+
+def _batch(options: argparse.Namespace) -> tuple[str, int]:
+    given = _given(options)
+    run = _begin(given)
+    failures: list[Outcome] = []
+    try:
+        for outcome in run:
+            if not outcome.ok and len(failures) < _NAMED:
+                failures.append(outcome)
+            if "journal" not in given:
+                streams.write(_line(outcome))
+    except KeyboardInterrupt:
+        run.close()
+        hint = "; start it again to go on" if "journal" in given else ""
+        streams.complain(f"coresize: stopped{hint}")
+        return "", _INTERRUPTED
+    for outcome in failures:
+        streams.complain(f"{outcome.status}: {outcome.key}: {outcome.error!r}")
+    report = run.report
+    if report.failed:
+        of = "" if report.total is None else f" of {report.total}"
+        streams.complain(f"coresize: {report.failed}{of} tasks have failed")
+    return "", 1 if report.failed else 0
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """What is asked for by name: the command line before the file."""
+    from coresize.batch import config
+
+    given: dict[str, Any] = {}
+    if options.config:
+        given, notes = config.load(options.config)
+        for note in notes:
+            streams.complain(f"coresize: note: {note}")
+    given.update(config.check_words(vars(options)))
+    if options.parallel is not None:  # it goes before the variable, too
+        os.environ[VARIABLES["parallel"]] = str(int(options.parallel))
+    for name in ("function", "items"):
+        if name not in given:
+            allowed = "given, on the command line or in the file of --config"
+            raise ConfigError(name, None, allowed)
+    return given
+
+
+def _begin(given: dict[str, Any]) -> BatchRun[Any]:
+    from coresize.batch import sources
+    from coresize.batch.run import run_batch
+
+    arguments = dict(given)
+    function = sources.load_function(arguments.pop("function"))
+    items = sources.read_items(arguments.pop("items"))
+    parameters = arguments.pop("parameters", None)
+    if parameters:
+        function = functools.partial(function, **parameters)
+    parallel, workers = arguments.pop("parallel", None), arguments.pop("workers", None)
+    if not _is_parallel(parallel):
+        arguments["executor"] = "serial"
+        for name in ("timeout", "memory"):  # what runs here cannot be ended
+            arguments.pop(name, None)
+    return run_batch(function, items, max_workers=workers, progress=True, **arguments)
+
+
+def _is_parallel(given: bool | None) -> bool:  # noqa: FBT001 - None is not given
+    """Whether anything is to run in parallel: the environment goes before a file."""
+    settings = load_settings()
+    if settings.origins["parallel"] != DEFAULT or given is None:
+        return settings.parallel
+    return given
+
+
+def _line(outcome: Outcome) -> str:
+    """An outcome as JSON, for programs."""
+    content = outcome.as_dict()
+    content["error"] = None if outcome.error is None else repr(outcome.error)
+    return json.dumps(content, default=repr)

@@ -1,0 +1,198 @@
+"""The sub-commands for a batch in several parts: ``shards``, ``status``, ``merge``."""
+
+from __future__ import annotations
+
+import time
+
+from coresize.cli import programs, streams
+from coresize.errors import CoresizeError
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from coresize.batch.launcher import Launcher, Part
+    from coresize.cli.options import Commands
+
+#: Seconds between two tables: at a terminal, and elsewhere where nothing changes.
+_OFTEN, _SELDOM = 1.0, 60.0
+
+
+def add_shards(commands: Commands) -> None:
+    """All parts on this machine."""
+    text = "run the parts of a batch here: coresize shards 4 -- CMD --shard {shard}"
+    command = commands.add_parser("shards", help=text)
+    command.add_argument(
+        "count", type=int, metavar="N", help="how many parts there are"
+    )
+    command.add_argument(
+        "--memory", metavar="SIZE", help="what one part needs: so many run as fit"
+    )
+    command.add_argument(
+        "--at-once",
+        type=int,
+        metavar="N",
+        help="so many at once at most (default: all)",
+    )
+    command.add_argument(
+        "--logs",
+        metavar="DIR",
+        default="shards",
+        help="for a log each (default: shards)",
+    )
+    command.add_argument(
+        "--retry-oom",
+        action="store_true",
+        help="run what was killed for memory again, alone, after the others",
+    )
+    programs.add_words(command)
+    command.set_defaults(run=_shards)
+
+
+def add_status(commands: Commands) -> None:
+    """How far runs are."""
+    text = "how far batches are: coresize status out-*.sqlite"
+    command = commands.add_parser("status", help=text)
+    command.add_argument("paths", nargs="+", metavar="PATH", help="journals")
+    command.add_argument("--watch", action="store_true", help="until all have ended")
+    command.add_argument("--json", action="store_true", help="print JSON, for programs")
+    command.set_defaults(run=_status)
+
+
+def add_merge(commands: Commands) -> None:
+    """Several journals as one."""
+    text = "join the journals of all parts: coresize merge out-*.sqlite -o all.csv"
+    command = commands.add_parser("merge", help=text)
+    command.add_argument("paths", nargs="+", metavar="JOURNAL", help="of each part")
+    command.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="a journal, or .jsonl or .csv for the tasks as such",
+    )
+    command.add_argument(
+        "--allow-partial", action="store_true", help="parts and tasks may be missing"
+    )
+    command.set_defaults(run=_merge)
+
+
+# --- shards -------------------------------------------------------------------
+
+
+def _shards(options: argparse.Namespace) -> tuple[str, int]:
+    from coresize.batch.launcher import Launcher
+
+    launcher = Launcher(
+        options.count,
+        programs.words_of(options),
+        logs=options.logs,
+        memory=options.memory,
+        at_once=options.at_once,
+        retry_oom=options.retry_oom,
+    )
+    view = _View(launcher)
+    code = launcher.run(view.show)
+    view.show(last=True)
+    again = [part for part in launcher.parts if part.state != "done"]
+    if again:
+        streams.complain("coresize: to go on with what has not ended well:")
+        for part in again:
+            streams.complain(f"  {part.resume}")
+    return "", code
+
+
+class _View:
+    """The table of the parts: at a terminal over the last one, else when it changes."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self._launcher = launcher
+        self._terminal = streams.is_terminal()
+        self._states: list[str] = []
+        self._next = 0.0
+        self._lines = 0
+
+    def show(self, *, last: bool = False) -> None:
+        """Show it, if it is time."""
+        states = [part.state for part in self._launcher.parts]
+        due = time.monotonic() >= self._next
+        if not (due or last or states != self._states):
+            return
+        self._states = states
+        self._next = time.monotonic() + (_OFTEN if self._terminal else _SELDOM)
+        text = _table(self._launcher.parts)
+        if self._terminal and self._lines:
+            streams.move_up(self._lines)
+        self._lines = text.count("\n") + 1
+        streams.write(text)
+
+
+_HEAD = ("SHARD", "STATE", "PID", "DONE", "FAILED", "ETA", "TIME", "PEAK", "LOG")
+
+
+def _table(parts: list[Part]) -> str:
+    from coresize.batch.overview import columns
+
+    return columns([_HEAD, *(_cells(part) for part in parts)])
+
+
+def _cells(part: Part) -> tuple[str, ...]:
+    from coresize.detection.parse import format_bytes
+
+    told = part.progress()
+    done, total, eta = (told.get(name) for name in ("done", "total", "eta"))
+    state = part.state
+    if part.code and state in ("failed", "oom"):
+        state = f"{state} ({part.code})"
+    running = part.state == "running"
+    return (
+        part.shard,
+        state,
+        str(part.pid) if running else "-",
+        "-" if done is None else f"{done}" if total is None else f"{done}/{total}",
+        str(told.get("failed", "-")),
+        f"{eta / 60:.1f} min" if running and eta is not None else "-",
+        f"{part.seconds:.0f} s",
+        format_bytes(part.peak) if part.peak else "-",
+        part.log,
+    )
+
+
+# --- status and merge -----------------------------------------------------------
+
+
+def _status(options: argparse.Namespace) -> str:
+    import json
+
+    from coresize.batch import overview
+
+    while True:
+        rows = [overview.look(path) for path in options.paths]
+        if options.json:
+            text = json.dumps([row.as_dict() for row in rows], indent=2)
+        else:
+            text = overview.table(rows)
+        if not options.watch or not any(row.state == "running" for row in rows):
+            return text
+        streams.write(text + "\n")
+        time.sleep(_OFTEN)
+        if streams.is_terminal():
+            streams.move_up(text.count("\n") + 2)
+
+
+def _merge(options: argparse.Namespace) -> str:
+    from coresize.batch.merging import MergeError, merge
+
+    try:
+        merged = merge(
+            options.paths, options.output, allow_partial=options.allow_partial
+        )
+    except MergeError as error:
+        for problem in error.problems:
+            streams.complain(f"coresize: {problem}")
+        msg = "nothing is written; --allow-partial takes what is there"
+        raise CoresizeError(msg) from None
+    for problem in merged.problems:
+        streams.complain(f"coresize: warning: {problem}")
+    return f"{merged.tasks} tasks in {merged.path}"
