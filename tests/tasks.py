@@ -281,3 +281,57 @@ def joblib_inside():
     with joblib.parallel_config("coresize", n_jobs=-1):
         found = joblib.Parallel()(joblib.delayed(who)() for _ in range(4))
     return len(set(found))
+
+
+KEPT = []
+
+
+def take_and_keep(size):
+    KEPT.append(bytearray(b"x") * (size * MIB))
+
+
+def who_after(seconds):
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def stay_until_killed():
+    """Long enough to be looked at several times."""
+    time.sleep(0.3)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def meet(folder, name, count):
+    """Whether so many calls were running at the same time."""
+    (Path(folder) / name).touch()
+    end = time.monotonic() + 3
+    while len(list(Path(folder).iterdir())) < count:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def answer_when_there(path, size):
+    """A large result, as soon as a file is there; the name of the process is left."""
+    while not Path(path).exists():
+        time.sleep(0.01)
+    Path(f"{path}.pid").write_text(str(os.getpid()))
+    return b"x" * (size * MIB)
+
+
+def resource_limits():
+    import resource
+
+    names = sorted(name for name in vars(resource) if name.startswith("RLIMIT_"))
+    return {name: resource.getrlimit(getattr(resource, name)) for name in names}
+
+
+def limit_data(more):
+    """Let this process take so much more, and then refuse it."""
+    import resource
+
+    status = Path("/proc/self/status").read_text()
+    (data,) = (line for line in status.splitlines() if line.startswith("VmData:"))
+    limit = int(data.split()[1]) * 1024 + more * MIB
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

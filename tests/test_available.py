@@ -53,6 +53,7 @@ def test_wrong_arguments_are_named(arguments, message):
         available_cores(**arguments)
 
 
+@pytest.mark.hazard(26)
 def test_the_case_that_started_the_project():
     with use_host(container(cpus=8, quota=8.342)):
         assert available_cores() == 8
@@ -185,6 +186,7 @@ def test_address_space_is_a_fact_of_its_own():
 # --- The order of imports -----------------------------------------------------
 
 
+@pytest.mark.hazard(26)
 @pytest.mark.parametrize(
     "program",
     [

@@ -51,6 +51,7 @@ def pool():
 # --- Hazards: what goes wrong costs one task ----------------------------------
 
 
+@pytest.mark.hazard(2)
 @pytest.mark.parametrize(
     ("words", "error", "text"),
     [
@@ -85,6 +86,7 @@ def test_sys_exit_is_the_tasks_own_error(pool):
         pool.submit(tasks.leave_normally).result(20)
 
 
+@pytest.mark.hazard(3)
 def test_a_map_goes_on_up_to_the_one_that_died(pool):
     values = pool.map(tasks.end_by, range(8))
     assert list(itertools.islice(values, 3)) == [0, 1, 2]
@@ -92,6 +94,7 @@ def test_a_map_goes_on_up_to_the_one_that_died(pool):
         next(values)
 
 
+@pytest.mark.hazard(7)
 def test_those_of_a_batch_that_have_not_begun_run_all_the_same(pool):
     futures = [pool.submit(tasks.end_by, number) for number in range(8)]
     concurrent.futures.wait(futures, 20)
@@ -101,6 +104,7 @@ def test_those_of_a_batch_that_have_not_begun_run_all_the_same(pool):
     assert [next(batch) for _ in range(3)] == [0, 1, 2]
 
 
+@pytest.mark.hazard(4)
 @pytest.mark.parametrize(
     ("function", "words", "error", "text"),
     [
@@ -156,6 +160,7 @@ def _is_alive(pid):
     return state not in ([], ["Z"])
 
 
+@pytest.mark.hazard(17)
 def test_workers_are_replaced_after_so_many_tasks():
     """Where the standard library's pool hangs (cpython 115634)."""
     with ProcessPoolExecutor(1, max_tasks_per_child=2) as pool:
@@ -170,6 +175,7 @@ def test_workers_are_the_first_to_be_killed(pool):
     assert pool.submit(tasks.own_adjustment).result(20) == "1000"
 
 
+@pytest.mark.hazard(27)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @linux
 def test_workers_end_with_their_parent(number, tmp_path):
@@ -224,6 +230,7 @@ def test_ctrl_c_ends_everything_without_a_storm(block):
     _gone(pids)
 
 
+@pytest.mark.hazard(16)
 def test_fork_is_refused_while_threads_are_alive():
     fork = multiprocessing.get_context("fork")
     gate = threading.Event()
@@ -265,6 +272,28 @@ def test_a_program_without_a_guard_is_told(tmp_path):
     assert "__main__" in done.stderr
 
 
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_workers_find_what_the_program_put_on_its_path(method):
+    """Nothing is installed for them: they know of no path but the one they are sent."""
+    program = (
+        "import sys; sys.path[:0] = sys.argv[1:]\n"
+        "from multiprocessing import get_context\n"
+        "from coresize import ProcessPoolExecutor\n"
+        f"with ProcessPoolExecutor(1, get_context({method!r})) as pool:\n"
+        "    print(pool.submit(abs, -5).result())\n"
+    )
+    source = Path(processes.__file__).parents[1]
+    path = [str(source), *filter(None, sys.path)]
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program, *path],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout == "5\n"
+
+
 def test_large_arguments_and_results_arrive(pool):
     content = os.urandom(20 * MIB)
     futures = [pool.submit(tasks.echo, content) for _ in range(4)]
@@ -299,6 +328,7 @@ def test_what_the_user_set_for_threads_stays():
     assert done.stdout == "['77']\n"
 
 
+@pytest.mark.hazard(19)
 def test_a_pool_in_a_worker_does_not_multiply():
     with ProcessPoolExecutor(64) as pool:
         assert pool.submit(tasks.cores_and_pool).result(30) == (1, 1, 1)
@@ -307,6 +337,7 @@ def test_a_pool_in_a_worker_does_not_multiply():
 # --- Drop-in ------------------------------------------------------------------
 
 
+@pytest.mark.hazard(20)
 def test_never_more_workers_than_tasks():
     with ProcessPoolExecutor(64) as pool:
         assert pool.submit(tasks.echo, 1).result(20) == 1
@@ -331,6 +362,7 @@ def test_futures_are_real(pool):
     assert asyncio.run(main()) == (1, 2)
 
 
+@pytest.mark.hazard(22)
 def test_map_never_eats_an_endless_input(pool):
     taken = itertools.count()
     values = pool.map(tasks.echo, taken, buffersize=8)
@@ -342,6 +374,7 @@ def test_map_never_eats_an_endless_input(pool):
     assert next(taken) < 10_000
 
 
+@pytest.mark.hazard(22)
 def test_map_takes_no_more_bytes_than_it_may(pool):
     taken = []
 

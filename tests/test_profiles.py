@@ -181,6 +181,7 @@ NEEDS = {
 }
 
 
+@pytest.mark.hazard(12)
 @linux
 @pytest.mark.parametrize("method", _methods())
 @pytest.mark.parametrize("name", NEEDS)
@@ -196,6 +197,7 @@ def test_the_peak_is_what_the_task_needs(name, method):
     assert 5 * MIB < profile.idle_memory < 60 * MIB
 
 
+@pytest.mark.hazard(12)
 @linux
 @pytest.mark.parametrize("method", _methods())
 def test_subprocesses_count_side_by_side(method):
@@ -212,6 +214,7 @@ def test_pages_of_files_do_not_count(method, tmp_path):
     assert profile.peak_memory < 4 * MIB
 
 
+@pytest.mark.hazard(13)
 @linux
 def test_nothing_is_inherited_from_the_parent():
     kept = bytearray(b"x") * (300 * MIB)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _RESET_PEAK = b"5"
 
 #: proc(5): the first that the kernel kills when memory runs out. No privilege is needed
-#: to raise the own one.
+#: to raise that of a process of the same user.
 _FIRST_TO_GO = b"1000"
 
 
@@ -111,9 +111,9 @@ def reset_peak(pid: int | str) -> bool:
     return _write(f"/proc/{pid}/clear_refs", _RESET_PEAK)
 
 
-def offer_to_oom_killer() -> bool:
-    """Let the kernel kill this process before others when memory runs out."""
-    return _write("/proc/self/oom_score_adj", _FIRST_TO_GO)
+def offer_to_oom_killer(pid: int | str = "self") -> bool:
+    """Let the kernel kill a process before others when memory runs out."""
+    return _write(f"/proc/{pid}/oom_score_adj", _FIRST_TO_GO)
 
 
 def die_with_parent(line: socket.socket) -> None:

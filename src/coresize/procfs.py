@@ -29,6 +29,15 @@ class Memory(Value):
         """The most that was resident, without the pages of files that are."""
         return max(self.private, self.high - self.file)
 
+    def without(self, inherited: int) -> Memory:
+        """The same, apart from so many bytes that belong to another process."""
+        return Memory(
+            size=self.size,
+            high=max(0, self.high - inherited),
+            private=max(0, self.private - inherited),
+            file=self.file,
+        )
+
 
 _STATUS = ("VmSize", "VmHWM", "RssAnon", "RssFile", "RssShmem")
 _ROLLUP = ("Pss_Anon", "Pss_Shmem")
@@ -58,6 +67,15 @@ def proportional(text: str) -> int | None:
     """
     lines = _lines(text, _ROLLUP)
     return sum(lines.values()) if len(lines) == len(_ROLLUP) else None
+
+
+def unshared(text: str) -> int | None:
+    """What the process alone holds and the kernel cannot drop, in smaps_rollup.
+
+    So what is inherited by fork is left out until it is written, which the counts in
+    /proc/PID/status never show: there a page and its copy are the same (Linux 4.14).
+    """
+    return _lines(text, ("Private_Dirty",)).get("Private_Dirty")
 
 
 def _lines(text: str, names: tuple[str, ...]) -> dict[str, int]:

@@ -43,14 +43,16 @@ class Done:
 
 
 def run(mebibytes, program, *words, timeout=120):
-    """A Python program in a cgroup with such a limit; ``tasks`` is at hand."""
+    """A Python program in a cgroup with such a limit; ``tasks`` is at hand.
+
+    It is a text, or the path of a script: workers load the main module of the latter.
+    """
     folder = _own() / f"coresize-test-{os.getpid()}-{next(_numbers)}"
     folder.mkdir()
     try:
         (folder / "memory.limit_in_bytes").write_text(str(mebibytes << 20))
-        text = f"import sys; sys.path.insert(0, {str(TESTS)!r})\n{program}"
         with subprocess.Popen(
-            [sys.executable, "-c", text, *map(str, words)],
+            [sys.executable, *_command(program), *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -62,6 +64,12 @@ def run(mebibytes, program, *words, timeout=120):
         return Done(out, err, process.returncode, int(counts["oom_kill"]))
     finally:
         _remove(folder)
+
+
+def _command(program):
+    if isinstance(program, Path):
+        return [program]
+    return ["-c", f"import sys; sys.path.insert(0, {str(TESTS)!r})\n{program}"]
 
 
 def _remove(folder):

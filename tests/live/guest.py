@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +25,17 @@ import pytest
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[1] / "src"
 SUITE = "bookworm"
+PYTHON = (3, 11)  # that of the suite
+
+#: What a pool imports in the guest.
+LIBRARIES = (
+    "psutil",
+    "pydantic",
+    "pydantic_core",
+    "annotated_types",
+    "typing_inspection",
+    "typing_extensions",
+)
 
 #: A boot with its scenarios takes 15 to 25 seconds here.
 SECONDS = 100
@@ -75,6 +88,8 @@ class Scenario:
         cpus: the CPU list that the process is bound to; empty for all.
         env: environment variables.
         later: text by file, written while the process runs; it is asked again then.
+        program: of guest_payload, what to run in place of asking for a report; what it
+            prints as JSON and its exit status are the answer.
     """
 
     write: dict[str, str]
@@ -83,6 +98,7 @@ class Scenario:
     cpus: str = ""
     env: dict[str, str] = field(default_factory=dict)
     later: dict[str, str] = field(default_factory=dict)
+    program: str = ""
 
 
 def missing() -> str | None:
@@ -219,13 +235,41 @@ def _payload(scenarios: dict[str, Scenario], hybrid: bool, folder: Path) -> byte
     shutil.copytree(
         SOURCE, payload / "src", ignore=shutil.ignore_patterns("__pycache__")
     )
-    shutil.copy(HERE / "guest_payload" / "in_guest.py", payload)
+    for program in (HERE / "guest_payload").glob("*.py"):
+        shutil.copy(program, payload)
+    if any(scenario.program for scenario in scenarios.values()):
+        _copy_libraries(payload / "libraries")
     plan = {
         "hybrid": hybrid,
         "scenarios": {name: asdict(scenario) for name, scenario in scenarios.items()},
     }
     (payload / "plan.json").write_text(json.dumps(plan))
     return _cpio(tree)
+
+
+def other_python() -> str | None:
+    """Why libraries of this Python do not load in the guest; None where they do."""
+    if sys.version_info[:2] == PYTHON:
+        return None
+    return f"the guest has Python {PYTHON[0]}.{PYTHON[1]}, whose libraries are compiled"
+
+
+def _copy_libraries(folder: Path) -> None:
+    """What coresize depends on, as it is installed here."""
+    for name in LIBRARIES:
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        source = Path(spec.origin)
+        if source.name == "__init__.py":
+            shutil.copytree(
+                source.parent,
+                folder / name,
+                ignore=shutil.ignore_patterns("__pycache__"),
+            )
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, folder)
 
 
 def _cpio(tree: Path) -> bytes:

@@ -95,6 +95,7 @@ def test_threads_of_children():
 # --- pytest-xdist -------------------------------------------------------------
 
 
+@pytest.mark.hazard(32)
 @pytest.mark.parametrize(
     ("words", "env", "started"),
     [

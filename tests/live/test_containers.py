@@ -84,6 +84,7 @@ def test_limits(name, tmp_path):
     assert answer["memory"]["limit"] == memory
 
 
+@pytest.mark.hazard(11)
 def test_what_is_available_is_below_the_limit(tmp_path):
     answer = containers.report(Container(memory=512 * MIB), tmp_path)
     assert 256 * MIB < answer["memory"]["available"] < 512 * MIB

@@ -36,6 +36,7 @@ def run(mebibytes, program, *words):
 MIXED = [60] * 4 + [250] + [60] * 4 + [250] + [60] * 4
 
 
+@pytest.mark.hazard(1)
 def test_one_that_takes_all_is_the_only_one_lost():
     found, done = run(
         500,
@@ -49,6 +50,7 @@ def test_one_that_takes_all_is_the_only_one_lost():
     assert done.kills == 1
 
 
+@pytest.mark.hazard(5)
 def test_the_parent_outlives_its_workers():
     """It is the largest by far, and the kernel would choose it."""
     found, _ = run(
@@ -60,6 +62,7 @@ def test_the_parent_outlives_its_workers():
     assert found == ["TaskOutOfMemoryError"] * 2
 
 
+@pytest.mark.hazard(8)
 @pytest.mark.parametrize("memory", ["'auto'", "lambda size: size << 20", "'260MiB'"])
 def test_the_run_that_defeats_others(memory):
     """14 tasks, 12 of 60 MiB and 2 of 250, in 600 MiB, and 8 workers asked."""
@@ -85,6 +88,7 @@ def test_the_standard_pool_returns_nothing():
     assert found == []
 
 
+@pytest.mark.hazard(9)
 def test_a_task_larger_than_all_memory_is_given_up_and_the_rest_goes_on():
     found, done = run(
         600,
@@ -139,6 +143,7 @@ def test_the_youngest_is_ended_before_the_kernel_chooses():
     assert done.kills == 0
 
 
+@pytest.mark.hazard(12)
 def test_memory_of_subprocesses_counts():
     """What a task starts is learned as its need: so not all run at once."""
     found, done = run(

@@ -67,7 +67,7 @@ class Admission:
             waiting: in the order they came; so many of the first are looked at.
             running: with the bytes that each has taken so far.
             left: bytes that can still be taken, margin taken off.
-            more: bytes that a worker takes which would have to be started.
+            more: bytes that workers take which are starting or would have to be.
         """
         taken, candidates = list(running), list(islice(waiting, _WINDOW))
         if not taken or not candidates:

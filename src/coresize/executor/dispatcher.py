@@ -203,9 +203,11 @@ class Dispatcher:
     def _understand(self, slot: Slot, message: frames.Message) -> None:
         kind, peak, _, payload = message
         if kind == frames.READY:
-            slot.ready, slot.base, self._failures = True, peak, 0
-            slot.began = time.monotonic()
+            slot.greet(peak, heir=payload == frames.HEIR)
+            self._failures = 0
             self._undertaker.welcome(slot)
+            if self.gate:
+                self.gate.welcome(slot)
         elif kind == frames.BROKEN:
             _, text = pickle.loads(payload)  # noqa: S301 - of our own worker
             self._break(f"the initializer of a worker failed:\n{text}")

@@ -25,6 +25,9 @@ CALL, CALLS, STOP = range(3)
 #: Kinds from a worker: it is ready, it cannot be; a value, an error.
 READY, BROKEN, VALUE, ERROR = range(4)
 
+#: With READY: the worker holds much that it inherited by fork.
+HEIR = b"heir"
+
 _CHUNK = 256 * 1024
 
 #: Payloads below this are joined with their header: one system call, one packet.

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("coresize")
 
-#: What a worker takes before its first task, until one has told.
-_FIRST_GUESS = 16 * 1024**2
-
 
 class Gate:
     """Lets tasks start while they fit, and ends the youngest before the kernel chooses.
@@ -43,20 +40,34 @@ class Gate:
                 "memory.oom.group is set: one kill takes all of this container, so "
                 "more memory is kept free"
             )
-        self._worker = _FIRST_GUESS
+        self._worker: int | None = None
 
     def choose(
         self, waiting: Iterable[Job], slots: Sequence[Slot], *, must_start: bool
     ) -> Job | None:
-        """The job that may start now, or None."""
+        """The job that may start now, or None.
+
+        A worker takes memory before its first task: its interpreter, what the main
+        module and the initializer load. How much the first one tells, so the others are
+        started after it; and what those that are starting will take is kept for them.
+        """
         running = [(slot.running[0], _used(slot)) for slot in slots if slot.running]
-        left = self.pressure.left() - self.pressure.soft if running else 0
-        more = self._worker if must_start else 0
+        if not running:
+            return self.admission.choose(waiting, running, 0)
+        if must_start and self._worker is None:
+            return None
+        worker = self._worker or 0
+        more = worker if must_start else 0
+        more += sum(max(0, worker - _held(slot)) for slot in slots if not slot.ready)
+        left = self.pressure.left() - self.pressure.soft
         return self.admission.choose(waiting, running, left, more)
+
+    def welcome(self, slot: Slot) -> None:
+        """Learn what a worker takes before its first task."""
+        self._worker = max(slot.base, self._worker or 0)
 
     def succeeded(self, slot: Slot, job: Job, peak: int) -> None:
         """Learn from a task that has ended."""
-        self._worker = max(slot.base, 1)
         self.admission.succeeded(job, max(peak - slot.base, job.seen))
 
     def may_retry(self, job: Job, busy: int) -> bool:
@@ -81,8 +92,13 @@ class Gate:
 
 def _used(slot: Slot) -> int:
     """Bytes that a worker's task has taken so far."""
+    return max(0, _held(slot) - slot.base) if slot.ready else 0
+
+
+def _held(slot: Slot) -> int:
+    """Bytes that a worker has taken so far."""
     memory = slot.memory()
-    return max(0, memory.private - slot.base) if memory else 0
+    return memory.private if memory else 0
 
 
 def _of_children(slot: Slot) -> int:

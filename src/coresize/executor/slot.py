@@ -37,6 +37,7 @@ class Slot:
         retiring: it was told to end.
         doomed: why it was killed by us: "timeout", "evicted", "interrupted".
         base: bytes it held before its first task.
+        heir: it holds much that it inherited by fork, which is not counted.
         began: when the first of running was given to it (time.monotonic).
         gone: what becomes readable when the process ends.
         kills: the kernel's count of kills for memory where it runs.
@@ -63,6 +64,7 @@ class Slot:
         self.retiring = False
         self.doomed: str | None = None
         self.base = 0
+        self.heir = False
         self.began = 0.0
         self.kills: Kills | None = None
         self.watched = self.buried = self.is_closed = False
@@ -78,6 +80,8 @@ class Slot:
             there.close()
             its_line.close()
         self.pid = self.process.pid or 0
+        # From here, as it may take too much before it can do so: by its main module.
+        processes.offer_to_oom_killer(self.pid)
         # A sentinel may be held open by what the worker forks; a pidfd cannot.
         self._pidfd = _open_pidfd(self.pid)
         self.gone = self.process.sentinel if self._pidfd is None else self._pidfd
@@ -91,6 +95,11 @@ class Slot:
         """Whether it can be given anything."""
         ends = self.retiring or self.doomed is not None
         return self.ready and not ends and self.room(max_tasks, 1 << 30) > 0
+
+    def greet(self, base: int, *, heir: bool) -> None:
+        """It is ready, and holds so many bytes before its first task."""
+        self.ready, self.base, self.heir = True, base, heir
+        self.began = time.monotonic()
 
     def give(self, jobs: list[Job]) -> bool:
         """Send jobs; False where not all of it could be written at once."""
@@ -145,7 +154,7 @@ class Slot:
 
     def memory(self) -> procfs.Memory | None:
         """What the process holds now, without what it has started."""
-        return procfs.status(processes.read(self.pid, "status"))
+        return worker.memory_of(self.pid, heir=self.heir)
 
     def kill(self, why: str) -> None:
         """End it at once, with all that its task has started."""

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
-import os
+import operator
 import pickle
 import time
 
 from coresize import processes, procfs, transfer
 from coresize.executor import frames
 
+
+#: A worker that was forked from a process which holds so much, in bytes, is an heir:
+#: what it only inherited is not counted as its own, and what it copied of that is. The
+#: kernel walks its page tables for the answer, which is why others are spared that.
+_INHERITANCE = 32 * 1024**2
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,20 +32,27 @@ class Name(str):
 
     multiprocessing sends the name before anything else, even before the main module is
     imported (get_preparation_data()): so the variables are set before any library that
-    reads them at its import.
+    reads them at its import. The module search path comes with the name, so this module
+    may not yet be found there: unpickling takes the standard library alone.
     """
 
     __slots__ = ("environment",)
     environment: dict[str, str]
 
-    def __reduce__(self) -> tuple[Callable[..., str], tuple[str, dict[str, str]]]:
-        return _named, (str(self), self.environment)
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        environ = _Made(getattr, _Made(importlib.import_module, "os"), "environ")
+        update = _Made(operator.methodcaller("update", self.environment), environ)
+        return operator.getitem, ((str(self), update), 0)
 
 
-def _named(name: str, environment: dict[str, str]) -> str:
-    """The name, in the new process."""
-    os.environ.update(environment)
-    return name
+class _Made:
+    """A call that is made where this is unpickled; what it returns is there instead."""
+
+    def __init__(self, function: Callable[..., Any], *args: object) -> None:
+        self.call = function, args
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self.call
 
 
 def work(
@@ -63,7 +77,6 @@ def work(
     """
     for one in inherited:
         one.close()
-    processes.offer_to_oom_killer()
     processes.die_with_parent(line)
     worker = _Worker(pipe, measured=measured)
     try:
@@ -74,7 +87,7 @@ def work(
         log.critical("Exception in initializer:", exc_info=True)
         worker.send(frames.BROKEN, pickle.dumps(transfer.dump_error(error)))
         return
-    worker.send(frames.READY, peak=_own().private)
+    worker.get_ready()
     worker.loop()
 
 
@@ -82,7 +95,16 @@ class _Worker:
     def __init__(self, pipe: socket.socket, *, measured: bool) -> None:
         self.pipe = pipe
         self.measured = measured
+        self.heir = False
         self.inbox = frames.Inbox()
+
+    def get_ready(self) -> None:
+        """Tell what this process holds before its first task."""
+        own, alone = self._own(), memory_of("self", heir=True)
+        self.heir = bool(alone and own.private - alone.private > _INHERITANCE)
+        kind = frames.HEIR if self.heir else b""
+        with contextlib.suppress(OSError):  # the parent is gone, as loop() will see
+            self.send(frames.READY, kind, peak=self._own().private)
 
     def loop(self) -> None:
         """Until told to end, or the parent is gone, or Ctrl-C while nothing is done."""
@@ -142,10 +164,10 @@ class _Worker:
         try:
             value = function(*args, **kwargs)
             seconds = time.perf_counter() - start
-            peak = _own().anonymous_peak if self.measured else 0
+            peak = self._own().anonymous_peak if self.measured else 0
             payload = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
         except BaseException as error:  # noqa: BLE001 - it is sent on
-            peak = _own().anonymous_peak if self.measured else 0
+            peak = self._own().anonymous_peak if self.measured else 0
             self._fail(error, peak, time.perf_counter() - start)
         else:
             del value
@@ -155,8 +177,23 @@ class _Worker:
         payload = pickle.dumps(transfer.dump_error(error))
         self.send(frames.ERROR, payload, peak, seconds)
 
+    def _own(self) -> procfs.Memory:
+        """The memory of this process; nothing where the kernel does not tell."""
+        return memory_of("self", heir=self.heir) or _NOTHING
 
-def _own() -> procfs.Memory:
-    """The memory of this process; nothing where the kernel does not tell."""
-    memory = procfs.status(processes.read("self", "status"))
-    return memory or procfs.Memory(size=0, high=0, private=0, file=0)
+
+_NOTHING = procfs.Memory(size=0, high=0, private=0, file=0)
+
+
+def memory_of(pid: int | str, *, heir: bool) -> procfs.Memory | None:
+    """The memory of a worker; None where the kernel does not tell, or it is gone.
+
+    Args:
+        pid: its number, or "self".
+        heir: leave out what it shares with the process that it was forked from.
+    """
+    memory = procfs.status(processes.read(pid, "status"))
+    if memory is None or not heir:
+        return memory
+    own = procfs.unshared(processes.read(pid, "smaps_rollup"))
+    return None if own is None else memory.without(max(0, memory.private - own))

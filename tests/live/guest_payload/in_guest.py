@@ -71,6 +71,10 @@ def play(scenario: dict) -> list[dict]:
     for directory in scenario["join"]:
         make(CGROUPS / directory)
     process = start(scenario)
+    if scenario["program"]:
+        out, _ = process.communicate()
+        remove(scenario)
+        return [{"code": process.returncode, "out": json.loads(out or "null")}]
     try:
         reports = [ask(process)]
         if scenario["later"]:
@@ -90,8 +94,10 @@ def start(scenario: dict) -> subprocess.Popen:
     spaces = ["--mount"] if view in ("bound", "hidden") else []
     if view in ("private", "unmounted"):
         spaces = ["--mount", "--cgroup"]
+    program = scenario["program"]
+    words = f"/payload/{program}" if program else '-c "$PROBE"'
     inner = " ; ".join(
-        filter(None, [VIEWS[view], f'exec "{sys.executable}" -Bc "$PROBE"'])
+        filter(None, [VIEWS[view], f'exec "{sys.executable}" -B {words}'])
     )
     bound = ["taskset", "-c", scenario["cpus"]] if scenario["cpus"] else []
     words = [*bound, *(["unshare", *spaces] if spaces else []), "sh", "-c", '"$INNER"']
