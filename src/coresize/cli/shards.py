@@ -116,8 +116,8 @@ class _View:
     def show(self, *, last: bool = False) -> None:
         """Show it, if it is time."""
         states = [part.state for part in self._launcher.parts]
-        due = time.monotonic() >= self._next
-        if not (due or last or states != self._states):
+        due = time.monotonic() >= self._next or (last and self._terminal)
+        if not (due or states != self._states):
             return
         self._states = states
         self._next = time.monotonic() + (_OFTEN if self._terminal else _SELDOM)
