@@ -70,6 +70,8 @@ class Engine:
         self._input = Input(items, options.key, shard, keyed=keyed)
         self._input.check()
         self._journal = _journal(function, shard, options)
+        if self._journal and self._input.whole is not None:
+            self._journal.finish(self._input.whole)
         self._status = [
             StatusFile(path, str(shard or "0/1")) for path in paths(options.journal)
         ]

@@ -172,7 +172,7 @@ def _ended(
         error=error,
         traceback="" if quiet else transfer.traceback_of(error),
         attempts=attempts,
-        peak_memory=getattr(error, "peak_memory", None) or seen,
+        peak_memory=seen,
         wall=0.0,
         cpu=0.0,
         worker="",

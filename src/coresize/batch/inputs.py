@@ -48,6 +48,7 @@ class Input:
             error.
 
     Attributes:
+        whole: how many there are in all; None where that cannot be told.
         total: how many there are to take; None where that cannot be told.
         read: how many were read so far, those of other shards, too.
     """
@@ -64,17 +65,16 @@ class Input:
         self._key = keys.named(key) if isinstance(key, str) else key
         self._shard = shard
         self._keyed = keyed or key is not None
+        self.whole = len(items) if isinstance(items, Sized) else None
         self.total = self._count()
         self.read = 0
 
     def _count(self) -> int | None:
-        if not isinstance(self._items, Sized):
-            return None
-        shard, whole = self._shard, len(self._items)
-        if shard is None:
-            return whole
+        shard = self._shard
+        if self.whole is None or shard is None:
+            return self.whole
         if shard.by == "index":
-            return len(range(shard.index, whole, shard.count))
+            return len(range(shard.index, self.whole, shard.count))
         return None
 
     def check(self) -> None:

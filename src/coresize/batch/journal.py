@@ -169,7 +169,7 @@ class Journal:
         self._taken.clear()
 
     def finish(self, items: int) -> None:
-        """Note that the input has ended, and how many items there were in all."""
+        """Note how many items there are in all, once that is known."""
         with _explained(self.path):
             schema.set_items(self._file, items)
             self._file.commit()

@@ -158,7 +158,8 @@ def _check_keys(parts: Sequence[_Part]) -> tuple[list[str], list[str]]:
     """Sentences about keys that are twice, and about tasks that have not ended."""
     twice: list[str] = []
     missing: list[str] = []
-    seen, ended = sqlite3.connect(""), 0
+    seen = sqlite3.connect("")
+    marks = bytearray(max(part.items or 0 for part in parts))
     with contextlib.closing(seen):
         seen.execute("CREATE TABLE seen (key TEXT PRIMARY KEY, path) WITHOUT ROWID")
         for part in parts:
@@ -171,19 +172,17 @@ def _check_keys(parts: Sequence[_Part]) -> tuple[list[str], list[str]]:
                     twice.append(f"{key!r} in {where.fetchone()[0]} and {part.path}")
                 if row["status"] in (None, "cancelled"):
                     missing.append(repr(key))
-                ended += 1
-    unseen = max(0, max(part.items or 0 for part in parts) - ended)
+                if (item := int(str(row["item"]))) < len(marks):
+                    marks[item] = 1
+    unseen = [str(item) for item, mark in enumerate(marks) if not mark]
     return _told("keys are twice", twice), [
         *_told("tasks have not ended", missing),
-        *_told("items are in no journal", [], unseen),
+        *_told("items (counted from 0) were not begun", unseen),
     ]
 
 
-def _told(what: str, names: Sequence[str], count: int = 0) -> list[str]:
-    number = count or len(names)
-    if not number:
-        return []
-    return [f"{number} {what}" + (f": {_named(names)}" if names else "")]
+def _told(what: str, names: Sequence[str]) -> list[str]:
+    return [f"{len(names)} {what}: {_named(names)}"] if names else []
 
 
 def _named(names: Sequence[str]) -> str:

@@ -62,6 +62,8 @@ class Undertaker:
                 job.attempts -= 1
             return jobs
         first, *rest = jobs
+        if first.seen:
+            first.measured(slot.base + first.seen)
         for job in rest:
             job.attempts -= 1
         if slot.doomed == "evicted" and self._gate:
