@@ -27,22 +27,30 @@ TESTS = sorted(Path(__file__).parent.rglob("*.py"))
 DOORS = {
     "os": {
         *("host.py", "recorded.py", "processes.py"),
-        *("cli/programs.py", "cli/streams.py"),
+        *("batch/launcher.py", "batch/run.py"),
+        *("cli/batch.py", "cli/programs.py", "cli/streams.py"),
         *("measuring/cgroup.py", "measuring/commands.py"),
         *("profile_files.py", "settings.py"),
         *("executor/burial.py", "executor/slot.py"),
     },
     "sys": {
         *("host.py", "storage.py", "transfer.py", "measuring/commands.py"),
+        *("batch/identity.py", "batch/launcher.py"),
+        *("batch/progress.py", "batch/sources.py"),
         *("cli/__init__.py", "cli/programs.py", "cli/streams.py"),
         *("executor/process.py", "executor/setup.py"),
     },
     "pathlib": {"storage.py", "cli/machine.py", "measuring/cgroup.py"},
     "platform": {"host.py"},
-    "psutil": {"host.py", "measuring/commands.py", "measuring/meters.py"},
+    "psutil": {
+        "host.py",
+        "processes.py",
+        "measuring/commands.py",
+        "measuring/meters.py",
+    },
     "io": set(),
     "socket": {"executor/mailbox.py", "executor/slot.py"},
-    "subprocess": {"cli/programs.py", "measuring/commands.py"},
+    "subprocess": {"batch/launcher.py", "cli/programs.py", "measuring/commands.py"},
 }
 
 

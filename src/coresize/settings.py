@@ -11,8 +11,8 @@ from __future__ import annotations
 import copy
 import os
 
-from coresize.errors import ConfigError
-from coresize.host import Live, current
+from coresize import settings_files
+from coresize.host import current
 from coresize.model import Value
 from coresize.plans import DEFAULT
 
@@ -21,7 +21,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
-    from typing import Any
 
     from coresize.host import Host
     from coresize.plans import Kind
@@ -38,12 +37,7 @@ VARIABLES = {
         "rounding",
     )
 }
-CONFIG = "CORESIZE_CONFIG"
-NAMES = frozenset({CONFIG, *VARIABLES.values()})
-#: The files that are looked for, nearest folder first; the first of one folder wins.
-FILES = ("coresize.toml", "pyproject.toml")
-#: The one that belongs to many programs: what is wrong with it is not ours to say.
-_SHARED = "pyproject.toml"
+NAMES = frozenset({settings_files.CONFIG, *VARIABLES.values()})
 
 _DEFAULTS: dict[str, object] = {
     "workers": None,
@@ -138,7 +132,7 @@ def load_settings(
     present = host.variables(NAMES)
     values, origins = copy.deepcopy(_DEFAULTS), dict.fromkeys(_DEFAULTS, DEFAULT)
     layers = (
-        _from_file(host, os.fspath(file) if file else None, present),
+        settings_files.find(host, os.fspath(file) if file else None, present),
         _from_environment(present),
         _given("command line", _known(command_line)),
         _given("argument", arguments),
@@ -187,117 +181,3 @@ def _given(
     return {
         name: (value, origin) for name, value in check_settings(given, origin).items()
     }
-
-
-# --- The file -----------------------------------------------------------------
-
-
-def _from_file(
-    host: Host, file: str | None, present: dict[str, str]
-) -> dict[str, tuple[object, str]]:
-    named = file or present.get(CONFIG)
-    if named:
-        by = "file" if file else CONFIG
-        try:
-            # What a command line names is this machine's, of whatever host one asks.
-            text = (Live() if file else host).read(named)
-        except OSError as error:
-            allowed = f"the path of a TOML or YAML file ({error.strerror})"
-            raise ConfigError(by, named, allowed) from None
-        values = _parsed(named, text, named=True)
-        return {name: (value, named) for name, value in (values or {}).items()}
-    for path in host.find_upward(FILES):
-        try:
-            values = _parsed(path, host.read(path), named=False)
-        except OSError as error:
-            if path.endswith(_SHARED):
-                continue
-            allowed = f"a file that can be read ({error.strerror})"
-            raise ConfigError("settings", path, allowed) from None
-        if values is not None:
-            return {name: (value, path) for name, value in values.items()}
-    return {}
-
-
-def read_table(path: str, setting: str) -> dict[str, object]:
-    """The table that is a TOML or YAML file, whatever is in it.
-
-    Raises:
-        ConfigError: it cannot be read, or is no table.
-    """
-    try:
-        text = Live().read(path)
-    except OSError as error:
-        allowed = f"the path of a TOML or YAML file ({error.strerror})"
-        raise ConfigError(setting, path, allowed) from None
-    content = _content(path, text, named=True)
-    if not isinstance(content, dict):
-        raise ConfigError(setting, path, "a table of keys and values")
-    return content
-
-
-#: The last text of each file and what is in it: a text is seldom other than before.
-_last: dict[tuple[str, bool], tuple[str, dict[str, object] | None]] = {}
-_MOST_KEPT = 16
-
-
-def _parsed(path: str, text: str, *, named: bool) -> dict[str, object] | None:
-    """The settings in a file; None where it is somebody else's and has none."""
-    last = _last.get((path, named))
-    if last is None or last[0] != text:
-        if len(_last) >= _MOST_KEPT:
-            _last.clear()
-        content = _content(path, text, named=named)
-        table = None if content is None else _table(path, content, named=named)
-        if table is not None:
-            from coresize.schemas import check_settings
-
-            table = check_settings(table, path)
-        last = _last[path, named] = (text, table)
-    return last[1]
-
-
-def _content(path: str, text: str, *, named: bool) -> object:
-    """What a file holds; None of another's file that was found and is not valid."""
-    try:
-        if path.endswith((".yaml", ".yml")):
-            return _yaml(path, text)
-        import tomllib
-
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        if path.endswith(_SHARED) and not named:
-            return None
-        raise ConfigError("settings", path, f"valid TOML ({error})") from None
-
-
-def _yaml(path: str, text: str) -> object:
-    try:
-        import yaml
-    except ImportError:
-        allowed = "TOML, or install the extra that reads YAML: coresize[yaml]"
-        raise ConfigError("settings", path, allowed) from None
-    try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError("settings", path, f"valid YAML ({reason})") from None
-    return {} if content is None else content
-
-
-def _table(path: str, content: Any, *, named: bool) -> dict[str, object] | None:
-    """The table of settings: of a file of our own all of it, of others a part."""
-    if not isinstance(content, dict):
-        raise ConfigError("settings", path, "a table of keys and values")
-    tool = content.get("tool")
-    if isinstance(tool, dict) and "coresize" in tool:
-        table = tool["coresize"]
-    elif path.endswith(_SHARED):
-        return {} if named else None
-    else:
-        table = content.get("coresize", content)
-    if not isinstance(table, dict):
-        raise ConfigError("settings", path, "a table of keys and values")
-    return table

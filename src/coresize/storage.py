@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 
+def is_file(path: str) -> bool:
+    """Whether there is such a file."""
+    return Path(path).is_file()
+
+
 def read(path: str) -> str:
     """The text of a file.
 

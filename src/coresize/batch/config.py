@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from coresize import settings
+from coresize import settings_files
 from coresize.errors import ConfigError
 from coresize.validation import Schema, Size, Whole, check
 
@@ -76,7 +76,7 @@ def load(path: str) -> tuple[dict[str, Any], list[str]]:
     Raises:
         ConfigError: the file cannot be read, or something in it is not valid.
     """
-    content = settings.read_table(path, "config")
+    content = settings_files.read_table(path, "config")
     table = content.get("batch", content)
     if not isinstance(table, dict):
         setting = f"{path}: batch"
