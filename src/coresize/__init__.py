@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from coresize.profile_files import load_profile, save_profile
     from coresize.profiles import TaskProfile
     from coresize.settings import Settings, load_settings
+    from coresize.sweeping.result import SweepResult
+    from coresize.sweeping.sweep import sweep
     from coresize.transfer import TransferError
 
 __version__ = "0.1.0.dev0"
@@ -55,6 +57,7 @@ __all__ = [
     "SerialExecutor",
     "Settings",
     "Shard",
+    "SweepResult",
     "TaskCrashedError",
     "TaskKilledError",
     "TaskOutOfMemoryError",
@@ -75,6 +78,7 @@ __all__ = [
     "profile_task",
     "run_batch",
     "save_profile",
+    "sweep",
 ]
 
 #: Loaded on first use, so that the front door stays quick (PEP 562).
@@ -83,6 +87,8 @@ _LAZY = {
     "JournalError": "batch.schema",
     "Outcome": "batch.outcomes",
     "Shard": "batch.shards",
+    "SweepResult": "sweeping.result",
+    "sweep": "sweeping.sweep",
     "parallel_map": "batch.run",
     "run_batch": "batch.run",
     "ProcessPoolExecutor": "executor.process",

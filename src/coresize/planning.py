@@ -103,16 +103,22 @@ def plan_workers(
         raise ConfigError("settings", settings, "what load_settings() gives")
     limits = limits or available.detect()
     peak: str | int | None = _either("memory", memory, "ram", ram)
+    used = _kind(settings, kind)
+    task = _profile(settings, profile or used.profile)
     need = _need(
-        settings,
         kind,
-        profile,
+        used,
+        task,
         memory=peak,
         cpus=cpus,
         gpus=_either("gpus", gpus, "gpu", gpu),
     )
     at_most = _either("at_most", at_most, "max_workers", max_workers)
-    given = {"tasks": (tasks, 0), "max_workers": (at_most, 1)}
+    given = {
+        "tasks": (tasks, 0),
+        "max_workers": (at_most, 1),
+        "profile": (task.most_workers if task else None, 1),
+    }
     return policy.plan(
         limits,
         need,
@@ -148,17 +154,15 @@ def _said(settings: Settings, name: str) -> str:
 
 
 def _need(
-    settings: Settings,
     kind: str,
-    profile: TaskProfile | str | None,
+    used: Kind,
+    task: TaskProfile | None,
     *,
     memory: str | int | None,
     cpus: float | None,
     gpus: float | None,
 ) -> Need:
     """What one worker needs: arguments go before the profile, that before the kind."""
-    used = _kind(settings, kind)
-    task = _profile(settings, profile or used.profile)
     peak, cores, share = used.resources.memory, used.resources.cpu, 1.0
     if task:
         peak = used.resources.memory if task.peak_memory is None else task.peak_memory

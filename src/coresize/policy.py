@@ -24,7 +24,7 @@ MOST_WAITING = 32
 WAITING_PER_CORE = 5
 
 #: Bounds that a count set by the user replaces.
-_REPLACED = ("cpu", "waiting", "memory", "gpu")
+_REPLACED = ("cpu", "waiting", "memory", "gpu", "profile")
 
 
 def whole_cores(

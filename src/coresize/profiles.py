@@ -32,6 +32,9 @@ class _Fields(Schema):
     cpu_share: Annotated[float, Field(ge=0.0001, le=1)] | None = Field(
         default=None, description=_SHARE
     )
+    most_workers: Annotated[Whole, Field(ge=1)] | None = Field(
+        default=None, description="a whole number above 0"
+    )
     method: str = Field(default="by hand", description="a text")
     peaks: list[Whole] | tuple[Whole, ...] = Field(
         default=(), description="the peaks of all runs in bytes"
@@ -51,7 +54,10 @@ class TaskProfile(Value):
         threads: threads that it keeps busy at the same time, at least 1.
         cpu_share: the part of the time that these threads compute: 1.0 is CPU-bound,
             0.05 mostly waits.
-        method: how this was found out: "by hand", "cgroup", "proc" or "psutil".
+        most_workers: so many workers at most, as more were found to gain nothing; None
+            for no such bound.
+        method: how this was found out: "by hand", "cgroup", "proc", "psutil" or
+            "sweep".
         peaks: the peak of each run in bytes, where it was measured.
 
     Sizes are given in bytes or as texts such as "2GiB". Threads and share that are not
@@ -74,6 +80,7 @@ class TaskProfile(Value):
         "wall",
         "threads",
         "cpu_share",
+        "most_workers",
         "method",
         "peaks",
     )
@@ -85,6 +92,7 @@ class TaskProfile(Value):
     wall: float | None
     threads: int
     cpu_share: float
+    most_workers: int | None
     method: str
     peaks: tuple[int, ...]
 
@@ -98,6 +106,7 @@ class TaskProfile(Value):
         wall: float | None = None,
         threads: int | None = None,
         cpu_share: float | None = None,
+        most_workers: int | None = None,
         method: str = "by hand",
         peaks: Sequence[int] = (),
     ) -> None:
@@ -109,6 +118,7 @@ class TaskProfile(Value):
             "wall": wall,
             "threads": threads,
             "cpu_share": cpu_share,
+            "most_workers": most_workers,
             "method": method,
             "peaks": peaks,
         }

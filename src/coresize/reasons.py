@@ -88,6 +88,10 @@ def _tasks(_decision: Decision, number: int) -> str:
     return f"tasks bind (there {'is' if number == 1 else 'are'} {number})"
 
 
+def _profile(_decision: Decision, number: int) -> str:
+    return f"the profile binds (more than {number} gain nothing)"
+
+
 def _platform(_decision: Decision, number: int) -> str:
     return f"the platform binds (a pool can wait for {number} processes)"
 
@@ -115,6 +119,7 @@ _BINDS: dict[str, Callable[[Decision, int], str]] = {
     "gpu": _gpu,
     "tasks": _tasks,
     "platform": _platform,
+    "profile": _profile,
     "override": _set,
     "parallel": _off,
 }

@@ -21,6 +21,7 @@ from coresize.cli import (
     programs,
     shards,
     streams,
+    sweep,
     workers,
 )
 from coresize.errors import CoresizeError, InsufficientMemoryError
@@ -76,5 +77,6 @@ def _parser() -> argparse.ArgumentParser:
     shards.add_shards(commands)
     shards.add_status(commands)
     shards.add_merge(commands)
+    sweep.add_sweep(commands)
     machine.add_record(commands)
     return parser

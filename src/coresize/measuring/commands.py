@@ -17,12 +17,18 @@ from coresize.measuring.runs import Pause, Run, cgroup_of, meter_of
 
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from coresize.measuring.meters import Meter
 
 
-def measure_command(words: Sequence[str], method: str | None = None) -> Run:
+def measure_command(
+    words: Sequence[str],
+    method: str | None = None,
+    *,
+    variables: Mapping[str, str] | None = None,
+    quiet: bool = False,
+) -> Run:
     """Run a command to its end, with all that it starts, and measure it.
 
     All of its memory is its peak: where it begins to work nobody can tell. What it
@@ -32,6 +38,8 @@ def measure_command(words: Sequence[str], method: str | None = None) -> Run:
     Args:
         words: the program and its arguments.
         method: as of `coresize.profile_task`.
+        variables: of the environment, besides those of this process.
+        quiet: what it prints goes nowhere.
 
     Raises:
         ConfigError: the method is not known, or does not work here.
@@ -43,7 +51,9 @@ def measure_command(words: Sequence[str], method: str | None = None) -> Run:
     try:
         process = subprocess.Popen(  # noqa: S603 - it is what the user asked for
             words,
-            stdout=sys.stderr,
+            stdout=subprocess.DEVNULL if quiet else sys.stderr,
+            stderr=subprocess.DEVNULL if quiet else None,
+            env={**os.environ, **(variables or {})},
             # Before the command begins, so that it is charged with its own start.
             preexec_fn=cgroup.join if cgroup else None,  # noqa: PLW1509 - no threads
         )

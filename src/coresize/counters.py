@@ -1,0 +1,121 @@
+"""What the kernel has counted in the cgroups of this process: throttling, swap."""
+
+from __future__ import annotations
+
+from coresize import detection
+from coresize.detection import cgroup
+from coresize.host import current
+from coresize.model import Value
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from coresize.host import Host
+    from coresize.model import Resource
+
+_NANOSECONDS, _MICROSECONDS = 1e9, 1e6
+
+
+class Throttling(Value):
+    """How often a cgroup had used up its quota, since it was made.
+
+    Attributes:
+        where: its cpu.stat.
+        periods: periods of the quota in which something ran.
+        throttled: those of them in which it was used up.
+        seconds: that all its CPUs together had to wait.
+    """
+
+    __slots__ = ("where", "periods", "throttled", "seconds")  # noqa: RUF023
+
+    where: str
+    periods: int
+    throttled: int
+    seconds: float
+
+    @property
+    def share(self) -> float:
+        """The part of the periods that were throttled."""
+        return self.throttled / self.periods if self.periods else 0.0
+
+    def since(self, before: Throttling) -> Throttling:
+        """What came after an earlier look at the same file."""
+        return Throttling(
+            where=self.where,
+            periods=self.periods - before.periods,
+            throttled=self.throttled - before.throttled,
+            seconds=self.seconds - before.seconds,
+        )
+
+
+def throttling(host: Host | None = None) -> dict[str, Throttling]:
+    """The counts of the own cgroup and every visible ancestor, by file.
+
+    Source: kernel Documentation/scheduler/sched-bwc.rst, "Statistics".
+    """
+    found = {}
+    for where, values in read_stat("cpu", "cpu", "cpu.stat", host).items():
+        if "nr_periods" in values:
+            waited = values.get("throttled_usec", 0) / _MICROSECONDS
+            waited += values.get("throttled_time", 0) / _NANOSECONDS
+            found[where] = Throttling(
+                where=where,
+                periods=values["nr_periods"],
+                throttled=values.get("nr_throttled", 0),
+                seconds=waited,
+            )
+    return found
+
+
+def tightest(
+    after: dict[str, Throttling], before: dict[str, Throttling]
+) -> Throttling | None:
+    """Of what came between two looks, that of the cgroup which was throttled most."""
+    between = [
+        now.since(before[where]) for where, now in after.items() if where in before
+    ]
+    return max(between, key=lambda one: one.share, default=None)
+
+
+def swapped_out(host: Host | None = None) -> int | None:
+    """Pages that the machine has written to swap since it started; None if unknown.
+
+    Source: proc(5), /proc/vmstat, pswpout.
+    """
+    try:
+        text = (host or current()).read("/proc/vmstat")
+    except OSError:
+        return None
+    return parse_stat(text).get("pswpout")
+
+
+def read_stat(
+    controller: str, resource: Resource, name: str, host: Host | None = None
+) -> dict[str, dict[str, int]]:
+    """A file of names and numbers in each directory of a controller, by path."""
+    machine = host or current()
+    membership = detection.read_membership(machine)
+    chains, _ = cgroup.locate(membership, controller, resource)
+    found = {}
+    for _, directories in chains:
+        for directory in directories:
+            path = f"{directory}/{name}"
+            try:
+                found[path] = parse_stat(machine.read(path))
+            except OSError:
+                continue
+    return found
+
+
+def parse_stat(text: str) -> dict[str, int]:
+    r"""Lines of a name and a number; all others are passed over.
+
+    >>> parse_stat("nr_periods 10\nnr_throttled 3\n")
+    {'nr_periods': 10, 'nr_throttled': 3}
+    """
+    found = {}
+    for line in text.splitlines():
+        name, _, number = line.partition(" ")
+        if number.isascii() and number.isdigit():
+            found[name] = int(number)
+    return found

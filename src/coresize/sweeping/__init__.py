@@ -1,0 +1,1 @@
+"""Which number of workers is best here: measured, fitted, recommended."""

@@ -1,0 +1,66 @@
+"""A sweep as a picture (the extra ``plot``: matplotlib)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coresize.errors import ConfigError, CoresizeError
+
+
+if TYPE_CHECKING:
+    from coresize.sweeping.result import SweepResult
+
+_STEPS = 200
+
+
+def plot(result: SweepResult, path: str, *, cores: int | None = None) -> None:
+    """Write a picture: points with their spread, the law, the ideal, the advice.
+
+    Args:
+        result: the sweep.
+        path: a file .png, .svg or .pdf.
+        cores: the cores that may be used, to be marked.
+
+    Raises:
+        CoresizeError: matplotlib is not installed.
+        ConfigError: the file cannot be written.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        msg = "a plot needs matplotlib: install the extra coresize[plot]"
+        raise CoresizeError(msg) from None
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    rows = [row for row in result.rows if not row.error]
+    counts = [row.workers for row in rows]
+    rates = [row.throughput for row in rows]
+    spread = [
+        [row.throughput - row.low for row in rows],
+        [row.high - row.throughput for row in rows],
+    ]
+    axes.errorbar(counts, rates, yerr=spread, fmt="o", capsize=3, label="measured")
+    steps = [1 + (max(counts) - 1) * step / _STEPS for step in range(_STEPS + 1)]
+    single = result.serial.throughput if result.serial else None
+    if result.model:
+        law = [result.model.throughput(step) for step in steps]
+        axes.plot(steps, law, label="Universal Scalability Law")
+        single = single or result.model.single
+    if single:
+        ideal = [min(single * step, 1.3 * max(rates)) for step in steps]
+        axes.plot(steps, ideal, "--", color="gray", label="ideal")
+    axes.axvline(
+        result.recommended, color="green", label=f"{result.recommended} advised"
+    )
+    for bound, name in ((cores, "cores"), (result.memory_bound, "fit into memory")):
+        if bound is not None and bound <= 1.5 * max(counts):
+            axes.axvline(bound, linestyle=":", color="red", label=f"{bound} {name}")
+    axes.set(xlabel="workers", ylabel=f"{result.unit} a second", ylim=(0, None))
+    axes.legend()
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        allowed = f"a .png, .svg or .pdf file that can be written ({error})"
+        raise ConfigError("plot", path, allowed) from None
