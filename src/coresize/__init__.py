@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from coresize.batch.run import BatchRun, parallel_map, run_batch
     from coresize.batch.schema import JournalError
     from coresize.batch.shards import Shard
+    from coresize.diagnosis.diagnose import diagnose
+    from coresize.diagnosis.findings import Diagnosis
     from coresize.executor.limiter import limit_memory
     from coresize.executor.process import ProcessPoolExecutor
     from coresize.executor.serial import SerialExecutor
@@ -44,6 +46,7 @@ __all__ = [
     "ConfigError",
     "CoresizeError",
     "CpuLimits",
+    "Diagnosis",
     "Fact",
     "Gap",
     "HostFileError",
@@ -70,6 +73,7 @@ __all__ = [
     "available_cores",
     "available_memory",
     "detect",
+    "diagnose",
     "limit_memory",
     "load_profile",
     "load_settings",
@@ -84,11 +88,13 @@ __all__ = [
 #: Loaded on first use, so that the front door stays quick (PEP 562).
 _LAZY = {
     "BatchRun": "batch.run",
+    "Diagnosis": "diagnosis.findings",
     "JournalError": "batch.schema",
     "Outcome": "batch.outcomes",
     "Shard": "batch.shards",
     "SweepResult": "sweeping.result",
     "sweep": "sweeping.sweep",
+    "diagnose": "diagnosis.diagnose",
     "parallel_map": "batch.run",
     "run_batch": "batch.run",
     "ProcessPoolExecutor": "executor.process",

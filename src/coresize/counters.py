@@ -93,6 +93,14 @@ def read_stat(
     controller: str, resource: Resource, name: str, host: Host | None = None
 ) -> dict[str, dict[str, int]]:
     """A file of names and numbers in each directory of a controller, by path."""
+    texts = read_files(controller, resource, name, host)
+    return {where: parse_stat(text) for where, text in texts.items()}
+
+
+def read_files(
+    controller: str, resource: Resource, name: str, host: Host | None = None
+) -> dict[str, str]:
+    """A file in each directory of a controller, the own cgroup first, by path."""
     machine = host or current()
     membership = detection.read_membership(machine)
     chains, _ = cgroup.locate(membership, controller, resource)
@@ -101,7 +109,7 @@ def read_stat(
         for directory in directories:
             path = f"{directory}/{name}"
             try:
-                found[path] = parse_stat(machine.read(path))
+                found[path] = machine.read(path)
             except OSError:
                 continue
     return found
@@ -118,4 +126,54 @@ def parse_stat(text: str) -> dict[str, int]:
         name, _, number = line.partition(" ")
         if number.isascii() and number.isdigit():
             found[name] = int(number)
+    return found
+
+
+def memory_events(host: Host | None = None) -> dict[str, dict[str, int]]:
+    """The counts of events of memory, by file: "oom_kill" is one (v1 and v2)."""
+    found = read_stat("memory", "memory", "memory.events", host)
+    return found or read_stat("memory", "memory", "memory.oom_control", host)
+
+
+def oom_groups(host: Host | None = None) -> list[str]:
+    """The files of the own cgroup and its ancestors where one kill takes all."""
+    texts = read_files("memory", "memory", "memory.oom.group", host)
+    return [where for where, text in texts.items() if text.strip() == "1"]
+
+
+def swap_used(host: Host | None = None) -> tuple[int, str]:
+    """Bytes of this cgroup that are swapped out, and where that is said."""
+    for where, text in read_files(
+        "memory", "memory", "memory.swap.current", host
+    ).items():
+        if text.strip().isdigit():
+            return int(text), where
+    for where, values in read_stat("memory", "memory", "memory.stat", host).items():
+        if "swap" in values:
+            return values["swap"], where
+    return 0, ""
+
+
+def pressures(host: Host | None = None) -> list[tuple[str, str, float]]:
+    """Resource, file, and percent of the last minute in which some task waited.
+
+    Of the own cgroup (v2), else of the machine. Source: kernel
+    Documentation/accounting/psi.rst.
+    """
+    machine = host or current()
+    found = []
+    for resource in ("cpu", "memory", "io"):
+        own = read_files("memory", "memory", f"{resource}.pressure", machine)
+        texts = dict([next(iter(own.items()))]) if own else {}
+        if not texts:
+            path = f"/proc/pressure/{resource}"
+            try:
+                texts[path] = machine.read(path)
+            except OSError:
+                continue
+        for where, text in texts.items():
+            _, _, rest = text.partition("avg60=")
+            number = rest.partition(" ")[0]
+            if text.startswith("some") and number.replace(".", "", 1).isdigit():
+                found.append((resource, where, float(number)))
     return found

@@ -106,6 +106,18 @@ def cpu_seconds() -> float:
     return sum(sum(resource.getrusage(kind)[:2]) for kind in kinds)
 
 
+def cpu_of_tree(pid: int) -> dict[int, float]:
+    """Seconds of CPU time of a process and of all that descend from it, each."""
+    import psutil
+
+    found = {}
+    for one in descendants(pid):
+        with contextlib.suppress(psutil.Error):
+            times = psutil.Process(one).cpu_times()
+            found[one] = times.user + times.system
+    return found
+
+
 def reset_peak(pid: int | str) -> bool:
     """Let VmHWM of a process begin anew; False where that is not permitted."""
     return _write(f"/proc/{pid}/clear_refs", _RESET_PEAK)

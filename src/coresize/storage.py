@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import secrets
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from coresize.host import Live
+from coresize.model import Value
 
 
 TYPE_CHECKING = False
@@ -62,6 +65,44 @@ def replacing(path: str) -> Iterator[TextIO]:
         beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
+
+
+class Space(Value):
+    """The space of a file system in bytes.
+
+    Attributes:
+        total: all of it.
+        free: what this user may still fill.
+    """
+
+    __slots__ = ("total", "free")  # noqa: RUF023
+
+    total: int
+    free: int
+
+
+def space(path: str) -> Space | None:
+    """The space where a folder is; None where there is no such folder."""
+    try:
+        usage = shutil.disk_usage(path)
+    except OSError:
+        return None
+    return Space(total=usage.total, free=usage.free)
+
+
+def temporary_folder() -> str:
+    """Where temporary files go, by the rules of Python's tempfile."""
+    return tempfile.gettempdir()
+
+
+def write_scratch(folder: str, content: bytes) -> None:
+    """Write a file that nobody needs, to the disk, and remove it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(content)
 
 
 def append(path: str) -> TextIO:

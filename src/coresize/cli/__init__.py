@@ -15,6 +15,7 @@ import sys
 from coresize import __version__
 from coresize.cli import (
     batch,
+    diagnose,
     machine,
     options,
     profile,
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     shards.add_shards(commands)
     shards.add_status(commands)
     shards.add_merge(commands)
+    diagnose.add_diagnose(commands)
     sweep.add_sweep(commands)
     machine.add_record(commands)
     return parser

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 _STEPS = 200
 
+#: The height of the picture, in throughputs.
+_ABOVE = 1.3
+
 
 def plot(result: SweepResult, path: str, *, cores: int | None = None) -> None:
     """Write a picture: points with their spread, the law, the ideal, the advice.
@@ -49,7 +52,7 @@ def plot(result: SweepResult, path: str, *, cores: int | None = None) -> None:
         axes.plot(steps, law, label="Universal Scalability Law")
         single = single or result.model.single
     if single:
-        ideal = [min(single * step, 1.3 * max(rates)) for step in steps]
+        ideal = [single * step for step in steps]
         axes.plot(steps, ideal, "--", color="gray", label="ideal")
     axes.axvline(
         result.recommended, color="green", label=f"{result.recommended} advised"
@@ -57,7 +60,11 @@ def plot(result: SweepResult, path: str, *, cores: int | None = None) -> None:
     for bound, name in ((cores, "cores"), (result.memory_bound, "fit into memory")):
         if bound is not None and bound <= 1.5 * max(counts):
             axes.axvline(bound, linestyle=":", color="red", label=f"{bound} {name}")
-    axes.set(xlabel="workers", ylabel=f"{result.unit} a second", ylim=(0, None))
+    axes.set(
+        xlabel="workers",
+        ylabel=f"{result.unit} a second",
+        ylim=(0, _ABOVE * max(rates)),
+    )
     axes.legend()
     try:
         figure.savefig(path)

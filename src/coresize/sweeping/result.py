@@ -139,7 +139,7 @@ _HEAD = (
     "  THROTTLED"
 )
 #: Where a line may end, and where what marks it begins.
-_SHORT, _MARK = 19, 88
+_SHORT, _MARK = 19, 87
 
 
 def _line(name: str, row: Row, recommended: int) -> str:

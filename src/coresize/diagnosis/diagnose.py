@@ -1,0 +1,96 @@
+"""Make all checks of this machine."""
+
+from __future__ import annotations
+
+import time
+
+from coresize.diagnosis import (
+    cores,
+    folders,
+    gpus,
+    memory,
+    scaling,
+    starting,
+    threads,
+    throttling,
+)
+from coresize.diagnosis.findings import Diagnosis, order
+from coresize.diagnosis.patient import admit
+from coresize.diagnosis.skipping import Skipped
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from coresize.diagnosis.findings import Finding
+    from coresize.diagnosis.patient import Patient
+
+#: What is looked at in a moment, and what takes seconds.
+_QUICK: dict[str, Callable[[Patient], Iterator[Finding]]] = {
+    "counted CPUs": cores.belief,
+    "overrides": cores.overrides,
+    "caps": cores.caps,
+    "variables without effect": cores.foreign,
+    "throttling": throttling.throttling,
+    "memory limits": memory.limits,
+    "memory.oom.group": memory.group,
+    "kills for memory": memory.kills,
+    "swap": memory.swap,
+    "pressure": memory.pressure,
+    "/dev/shm": folders.shared_memory,
+    "temporary folders": folders.temporary,
+    "threads of BLAS": threads.blas,
+    "GPUs": gpus.gpus,
+}
+_MEASURED: dict[str, Callable[[Patient], Iterator[Finding]]] = {
+    "start methods": starting.methods,
+    "main module": starting.main_module,
+    "imports": starting.imports,
+    "scaling": scaling.scaling,
+}
+
+#: Seconds that counters are watched.
+_WATCHED = 0.5
+
+
+def diagnose(*, main: str | None = None, measure: bool = True) -> Diagnosis:
+    """Why it may be slow here: what was found, the most severe first.
+
+    Limits against what others believe, throttling, memory, kills of the past, swap,
+    pressure, /dev/shm, temporary folders, threads, GPUs; and, measured, what it costs
+    to start workers and what does not get faster with more of them.
+
+    Args:
+        main: the file of a program, whose import by workers is timed; it is run as
+            spawn does, so without what its guard ``__name__ == "__main__"`` keeps. None
+            is this very program.
+        measure: make the checks that take seconds, too.
+
+    Most of it is known on Linux alone; elsewhere there are fewer checks.
+
+    >>> from coresize import diagnose
+    >>> diagnosis = diagnose(measure=False)
+    >>> "throttling" in diagnosis.checks
+    True
+    """
+    start = time.perf_counter()
+    patient = admit(main, _WATCHED)
+    findings: list[Finding] = []
+    made: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    for name, check in {**_QUICK, **(_MEASURED if measure else {})}.items():
+        try:
+            findings += check(patient)
+        except Skipped as reason:
+            skipped.append((name, str(reason)))
+        except Exception as error:  # noqa: BLE001 - an odd machine ends no diagnosis
+            skipped.append((name, f"{type(error).__name__}: {error}"))
+        else:
+            made.append(name)
+    return Diagnosis(
+        findings=order(findings),
+        checks=tuple(made),
+        skipped=tuple(skipped),
+        seconds=time.perf_counter() - start,
+    )

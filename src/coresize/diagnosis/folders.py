@@ -1,0 +1,154 @@
+"""Folders that pools use: shared memory, and where temporary files are."""
+
+from __future__ import annotations
+
+from coresize import storage
+from coresize.detection.parse import format_bytes
+from coresize.diagnosis.findings import Finding
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from coresize.diagnosis.patient import Patient
+
+_SHM = "/dev/shm"
+
+#: Docker gives 64 MiB; joblib uses it only from 2 GB on (joblib/_memmapping_reducer.py,
+#: SYSTEM_SHARED_MEM_FS_MIN_SIZE).
+_SMALL, _OF_JOBLIB = 128 * 1024**2, 2 * 10**9
+
+#: What is left of a disk that is nearly full.
+_FULL, _LITTLE = 0.02, 256 * 1024**2
+
+_REMOTE = (
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "ceph",
+    "afs",
+    "9p",
+)
+_TEMPORARY = ("JOBLIB_TEMP_FOLDER", "LOKY_TEMP", "TMPDIR", "TEMP", "TMP")
+
+
+def shared_memory(patient: Patient) -> Iterator[Finding]:
+    """The size of /dev/shm."""
+    space = storage.space(_SHM)
+    if space is None:
+        return
+    forced = patient.variable("JOBLIB_TEMP_FOLDER").get("JOBLIB_TEMP_FOLDER") == _SHM
+    joblib = "joblib maps large arrays from files in the temporary folder instead"
+    if forced:
+        joblib = f"JOBLIB_TEMP_FOLDER={_SHM} makes joblib use it, and fail"
+    if space.total < _SMALL:
+        yield Finding(
+            severity="warning",
+            check="/dev/shm",
+            title=f"/dev/shm has only {format_bytes(space.total)}",
+            seen=f"size {format_bytes(space.total)}, free {format_bytes(space.free)}",
+            where=_SHM,
+            why="shared memory that does not fit is made without an error, and writing "
+            f"to it ends the process by SIGBUS; {joblib}",
+            advice="docker run --shm-size=2g; in Kubernetes an emptyDir with medium: "
+            "Memory at /dev/shm",
+        )
+    elif space.free < _OF_JOBLIB:
+        yield Finding(
+            severity="note",
+            check="/dev/shm",
+            title="joblib does not use /dev/shm for large arrays",
+            seen=f"free {format_bytes(space.free)}, and it wants 2 GB",
+            where=_SHM,
+            why=joblib,
+            advice="make /dev/shm larger if workers share arrays",
+        )
+
+
+def temporary(patient: Patient) -> Iterator[Finding]:
+    """Where temporary files go: full, on another machine, on an overlay."""
+    set_ = patient.variable(*_TEMPORARY)
+    for name, folder in {**set_, "the default": storage.temporary_folder()}.items():
+        space = storage.space(folder)
+        if space is None:
+            yield _missing(name, folder)
+            continue
+        where = f"{name}: {folder}"
+        if space.free < max(_FULL * space.total, min(_LITTLE, 0.1 * space.total)):
+            yield _full(where, folder, space)
+        kind = _kind(patient, folder)
+        if kind in _REMOTE or kind.startswith("fuse"):
+            yield _remote(where, folder, kind)
+        elif kind == "overlay":
+            yield _overlay(where, folder)
+
+
+def _missing(name: str, folder: str) -> Finding:
+    return Finding(
+        severity="warning",
+        check="temporary folder",
+        title=f"{name}={folder} is no folder",
+        seen="it cannot be looked at",
+        where=name,
+        why="what is to be written there fails, or goes elsewhere",
+        advice=f"make the folder, or set {name} to one that is there",
+    )
+
+
+def _full(where: str, folder: str, space: storage.Space) -> Finding:
+    return Finding(
+        severity="warning",
+        check="temporary folder",
+        title=f"the disk of {folder} is nearly full",
+        seen=f"free {format_bytes(space.free)} of {format_bytes(space.total)}",
+        where=where,
+        why="joblib, loky and many others write what workers share there, and fail",
+        advice="make room, or set JOBLIB_TEMP_FOLDER, LOKY_TEMP and TMPDIR to another",
+    )
+
+
+def _remote(where: str, folder: str, kind: str) -> Finding:
+    return Finding(
+        severity="warning",
+        check="temporary folder",
+        title=f"temporary files in {folder} lie on another machine ({kind})",
+        seen=f"file system {kind}",
+        where=where,
+        why="each write goes over the network, and mapped arrays are slow or wrong",
+        advice="set TMPDIR, JOBLIB_TEMP_FOLDER and LOKY_TEMP to a local disk",
+    )
+
+
+def _overlay(where: str, folder: str) -> Finding:
+    return Finding(
+        severity="note",
+        check="temporary folder",
+        title=f"temporary files in {folder} go to the container's own layer",
+        seen="file system overlay",
+        where=where,
+        why="it is slower than a volume, and counts as the container's disk",
+        advice="mount a volume or a tmpfs there if much is written",
+    )
+
+
+def _kind(patient: Patient, folder: str) -> str:
+    """The file system of a folder, by /proc/self/mountinfo (proc(5)); "" if unknown."""
+    best, kind = "", ""
+    for line in patient.read("/proc/self/mountinfo").splitlines():
+        fields, _, rest = line.partition(" - ")
+        words = fields.split(" ")
+        if len(words) < _FIELDS or not rest:
+            continue
+        point = words[4].replace("\\040", " ")
+        inside = point in ("/", folder) or folder.startswith(f"{point}/")
+        if inside and len(point) >= len(best):
+            best, kind = point, rest.split(" ")[0]
+    return kind
+
+
+_FIELDS = 5

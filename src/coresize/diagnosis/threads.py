@@ -1,0 +1,69 @@
+"""Threads of BLAS and OpenMP, times workers."""
+
+from __future__ import annotations
+
+from coresize import exports
+from coresize.diagnosis.findings import Finding
+from coresize.planning import plan_workers
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from coresize.diagnosis.patient import Patient
+
+#: From this factor on threads wait for each other more than they compute.
+_MUCH = 1.5
+
+
+def blas(patient: Patient) -> Iterator[Finding]:
+    """How many threads all workers together would keep busy."""
+    plan = plan_workers(limits=patient.limits, settings=patient.settings)
+    given = {
+        name: int(text)
+        for name, text in patient.variable(*exports.THREADS).items()
+        if text.isascii() and text.isdigit()
+    }
+    for name, threads in given.items():
+        yield from _product(patient, f"{name}={threads}", threads, plan.workers)
+    if not given:
+        for library, threads in _loaded():
+            if threads > patient.cores * _MUCH:
+                yield from _product(patient, library, threads, 1)
+
+
+def _product(
+    patient: Patient, named: str, threads: int, workers: int
+) -> Iterator[Finding]:
+    total, cores = threads * workers, patient.cores
+    if total < _MUCH * cores or threads == 1:
+        return
+    of = (
+        f"{workers} workers x {threads} threads"
+        if workers > 1
+        else f"{threads} threads"
+    )
+    yield Finding(
+        severity="warning",
+        check="threads",
+        title=f"{of} on {cores} cores",
+        seen=f"{named}: {total} threads in all, {total / cores:.3g} for each core",
+        where=named,
+        why="threads of BLAS and OpenMP spin while they wait: more of them than cores "
+        "are many times slower than as many",
+        advice=f"set it to {max(1, cores // workers)}, or leave it to "
+        "coresize.ProcessPoolExecutor, which gives each worker its share",
+    )
+
+
+def _loaded() -> list[tuple[str, int]]:
+    """Libraries of threads in this process, where threadpoolctl is installed."""
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return []
+    return [
+        (f"{one.get('internal_api', '?')} in this process", int(one["num_threads"]))
+        for one in threadpool_info()
+    ]

@@ -1,0 +1,135 @@
+"""A program that runs, watched for a while: is it the cores, the quota, the memory?"""
+
+from __future__ import annotations
+
+import time
+
+from coresize import available, counters, processes, procfs
+from coresize.detection.parse import format_bytes
+from coresize.errors import ConfigError
+from coresize.model import Value
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Seconds between two samples.
+_INTERVAL = 1.0
+
+
+class Sample(Value):
+    """A program and all that it started, over one moment.
+
+    Attributes:
+        seconds: since the watch began.
+        cores: that were busy.
+        limit: cores that may be used.
+        throttled: the part of the quota's periods that were throttled.
+        memory: bytes that it holds apart from files.
+        memory_limit: bytes that may be used; None where nothing limits it.
+        processes: how many there are.
+    """
+
+    __slots__ = (  # noqa: RUF023
+        "seconds",
+        "cores",
+        "limit",
+        "throttled",
+        "memory",
+        "memory_limit",
+        "processes",
+    )
+
+    seconds: float
+    cores: float
+    limit: float
+    throttled: float
+    memory: int
+    memory_limit: int | None
+    processes: int
+
+    def __str__(self) -> str:
+        of = f" of {format_bytes(self.memory_limit)}" if self.memory_limit else ""
+        return (
+            f"{self.seconds:5.0f} s  {self.cores:6.2f} of {self.limit:g} cores busy"
+            f"  {self.throttled:4.0%} throttled  {format_bytes(self.memory)}{of}"
+            f"  {self.processes} processes"
+        )
+
+
+def watch(
+    pid: int, seconds: float, tell: Callable[[Sample], object] | None = None
+) -> list[Sample]:
+    """Samples of a process and its descendants, one a second.
+
+    Args:
+        pid: the process.
+        seconds: how long; it ends before if the process does.
+        tell: called with each sample.
+
+    Raises:
+        ConfigError: there is no such process, or seconds are not above 0.
+    """
+    if not seconds > 0:
+        raise ConfigError("watch", seconds, "a number of seconds above 0")
+    if not processes.is_alive(pid):
+        raise ConfigError("pid", pid, "the number of a process that is alive")
+    samples: list[Sample] = []
+    start = before = time.monotonic()
+    used, counted = processes.cpu_of_tree(pid), counters.throttling()
+    while before < start + seconds and processes.is_alive(pid):
+        time.sleep(min(_INTERVAL, seconds))
+        now, used_now = time.monotonic(), processes.cpu_of_tree(pid)
+        counted_now = counters.throttling()
+        busy = sum(used_now[one] - used.get(one, 0.0) for one in used_now)
+        tightest = counters.tightest(counted_now, counted)
+        samples.append(
+            _sample(now - start, busy / (now - before), tightest, list(used_now))
+        )
+        if tell:
+            tell(samples[-1])
+        before, used, counted = now, used_now, counted_now
+    return samples
+
+
+def _sample(
+    seconds: float,
+    cores: float,
+    tightest: counters.Throttling | None,
+    tree: list[int],
+) -> Sample:
+    limits = available.detect()
+    held = [procfs.status(processes.read(pid, "status")) for pid in tree]
+    return Sample(
+        seconds=seconds,
+        cores=cores,
+        limit=limits.cpu.limit or 1.0,
+        throttled=tightest.share if tightest else 0.0,
+        memory=sum(one.private for one in held if one),
+        memory_limit=limits.memory.limit,
+        processes=len(tree),
+    )
+
+
+def conclude(samples: list[Sample]) -> str:
+    """Whether all cores are busy, and if not, what may be the reason."""
+    if not samples:
+        return "The process has ended before anything was seen."
+    count = len(samples)
+    cores = sum(one.cores for one in samples) / count
+    throttled = sum(one.throttled for one in samples) / count
+    limit = samples[-1].limit
+    said = f"{cores:.2f} of {limit:g} cores were busy on average ({cores / limit:.0%})."
+    if throttled >= _THROTTLED:
+        share = f"{throttled:.0%} of the periods"
+        return f"{said} It was throttled in {share}: it has too many threads."
+    if cores >= _BUSY * limit:
+        return f"{said} All cores are busy: more workers would gain nothing."
+    return (
+        f"{said} The rest waits: for files, the network, a lock, or for tasks. "
+        "More workers may help, if memory allows."
+    )
+
+
+_THROTTLED, _BUSY = 0.1, 0.9
