@@ -388,6 +388,34 @@ def test_a_pool_that_nobody_holds_ends_its_workers():
     _gone([pid])
 
 
+@pytest.mark.parametrize("cls", [ProcessPoolExecutor, ThreadPoolExecutor])
+def test_a_map_that_is_not_read_does_not_hold_its_pool(cls):
+    pool = cls(1)
+    values = pool.map(tasks.echo, range(10))
+    reference = weakref.ref(pool)
+    del pool
+    assert reference() is None
+    assert list(values) == list(range(10))
+    assert list(cls(1).map(tasks.echo, range(5000))) == list(range(5000))
+
+
+def test_nothing_of_a_pool_is_left_after_its_end():
+    """Nor a thread, nor what was given to the initializer (cpython 104090)."""
+    given = {1}
+    gc.disable()
+    try:
+        pool = ProcessPoolExecutor(1, initializer=tasks.echo, initargs=(given,))
+        pool.submit(tasks.echo, 1).result(20)
+        thread = weakref.ref(pool._executor_manager_thread)
+        pool.shutdown()
+        assert thread() is None
+        holders = len(gc.get_referrers(given))
+        del pool
+        assert len(gc.get_referrers(given)) < holders
+    finally:
+        gc.enable()
+
+
 def test_at_the_end_of_the_program_work_is_done(tmp_path):
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); import pathlib\n"
@@ -465,6 +493,28 @@ def test_serial_runs_in_the_caller():
         assert list(itertools.islice(executor.map(abs, itertools.count()), 2)) == [0, 1]
     with pytest.raises(RuntimeError, match="after shutdown"):
         executor.submit(tasks.who)
+
+
+def test_a_serial_map_that_is_not_read_is_done_at_the_shutdown():
+    seen = []
+    with SerialExecutor() as executor:
+        values = executor.map(seen.append, [1, 2])
+        executor.map(tasks.fail, ["boo"])
+        assert not seen
+    assert seen == [1, 2]
+    assert list(values) == [None, None]
+    assert seen == [1, 2]
+    SerialExecutor().map(seen.append, [3])
+    assert seen == [1, 2, 3]
+
+
+def test_a_serial_executor_breaks_with_its_initializer():
+    with SerialExecutor(4, initializer=tasks.fail, initargs=("boo",)) as executor:
+        for _ in range(2):
+            with pytest.raises(concurrent.futures.BrokenExecutor, match="boo"):
+                executor.submit(tasks.who)
+    with pytest.raises(ConfigError):
+        SerialExecutor(0)
 
 
 @pytest.mark.parametrize("cls", ["ProcessPoolExecutor", "ThreadPoolExecutor"])

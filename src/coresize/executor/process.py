@@ -7,6 +7,7 @@ import sys
 import time
 import weakref
 from concurrent.futures import Executor, Future
+from functools import partial
 from typing import TYPE_CHECKING
 
 from coresize import transfer
@@ -52,8 +53,9 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
 
     Args:
         max_workers: processes; None is what `plan_workers` says.
-        mp_context: how processes are started; None is forkserver on Linux and spawn
-            elsewhere. fork is possible only while no other thread is alive.
+        mp_context: how processes are started; None is forkserver on Linux, and spawn
+            elsewhere or with ``max_tasks_per_child``. fork is possible only while no
+            other thread is alive.
         initializer: what each worker calls first. Where it fails, the pool is broken.
         initargs: its arguments.
         max_tasks_per_child: tasks after which a worker is replaced.
@@ -91,7 +93,7 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         threads: int | None = None,
     ) -> None:
         setup.check(initializer, max_tasks_per_child, timeout, oom_retries)
-        context = mp_context or setup.default_context()
+        context = mp_context or setup.default_context(max_tasks_per_child)
         forks = context.get_start_method() == "fork"
         if forks and max_tasks_per_child is not None:
             allowed = "None: a forked worker cannot be replaced"
@@ -183,7 +185,8 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
             self._dispatcher,
             fn,
             zip(*iterables, strict=False),
-            self._need_of,
+            partial(_need_of, self._needs),
+            self,
             chunksize=1 if alone else chunksize,
             buffersize=buffersize,
             ahead=2 * self._max_workers,
@@ -237,9 +240,6 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         """Why no more tasks are taken."""
         return self._dispatcher.broken or False
 
-    def _need_of(self, args: tuple[Any, ...]) -> int | None:
-        return self._needs.of(args, {}) if self._needs else None
-
 
 def _needs(memory: Memory | None) -> Needs | None:
     if memory is None:
@@ -247,6 +247,10 @@ def _needs(memory: Memory | None) -> Needs | None:
     from coresize.executor.needs import Needs  # brings pydantic
 
     return Needs(memory)
+
+
+def _need_of(needs: Needs | None, args: tuple[Any, ...]) -> int | None:
+    return needs.of(args, {}) if needs else None
 
 
 @atexit.register
