@@ -32,6 +32,7 @@ from coresize import (
     TaskTimeoutError,
     ThreadPoolExecutor,
     TransferError,
+    limit_memory,
     processes,
 )
 
@@ -481,6 +482,37 @@ def test_a_need_that_is_no_size_fails_its_task_alone():
     with ProcessPoolExecutor(2, memory=lambda size: f"{size} apples") as pool:
         future = pool.submit(tasks.take, 4)
         assert isinstance(future.exception(), ConfigError)
+
+
+def test_a_gate_that_nobody_holds_ends_its_thread():
+    inner = concurrent.futures.ThreadPoolExecutor(1)
+    pool = limit_memory(inner, memory="1MiB")
+    futures = [pool.submit(tasks.nap, 0.01) for _ in range(5)]
+    reference = weakref.ref(pool)
+    threads = [one for one in threading.enumerate() if one.name == "coresize-limit"]
+    del pool
+    assert reference() is None
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert [future.result(20) for future in futures] == [0.01] * 5
+    inner.shutdown()
+
+
+@pytest.mark.parametrize("cls", ["ThreadPoolExecutor", "ProcessPoolExecutor"])
+def test_what_waits_at_a_gate_is_done_at_the_end_of_the_program(cls, tmp_path):
+    program = (
+        f"import os, pathlib, sys, time; from concurrent.futures import {cls} as Pool\n"
+        "from coresize import limit_memory\n"
+        "pool = limit_memory(Pool(2), memory='1TiB')\n"  # one at a time
+        "pool.submit(time.sleep, 0.3)\n"
+        "for number in range(3):\n"
+        "    pool.submit(pathlib.Path(sys.argv[1], str(number)).write_text, 'x')\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], check=True, timeout=60
+    )
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 # --- Serial, and threads ------------------------------------------------------
