@@ -266,6 +266,21 @@ def test_a_program_without_a_guard_is_told(tmp_path):
     assert "__main__" in done.stderr
 
 
+def test_what_a_prompt_defines_arrives_wherever_it_is():
+    program = (
+        "from functools import partial\n"
+        "from coresize import ProcessPoolExecutor\n"
+        "def double(number): return 2 * number\n"
+        "with ProcessPoolExecutor(1) as pool:\n"
+        "    print(pool.submit(partial(double), 1).result(),\n"
+        "          pool.submit(max, [1, 2], key=double).result(),\n"
+        "          *pool.map(double, [3]))\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "2 2 6\n", done.stderr
+
+
 def test_large_arguments_and_results_arrive(pool):
     content = os.urandom(20 * MIB)
     futures = [pool.submit(tasks.echo, content) for _ in range(4)]
@@ -387,6 +402,20 @@ def test_a_pool_that_nobody_holds_ends_its_workers():
     gc.collect()
     assert reference() is None
     _gone([pid])
+
+
+def test_workers_may_be_killed_with_what_they_do():
+    pool = ProcessPoolExecutor(1)
+    pool.submit(tasks.echo, 1).result(20)  # it is ready
+    futures = [pool.submit(tasks.nap, 30) for _ in range(3)]
+    while not futures[0].running():
+        time.sleep(0.01)
+    pool.kill_workers()
+    assert isinstance(futures[0].exception(20), TaskKilledError)
+    pool.shutdown()
+    assert futures[2].cancelled()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(tasks.echo, 1)
 
 
 @pytest.mark.parametrize("cls", [ProcessPoolExecutor, ThreadPoolExecutor])
