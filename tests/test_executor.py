@@ -32,6 +32,7 @@ from coresize import (
     TaskTimeoutError,
     ThreadPoolExecutor,
     TransferError,
+    limit_memory,
     processes,
 )
 
@@ -294,6 +295,21 @@ def test_workers_find_what_the_program_put_on_its_path(method):
     assert done.stdout == "5\n"
 
 
+def test_what_a_prompt_defines_arrives_wherever_it_is():
+    program = (
+        "from functools import partial\n"
+        "from coresize import ProcessPoolExecutor\n"
+        "def double(number): return 2 * number\n"
+        "with ProcessPoolExecutor(1) as pool:\n"
+        "    print(pool.submit(partial(double), 1).result(),\n"
+        "          pool.submit(max, [1, 2], key=double).result(),\n"
+        "          *pool.map(double, [3]))\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "2 2 6\n", done.stderr
+
+
 def test_large_arguments_and_results_arrive(pool):
     content = os.urandom(20 * MIB)
     futures = [pool.submit(tasks.echo, content) for _ in range(4)]
@@ -421,6 +437,48 @@ def test_a_pool_that_nobody_holds_ends_its_workers():
     _gone([pid])
 
 
+def test_workers_may_be_killed_with_what_they_do():
+    pool = ProcessPoolExecutor(1)
+    pool.submit(tasks.echo, 1).result(20)  # it is ready
+    futures = [pool.submit(tasks.nap, 30) for _ in range(3)]
+    while not futures[0].running():
+        time.sleep(0.01)
+    pool.kill_workers()
+    assert isinstance(futures[0].exception(20), TaskKilledError)
+    pool.shutdown()
+    assert futures[2].cancelled()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(tasks.echo, 1)
+
+
+@pytest.mark.parametrize("cls", [ProcessPoolExecutor, ThreadPoolExecutor])
+def test_a_map_that_is_not_read_does_not_hold_its_pool(cls):
+    pool = cls(1)
+    values = pool.map(tasks.echo, range(10))
+    reference = weakref.ref(pool)
+    del pool
+    assert reference() is None
+    assert list(values) == list(range(10))
+    assert list(cls(1).map(tasks.echo, range(5000))) == list(range(5000))
+
+
+def test_nothing_of_a_pool_is_left_after_its_end():
+    """Nor a thread, nor what was given to the initializer (cpython 104090)."""
+    given = {1}
+    gc.disable()
+    try:
+        pool = ProcessPoolExecutor(1, initializer=tasks.echo, initargs=(given,))
+        pool.submit(tasks.echo, 1).result(20)
+        thread = weakref.ref(pool._executor_manager_thread)
+        pool.shutdown()
+        assert thread() is None
+        holders = len(gc.get_referrers(given))
+        del pool
+        assert len(gc.get_referrers(given)) < holders
+    finally:
+        gc.enable()
+
+
 def test_at_the_end_of_the_program_work_is_done(tmp_path):
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); import pathlib\n"
@@ -488,6 +546,37 @@ def test_a_need_that_is_no_size_fails_its_task_alone():
         assert isinstance(future.exception(), ConfigError)
 
 
+def test_a_gate_that_nobody_holds_ends_its_thread():
+    inner = concurrent.futures.ThreadPoolExecutor(1)
+    pool = limit_memory(inner, memory="1MiB")
+    futures = [pool.submit(tasks.nap, 0.01) for _ in range(5)]
+    reference = weakref.ref(pool)
+    threads = [one for one in threading.enumerate() if one.name == "coresize-limit"]
+    del pool
+    assert reference() is None
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert [future.result(20) for future in futures] == [0.01] * 5
+    inner.shutdown()
+
+
+@pytest.mark.parametrize("cls", ["ThreadPoolExecutor", "ProcessPoolExecutor"])
+def test_what_waits_at_a_gate_is_done_at_the_end_of_the_program(cls, tmp_path):
+    program = (
+        f"import os, pathlib, sys, time; from concurrent.futures import {cls} as Pool\n"
+        "from coresize import limit_memory\n"
+        "pool = limit_memory(Pool(2), memory='1TiB')\n"  # one at a time
+        "pool.submit(time.sleep, 0.3)\n"
+        "for number in range(3):\n"
+        "    pool.submit(pathlib.Path(sys.argv[1], str(number)).write_text, 'x')\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], check=True, timeout=60
+    )
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 # --- Serial, and threads ------------------------------------------------------
 
 
@@ -498,6 +587,28 @@ def test_serial_runs_in_the_caller():
         assert list(itertools.islice(executor.map(abs, itertools.count()), 2)) == [0, 1]
     with pytest.raises(RuntimeError, match="after shutdown"):
         executor.submit(tasks.who)
+
+
+def test_a_serial_map_that_is_not_read_is_done_at_the_shutdown():
+    seen = []
+    with SerialExecutor() as executor:
+        values = executor.map(seen.append, [1, 2])
+        executor.map(tasks.fail, ["boo"])
+        assert not seen
+    assert seen == [1, 2]
+    assert list(values) == [None, None]
+    assert seen == [1, 2]
+    SerialExecutor().map(seen.append, [3])
+    assert seen == [1, 2, 3]
+
+
+def test_a_serial_executor_breaks_with_its_initializer():
+    with SerialExecutor(4, initializer=tasks.fail, initargs=("boo",)) as executor:
+        for _ in range(2):
+            with pytest.raises(concurrent.futures.BrokenExecutor, match="boo"):
+                executor.submit(tasks.who)
+    with pytest.raises(ConfigError):
+        SerialExecutor(0)
 
 
 @pytest.mark.parametrize("cls", ["ProcessPoolExecutor", "ThreadPoolExecutor"])

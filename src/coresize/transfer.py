@@ -42,12 +42,13 @@ def dump(message: object, function: object) -> bytes:
         TransferError: it cannot be pickled.
     """
     reason: object = "the program it is defined in is no file"
-    by_name = not _is_homeless(function)
-    if by_name:
-        try:
-            return pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-        except Exception as error:  # noqa: BLE001 - pickle calls the user's code
-            reason = error
+    try:
+        by_name = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    except Exception as error:  # noqa: BLE001 - pickle calls the user's code
+        reason = error
+    else:
+        if not (_is_main_homeless() and b"__main__" in by_name):
+            return by_name
     try:
         import cloudpickle
     except ImportError:
@@ -65,13 +66,11 @@ def dump(message: object, function: object) -> bytes:
     return content
 
 
-def _is_homeless(function: object) -> bool:
-    """Whether it is of a notebook, a prompt or ``python -c``, which no process imports.
+def _is_main_homeless() -> bool:
+    """Whether this is a notebook, a prompt or ``python -c``, which no process imports.
 
-    Pickle would send its name all the same.
+    Pickle would send the names of what is defined there all the same.
     """
-    if getattr(function, "__module__", None) != "__main__":
-        return False
     main = sys.modules["__main__"]
     return not hasattr(main, "__file__") and getattr(main, "__spec__", None) is None
 

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import joblib
 import pytest
 import tasks
 
+import coresize
 from coresize import ConfigError, ProcessPoolExecutor, TaskKilledError, limit_memory
 from coresize.adapters import joblib as adapter
 from coresize.adapters.threads import limit_threads, thread_env
@@ -62,6 +64,25 @@ def test_joblib_nested_calls_do_not_multiply():
         call = joblib.delayed(tasks.joblib_inside)
         inner = joblib.Parallel()(call() for _ in range(2))
     assert inner == [1, 1]
+
+
+def test_joblib_s_own_tests_of_its_backends(tmp_path):
+    """In a program of its own: they change joblib, and warn."""
+    folders = [str(Path(coresize.__file__).parents[1]), str(Path(__file__).parent)]
+    plugins = ["-p", "joblib_backend", "-p", "no:cacheprovider"]
+    words = ["-c", os.devnull, f"--rootdir={tmp_path}"]
+    words += ["--pyargs", "joblib.test.test_parallel"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *plugins, *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert " passed" in done.stdout
 
 
 def test_n_jobs_is_for_those_who_keep_loky():

@@ -42,17 +42,39 @@ def _interpreter():
 
 PYTHON = _interpreter()
 
+#: With the start method that is the default; the script takes the others, too.
+RUNS = [
+    ("process", "forkserverwait"),
+    ("process", "forkserver", "-forkserverwait"),
+    ("thread",),
+    ("serial",),
+]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """All at once, each with the file of what it says: most of the time they sleep."""
+    started = {}
+    try:
+        for words in RUNS:
+            path = tmp_path_factory.mktemp("run") / "said"
+            with path.open("w") as file:
+                process = subprocess.Popen(
+                    [PYTHON, str(SCRIPT), *words],
+                    env=_environment(),
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                )
+            started[words] = process, path
+        yield started
+    finally:
+        for process, _ in started.values():
+            process.kill()
+            process.wait()
+
 
 @pytest.mark.skipif(PYTHON is None, reason="no tests of CPython are installed")
-@pytest.mark.parametrize("words", [("process", "Forkserver"), ("thread",)])
-def test_concurrent_futures(words):
-    """With the start method that is the default; the script takes the others, too."""
-    done = subprocess.run(
-        [PYTHON, str(SCRIPT), *words],
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
+@pytest.mark.parametrize("words", RUNS, ids=" ".join)
+def test_concurrent_futures(runs, words):
+    process, said = runs[words]
+    assert process.wait(300) == 0, said.read_text()[-5000:]

@@ -151,7 +151,7 @@ class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             **options,
         )
         self._memory = memory
-        self._executor: ProcessPoolExecutor | None = None
+        self._workers: ProcessPoolExecutor | None = None
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """How many workers that is: -1 is what fits, -2 one fewer.
@@ -169,12 +169,17 @@ class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         fixed = None if self._memory is None else Needs(self._memory).fixed
         return max(1, plan_workers(memory=fixed).workers + 1 + n_jobs)
 
-    def configure(self, n_jobs: int = 1, parallel: Any = None, **_options: Any) -> int:
-        """Make the pool."""
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:
+        """Make the pool; initializer and initargs are options of it."""
         count = self.effective_n_jobs(n_jobs)
         self.parallel = parallel
-        self._executor = ProcessPoolExecutor(
-            count, memory=self._memory, threads=self.inner_max_num_threads
+        given = {**self.backend_kwargs, **options}
+        self._workers = ProcessPoolExecutor(
+            count,
+            initializer=given.get("initializer"),
+            initargs=given.get("initargs", ()),
+            memory=self._memory,
+            threads=self.inner_max_num_threads,
         )
         return count
 
@@ -182,8 +187,8 @@ class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         self, func: Callable[[], Any], callback: Callable[..., Any] | None = None
     ) -> Future[Any]:
         """Schedule a batch of calls."""
-        assert self._executor is not None
-        future = self._executor.submit(func)
+        assert self._workers is not None
+        future = self._workers.submit(func)
         if callback is not None:
             future.add_done_callback(callback)
         return future
@@ -194,15 +199,15 @@ class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
 
     def terminate(self) -> None:
         """End the pool, when all is done."""
-        executor, self._executor = self._executor, None
+        executor, self._workers = self._workers, None
         if executor is not None:
             executor.shutdown()
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:  # noqa: FBT001, FBT002 - as joblib calls it
-        """Cancel what waits, and begin anew if asked to."""
-        executor, self._executor = self._executor, None
+        """End what runs and cancel what waits, and begin anew if asked to."""
+        executor, self._workers = self._workers, None
         if executor is not None:
-            executor.shutdown(cancel_futures=True)
+            executor.kill_workers()
         if ensure_ready:
             self.configure(self.parallel.n_jobs, self.parallel)

@@ -15,13 +15,13 @@ import time
 from concurrent.futures.process import BrokenProcessPool
 
 from coresize import transfer
-from coresize.errors import CoresizeError
 from coresize.executor import frames
 from coresize.executor.assignment import Assignment
 from coresize.executor.burial import Undertaker
 from coresize.executor.crew import Crew
 from coresize.executor.mailbox import Mailbox
 from coresize.executor.pace import Pace
+from coresize.executor.setup import check_fork
 
 
 TYPE_CHECKING = False
@@ -89,10 +89,11 @@ class Dispatcher:
         self._mailbox.ring()
 
     def join(self) -> None:
-        """Wait until all has ended."""
+        """Wait until all has ended; then the thread is held no more."""
         thread = self.thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+            self.thread = None
 
     def settle(self) -> None:
         """Wait until what was submitted has been given to workers, or has to wait."""
@@ -105,23 +106,21 @@ class Dispatcher:
         with self._mailbox.lock:
             if self.thread is not None:
                 return
-            if self.setup.forks:
-                self._fork_all()
-            self.thread = threading.Thread(
+            thread = threading.Thread(
                 target=self._serve, name="coresize-dispatcher", daemon=True
             )
-            self.thread.start()
+            try:
+                if self.setup.forks:
+                    self._fork_all()
+                thread.start()
+            except BaseException:  # nobody will serve them
+                self._mailbox.arrived.clear()
+                raise
+            self.thread = thread
 
     def _fork_all(self) -> None:
         """All at once, while there is no thread whose locks a fork would take along."""
-        others = threading.active_count() - 1
-        if others:
-            self._mailbox.arrived.clear()
-            msg = (
-                f"{others} other threads are alive, and a fork would take their "
-                "locks along: use the start method forkserver or spawn"
-            )
-            raise CoresizeError(msg)
+        check_fork()
         for _ in range(self.setup.max_workers):
             self._add_slot()
 
@@ -209,8 +208,7 @@ class Dispatcher:
             if self.gate:
                 self.gate.welcome(slot)
         elif kind == frames.BROKEN:
-            _, text = pickle.loads(payload)  # noqa: S301 - of our own worker
-            self._break(f"the initializer of a worker failed:\n{text}")
+            _, slot.unfit = pickle.loads(payload)  # noqa: S301 - of our own worker
         elif slot.running:
             self._answer(slot, slot.running[0], message)
 
@@ -243,7 +241,9 @@ class Dispatcher:
             for message in messages:
                 self._understand(slot, message)
         code = self._crew.remove(slot)
-        if not slot.ready and not slot.doomed:
+        if slot.unfit:  # known before, but until now it wrote its log
+            self._break(f"the initializer of a worker failed:\n{slot.unfit}")
+        elif not slot.ready and not slot.doomed:
             # Who ends by itself will do so again; a kill may be bad luck.
             self._failures += 1 if code is None or code >= 0 else _KILL
             if self._failures >= _MOST_FAILURES:
@@ -296,3 +296,5 @@ class Dispatcher:
         self._crew.end()
         self._ended = True
         self._mailbox.close()
+        # A ring would keep what the user gave until the garbage is collected.
+        del self._crew, self._assignment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from concurrent.futures import CancelledError, Executor, Future
 from typing import TYPE_CHECKING
@@ -75,20 +76,18 @@ class _Waiting(Job):
         self.future: Future[Any] = Future()
 
 
+#: Those whose calls are to be handed on before the program ends.
+_open: weakref.WeakSet[_Door] = weakref.WeakSet()
+
+
 class _Limited(Executor):
     def __init__(self, executor: Executor, needs: Needs) -> None:
         self._executor = executor
         self._needs = needs
-        self._admission = Admission(_MOST, learns=needs.learns)
-        self._pressure = Pressure()
-        self._waiting: deque[_Waiting] = deque()
-        self._running: dict[_Waiting, int] = {}
-        self._changed = threading.Condition(threading.RLock())
-        self._closed = False
-        self._thread = threading.Thread(
-            target=self._hand_on, name="coresize-limit", daemon=True
-        )
-        self._thread.start()
+        self._door = _Door(executor, needs)
+        # What nobody holds any more takes no more calls.
+        self._finalizer = weakref.finalize(self, self._door.close)
+        self._finalizer.atexit = False
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -99,26 +98,63 @@ class _Limited(Executor):
             RuntimeError: the executor is shut down.
         """
         call = _Waiting(fn, args, kwargs, self._needs.of(args, kwargs))
+        self._door.put(call)
+        return call.future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
+        """Take no more calls, and end the other executor when all are done."""
+        self._door.close(cancel=cancel_futures)
+        if wait:
+            self._door.thread.join()
+        self._executor.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+
+class _Door:
+    """The calls that wait, and the thread that hands them on.
+
+    It does not know the executor in front of it, which so may be collected.
+    """
+
+    def __init__(self, executor: Executor, needs: Needs) -> None:
+        self._executor = executor
+        self._needs = needs
+        self._admission = Admission(_MOST, learns=needs.learns)
+        self._pressure = Pressure()
+        self._waiting: deque[_Waiting] = deque()
+        self._running: dict[_Waiting, int] = {}
+        self._changed = threading.Condition(threading.RLock())
+        self._closed = False
+        self.thread = threading.Thread(
+            target=self._hand_on, name="coresize-limit", daemon=True
+        )
+        _open.add(self)
+        # Before the pools of the standard library end, which are known by now: the last
+        # that has registered goes first.
+        threading._register_atexit(_finish)  # type: ignore[attr-defined]  # noqa: SLF001
+        self.thread.start()
+
+    def put(self, call: _Waiting) -> None:
+        """Take a call.
+
+        Raises:
+            RuntimeError: it is closed.
+        """
         with self._changed:
             if self._closed:
                 msg = "cannot schedule new futures after shutdown"
                 raise RuntimeError(msg)
             self._waiting.append(call)
             self._changed.notify()
-        return call.future
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
-        """Take no more calls, and end the other executor when all are done."""
+    def close(self, *, cancel: bool = False) -> None:
+        """Take no more, and end when all are handed on; or cancel them."""
         with self._changed:
             self._closed = True
-            while cancel_futures and self._waiting:
+            while cancel and self._waiting:
                 future = self._waiting.popleft().future
                 future.cancel()
                 future.set_running_or_notify_cancel()
             self._changed.notify()
-        if wait:
-            self._thread.join()
-        self._executor.shutdown(wait=wait, cancel_futures=cancel_futures)
 
     def _hand_on(self) -> None:
         with self._changed:
@@ -130,6 +166,7 @@ class _Limited(Executor):
                 self._waiting.remove(call)
                 if call.future.set_running_or_notify_cancel():
                     self._start(call)
+                del call  # not held while waiting
 
     def _choose(self) -> _Waiting | None:
         """The one that fits, if any.
@@ -173,6 +210,15 @@ class _Limited(Executor):
             call.future.set_result(value)
         else:
             call.future.set_exception(error)
+
+
+def _finish() -> None:
+    """At the end of the program: all that was submitted is handed on."""
+    doors = list(_open)
+    for door in doors:
+        door.close()
+    for door in doors:
+        door.thread.join()
 
 
 def _measured(

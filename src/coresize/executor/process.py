@@ -7,6 +7,7 @@ import sys
 import time
 import weakref
 from concurrent.futures import Executor, Future
+from functools import partial
 from typing import TYPE_CHECKING
 
 from coresize import transfer
@@ -71,8 +72,9 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
 
     Args:
         max_workers: processes; None is what `plan_workers` says.
-        mp_context: how processes are started; None is forkserver on Linux and spawn
-            elsewhere. fork is possible only while no other thread is alive.
+        mp_context: how processes are started; None is forkserver on Linux, and spawn
+            elsewhere or with ``max_tasks_per_child``. fork is possible only while no
+            other thread is alive.
         initializer: what each worker calls first. Where it fails, the pool is broken.
         initargs: its arguments.
         max_tasks_per_child: tasks after which a worker is replaced.
@@ -110,7 +112,7 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         threads: int | None = None,
     ) -> None:
         setup.check(initializer, max_tasks_per_child, timeout, oom_retries)
-        context = mp_context or setup.default_context()
+        context = mp_context or setup.default_context(max_tasks_per_child)
         forks = context.get_start_method() == "fork"
         if forks and max_tasks_per_child is not None:
             allowed = "None: a forked worker cannot be replaced"
@@ -202,7 +204,8 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
             self._dispatcher,
             fn,
             zip(*iterables, strict=False),
-            self._need_of,
+            partial(_need_of, self._needs),
+            self,
             chunksize=1 if alone else chunksize,
             buffersize=buffersize,
             ahead=2 * self._max_workers,
@@ -231,6 +234,13 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         if wait:
             self._dispatcher.join()
 
+    def kill_workers(self) -> None:
+        """Take no more tasks, cancel those that wait and end those that run, at once.
+
+        Source: CPython 3.14, concurrent.futures.ProcessPoolExecutor.kill_workers.
+        """
+        self._dispatcher.close(interrupt=True)
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -239,7 +249,7 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
     ) -> bool | None:
         """Shut down; after Ctrl-C without waiting for tasks that are running."""
         if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self._dispatcher.close(interrupt=True)
+            self.kill_workers()
         return super().__exit__(kind, error, trace)
 
     # What programs that look inside the standard library's pool find there.
@@ -266,9 +276,6 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         """Why no more tasks are taken."""
         return self._dispatcher.broken or False
 
-    def _need_of(self, args: tuple[Any, ...]) -> int | None:
-        return self._needs.of(args, {}) if self._needs else None
-
 
 def _needs(memory: Memory | None) -> Needs | None:
     if memory is None:
@@ -276,6 +283,10 @@ def _needs(memory: Memory | None) -> Needs | None:
     from coresize.executor.needs import Needs  # brings pydantic
 
     return Needs(memory)
+
+
+def _need_of(needs: Needs | None, args: tuple[Any, ...]) -> int | None:
+    return needs.of(args, {}) if needs else None
 
 
 @atexit.register

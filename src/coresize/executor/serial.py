@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from concurrent.futures import Executor, Future
+import weakref
+from collections import deque
+from concurrent.futures import BrokenExecutor, Executor, Future
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from coresize.executor import sizing
 from coresize.settings import load_settings
 
 
@@ -16,6 +21,13 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     T = TypeVar("T")
 
+#: Items of a map that nobody reads which are computed all the same: as many as a pool
+#: would have taken.
+_AHEAD = 4096
+
+#: The arguments that a serial executor takes, by their places in every pool.
+_TAKEN = {0: "max_workers", 2: "initializer", 3: "initargs"}
+
 
 class SerialExecutor(Executor):
     """Runs each call at once, in the thread that submits it.
@@ -24,8 +36,12 @@ class SerialExecutor(Executor):
     CORESIZE_PARALLEL=0 or ``parallel = false`` is set: the instant way back.
 
     Args:
+        max_workers: has to be above 0, as for a pool; there is none.
         initializer: called once, before the first call.
         initargs: its arguments.
+
+    Raises:
+        ConfigError: max_workers is not above 0.
 
     >>> from coresize import SerialExecutor
     >>> with SerialExecutor() as executor:
@@ -36,13 +52,19 @@ class SerialExecutor(Executor):
 
     def __init__(
         self,
+        max_workers: int | None = None,
+        *,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
     ) -> None:
+        sizing.check(max_workers)
         self._initializer = initializer
         self._initargs = initargs
         self._lock = threading.Lock()
-        self._closed = False
+        self._broken: str | bool = False
+        self._maps = _Maps()
+        # Also when nobody holds it any more, and at the end of the program.
+        self._close = weakref.finalize(self, self._maps.close)
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -50,18 +72,11 @@ class SerialExecutor(Executor):
         """Run a call to its end, and return the future that holds what came of it.
 
         Raises:
+            BrokenExecutor: the initializer failed.
             RuntimeError: the executor is shut down.
         """
-        future: Future[T] = Future()
         self._begin()
-        future.set_running_or_notify_cancel()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # noqa: BLE001 - the future has it
-            future.set_exception(error)
-        return future
+        return _run(fn, *args, **kwargs)
 
     def map(
         self,
@@ -74,42 +89,105 @@ class SerialExecutor(Executor):
     ) -> Iterator[T]:
         """The values in the order of the items, each computed when it is asked for.
 
-        So an endless input is no danger; timeout, chunksize and buffersize have nothing
-        to do.
+        So an endless input is no danger. Where none was asked for, the calls are made
+        at the shutdown. timeout, chunksize and buffersize have nothing to do.
 
         Raises:
+            BrokenExecutor: the initializer failed.
             RuntimeError: the executor is shut down.
         """
         del timeout, chunksize, buffersize
         self._begin()
-        return (fn(*items) for items in zip(*iterables, strict=False))
+        return self._maps.add(fn, zip(*iterables, strict=False))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
-        """Take no more calls; all are done."""
-        del wait, cancel_futures
-        self._closed = True
+        """Take no more calls; all are done, but for maps that nobody has read."""
+        del wait
+        if cancel_futures:
+            self._maps.unread.clear()
+        self._close()
 
     def _begin(self) -> None:
-        if self._closed:
+        if self._maps.closed:
             msg = "cannot schedule new futures after shutdown"
             raise RuntimeError(msg)
         with self._lock:
             initializer, self._initializer = self._initializer, None
         if initializer is not None:
-            initializer(*self._initargs)
+            try:
+                initializer(*self._initargs)
+            except Exception as error:
+                log = logging.getLogger("concurrent.futures")  # as a pool does
+                log.critical("Exception in initializer:", exc_info=True)
+                self._broken = f"the initializer failed: {error!r}"
+                raise BrokenExecutor(self._broken) from error
+        if self._broken:
+            raise BrokenExecutor(self._broken)
+
+
+class _Maps:
+    """The maps of one executor of which no value was asked for yet."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.unread: list[_Map] = []
+
+    def add(
+        self, function: Callable[..., T], items: Iterator[tuple[Any, ...]]
+    ) -> Iterator[T]:
+        """The values, each computed when it is asked for."""
+        one = _Map(function, items)
+        self.unread.append(one)
+        return self._values(one)
+
+    def close(self) -> None:
+        """Make the calls of maps that nobody has read: they may have effects."""
+        self.closed = True
+        while self.unread:
+            one = self.unread.pop(0)
+            one.done.extend(
+                _run(one.function, *items) for items in islice(one.items, _AHEAD)
+            )
+
+    def _values(self, one: _Map) -> Iterator[Any]:
+        if one in self.unread:
+            self.unread.remove(one)
+        while one.done:
+            yield one.done.popleft().result()
+        for items in one.items:
+            yield one.function(*items)
+
+
+class _Map:
+    def __init__(
+        self, function: Callable[..., Any], items: Iterator[tuple[Any, ...]]
+    ) -> None:
+        self.function = function
+        self.items = items
+        self.done: deque[Future[Any]] = deque()
+
+
+def _run(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    """A call that has been made."""
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()
+    try:
+        future.set_result(fn(*args, **kwargs))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the future has it
+        future.set_exception(error)
+    return future
 
 
 class SerialWhenOff:
     """What every pool is besides: a `SerialExecutor` where all is to be serial."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Make a pool; or what runs its calls in the caller, with its initializer.
-
-        Of every pool here initializer and its arguments are the third and the fourth.
-        """
+        """Make a pool; or what runs its calls in the caller, with its initializer."""
         if load_settings().parallel:
             return super().__new__(cls)
-        names = ("initializer", "initargs")
-        given = dict(zip(names, args[2:], strict=False))
-        given.update({name: kwargs[name] for name in names if name in kwargs})
+        given = {name: args[at] for at, name in _TAKEN.items() if at < len(args)}
+        taken = _TAKEN.values()
+        given |= {name: value for name, value in kwargs.items() if name in taken}
         return SerialExecutor(**given)  # type: ignore[return-value]

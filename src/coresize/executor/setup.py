@@ -5,9 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import operator
 import sys
+import threading
 
 from coresize import exports
-from coresize.errors import ConfigError
+from coresize.errors import ConfigError, CoresizeError
 from coresize.host import Live
 from coresize.model import Value
 
@@ -90,10 +91,28 @@ def check(
         raise ConfigError("oom_retries", oom_retries, "a whole number, 0 or above")
 
 
-def default_context() -> BaseContext:
-    """Forkserver where it is safe and quick, else spawn; never fork unasked."""
+def check_fork() -> None:
+    """See that no thread is alive besides this one.
+
+    Raises:
+        CoresizeError: there is one, and a fork would take its locks along.
+    """
+    others = threading.active_count() - 1
+    if others:
+        msg = (
+            f"{others} other threads are alive, and a fork would take their locks "
+            "along: use the start method forkserver or spawn"
+        )
+        raise CoresizeError(msg)
+
+
+def default_context(max_tasks: int | None) -> BaseContext:
+    """Forkserver where it is safe and quick, else spawn; never fork unasked.
+
+    Where workers are replaced it is spawn, as the standard library documents it.
+    """
     methods = multiprocessing.get_all_start_methods()
-    linux = sys.platform == "linux" and "forkserver" in methods
+    linux = sys.platform == "linux" and "forkserver" in methods and max_tasks is None
     return multiprocessing.get_context("forkserver" if linux else "spawn")
 
 

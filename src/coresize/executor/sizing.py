@@ -61,10 +61,19 @@ def _profile(cpu_share: float | None) -> TaskProfile | None:
     return TaskProfile(cpu_share=cpu_share)
 
 
-def _settings(max_workers: int | None) -> Settings:
-    if max_workers is None:
-        return settings.load_settings()
-    if max_workers <= 0:
+def check(max_workers: int | None) -> None:
+    """See that it is possible.
+
+    Raises:
+        ConfigError: max_workers is not above 0.
+    """
+    if max_workers is not None and max_workers <= 0:
         allowed = "a number above 0: max_workers must be greater than 0"
         raise ConfigError("max_workers", max_workers, allowed)
+
+
+def _settings(max_workers: int | None) -> Settings:
+    check(max_workers)
+    if max_workers is None:
+        return settings.load_settings()
     return settings.load_settings(arguments={"workers": max_workers})

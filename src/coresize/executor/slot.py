@@ -35,6 +35,7 @@ class Slot:
         ready: it has started.
         served: how many jobs it has ended.
         retiring: it was told to end.
+        unfit: why it ends by itself without having started; None where it does not.
         doomed: why it was killed by us: "timeout", "evicted", "interrupted".
         base: bytes it held before its first task.
         heir: it holds much that it inherited by fork, which is not counted.
@@ -62,6 +63,7 @@ class Slot:
         self.ready = False
         self.served = 0
         self.retiring = False
+        self.unfit: str | None = None
         self.doomed: str | None = None
         self.base = 0
         self.heir = False

@@ -40,6 +40,8 @@ class Stream:
         function: what is called.
         items: the arguments of each call.
         need: bytes that a call needs, by its arguments.
+        owner: ends the dispatcher when nobody holds it any more; so it is held until
+            all of the input is taken.
         chunksize: calls in a batch; None learns it.
         buffersize: items that may be taken ahead of the reader; None for a default.
         ahead: items that are needed to keep all workers busy.
@@ -51,6 +53,7 @@ class Stream:
         function: Callable[..., Any],
         items: Iterator[tuple[Any, ...]],
         need: Callable[[tuple[Any, ...]], int | None],
+        owner: object,
         *,
         chunksize: int | None,
         buffersize: int | None,
@@ -61,6 +64,7 @@ class Stream:
         self._key = key_of(function)
         self._items = items
         self._need = need
+        self._owner = owner
         self._chunksize = chunksize
         self._most = buffersize or _MOST_ITEMS
         self._bounded = buffersize is not None
@@ -79,7 +83,7 @@ class Stream:
                 return
             items = list(islice(self._items, self._next_size()))
             if not items:
-                self._exhausted = True
+                self._exhausted, self._owner = True, None
                 return
             need = self._need(items[0]) if len(items) == 1 else None
             batch = Calls(self._function, items, need, self._ring)

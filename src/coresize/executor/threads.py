@@ -122,26 +122,32 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
             raise ConfigError("buffersize", buffersize, "a number above 0, or None")
         end = None if timeout is None else time.monotonic() + timeout
         items = zip(*iterables, strict=False)
-        futures = deque(
-            self.submit(fn, *args) for args in islice(items, buffersize or _AHEAD)
-        )
-        return self._results(fn, items, futures, end)
+        ahead = buffersize or _AHEAD
+        futures = deque(self.submit(fn, *args) for args in islice(items, ahead))
+        # Who ends when nobody holds it is held until all of the input is taken.
+        more = self if len(futures) == ahead else None
+        return _results(more, fn, items, futures, end)
 
-    def _results(
-        self,
-        fn: Callable[..., T],
-        items: Iterator[tuple[Any, ...]],
-        futures: deque[Future[T]],
-        end: float | None,
-    ) -> Iterator[T]:
-        try:
-            while futures:
-                left = None if end is None else end - time.monotonic()
-                futures[0].exception(left)  # waits
-                held = [futures.popleft()]
-                for args in islice(items, 1):
-                    futures.append(self.submit(fn, *args))
-                yield held.pop().result()
-        finally:
-            for future in futures:
-                future.cancel()
+
+def _results(
+    pool: ThreadPoolExecutor | None,
+    fn: Callable[..., T],
+    items: Iterator[tuple[Any, ...]],
+    futures: deque[Future[T]],
+    end: float | None,
+) -> Iterator[T]:
+    try:
+        while futures:
+            left = None if end is None else end - time.monotonic()
+            futures[0].exception(left)  # waits
+            held = [futures.popleft()]
+            if pool is not None:
+                more = [pool.submit(fn, *args) for args in islice(items, 1)]
+                futures.extend(more)
+                if not more:
+                    pool = None
+                del more
+            yield held.pop().result()
+    finally:
+        for future in futures:
+            future.cancel()
