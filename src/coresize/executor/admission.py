@@ -5,24 +5,36 @@ fit into what is left. Rule 2: one runs where nothing does, whatever it needs. R
 task of which nothing is known, and one that was killed, runs alone. Rule 4: among those
 that wait the largest that fits goes first, but none is passed for ever. Rule 5: after a
 kill half as many may run, and one more after each success (AIMD: Chiu and Jain 1989).
+Rule 6: needs that are learned, of tasks that may be run again, are not the largest that
+was seen but what is likely of all together: the mean, and caution times the standard
+deviation. Caution doubles when a task is ended for memory, and falls with each success.
 """
 
 from __future__ import annotations
 
 from itertools import islice
+from math import sqrt
+
+from coresize.executor.learned import Learned
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
+    from typing import TypeAlias
 
     from coresize.executor.jobs import Job
 
-#: What was seen once may be a little more the next time.
-HEADROOM = 1.1
+    #: A task, the bytes it has taken, the seconds for which it has taken no more.
+    Running: TypeAlias = tuple[Job, int, float]
 
 #: After a kill a task is believed to need so much more than what was seen of it.
 RAISE = 1.5
+
+#: Standard deviations, of what all together may still take, that are kept free: at
+#: first, at least, at most; and what each success makes of them.
+_CAUTION, _LEAST, _MOST = 2.0, 0.5, 4.0
+_EASE = 0.95
 
 _WINDOW = 256
 
@@ -33,31 +45,33 @@ class Admission:
     Args:
         most: workers that it may have.
         learns: needs that are not declared are learned.
+        bold: tasks may be run again, so that it may be tried whether they fit.
     """
 
-    def __init__(self, most: int, *, learns: bool) -> None:
+    def __init__(self, most: int, *, learns: bool, bold: bool = False) -> None:
         self.most = most
         self.cap = most
         self.learns = learns
+        self.caution = _CAUTION
         self.kills = self.evictions = 0
-        self._peaks: dict[Hashable, int] = {}
+        self._bold = bold
+        self._learned: dict[Hashable, Learned] = {}
 
     def need(self, job: Job) -> int | None:
         """Bytes that a task may take; None where nothing is known."""
         if job.need is not None:
             return job.need
-        peak = self._peaks.get(job.key)
-        return None if peak is None else int(peak * HEADROOM)
+        learned = self._learned.get(job.key)
+        return None if learned is None else learned.most
 
     def learned(self) -> int | None:
         """Bytes that a task may take, the most of all functions; None for unknown."""
-        peak = max(self._peaks.values(), default=None)
-        return None if peak is None else int(peak * HEADROOM)
+        return max((one.most for one in self._learned.values()), default=None)
 
     def choose(
         self,
         waiting: Iterable[Job],
-        running: Iterable[tuple[Job, int]],
+        running: Iterable[Running],
         left: int,
         more: int = 0,
     ) -> Job | None:
@@ -65,50 +79,79 @@ class Admission:
 
         Args:
             waiting: in the order they came; so many of the first are looked at.
-            running: with the bytes that each has taken so far.
+            running: with the bytes that each has taken so far, and the seconds for
+                which it has taken no more.
             left: bytes that can still be taken, margin taken off.
             more: bytes that workers take which are starting or would have to be.
         """
         taken, candidates = list(running), list(islice(waiting, _WINDOW))
         if not taken or not candidates:
             return candidates[0] if candidates else None
-        if len(taken) >= self.cap or any(self._is_alone(job) for job, _ in taken):
+        if len(taken) >= self.cap or any(self._is_alone(job) for job, *_ in taken):
             return None
-        reserved = sum(max(0, (self.need(job) or 0) - used) for job, used in taken)
+        outlooks = [self._outlook(*each) for each in taken]
         first = candidates[0]
         patient = first.passed < max(32, 8 * self.most)
         chosen = self._largest(
-            candidates if patient else candidates[:1], left - reserved - more
+            candidates if patient else candidates[:1], outlooks, left - more
         )
         if chosen is not None and chosen is not first:
             first.passed += 1
         return chosen
 
-    def _largest(self, waiting: Sequence[Job], room: int) -> Job | None:
+    def _outlook(
+        self, job: Job, used: int = 0, rested: float = 0.0
+    ) -> tuple[float, float]:
+        """Bytes that a task may take beside what it has: expectation and variance."""
+        learned = self._learned.get(job.key)
+        if job.need is not None or learned is None or not self._bold:
+            return max(0, (self.need(job) or 0) - used), 0.0
+        if rested > learned.rest:
+            return 0.0, 0.0
+        return learned.outlook(used)
+
+    def _largest(
+        self, waiting: Sequence[Job], outlooks: list[tuple[float, float]], room: int
+    ) -> Job | None:
+        expected = sum(mean for mean, _ in outlooks)
+        variance = sum(square for _, square in outlooks)
         chosen, largest = None, -1
         for job in waiting:
             need = self.need(job)
-            if need is not None and largest < need <= room and not job.alone:
+            if need is None or need <= largest or job.alone:
+                continue
+            mean, square = self._outlook(job)
+            if expected + mean + self.caution * sqrt(variance + square) <= room:
                 chosen, largest = job, need
         return chosen
 
     def _is_alone(self, job: Job) -> bool:
         return job.alone or self.need(job) is None
 
-    def succeeded(self, job: Job, peak: int) -> None:
-        """A task has ended by itself, and took so many bytes at its peak."""
+    def succeeded(self, job: Job, peak: int, rest: float = 0.0) -> None:
+        """A task has ended by itself.
+
+        Args:
+            job: the task.
+            peak: the most bytes that it took.
+            rest: the most seconds for which it took no more, and then did.
+        """
         self.cap = min(self.most, self.cap + 1)
+        self.caution = max(_LEAST, self.caution * _EASE)
         if self.learns and job.need is None:
-            self._peaks[job.key] = max(peak, self._peaks.get(job.key, 0))
+            self._learned.setdefault(job.key, Learned()).add(peak, rest)
 
     def killed(self, job: Job, seen: int, running: int) -> None:
         """A task was killed for memory while so many were running, itself included."""
         self.kills += 1
         self.cap = max(1, min(self.cap, running) // 2)
+        self.caution = min(_MOST, 2 * self.caution)
         job.need = int(max(self.need(job) or 0, seen) * RAISE)
         job.alone = True
 
     def evicted(self, job: Job, seen: int) -> None:
         """A task was ended before the kernel would have chosen one."""
         self.evictions += 1
-        job.need = int(max((self.need(job) or 0) * HEADROOM, seen * RAISE))
+        self.caution = min(_MOST, 2 * self.caution)
+        if seen > (self.need(job) or 0):  # or another did not keep to its own
+            job.need = int(seen * RAISE)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 
 from coresize import processes, procfs
 from coresize.executor.admission import Admission
+from coresize.executor.growth import Growth
 from coresize.executor.pressure import Pressure
 
 
@@ -13,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from coresize.executor.admission import Running
     from coresize.executor.jobs import Job
     from coresize.executor.slot import Slot
 
@@ -32,15 +35,17 @@ class Gate:
     interval = 0.02
 
     def __init__(self, most: int, *, learns: bool, oom_retries: int) -> None:
-        self.admission = Admission(most, learns=learns)
         self.oom_retries = oom_retries
         self.pressure = Pressure()
+        bold = oom_retries > 0 and not self.pressure.group
+        self.admission = Admission(most, learns=learns, bold=bold)
         if self.pressure.group:
             _log.warning(
                 "memory.oom.group is set: one kill takes all of this container, so "
                 "more memory is kept free"
             )
         self._worker: int | None = None
+        self._growth: dict[Job, Growth] = {}
 
     def choose(
         self, waiting: Iterable[Job], slots: Sequence[Slot], *, must_start: bool
@@ -51,7 +56,8 @@ class Gate:
         module and the initializer load. How much the first one tells, so the others are
         started after it; and what those that are starting will take is kept for them.
         """
-        running = [(slot.running[0], _used(slot)) for slot in slots if slot.running]
+        now = time.monotonic()
+        running = [self._look(slot, now) for slot in slots if slot.running]
         if not running:
             return self.admission.choose(waiting, running, 0)
         if must_start and self._worker is None:
@@ -68,7 +74,10 @@ class Gate:
 
     def succeeded(self, slot: Slot, job: Job, peak: int) -> None:
         """Learn from a task that has ended."""
-        self.admission.succeeded(job, max(peak - slot.base, job.seen))
+        peak = max(peak - slot.base, job.seen)
+        now = time.monotonic()
+        growth = self._growth.pop(job, None) or Growth(slot.began)
+        self.admission.succeeded(job, peak, growth.longest_rest(peak, now))
 
     def may_retry(self, job: Job, busy: int) -> bool:
         """Whether a task that was killed among so many is run again: alone, then."""
@@ -78,16 +87,31 @@ class Gate:
     def watch(self, slots: Sequence[Slot]) -> None:
         """Count what tasks have started; end the youngest when it gets tight."""
         busy = [slot for slot in slots if slot.running and slot.ready]
-        for slot in busy:
-            children = _of_children(slot)
-            if children:
-                job = slot.running[0]
-                job.seen = max(job.seen, _used(slot) + children)
+        now = time.monotonic()
+        self._growth = {slot.running[0]: self._grown(slot, now) for slot in busy}
         if len(busy) < 2 or not self.oom_retries or any(s.doomed for s in busy):
             return
         if self.pressure.left() < self.pressure.hard:
             youngest = max(busy, key=lambda slot: slot.began)
             youngest.kill("evicted")
+
+    def _look(self, slot: Slot, now: float) -> Running:
+        """What a worker's task has taken by now, as far as is known."""
+        job = slot.running[0]
+        growth = self._growth.get(job)
+        if growth is None:
+            return job, _used(slot), 0.0
+        return job, _used(slot) + growth.children, growth.rested(now)
+
+    def _grown(self, slot: Slot, now: float) -> Growth:
+        """What a worker's task has taken, looked at again."""
+        job = slot.running[0]
+        growth = self._growth.get(job) or Growth(slot.began)
+        used, children = _used(slot), _of_children(slot)
+        growth.look(used, children, now)
+        if children:
+            job.seen = max(job.seen, used + children)
+        return growth
 
 
 def _used(slot: Slot) -> int:

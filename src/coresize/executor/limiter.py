@@ -175,7 +175,7 @@ class _Door:
         needs is reserved, and what is available now must hold the new one as well.
         """
         left = self._pressure.left() - self._pressure.soft
-        running = list(self._running.items())
+        running = [(call, used, 0.0) for call, used in self._running.items()]
         chosen = self._admission.choose(self._waiting, running, left)
         assert chosen is None or isinstance(chosen, _Waiting)
         return chosen
