@@ -69,6 +69,11 @@ def append(path: str) -> TextIO:
     return Path(path).open("a", encoding="utf-8")
 
 
+def is_file(path: str) -> bool:
+    """Whether there is a plain file."""
+    return Path(path).is_file()
+
+
 def remove(path: str) -> None:
     """Remove a file, if it is there.
 

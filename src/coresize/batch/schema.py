@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from pathlib import Path
 
-from coresize import __version__
+from coresize import __version__, storage
 from coresize.errors import CoresizeError
 from coresize.model import Value
 
@@ -165,7 +164,7 @@ def open_to_read(path: str) -> sqlite3.Connection:
         JournalError: there is no such file.
         sqlite3.Error: it cannot be read.
     """
-    if not Path(path).is_file():
+    if not storage.is_file(path):
         raise JournalError(path, "there is no such file")
     # Not read-only: after a crash the reader has to put it right first.
     return sqlite3.connect(path, timeout=60)

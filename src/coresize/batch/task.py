@@ -7,7 +7,6 @@ has only good news to carry.
 
 from __future__ import annotations
 
-import os
 import pickle
 import threading
 import time
@@ -89,7 +88,7 @@ def _task(
 
 
 def _who(crosses: bool) -> str:  # noqa: FBT001 - of one place
-    return str(os.getpid()) if crosses else threading.current_thread().name
+    return str(processes.own()) if crosses else threading.current_thread().name
 
 
 def _reset() -> None:
