@@ -114,6 +114,8 @@ class Engine:
 
     def _steps(self) -> Iterator[Outcome]:
         entries: Iterator[Entry] | None = iter(self._input)
+        if self._journal:
+            self._journal.begin()
         while entries or self._flights.pending or self._ended:
             for entry in self._flights.due():
                 self._flights.start(entry)
@@ -123,7 +125,7 @@ class Engine:
             for outcome in known:
                 self._tally.add(outcome, earlier=True)
                 yield outcome
-            yield from self._settle()
+            yield from self._settle(last=entries is None)
             self._tick()
             if self._flights.broken and not (self._flights.flying or self._ended):
                 msg = (
@@ -158,11 +160,13 @@ class Engine:
         )
         return True
 
-    def _settle(self) -> Iterator[Outcome]:
+    def _settle(self, *, last: bool) -> Iterator[Outcome]:
         """The outcomes of what has ended, after they are written."""
         self._land(self._patience())
         overdue = time.monotonic() - self._committed >= _COMMIT
-        if not self._ended or not (overdue or not self._flights.pending):
+        # In the caller nothing is ever in flight, though the next may end at once.
+        idle = not self._flights.pending and (last or not self._pool.serial)
+        if not self._ended or not (overdue or idle):
             return
         ended, self._ended = self._ended, []
         self._write(ended)
@@ -209,7 +213,8 @@ class Engine:
         if self._status and self._alarm.rings():
             with self._alarm:
                 self._write_status("running")
-                self._write([])  # which tasks are expected
+                if self._journal:
+                    self._journal.expect()
         count = self._count_workers()
         if not self._workers or self._workers[-1][1] != count:
             self._workers.append((round(self._tally.elapsed, 3), count))
@@ -234,6 +239,8 @@ class Engine:
                 self._land(0.0)
                 begun = [one for one in self._ended if one[0].status != "cancelled"]
                 self._write(begun)
+                if self._journal:
+                    self._journal.expect()
             self._ended.clear()
             self._tally.stop()
             self._write_status(state)
