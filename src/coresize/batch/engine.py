@@ -48,6 +48,10 @@ _STATUS = 1.0
 #: Changes of the count of workers that are kept.
 _KEPT = 1000
 
+#: What becomes of tasks when a run is stopped, and their workers with it, as by Ctrl-C:
+#: at the next start they run again.
+_LOST = ("cancelled", "killed", "crashed")
+
 #: Outcomes of earlier starts that are read from the journal at once.
 _SKIPPED = 1000
 
@@ -69,18 +73,18 @@ class Engine:
         keyed = options.journal is not None
         self._input = Input(items, options.key, shard, keyed=keyed)
         self._input.check()
-        self._journal = _journal(function, shard, options)
+        self._pool = _pool(options)
+        try:
+            if self._pool.crosses:  # an error now, and not one for each task
+                transfer.dump(function, function)
+            self._journal = _journal(function, shard, options)
+        except BaseException:
+            self._pool.close(interrupted=False)
+            raise
         self._status = [
             StatusFile(path, str(shard or "0/1")) for path in paths(options.journal)
         ]
         self._alarm = Alarm(_STATUS, at_once=True)
-        try:
-            self._pool = _pool(options)
-            if self._pool.crosses:  # an error now, and not one for each task
-                transfer.dump(function, function)
-        except BaseException:
-            self._close_journal()
-            raise
         encode = ENCODERS[options.serializer] if self._journal else None
         self._decode = journals.DECODERS[options.serializer] if self._journal else None
         task = Task(function, encode, crosses=self._pool.crosses)
@@ -237,8 +241,7 @@ class Engine:
         finally:
             with suppress(JournalError):  # it was said; what is lost will run again
                 self._land(0.0)
-                begun = [one for one in self._ended if one[0].status != "cancelled"]
-                self._write(begun)
+                self._write([one for one in self._ended if one[0].status not in _LOST])
                 if self._journal:
                     self._journal.expect()
             self._ended.clear()

@@ -25,7 +25,7 @@ from coresize.model import Value
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from coresize.batch.outcomes import Status
