@@ -233,7 +233,8 @@ def write_whole(
     Raises:
         JournalError: it cannot be written; what was there before is left.
     """
-    whole = Identity(**{**identity.as_dict(), "shard": "0/1"})  # type: ignore[arg-type]
+    fields: dict[str, Any] = identity.as_dict()
+    whole = Identity(**{**fields, "shard": "0/1", "shard_by": "index"})
     with schema.explained(path), storage.replacing(path) as beside:
         with contextlib.closing(sqlite3.connect(beside.name)) as file:
             schema.prepare(file, path, whole)
