@@ -12,6 +12,7 @@ import pytest
 
 import coresize
 from coresize import errors, exports, model, settings, testing, transfer
+from coresize.batch import merging, schema
 from coresize.detection import environ, schedulers
 from coresize.model import Fact, Gap
 
@@ -32,21 +33,20 @@ DOORS = {
         *("measuring/cgroup.py", "measuring/commands.py"),
         *("profile_files.py", "settings.py"),
         *("executor/burial.py", "executor/slot.py"),
+        *("batch/launcher.py", "batch/run.py", "cli/batch.py"),
     },
     "sys": {
         *("host.py", "storage.py", "transfer.py", "measuring/commands.py"),
-        *("batch/identity.py", "batch/launcher.py"),
-        *("batch/progress.py", "batch/sources.py"),
         *("cli/__init__.py", "cli/programs.py", "cli/streams.py"),
         *("executor/process.py", "executor/setup.py"),
+        *("batch/identity.py", "batch/launcher.py", "batch/progress.py"),
+        "batch/sources.py",
     },
     "pathlib": {"storage.py", "cli/machine.py", "measuring/cgroup.py"},
     "platform": {"host.py"},
     "psutil": {
-        "host.py",
-        "processes.py",
-        "measuring/commands.py",
-        "measuring/meters.py",
+        *("host.py", "processes.py"),
+        *("measuring/commands.py", "measuring/meters.py"),
     },
     "io": set(),
     "socket": {"executor/mailbox.py", "executor/slot.py"},
@@ -134,6 +134,8 @@ def test_results_are_no_tuples():
         errors.TaskOutOfMemoryError("text", exit_code=-9, peak_memory=1, attempts=2),
         errors.TaskCrashedError("text", exit_code=7, peak_memory=1),
         errors.TaskTimeoutError("text", exit_code=None, peak_memory=1),
+        schema.JournalError("path", "reason"),
+        merging.MergeError(["one", "two"]),
     ],
 )
 def test_errors_travel_between_processes(error):

@@ -88,6 +88,12 @@ def signal_group(pid: int, number: int) -> None:
             os.kill(pid, signal.SIGTERM)
 
 
+def kill_group(pid: int) -> None:
+    """End all that is left in the group of a process, which may have ended itself."""
+    if hasattr(os, "killpg"):
+        signal_group(pid, signal.SIGKILL)
+
+
 def kill_tree(pid: int) -> None:
     """End a process and all that descend from it, at once."""
     for one in descendants(pid):

@@ -29,13 +29,7 @@ if TYPE_CHECKING:
 #: The fields that one value is enough for, with the variable of each.
 VARIABLES = {
     name: f"CORESIZE_{name.upper()}"
-    for name in (
-        "workers",
-        "parallel",
-        "reserve_cores",
-        "memory_fraction",
-        "rounding",
-    )
+    for name in ("workers", "parallel", "reserve_cores", "memory_fraction", "rounding")
 }
 NAMES = frozenset({settings_files.CONFIG, *VARIABLES.values()})
 

@@ -48,6 +48,10 @@ _STATUS = 1.0
 #: Changes of the count of workers that are kept.
 _KEPT = 1000
 
+#: What becomes of tasks when a run is stopped, and their workers with it, as by Ctrl-C:
+#: at the next start they run again.
+_LOST = ("cancelled", "killed", "crashed")
+
 #: Outcomes of earlier starts that are read from the journal at once.
 _SKIPPED = 1000
 
@@ -69,20 +73,18 @@ class Engine:
         keyed = options.journal is not None
         self._input = Input(items, options.key, shard, keyed=keyed)
         self._input.check()
-        self._journal = _journal(function, shard, options)
-        if self._journal and self._input.whole is not None:
-            self._journal.finish(self._input.whole)
+        self._pool = _pool(options)
+        try:
+            if self._pool.crosses:  # an error now, and not one for each task
+                transfer.dump(function, function)
+            self._journal = _journal(function, shard, options)
+        except BaseException:
+            self._pool.close(interrupted=False)
+            raise
         self._status = [
             StatusFile(path, str(shard or "0/1")) for path in paths(options.journal)
         ]
         self._alarm = Alarm(_STATUS, at_once=True)
-        try:
-            self._pool = _pool(options)
-            if self._pool.crosses:  # an error now, and not one for each task
-                transfer.dump(function, function)
-        except BaseException:
-            self._close_journal()
-            raise
         encode = ENCODERS[options.serializer] if self._journal else None
         self._decode = journals.DECODERS[options.serializer] if self._journal else None
         task = Task(function, encode, crosses=self._pool.crosses)
@@ -116,6 +118,8 @@ class Engine:
 
     def _steps(self) -> Iterator[Outcome]:
         entries: Iterator[Entry] | None = iter(self._input)
+        if self._journal:
+            self._journal.note_items(self._input.whole)
         while entries or self._flights.pending or self._ended:
             for entry in self._flights.due():
                 self._flights.start(entry)
@@ -125,7 +129,7 @@ class Engine:
             for outcome in known:
                 self._tally.add(outcome, earlier=True)
                 yield outcome
-            yield from self._settle()
+            yield from self._settle(last=entries is None)
             self._tick()
             if self._flights.broken and not (self._flights.flying or self._ended):
                 msg = (
@@ -141,7 +145,7 @@ class Engine:
             entry = next(entries, None)
             if entry is None:
                 if self._journal:
-                    self._journal.finish(self._input.read)
+                    self._journal.note_items(self._input.read)
                 return True
             if not self._recall(entry):
                 self._flights.start(entry)
@@ -160,11 +164,13 @@ class Engine:
         )
         return True
 
-    def _settle(self) -> Iterator[Outcome]:
+    def _settle(self, *, last: bool) -> Iterator[Outcome]:
         """The outcomes of what has ended, after they are written."""
         self._land(self._patience())
         overdue = time.monotonic() - self._committed >= _COMMIT
-        if not self._ended or not (overdue or not self._flights.pending):
+        # In the caller nothing is ever in flight, though the next may end at once.
+        idle = not self._flights.pending and (last or not self._pool.serial)
+        if not self._ended or not (overdue or idle):
             return
         ended, self._ended = self._ended, []
         self._write(ended)
@@ -211,7 +217,8 @@ class Engine:
         if self._status and self._alarm.rings():
             with self._alarm:
                 self._write_status("running")
-                self._write([])  # which tasks are expected
+                if self._journal:
+                    self._journal.expect()
         count = self._count_workers()
         if not self._workers or self._workers[-1][1] != count:
             self._workers.append((round(self._tally.elapsed, 3), count))
@@ -234,8 +241,9 @@ class Engine:
         finally:
             with suppress(JournalError):  # it was said; what is lost will run again
                 self._land(0.0)
-                begun = [one for one in self._ended if one[0].status != "cancelled"]
-                self._write(begun)
+                self._write([one for one in self._ended if one[0].status not in _LOST])
+                if self._journal:
+                    self._journal.expect()
             self._ended.clear()
             self._tally.stop()
             self._write_status(state)

@@ -161,6 +161,8 @@ def _ended(
     status = status_of(error)
     if isinstance(error, CancelledError):
         status, attempts = "cancelled", entry.tries - 1
+    elif isinstance(error, KeyboardInterrupt):  # Ctrl-C reaches workers, too
+        status = "cancelled"
     elif isinstance(error, BrokenExecutor):
         status = "crashed"
     quiet = isinstance(error, (CoresizeError, CancelledError))

@@ -39,7 +39,7 @@ def identify(
         function=name_of(function),
         parameters=parameters,
         shard=str(part),
-        shard_by=part.by,
+        shard_by=part.by if part.count > 1 else "index",  # of all it is the same
         serializer=serializer,
     )
 

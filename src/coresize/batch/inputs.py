@@ -146,7 +146,7 @@ class Seen:
             if len(self._few) < _KEPT:
                 first = self._few.setdefault(key, index)
                 return None if first == index else first
-            self._file = sqlite3.connect("")
+            self._file = sqlite3.connect("", check_same_thread=False)
             self._file.execute(
                 "CREATE TABLE seen (key TEXT PRIMARY KEY, item INTEGER) WITHOUT ROWID"
             )

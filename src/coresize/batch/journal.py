@@ -25,7 +25,7 @@ from coresize.model import Value
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from coresize.batch.outcomes import Status
@@ -101,7 +101,7 @@ class Journal:
     def __init__(self, path: str, identity: Identity) -> None:
         self.path = path
         self._taken: dict[str, int] = {}
-        with _explained(path):
+        with schema.explained(path):
             storage.make_folder_of(path)
             self._lock = _locked(path)
             try:
@@ -112,7 +112,8 @@ class Journal:
                 raise
 
     def _opened(self, identity: Identity) -> sqlite3.Connection:
-        file = sqlite3.connect(self.path, timeout=_PATIENCE)
+        # A run may be read in another thread than the one that began it.
+        file = sqlite3.connect(self.path, _PATIENCE, check_same_thread=False)
         try:
             file.execute("PRAGMA journal_mode = TRUNCATE")
             file.execute("PRAGMA synchronous = FULL")
@@ -130,7 +131,7 @@ class Journal:
             JournalError: the file cannot be read.
         """
         if self._known:
-            with _explained(self.path):
+            with schema.explained(self.path):
                 found = self._file.execute(schema.RECALL, (key,)).fetchone()
                 if found is not None:
                     if found[0] != index:  # the input has changed
@@ -142,13 +143,11 @@ class Journal:
     def write(self, ended: Iterable[tuple[Outcome, object]]) -> None:
         """Write what became of tasks, each with its value as written.
 
-        And of those that were taken and have not ended that they are expected.
-
         Raises:
             JournalError: the file cannot be written; then none of them is.
         """
         now = time.time()
-        rows = [
+        rows: list[tuple[object, ...]] = [
             (
                 *(one.key, one.index, one.status, value, _text_of(one.error)),
                 *(one.traceback, one.attempts, one.peak_memory, one.wall, one.cpu),
@@ -156,21 +155,31 @@ class Journal:
             )
             for one, value in ended
         ]
+        self._put(schema.END, rows)
         for row in rows:
-            self._taken.pop(row[0], None)
-        with _explained(self.path):
+            self._taken.pop(str(row[0]), None)
+
+    def expect(self) -> None:
+        """Write which tasks were taken and have not ended.
+
+        Raises:
+            JournalError: the file cannot be written.
+        """
+        self._put(schema.EXPECT, list(self._taken.items()))
+        self._taken.clear()
+
+    def _put(self, statement: str, rows: list[tuple[object, ...]]) -> None:
+        with schema.explained(self.path):
             try:
-                self._file.executemany(schema.END, rows)
-                self._file.executemany(schema.EXPECT, self._taken.items())
+                self._file.executemany(statement, rows)
                 self._file.commit()
             except BaseException:
                 self._file.rollback()
                 raise
-        self._taken.clear()
 
-    def finish(self, items: int) -> None:
-        """Note how many items there are in all, once that is known."""
-        with _explained(self.path):
+    def note_items(self, items: int | None) -> None:
+        """Note how many items there are in all; None where that is not known yet."""
+        with schema.explained(self.path):
             schema.set_items(self._file, items)
             self._file.commit()
 
@@ -193,7 +202,9 @@ def _locked(path: str) -> sqlite3.Connection:
     Raises:
         JournalError: another process has it.
     """
-    lock = sqlite3.connect(f"{path}.lock", isolation_level=None, timeout=0)
+    lock = sqlite3.connect(
+        f"{path}.lock", isolation_level=None, timeout=0, check_same_thread=False
+    )
     try:
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
@@ -203,55 +214,6 @@ def _locked(path: str) -> sqlite3.Connection:
         reason = "another process is writing to it; wait for it, or take another file"
         raise JournalError(path, reason) from None
     return lock
-
-
-@contextlib.contextmanager
-def _explained(path: str) -> Iterator[None]:
-    """Errors of SQLite and of the system as such of the journal."""
-    try:
-        yield
-    except CoresizeError:
-        raise
-    except sqlite3.Error as error:
-        raise JournalError(path, _reason(error)) from error
-    except OSError as error:
-        raise JournalError(path, error.strerror or str(error)) from error
-
-
-_REASONS = {
-    sqlite3.SQLITE_FULL: "the disk is full; make room and start again: what was "
-    "reported is safe",
-    sqlite3.SQLITE_NOTADB: "it is no SQLite file",
-    sqlite3.SQLITE_READONLY: "it cannot be written",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; is the folder there, and writable?",
-}
-
-
-def _reason(error: sqlite3.Error) -> str:
-    code = getattr(error, "sqlite_errorcode", 0)
-    # The lower byte is the primary code (SQLite, "Result and Error Codes").
-    return _REASONS.get(code & 0xFF, f"{error}")
-
-
-def describe(path: str) -> tuple[Identity, int | None]:
-    """Whose run a journal is of, and how many items the whole input has, if known.
-
-    Raises:
-        JournalError: it is no journal, or cannot be read.
-    """
-    with _explained(path), contextlib.closing(schema.open_to_read(path)) as file:
-        return schema.identity_of(file, path), schema.items_of(file)
-
-
-def count(path: str) -> dict[str | None, int]:
-    """How many tasks are in a journal, by status.
-
-    Raises:
-        JournalError: it is no journal, or cannot be read.
-    """
-    with _explained(path), contextlib.closing(schema.open_to_read(path)) as file:
-        schema.identity_of(file, path)
-        return dict(file.execute("SELECT status, count(*) FROM tasks GROUP BY status"))
 
 
 def write_whole(
@@ -265,8 +227,9 @@ def write_whole(
     Raises:
         JournalError: it cannot be written; what was there before is left.
     """
-    whole = Identity(**{**identity.as_dict(), "shard": "0/1"})  # type: ignore[arg-type]
-    with _explained(path), storage.replacing(path) as beside:
+    fields: dict[str, Any] = identity.as_dict()
+    whole = Identity(**{**fields, "shard": "0/1", "shard_by": "index"})
+    with schema.explained(path), storage.replacing(path) as beside:
         with contextlib.closing(sqlite3.connect(beside.name)) as file:
             schema.prepare(file, path, whole)
             content = (tuple(row.values()) for row in rows)
@@ -275,14 +238,3 @@ def write_whole(
                 schema.set_items(file, items)
             file.commit()
         return max(count, 0)
-
-
-def read(path: str) -> Iterator[dict[str, object]]:
-    """The tasks in a journal by the names of its columns, in the order of the input.
-
-    Raises:
-        JournalError: it is no journal, or cannot be read.
-    """
-    with _explained(path), contextlib.closing(schema.open_to_read(path)) as file:
-        for row in file.execute(schema.ALL):
-            yield dict(zip(schema.COLUMNS, row, strict=True))

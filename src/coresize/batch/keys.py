@@ -111,7 +111,7 @@ def _plain(value: Any) -> Any:  # noqa: PLR0911 - a line for each kind
         return {cls.__name__: [_plain(getattr(value, one.name)) for one in fields]}
     if hasattr(cls, "model_dump"):  # pydantic
         return {cls.__name__: _mapping(value.model_dump())}
-    if hasattr(cls, "__array_interface__"):  # numpy
+    if hasattr(cls, "__array_interface__") and not value.dtype.hasobject:  # numpy
         content = hashlib.blake2b(value.tobytes(), digest_size=16).hexdigest()
         return {cls.__name__: [str(value.dtype), list(value.shape), content]}
     raise ConfigError("items", f"a value of type {cls.__name__}", _ALLOWED)
@@ -140,5 +140,7 @@ _KINDS: dict[type | tuple[type, ...], Callable[[Any], Any]] = {
     (dt.date, dt.time, dt.datetime): lambda value: value.isoformat(),
     dt.timedelta: lambda value: [value.days, value.seconds, value.microseconds],
     (decimal.Decimal, uuid.UUID, complex): str,
-    (str, int, float): lambda value: [type(value).__mro__[-2].__name__, repr(value)],
+    str: lambda value: ["str", str.__str__(value)],
+    int: lambda value: ["int", int.__repr__(value)],
+    float: lambda value: ["float", float.__repr__(value)],  # numpy's own repr varies
 }

@@ -108,7 +108,7 @@ class Part:
         self.code = self._process.poll()
         if self.code is None:
             return
-        processes.kill_tree(self._process.pid)  # what it left behind
+        processes.kill_group(self._process.pid)  # what it left behind
         killed = self.code != 0 and self._kills.moved() != "no"
         self.state = "done" if self.code == 0 else "oom" if killed else "failed"
 
@@ -122,6 +122,7 @@ class Part:
         if self.state == "running":
             processes.kill_tree(self._process.pid)
             self.code = self._process.wait()
+            processes.kill_group(self._process.pid)  # whose parents had ended
             self.state = "stopped"
 
     def progress(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from coresize import storage
 from coresize.batch import journal as journals
-from coresize.batch import schema
+from coresize.batch import reading, schema
 from coresize.batch.schema import JournalError
 from coresize.batch.shards import Shard
 from coresize.errors import CoresizeError
@@ -107,7 +107,7 @@ class _Part(Value):
 
 
 def _part(path: str) -> _Part:
-    identity, items = journals.describe(path)
+    identity, items = reading.describe(path)
     shard = Shard(identity.shard, by=identity.shard_by)  # type: ignore[arg-type]
     return _Part(path=path, identity=identity, shard=shard, items=items)
 
@@ -163,7 +163,7 @@ def _check_keys(parts: Sequence[_Part]) -> tuple[list[str], list[str]]:
     with contextlib.closing(seen):
         seen.execute("CREATE TABLE seen (key TEXT PRIMARY KEY, path) WITHOUT ROWID")
         for part in parts:
-            for row in journals.read(part.path):
+            for row in reading.read(part.path):
                 key = str(row["key"])
                 try:
                     seen.execute("INSERT INTO seen VALUES (?, ?)", (key, part.path))
@@ -196,7 +196,7 @@ def _named(names: Sequence[str]) -> str:
 def _rows(parts: Sequence[_Part]) -> Iterator[dict[str, object]]:
     """The tasks that have ended, in the order of the input."""
     rows = heapq.merge(
-        *(journals.read(part.path) for part in parts),
+        *(reading.read(part.path) for part in parts),
         key=lambda row: (row["item"], row["key"]),
     )
     return (row for row in rows if row["status"] is not None)
@@ -205,7 +205,7 @@ def _rows(parts: Sequence[_Part]) -> Iterator[dict[str, object]]:
 def _write(parts: Sequence[_Part], output: str) -> int:
     write = _EXPORTS.get(output.rpartition(".")[2])
     if write is None:
-        items = parts[0].items if all(part.items for part in parts) else None
+        items = parts[0].items if None not in {part.items for part in parts} else None
         return journals.write_whole(output, parts[0].identity, _rows(parts), items)
     serializer = parts[0].identity.serializer
     try:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from typing import Any, Literal, TypeAlias
 
     #: ok: there is a value. failed: the function raised. oom, crashed, killed, timeout:
-    #: its worker ended before it did. cancelled: it was not begun. skipped: it was ok
-    #: at an earlier start, and its value is in the journal.
+    #: its worker ended before it did. cancelled: it was not begun, or Ctrl-C ended it.
+    #: skipped: it was ok at an earlier start, and its value is in the journal.
     Status: TypeAlias = Literal[
         "ok",
         "failed",

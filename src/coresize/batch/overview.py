@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 
 from coresize import processes
-from coresize.batch import journal as journals
-from coresize.batch import status
+from coresize.batch import reading, status
 from coresize.batch.outcomes import BAD
 from coresize.detection.parse import format_bytes
 from coresize.host import current
@@ -104,8 +103,8 @@ def _state(found: dict[str, Any]) -> str:
 
 
 def _of_journal(path: str) -> RunStatus:
-    identity, items = journals.describe(path)
-    counts = journals.count(path)
+    identity, items = reading.describe(path)
+    counts = reading.count(path)
     whole = identity.shard == "0/1"
     return RunStatus(
         path=path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 
 from coresize import __version__, storage
@@ -11,7 +12,7 @@ from coresize.model import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 #: "core" in ASCII; SQLite keeps it for programs in the head of the file.
 _APPLICATION = 0x636F7265
@@ -146,9 +147,12 @@ def has_tasks(file: sqlite3.Connection) -> bool:
     return file.execute("SELECT 1 FROM tasks LIMIT 1").fetchone() is not None
 
 
-def set_items(file: sqlite3.Connection, items: int) -> None:
-    """How many items the whole input has, over all shards."""
-    file.execute("INSERT OR REPLACE INTO run VALUES ('items', ?)", (str(items),))
+def set_items(file: sqlite3.Connection, items: int | None) -> None:
+    """How many items the whole input has, over all shards; None if unknown."""
+    if items is None:
+        file.execute("DELETE FROM run WHERE name = 'items'")
+    else:
+        file.execute("INSERT OR REPLACE INTO run VALUES ('items', ?)", (str(items),))
 
 
 def items_of(file: sqlite3.Connection) -> int | None:
@@ -168,3 +172,31 @@ def open_to_read(path: str) -> sqlite3.Connection:
         raise JournalError(path, "there is no such file")
     # Not read-only: after a crash the reader has to put it right first.
     return sqlite3.connect(path, timeout=60)
+
+
+@contextlib.contextmanager
+def explained(path: str) -> Iterator[None]:
+    """Errors of SQLite and of the system as such of the journal."""
+    try:
+        yield
+    except CoresizeError:
+        raise
+    except sqlite3.Error as error:
+        raise JournalError(path, _reason(error)) from error
+    except OSError as error:
+        raise JournalError(path, error.strerror or str(error)) from error
+
+
+_REASONS = {
+    sqlite3.SQLITE_FULL: "the disk is full; make room and start again: what was "
+    "reported is safe",
+    sqlite3.SQLITE_NOTADB: "it is no SQLite file",
+    sqlite3.SQLITE_READONLY: "it cannot be written",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; is the folder there, and writable?",
+}
+
+
+def _reason(error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorcode", 0)
+    # The lower byte is the primary code (SQLite, "Result and Error Codes").
+    return _REASONS.get(code & 0xFF, f"{error}")

@@ -50,12 +50,17 @@ def read_items(source: str) -> list[Any]:
 
 
 def _read_lines(_source: str, text: str) -> list[Any]:
-    return [line for line in text.splitlines() if line.strip()]
+    return [line for line in _lines(text) if line.strip()]
+
+
+def _lines(text: str) -> list[str]:
+    """Lines as files have them; `str.splitlines` ends them at U+2028, too."""
+    return text.split("\n")
 
 
 def _read_json_lines(source: str, text: str) -> list[Any]:
     items = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(_lines(text), 1):
         if line.strip():
             try:
                 items.append(json.loads(line))
@@ -66,7 +71,8 @@ def _read_json_lines(source: str, text: str) -> list[Any]:
 
 
 def _read_table(source: str, text: str) -> list[Any]:
-    rows = csv.DictReader(text.removeprefix("\ufeff").splitlines(keepends=True))
+    lines = _lines(text.removeprefix("\ufeff"))
+    rows = csv.DictReader(f"{line}\n" for line in lines)
     items = list(rows)
     for item in items:
         if None in item or None in item.values():

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from concurrent.futures import CancelledError, Future
-from typing import TypeVar
+from concurrent.futures import CancelledError
 
 from coresize import transfer
 from coresize.executor import frames
@@ -14,9 +13,8 @@ from coresize.transfer import TransferError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+    from concurrent.futures import Future
     from typing import Any
-
-T = TypeVar("T")
 
 
 def key_of(function: object) -> Hashable:
@@ -99,26 +97,18 @@ class Job:
         """Wake whoever waits for answers; futures do so by themselves."""
 
 
-class TaskFuture(Future[T]):
-    """A future that knows more of its task.
-
-    Attributes:
-        attempts: how often it was started.
-        peak_memory: bytes, the most that was seen of its worker and what that started,
-            where the pool measures it.
-    """
-
-    attempts = 0
-    peak_memory: int | None = None
-
-
 class Call(Job):
-    """One call, with the future that the caller holds."""
+    """One call, with the future that the caller holds.
+
+    The future is a plain one, with two attributes besides: ``attempts``, how often its
+    task was started, and where the pool measures it ``peak_memory``, the most bytes
+    that were seen of its worker and what that started.
+    """
 
     __slots__ = ("future",)
 
     def __init__(
-        self, future: TaskFuture[Any], payload: bytes, key: Hashable, need: int | None
+        self, future: Future[Any], payload: bytes, key: Hashable, need: int | None
     ) -> None:
         super().__init__(payload, key, need)
         self.future = future
@@ -126,7 +116,7 @@ class Call(Job):
     def begin(self) -> bool:
         """See `Job.begin`."""
         self.attempts += 1
-        self.future.attempts = self.attempts
+        self.future.attempts = self.attempts  # type: ignore[attr-defined]
         # A future that is begun again is running all the time.
         return self.future.running() or self.future.set_running_or_notify_cancel()
 
@@ -142,7 +132,7 @@ class Call(Job):
 
     def measured(self, peak: int) -> None:
         """See `Job.measured`."""
-        self.future.peak_memory = peak
+        self.future.peak_memory = peak  # type: ignore[attr-defined]
 
     def cancel(self) -> None:
         """See `Job.cancel`."""

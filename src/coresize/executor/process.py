@@ -15,7 +15,7 @@ from coresize.errors import ConfigError, CoresizeError
 from coresize.executor import setup, sizing
 from coresize.executor.dispatcher import Dispatcher
 from coresize.executor.gate import Gate
-from coresize.executor.jobs import Call, TaskFuture, key_of
+from coresize.executor.jobs import Call, key_of
 from coresize.executor.serial import SerialWhenOff
 from coresize.executor.stream import Stream
 from coresize.model import Value
@@ -156,7 +156,7 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
             BrokenProcessPool: workers cannot start.
             RuntimeError: the executor is shut down.
         """
-        future: TaskFuture[T] = TaskFuture()
+        future: Future[T] = Future()
         try:
             payload = transfer.dump_call(fn, args, kwargs)
             need = self._needs.of(args, kwargs) if self._needs else None
