@@ -68,3 +68,4 @@ def benchmarks(session: nox.Session) -> None:
     session.run("python", "benchmarks/calls.py")
     session.run("python", "benchmarks/peers.py", "--write")
     session.run("python", "benchmarks/rounding.py")
+    session.run("python", "benchmarks/history.py")

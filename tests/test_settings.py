@@ -153,7 +153,7 @@ def test_without_pyyaml_the_extra_is_named(tmp_path):
     ("text", "message"),
     [
         ("wokers = 3", "coresize.toml: wokers=3 is not valid: use 'workers' instead"),
-        ("qqq = 3", "one of the known keys: kinds, memory_fraction"),
+        ("qqq = 3", "one of the known keys: history, kinds"),
         ("workers = 0", "coresize.toml: workers=0 is not valid: use a whole number"),
         ("workers = true", "workers=True"),
         ('workers = "4"', "workers='4'"),

@@ -52,6 +52,7 @@ def plan_workers(
     max_workers: int | None = None,
     ram: str | int | None = None,
     gpu: float | None = None,
+    item_size: float | None = None,
 ) -> WorkerPlan:
     """How many workers are safe for a task, at least 1: an int that knows its reason.
 
@@ -68,7 +69,8 @@ def plan_workers(
         cpus: cores that one task keeps busy; else what profile and kind say, or 1.
         gpus: GPUs that one task needs.
         profile: what a task needs, or the name of a profile in the settings or of one
-            that was saved; arguments beside it go first.
+            that was saved, or "history:NAME" for what earlier runs took; arguments
+            beside it go first.
         tasks: how many tasks there are; there is no use in more workers.
         kind: "cpu", "io" for tasks that mostly wait, or a kind of the settings.
         reserve: whole cores to keep free; None takes the setting ``reserve_cores``.
@@ -79,6 +81,7 @@ def plan_workers(
         max_workers: another name of ``at_most``.
         ram: another name of ``memory``.
         gpu: another name of ``gpus``.
+        item_size: of the item, for "history:NAME", in the unit that was recorded.
 
     Raises:
         ConfigError: an argument or a setting is not valid.
@@ -104,7 +107,7 @@ def plan_workers(
     limits = limits or available.detect()
     peak: str | int | None = _either("memory", memory, "ram", ram)
     used = _kind(settings, kind)
-    task = _profile(settings, profile or used.profile)
+    task = _profile(settings, profile or used.profile, item_size)
     need = _need(
         kind,
         used,
@@ -204,7 +207,7 @@ _PLAIN = Kind(resources=Resources(cpu=1.0, memory=None, gpu=0.0), profile=None)
 
 
 def _profile(
-    settings: Settings, profile: TaskProfile | str | None
+    settings: Settings, profile: TaskProfile | str | None, item_size: float | None
 ) -> TaskProfile | None:
     if profile is None:
         return None
@@ -214,6 +217,10 @@ def _profile(
         if isinstance(profile, TaskProfile):
             return profile
         raise ConfigError("profile", profile, "a TaskProfile, or the name of one")
+    if profile.startswith(_OF_HISTORY):
+        from coresize.history.profile import profile_of
+
+        return profile_of(profile.removeprefix(_OF_HISTORY), item_size)
     if profile in settings.profiles:
         return settings.profiles[profile]
     from coresize.profile_files import load_profile
@@ -226,6 +233,10 @@ def _profile(
         known = ", ".join(f'"{name}"' for name in settings.profiles)
         allowed = f"one of the settings, {known}, or {error.allowed}"
         raise ConfigError("profile", profile, allowed) from None
+
+
+#: What a name begins with to be taken from what earlier runs have recorded.
+_OF_HISTORY = "history:"
 
 
 def _either(name: str, value: _T, alias: str, other: _T) -> _T:

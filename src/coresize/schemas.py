@@ -35,6 +35,7 @@ class _Settings(Schema):
     rounding: Literal["nearest", "floor", "ceil"] = Field(
         default="nearest", description='"nearest", "floor" or "ceil"'
     )
+    history: bool = Field(default=False, description="on or off: true or false")
     profiles: dict[str, dict[str, Any]] = Field(default={}, description=_TABLES)
     kinds: dict[str, dict[str, Any]] = Field(default={}, description=_TABLES)
 

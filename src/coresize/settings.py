@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 #: The fields that one value is enough for, with the variable of each.
 VARIABLES = {
     name: f"CORESIZE_{name.upper()}"
-    for name in ("workers", "parallel", "reserve_cores", "memory_fraction", "rounding")
+    for name in (
+        *("workers", "parallel", "reserve_cores", "memory_fraction", "rounding"),
+        "history",
+    )
 }
 NAMES = frozenset({settings_files.CONFIG, *VARIABLES.values()})
 
@@ -39,6 +42,7 @@ _DEFAULTS: dict[str, object] = {
     "reserve_cores": 0,
     "memory_fraction": 0.8,
     "rounding": "nearest",
+    "history": False,
     "profiles": {},
     "kinds": {},
 }
@@ -53,6 +57,7 @@ class Settings(Value):
         reserve_cores: whole cores to keep free.
         memory_fraction: the part of the memory available now that workers may use.
         rounding: what becomes of a fraction of a core.
+        history: whether batches keep what their tasks took.
         profiles: what tasks need, by name.
         kinds: what kinds of task use, by name.
         origins: where each value came from, by name.
@@ -64,6 +69,7 @@ class Settings(Value):
         "reserve_cores",
         "memory_fraction",
         "rounding",
+        "history",
         "profiles",
         "kinds",
         "origins",
@@ -74,6 +80,7 @@ class Settings(Value):
     reserve_cores: int
     memory_fraction: float
     rounding: str
+    history: bool
     profiles: Mapping[str, TaskProfile]
     kinds: Mapping[str, Kind]
     origins: Mapping[str, str]

@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING
 
 from coresize import transfer
 from coresize.batch import journal as journals
+from coresize.batch import opening
 from coresize.batch.flights import Flights, outcome_of
-from coresize.batch.identity import identify
 from coresize.batch.inputs import Input
-from coresize.batch.journal import Journal
-from coresize.batch.pools import Pool
 from coresize.batch.progress import Alarm, Display, Tally, held
 from coresize.batch.report import BatchReport
 from coresize.batch.schema import JournalError
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
     from coresize.batch.inputs import Entry
     from coresize.batch.options import Options
     from coresize.batch.outcomes import Outcome
-    from coresize.batch.shards import Shard
 
 #: Seconds between two looks at the clock while nothing ends.
 _LOOK = 0.5
@@ -73,11 +70,11 @@ class Engine:
         keyed = options.journal is not None
         self._input = Input(items, options.key, shard, keyed=keyed)
         self._input.check()
-        self._pool = _pool(options)
+        self._pool = opening.open_pool(options)
         try:
             if self._pool.crosses:  # an error now, and not one for each task
                 transfer.dump(function, function)
-            self._journal = _journal(function, shard, options)
+            self._journal = opening.open_journal(function, shard, options)
         except BaseException:
             self._pool.close(interrupted=False)
             raise
@@ -88,6 +85,7 @@ class Engine:
         encode = ENCODERS[options.serializer] if self._journal else None
         self._decode = journals.DECODERS[options.serializer] if self._journal else None
         task = Task(function, encode, crosses=self._pool.crosses)
+        self._recorder = opening.open_recorder(function, options)
         self._flights = Flights(self._pool, task, options.buffersize)
         self._tally = Tally(self._input.total)
         self._display = Display(options.progress, self._tally, self._count_workers)
@@ -190,6 +188,8 @@ class Engine:
             outcome, written, began = outcome_of(entry, future, self._decode)
             if began is not None:
                 self._tally.begun(began)
+            if self._recorder:
+                self._recorder.add(entry.item, outcome)
             if self._is_retried(entry, outcome):
                 self._tally.retries += 1
                 self._flights.retry(entry)
@@ -246,6 +246,9 @@ class Engine:
                     self._journal.expect()
             self._ended.clear()
             self._tally.stop()
+            if self._recorder:
+                most = max((count for _, count in self._workers), default=0)
+                self._recorder.save(workers=most, throughput=self._tally.rate)
             self._write_status(state)
             self._close_journal()
             self._display.close()
@@ -278,23 +281,3 @@ class Engine:
             peak_memory=tally.peak_memory or None,
             line=tally.closing(),
         )
-
-
-def _journal(
-    function: Callable[[Any], Any], shard: Shard | None, options: Options
-) -> Journal | None:
-    """The journal, where one is asked for."""
-    if options.journal is None:
-        return None
-    return Journal(options.journal, identify(function, shard, options.serializer))
-
-
-def _pool(options: Options) -> Pool:
-    return Pool(
-        options.executor,
-        max_workers=options.max_workers,
-        memory=options.memory,
-        cpus=options.cpus,
-        timeout=options.timeout,
-        oom_retries=options.oom_retries,
-    )

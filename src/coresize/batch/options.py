@@ -42,6 +42,8 @@ class Options(Value):
         "retry_timeouts",
         "on_error",
         "progress",
+        "history",
+        "item_size",
     )
 
     executor: Executor | str
@@ -61,6 +63,8 @@ class Options(Value):
     retry_timeouts: bool
     on_error: OnError
     progress: Show
+    history: bool | str | None
+    item_size: Callable[[Any], float] | None
 
     def __init__(self, **fields: Any) -> None:
         super().__init__(**fields)

@@ -52,6 +52,8 @@ def run_batch(
     serializer: Serializer = "json",
     shard_by: By = "index",
     buffersize: int | None = None,
+    history: bool | str | None = None,
+    item_size: Callable[[Any], float] | None = None,
 ) -> BatchRun[T]:
     """Run a function over items to the end, whatever becomes of single ones.
 
@@ -94,6 +96,10 @@ def run_batch(
             to read a pickle runs code of whoever wrote it.
         shard_by: how "i/n" deals items out: "index" in turn, "key" by a hash.
         buffersize: tasks that are in flight or wait at most; None goes by the rate.
+        history: keep what tasks took under the function's name, or this one, for
+            ``plan_workers(profile="history:NAME")``; None is what the settings say.
+        item_size: a function that gives the size of an item for the history; None takes
+            a number as it is, and of what has a length its length.
 
     Returns:
         The batch, yet to be read.
@@ -128,6 +134,8 @@ def run_batch(
         retry_timeouts=retry_timeouts,
         on_error=on_error,
         progress=progress,
+        history=history,
+        item_size=item_size,
     )
     return BatchRun(fn, items, options)
 

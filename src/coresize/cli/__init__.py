@@ -16,6 +16,7 @@ from coresize import __version__
 from coresize.cli import (
     batch,
     diagnose,
+    history,
     machine,
     options,
     profile,
@@ -80,5 +81,6 @@ def _parser() -> argparse.ArgumentParser:
     shards.add_merge(commands)
     diagnose.add_diagnose(commands)
     sweep.add_sweep(commands)
+    history.add_history(commands)
     machine.add_record(commands)
     return parser

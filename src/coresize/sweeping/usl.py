@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 
+from coresize import least_squares
 from coresize.model import Value
 
 
@@ -122,41 +123,12 @@ def _is_lawful(found: Sequence[float]) -> bool:
 def _solve(
     used: tuple[int, ...], rows: Sequence[tuple[int, float, float]]
 ) -> list[float] | None:
-    """Least squares by the normal equations: count, weight of its terms, target."""
+    """Coefficients by least squares: count, weight of its terms, target."""
     weighted = [([_terms(n)[term] * w for term in used], y) for n, w, y in rows]
-    size = range(len(used))
-    matrix = [
-        [
-            *(math.fsum(row[i] * row[j] for row, _ in weighted) for j in size),
-            math.fsum(row[i] * y for row, y in weighted),
-        ]
-        for i in size
-    ]
-    solution = _eliminate(matrix)
+    solution = least_squares.solve(weighted)
     if solution is None:
         return None
     found = [0.0, 0.0, 0.0]
     for term, value in zip(used, solution, strict=True):
         found[term] = value
     return found
-
-
-def _eliminate(matrix: list[list[float]]) -> list[float] | None:
-    """The solution of a small system, by Gauss and Jordan; None where there is none."""
-    size = len(matrix)
-    for column in range(size):
-        pivot = max(range(column, size), key=lambda row: abs(matrix[row][column]))
-        if abs(matrix[pivot][column]) < _TINY:
-            return None
-        matrix[column], matrix[pivot] = matrix[pivot], matrix[column]
-        for row in range(size):
-            if row != column:
-                factor = matrix[row][column] / matrix[column][column]
-                matrix[row] = [
-                    x - factor * y
-                    for x, y in zip(matrix[row], matrix[column], strict=True)
-                ]
-    return [matrix[row][size] / matrix[row][row] for row in range(size)]
-
-
-_TINY = 1e-300

@@ -1,0 +1,76 @@
+"""The sub-command ``history``: what was recorded of earlier runs."""
+
+from __future__ import annotations
+
+import json
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from coresize.cli.options import Commands
+
+
+def add_history(commands: Commands) -> None:
+    """Show, export, forget."""
+    text = "what run_batch(history=True) has recorded, by function"
+    command = commands.add_parser("history", help=text)
+    command.add_argument("name", nargs="?", help="a function, module:function")
+    command.add_argument(
+        "--size", type=float, metavar="N", help="predict for an item of that size"
+    )
+    command.add_argument(
+        "--export", action="store_true", help="all tasks, a line of JSON each"
+    )
+    command.add_argument("--forget", action="store_true", help="the function, or all")
+    command.set_defaults(run=_history)
+
+
+def _history(options: argparse.Namespace) -> str:
+    from coresize.history import store
+
+    if options.forget:
+        of = f" of {options.name}" if options.name else ""
+        return f"{store.forget(options.name)} tasks{of} are forgotten"
+    if options.export:
+        return _exported(options.name)
+    if options.name is None:
+        return _listed()
+    return _shown(options.name, options.size)
+
+
+def _exported(name: str | None) -> str:
+    from coresize.history import store
+
+    names = [name] if name else [one for one, *_ in store.names()]
+    return "\n".join(
+        json.dumps({"name": one, **seen.as_dict()})
+        for one in names
+        for seen in store.recall(one)
+    )
+
+
+def _listed() -> str:
+    from coresize.detection.parse import format_bytes
+    from coresize.history import store
+
+    rows = [
+        f"{count:>8}  {format_bytes(peak):>10}  {name}"
+        for name, count, peak in store.names()
+    ]
+    if not rows:
+        return "nothing is recorded: run_batch(history=True), or CORESIZE_HISTORY=1"
+    return "\n".join([f"{'TASKS':>8}  {'LARGEST':>10}  FUNCTION", *rows])
+
+
+def _shown(name: str, size: float | None) -> str:
+    from coresize.detection.parse import format_bytes
+    from coresize.history.profile import profile_of
+
+    profile = profile_of(name, size)
+    of = "" if size is None else f" of size {size:g}"
+    return (
+        f"a task{of} needs {format_bytes(profile.peak_memory or 0)} "
+        f"({profile.method}, margin 10 %), mostly {profile.wall:.3g} s"
+    )

@@ -1,0 +1,1 @@
+"""What tasks took in earlier runs, and what the next will need by that."""

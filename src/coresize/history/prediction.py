@@ -1,0 +1,120 @@
+"""What a task will need, from what others of its function took. Pure.
+
+The peak of a task is fitted to its size by least squares (a constant, the size, its
+square; relative, so that small tasks count as well). How far above that tasks were is
+taken from others than those that were fitted, and of these ratios the upper quantile:
+split conformal prediction (J. Lei et al., "Distribution-Free Predictive Inference for
+Regression", JASA 2018, arXiv:1604.04173), which covers the next task as often as it
+says whatever the law, where tasks are alike. A margin comes on top.
+"""
+
+from __future__ import annotations
+
+import math
+
+from coresize import least_squares
+from coresize.model import Value
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    #: The size of the item, None if unknown, and the peak in bytes.
+    Seen = tuple[float | None, int]
+
+#: One task in a hundred may need more than predicted, before the margin.
+COVERED = 0.99
+MARGIN = 1.1
+
+#: For fewer tasks than this the largest that was seen counts.
+FEW = 20
+
+
+class Prediction(Value):
+    """What a task will need.
+
+    Attributes:
+        need: bytes, with the margin.
+        tasks: how many it is predicted from.
+        method: "largest seen", "quantile" (without sizes) or "conformal".
+    """
+
+    __slots__ = ("need", "tasks", "method")  # noqa: RUF023
+
+    need: int
+    tasks: int
+    method: str
+
+
+class Predictor:
+    """What tasks of one function need, learned once from those that were seen.
+
+    Args:
+        seen: sizes and peaks of tasks that ended well, at least one, as they came.
+
+    >>> seen = [(float(n), 1_000_000 + 2_000 * n) for n in range(100)]
+    >>> prediction = Predictor(seen).predict(1000)
+    >>> prediction.method, round(prediction.need / 1.1 / 3_000_000, 2)
+    ('conformal', 1.0)
+    """
+
+    def __init__(self, seen: Sequence[Seen]) -> None:
+        self._peaks = sorted(peak for _, peak in seen)
+        sized = [(one, peak) for one, peak in seen if one is not None and one >= 0]
+        self._sized = len(sized)
+        if self._sized >= FEW:
+            self._scale = max(one for one, _ in sized) or 1.0
+            points = [(one / self._scale, peak) for one, peak in sized]
+            self._law = _fit(points[::2])
+            others = points[1::2]
+            self._ratios = sorted(peak / _at(self._law, one) for one, peak in others)
+
+    def predict(self, size: float | None) -> Prediction:
+        """What a task of some size will need; None for an unknown size."""
+        count = len(self._peaks)
+        if count < FEW or (size is not None and self._sized < FEW):
+            return _told(self._peaks[-1], count, "largest seen")
+        if size is None:
+            return _told(_quantile(self._peaks), count, "quantile")
+        peak = _at(self._law, size / self._scale) * _quantile(self._ratios)
+        return _told(peak, self._sized, "conformal")
+
+
+def _told(peak: float, tasks: int, method: str) -> Prediction:
+    return Prediction(need=math.ceil(peak * MARGIN), tasks=tasks, method=method)
+
+
+def _quantile(ordered: Sequence[float]) -> float:
+    """The upper quantile, corrected for how few there are; at most the largest."""
+    rank = math.ceil((len(ordered) + 1) * COVERED)
+    return ordered[min(rank, len(ordered)) - 1]
+
+
+def _terms(size: float) -> tuple[float, float, float]:
+    return 1.0, size, size * size
+
+
+def _at(law: Sequence[float], size: float) -> float:
+    return max(1.0, law[0] + law[1] * size + law[2] * size * size)
+
+
+def _fit(points: Sequence[tuple[float, int]]) -> list[float]:
+    """The coefficients, none of them negative: more never needs less."""
+    best: tuple[float, list[float]] = (math.inf, [])
+    for used in ((0, 1, 2), (0, 1), (0, 2), (1, 2), (0,), (1,), (2,)):
+        rows = [
+            ([_terms(size)[term] / (peak or 1) for term in used], 1.0)
+            for size, peak in points
+        ]
+        solution = least_squares.solve(rows)
+        if solution is None or min(solution) < 0:
+            continue
+        law = [0.0, 0.0, 0.0]
+        for term, value in zip(used, solution, strict=True):
+            law[term] = value
+        error = math.fsum(
+            (_at(law, size) / (peak or 1) - 1) ** 2 for size, peak in points
+        )
+        best = min(best, (error, law))
+    return best[1]

@@ -1,0 +1,169 @@
+"""What was seen of tasks, kept by function in the user's state folder."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from typing import TYPE_CHECKING
+
+from coresize import storage
+from coresize.errors import CoresizeError
+from coresize.model import Value
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+#: Tasks that are kept of one function: the latest, and the largest for ever.
+_KEPT = 10_000
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS tasks (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,           -- of the function
+    size REAL,                    -- of the item; NULL: unknown
+    peak_memory INTEGER NOT NULL, -- bytes
+    wall REAL NOT NULL,           -- seconds
+    cpu REAL NOT NULL,            -- seconds
+    workers INTEGER NOT NULL,     -- of the run
+    throughput REAL NOT NULL,     -- tasks a second, of the run
+    ended REAL NOT NULL           -- seconds since 1970
+);
+CREATE INDEX IF NOT EXISTS by_name ON tasks (name);
+"""
+
+
+class Seen(Value):
+    """What was seen of one task.
+
+    Attributes:
+        size: of the item, in whatever unit; None if unknown.
+        peak_memory: bytes of its worker.
+        wall: seconds.
+        cpu: seconds of CPU time.
+        workers: of the run that it was part of.
+        throughput: of that run, in tasks a second.
+        ended: seconds since 1970.
+    """
+
+    __slots__ = (  # noqa: RUF023
+        "size",
+        "peak_memory",
+        "wall",
+        "cpu",
+        "workers",
+        "throughput",
+        "ended",
+    )
+
+    size: float | None
+    peak_memory: int
+    wall: float
+    cpu: float
+    workers: int
+    throughput: float
+    ended: float
+
+
+_COLUMNS = ", ".join(Seen.__slots__)
+
+
+def path() -> str:
+    """The file.
+
+    Raises:
+        CoresizeError: the user has no home.
+    """
+    try:
+        return storage.state_path("history.sqlite")
+    except OSError as error:
+        msg = f"the history has no place: {error}; set XDG_STATE_HOME"
+        raise CoresizeError(msg) from None
+
+
+def record(
+    name: str,
+    tasks: Iterable[tuple[float | None, int, float, float]],
+    *,
+    workers: int,
+    throughput: float,
+) -> None:
+    """Keep what was seen of tasks of one function.
+
+    Args:
+        name: of the function.
+        tasks: size, bytes, seconds, seconds of CPU time of each.
+        workers: of the run.
+        throughput: of the run.
+
+    Raises:
+        CoresizeError: the file cannot be written.
+    """
+    now = time.time()
+    rows = [(name, *task, workers, throughput, now) for task in tasks]
+    marks = ", ".join("?" * (len(Seen.__slots__) + 1))
+    with _opened() as file:
+        file.executemany(
+            f"INSERT INTO tasks (name, {_COLUMNS}) VALUES ({marks})",  # noqa: S608
+            rows,
+        )
+        file.execute(_FORGET, {"name": name, "kept": _KEPT})
+
+
+_FORGET = """
+DELETE FROM tasks WHERE name = :name
+AND id NOT IN (SELECT id FROM tasks WHERE name = :name ORDER BY id DESC LIMIT :kept)
+AND peak_memory < (SELECT max(peak_memory) FROM tasks WHERE name = :name)
+"""
+
+
+def recall(name: str) -> list[Seen]:
+    """What was seen of a function, as it came.
+
+    Raises:
+        CoresizeError: the file cannot be read.
+    """
+    query = f"SELECT {_COLUMNS} FROM tasks WHERE name = ? ORDER BY id"  # noqa: S608
+    with _opened() as file:
+        rows = file.execute(query, (name,)).fetchall()
+    return [Seen(**dict(zip(Seen.__slots__, row, strict=True))) for row in rows]
+
+
+def names() -> list[tuple[str, int, int]]:
+    """Each function, how many tasks are kept of it, and the most bytes of one.
+
+    Raises:
+        CoresizeError: the file cannot be read.
+    """
+    query = (
+        "SELECT name, count(*), max(peak_memory) FROM tasks GROUP BY name ORDER BY name"
+    )
+    with _opened() as file:
+        return file.execute(query).fetchall()
+
+
+def forget(name: str | None) -> int:
+    """Forget one function, or with None all; returns how many tasks that were.
+
+    Raises:
+        CoresizeError: the file cannot be written.
+    """
+    with _opened() as file:
+        if name is None:
+            return file.execute("DELETE FROM tasks").rowcount
+        return file.execute("DELETE FROM tasks WHERE name = ?", (name,)).rowcount
+
+
+@contextlib.contextmanager
+def _opened() -> Iterator[sqlite3.Connection]:
+    """The file, committed at the end."""
+    where = path()
+    try:
+        storage.make_folder_of(where)
+        with contextlib.closing(sqlite3.connect(where, timeout=60)) as file, file:
+            file.executescript(_TABLES)
+            yield file
+    except (sqlite3.Error, OSError) as error:
+        msg = f"the history {where} cannot be used: {error}; remove it to begin anew"
+        raise CoresizeError(msg) from error

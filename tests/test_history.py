@@ -1,0 +1,140 @@
+"""What earlier runs took: recorded, predicted, shown, forgotten."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+
+import pytest
+import tasks
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coresize import ConfigError, CoresizeError, cli, plan_workers, run_batch
+from coresize.history import store
+from coresize.history.prediction import FEW, MARGIN, Predictor
+
+
+@pytest.fixture
+def environment():
+    """Variables that are set until the test ends."""
+    before = dict(os.environ)
+    yield os.environ.update
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path, environment):
+    environment(XDG_STATE_HOME=str(tmp_path))
+    return tmp_path / "coresize" / "history.sqlite"
+
+
+def _seen(count, need, chance=None):
+    chance = chance or random.Random(3)
+    sizes = [chance.uniform(1, 100) for _ in range(count)]
+    return [(size, int(need(size, chance))) for size in sizes]
+
+
+LAWS = {
+    "constant": lambda _size, _chance: 5_000_000,
+    "linear": lambda size, chance: 1_000_000 * (50 + 2 * size + chance.gauss(0, 3)),
+    "quadratic": lambda size, chance: 1e6 * (40 + size**2) * chance.uniform(0.9, 1.1),
+    "bimodal": lambda size, chance: (
+        1e6 * (9 + size) * (5 if chance.random() < 0.3 else 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_fewer_than_two_in_a_hundred_need_more_than_predicted(law):
+    chance = random.Random(11)
+    seen, others = (_seen(1000, LAWS[law], chance) for _ in range(2))
+    by = Predictor(seen)
+    under = sum(by.predict(size).need < peak for size, peak in others)
+    assert under / len(others) < 0.02
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 1e6), st.integers(1, 2**40)), min_size=1, max_size=80
+    ),
+    st.floats(0, 1e7),
+)
+def test_a_prediction_is_lawful_whatever_was_seen(seen, size):
+    found = Predictor(seen).predict(size)
+    assert found.tasks == len(seen)
+    assert found.need > 0
+    if len(seen) < FEW:
+        assert found.need >= max(peak for _, peak in seen) * MARGIN
+
+
+@given(st.lists(st.integers(1, 2**40), min_size=1))
+def test_without_sizes_the_upper_quantile_counts(peaks):
+    found = Predictor([(None, peak) for peak in peaks]).predict(None)
+    under = sum(peak * MARGIN > found.need for peak in peaks)
+    assert under <= 0.01 * (len(peaks) + 1)
+
+
+# --- Recording ------------------------------------------------------------------
+
+
+def test_nothing_is_recorded_unless_it_is_asked_for(state):
+    run_batch(tasks.take, [1, 2], max_workers=1).wait()
+    assert not state.exists()
+
+
+@pytest.mark.parametrize("asked", ["argument", "setting"])
+def test_a_batch_records_what_its_tasks_took(asked, environment):
+    if asked == "setting":
+        environment(CORESIZE_HISTORY="1")
+    given_ = {"history": True} if asked == "argument" else {}
+    run_batch(tasks.take, [10, 20, 30], max_workers=1, **given_).wait()
+    seen = store.recall("tasks:take")
+    assert [one.size for one in seen] == [10, 20, 30]
+    assert seen[2].peak_memory > seen[0].peak_memory > 10_000_000
+    assert {one.workers for one in seen} == {1}
+
+
+def test_planning_goes_by_what_was_recorded():
+    rows = [(float(n), 1_000_000_000 * n, 2.0, 1.0) for n in range(1, 41)]
+    store.record("mine", rows, workers=2, throughput=1.0)
+    small, large = (
+        plan_workers(profile="history:mine", item_size=size) for size in (2, 1000)
+    )
+    assert large.memory_per_worker > 900 * 10**9
+    assert small.memory_per_worker < 3 * 10**9
+    with pytest.raises(ConfigError, match=r'recorded \("mine"\)'):
+        plan_workers(profile="history:other")
+
+
+def test_the_latest_and_the_largest_are_kept():
+    rows = [(None, peak, 1.0, 1.0) for peak in (10**12, *range(1, 12_000))]
+    store.record("mine", rows, workers=1, throughput=1.0)
+    seen = store.recall("mine")
+    assert len(seen) == 10_001
+    assert max(one.peak_memory for one in seen) == 10**12
+
+
+def test_a_file_that_is_none_is_named(state):
+    state.parent.mkdir()
+    state.write_text("no database, but a text that is long enough to be read as one")
+    with pytest.raises(CoresizeError, match=r"history .*remove it to begin anew"):
+        store.names()
+
+
+def test_the_command_shows_exports_and_forgets(capsys):
+    rows = [(float(n), 1_000_000, 2.0, 1.0) for n in range(3)]
+    store.record("mine", rows, workers=2, throughput=1.0)
+    assert cli.main(["history"]) == 0
+    assert "       3   976.6 KiB  mine" in capsys.readouterr().out
+    assert cli.main(["history", "mine", "--size", "5"]) == 0
+    assert "largest seen, margin 10 %" in capsys.readouterr().out
+    assert cli.main(["history", "--export"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["size"] for line in lines] == [0, 1, 2]
+    assert cli.main(["history", "mine", "--forget"]) == 0
+    assert "3 tasks of mine are forgotten" in capsys.readouterr().out
+    assert cli.main(["history"]) == 0
+    assert "nothing is recorded" in capsys.readouterr().out
