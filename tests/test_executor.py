@@ -315,6 +315,21 @@ def test_what_the_user_set_for_threads_stays():
     assert done.stdout == "['77']\n"
 
 
+@pytest.mark.parametrize("own", [[], ["json"]])
+@linux
+def test_what_the_user_lets_the_forkserver_import_stays(own):
+    program = (
+        "import multiprocessing, sys\n"
+        "from coresize import ProcessPoolExecutor\n"
+        f"if {own}: multiprocessing.set_forkserver_preload({own})\n"
+        "ProcessPoolExecutor(1).shutdown()\n"
+        "print(multiprocessing.forkserver._forkserver._preload_modules)\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{own or ['coresize.executor.worker']}\n"
+
+
 def test_a_pool_in_a_worker_does_not_multiply():
     with ProcessPoolExecutor(64) as pool:
         assert pool.submit(tasks.cores_and_pool).result(30) == (1, 1, 1)
