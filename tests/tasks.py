@@ -12,15 +12,14 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
 
 MIB = 1024**2
 HOLD = "kept = bytearray(b'x') * ({} << 20); print(flush=True); input()"
 
 
 def _array(size):
-    return np.ones(size * MIB // 8)
+    # Without numpy, whose import takes longer than what most tests do.
+    return bytearray(b"x") * (size * MIB)
 
 
 def array(size):
@@ -30,7 +29,7 @@ def array(size):
 def hold(size, seconds):
     kept = _array(size)
     time.sleep(seconds)
-    return kept.size
+    return len(kept)
 
 
 def hold_together(size, seconds, gate):
@@ -47,7 +46,7 @@ def array_for_a_moment(size):
 
 
 def untouched(size):
-    return np.zeros(size * MIB // 8)
+    return bytes(size * MIB)  # from calloc()
 
 
 def native(size):
@@ -93,8 +92,9 @@ def _fork(size, count, written):
     for _ in range(count):
         pid = os.fork()
         if not pid:
-            kept.sum()
-            kept[: written * MIB // 8] = 2
+            sum(kept[::4096])
+            for page in range(0, written * MIB, 4096):
+                kept[page] = 2
             time.sleep(0.2)
             os._exit(0)
         pids.append(pid)
@@ -213,6 +213,7 @@ def environment(names):
 
 
 def blas_threads():
+    import numpy as np
     import threadpoolctl
 
     np.ones((2, 2)) @ np.ones((2, 2))

@@ -112,7 +112,7 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         threads: int | None = None,
     ) -> None:
         setup.check(initializer, max_tasks_per_child, timeout, oom_retries)
-        context = mp_context or setup.default_context(max_tasks_per_child)
+        context = setup.context(mp_context, max_tasks_per_child)
         forks = context.get_start_method() == "fork"
         if forks and max_tasks_per_child is not None:
             allowed = "None: a forked worker cannot be replaced"

@@ -106,14 +106,28 @@ def check_fork() -> None:
         raise CoresizeError(msg)
 
 
-def default_context(max_tasks: int | None) -> BaseContext:
-    """Forkserver where it is safe and quick, else spawn; never fork unasked.
+def context(asked: BaseContext | None, max_tasks: int | None) -> BaseContext:
+    """How workers are started: as asked, or forkserver where that is; never fork.
 
     Where workers are replaced it is spawn, as the standard library documents it.
     """
     methods = multiprocessing.get_all_start_methods()
     linux = sys.platform == "linux" and "forkserver" in methods and max_tasks is None
-    return multiprocessing.get_context("forkserver" if linux else "spawn")
+    chosen = asked or multiprocessing.get_context("forkserver" if linux else "spawn")
+    if chosen.get_start_method() == "forkserver":
+        _preload()
+    return chosen
+
+
+def _preload() -> None:
+    """Let the forkserver import what every worker needs, unless the user said what.
+
+    In place of the main module: that must find the environment of its worker.
+    """
+    from multiprocessing import forkserver
+
+    if forkserver._forkserver._preload_modules == ["__main__"]:  # type: ignore[attr-defined]  # noqa: SLF001
+        forkserver.set_forkserver_preload(["coresize.executor.worker"])
 
 
 def environment(threads: int) -> dict[str, str]:
