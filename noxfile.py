@@ -65,3 +65,4 @@ def benchmarks(session: nox.Session) -> None:
     session.run("python", "benchmarks/calls.py")
     session.run("python", "benchmarks/peers.py", "--write")
     session.run("python", "benchmarks/rounding.py")
+    session.run("python", "benchmarks/batch.py")
