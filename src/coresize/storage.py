@@ -74,6 +74,11 @@ def is_file(path: str) -> bool:
     return Path(path).is_file()
 
 
+def is_same(path: str, other: str) -> bool:
+    """Whether two paths lead to one place, whatever they are called."""
+    return Path(path).resolve() == Path(other).resolve()
+
+
 def remove(path: str) -> None:
     """Remove a file, if it is there.
 
