@@ -69,3 +69,4 @@ def benchmarks(session: nox.Session) -> None:
     session.run("python", "benchmarks/peers.py", "--write")
     session.run("python", "benchmarks/rounding.py")
     session.run("python", "benchmarks/history.py")
+    session.run("python", "benchmarks/batch.py")

@@ -376,3 +376,8 @@ def note_call(folder, item):
 
 def scaled(number, factor):
     return number * factor
+
+
+def padded(number):
+    """A value of a thousand bytes that tells its item."""
+    return f"{number:1000}"

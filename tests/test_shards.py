@@ -351,9 +351,9 @@ def test_what_contradicts_is_never_merged(tmp_path, journals, make, text):
     assert text in str(caught.value)
 
 
-def test_a_journal_is_not_written_over_what_it_is_made_of(journals):
+def test_a_journal_is_not_written_over_what_it_is_made_of(tmp_path, journals):
     with pytest.raises(MergeError, match="is one of them: write to another file"):
-        merge(journals, journals[1])
+        merge(journals, str(tmp_path / ".." / tmp_path.name / "1.sqlite"))
     with pytest.raises(MergeError, match="no journal is named"):
         merge([], "all.sqlite")
     with pytest.raises(JournalError, match="there is no such file"):

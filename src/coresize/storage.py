@@ -115,6 +115,11 @@ def append(path: str) -> TextIO:
     return Path(path).open("a", encoding="utf-8")
 
 
+def is_same(path: str, other: str) -> bool:
+    """Whether two paths lead to one place, whatever they are called."""
+    return Path(path).resolve() == Path(other).resolve()
+
+
 def remove(path: str) -> None:
     """Remove a file, if it is there.
 

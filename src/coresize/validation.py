@@ -84,7 +84,8 @@ def check(
 
 
 def _explained(schema: type[BaseModel], error: ErrorDetails, where: str) -> ConfigError:
-    names = [str(part) for part in error["loc"]]
+    # Where a field may be of several kinds, the last part says which: not the user's.
+    names = [str(part) for part in error["loc"] if "[" not in str(part)]
     setting = ".".join(names)
     if where:
         setting = f"{where}: {setting}" if setting else where

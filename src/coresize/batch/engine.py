@@ -91,6 +91,7 @@ class Engine:
         self._display = Display(options.progress, self._tally, self._count_workers)
         self._workers: list[tuple[float, int]] = []
         self._known: list[Outcome] = []
+        self._again = (None, "cancelled", *options.retry)
         self._ended: list[tuple[Outcome, object]] = []
         self._committed = 0.0
 
@@ -153,13 +154,12 @@ class Engine:
         """Whether an earlier start has done it; its outcome is then known."""
         if self._journal is None:
             return False
-        record = self._journal.take(entry.key, entry.index)
-        again = (None, "cancelled", *self._options.retry)
-        if record is None or record.status in again:
+        result = self._journal.take(entry.key, entry.index)
+        if result is None or result[0] in self._again:
             return False
-        self._known.append(
-            record.outcome(entry.key, entry.index, self._options.serializer)
-        )
+        serializer = self._options.serializer
+        known = journals.recalled(entry.key, entry.index, result, serializer)
+        self._known.append(known)
         return True
 
     def _settle(self, *, last: bool) -> Iterator[Outcome]:

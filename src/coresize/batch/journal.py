@@ -21,69 +21,77 @@ from coresize.batch import schema
 from coresize.batch.outcomes import Outcome
 from coresize.batch.schema import Identity, JournalError
 from coresize.errors import CoresizeError
-from coresize.model import Value
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from coresize.batch.outcomes import Status
-
 #: Seconds to wait for somebody who reads the file at the moment.
 _PATIENCE = 60.0
 
+#: Tasks of earlier starts that are read at once.
+_BLOCK = 500
+
 #: How values come back, by the serializer that wrote them.
 DECODERS: dict[str, Callable[[Any], object]] = {
-    "json": json.loads,
+    "json": json.JSONDecoder().decode,
     "pickle": pickle.loads,
 }
 
 
-class Record(Value):
-    """What is known of a task of an earlier start.
+def recalled(key: str, index: int, result: tuple[Any, ...], serializer: str) -> Outcome:
+    """What became of a task at an earlier start, of what is written about it."""
+    status, value, error, traceback, attempts, peak, wall, cpu, worker = result
+    ok = status == "ok"
+    return Outcome(
+        key=key,
+        index=index,
+        status="skipped" if ok else status,
+        value=DECODERS[serializer](value) if ok else None,
+        error=None if ok else CoresizeError(error),
+        traceback=traceback,
+        attempts=attempts,
+        peak_memory=peak,
+        wall=wall,
+        cpu=cpu,
+        worker=worker,
+    )
 
-    Attributes:
-        status: what became of it; None where it had not ended.
-        value: as it was written.
-        error: the error's text.
-        traceback: of the error.
-        attempts: how often it was started.
-        peak_memory: bytes, or None.
-        wall: seconds.
-        cpu: seconds.
-        worker: what ran it.
+
+class _Ahead:
+    """What is known of tasks, read in blocks in the order that it was written.
+
+    That is nearly the order of the input, unless that has changed: then blocks shrink.
     """
 
-    __slots__ = schema.RESULT
+    def __init__(self, file: sqlite3.Connection, path: str) -> None:
+        self._file = file
+        self._path = path
+        self._rows: dict[str, tuple[Any, ...]] = {}
+        self._end = self._size = 0
 
-    status: Status | None
-    value: Any
-    error: str
-    traceback: str
-    attempts: int
-    peak_memory: int | None
-    wall: float
-    cpu: float
-    worker: str
+    def take(self, key: str) -> tuple[Any, ...] | None:
+        """The place in the input and the result of one task, once."""
+        row = self._rows.pop(key, None)
+        return self._find(key) if row is None else row
 
-    def outcome(self, key: str, index: int, serializer: str) -> Outcome:
-        """What became of the task then."""
-        assert self.status is not None
-        ok = self.status == "ok"
-        return Outcome(
-            key=key,
-            index=index,
-            status="skipped" if ok else self.status,
-            value=DECODERS[serializer](self.value) if ok else None,
-            error=None if ok else CoresizeError(self.error),
-            traceback=self.traceback,
-            attempts=self.attempts,
-            peak_memory=self.peak_memory,
-            wall=self.wall,
-            cpu=self.cpu,
-            worker=self.worker,
-        )
+    def _find(self, key: str) -> tuple[Any, ...] | None:
+        with schema.explained(self._path):
+            found = self._file.execute(schema.RECALL, (key,)).fetchone()
+            if found is None:
+                return None
+            if found[0] > self._end:
+                self._read(found[0])
+        row: tuple[Any, ...] = found[1:]
+        return row
+
+    def _read(self, last: int) -> None:
+        in_vain = len(self._rows) > self._size // 2
+        self._size = self._size // 4 if in_vain else min(2 * self._size + 1, _BLOCK)
+        rows = self._file.execute(schema.NEXT, (last, self._size)).fetchall()
+        self._rows = {row[1]: row[2:] for row in rows}
+        self._end = rows[-1][0] if rows else last
 
 
 class Journal:
@@ -106,7 +114,8 @@ class Journal:
             self._lock = _locked(path)
             try:
                 self._file = self._opened(identity)
-                self._known = schema.has_tasks(self._file)
+                there = schema.has_tasks(self._file)
+                self._known = _Ahead(self._file, path) if there else None
             except BaseException:
                 self._lock.close()
                 raise
@@ -124,19 +133,19 @@ class Journal:
             raise
         return file
 
-    def take(self, key: str, index: int) -> Record | None:
-        """Take note that a task is in the input; what is known of it, if anything is.
+    def take(self, key: str, index: int) -> tuple[Any, ...] | None:
+        """Take note that a task is in the input; its result, if anything is known.
 
         Raises:
             JournalError: the file cannot be read.
         """
         if self._known:
-            with schema.explained(self.path):
-                found = self._file.execute(schema.RECALL, (key,)).fetchone()
-                if found is not None:
-                    if found[0] != index:  # the input has changed
+            found = self._known.take(key)
+            if found is not None:
+                if found[0] != index:  # the input has changed
+                    with schema.explained(self.path):
                         self._file.execute(schema.MOVE, (index, key))
-                    return Record(**dict(zip(schema.RESULT, found[1:], strict=True)))
+                return found[1:]
         self._taken[key] = index
         return None
 

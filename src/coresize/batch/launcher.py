@@ -74,9 +74,9 @@ class Part:
         Raises:
             CoresizeError: its log cannot be written.
         """
-        storage.remove(self._status)
         variables = {**share, SHARD: self.shard, status.STATUS: self._status}
         try:
+            storage.remove(self._status)
             log = storage.append(self.log)
         except OSError as error:
             msg = f"the log {self.log} cannot be written: {error.strerror}"

@@ -84,7 +84,7 @@ def merge(paths: Iterable[str], output: str, *, allow_partial: bool = False) -> 
     if not parts:
         raise MergeError(["no journal is named"])
     parts.sort(key=lambda part: part.shard.index)
-    if output in [part.path for part in parts]:
+    if any(storage.is_same(output, part.path) for part in parts):
         raise MergeError([f"{output} is one of them: write to another file"])
     _check_same(parts)
     twice, missing = _check_keys(parts)

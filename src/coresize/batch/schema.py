@@ -52,7 +52,9 @@ CREATE TABLE tasks (
 """
 _HEAD = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_FORMAT};"
 
-RECALL = f"SELECT item, {', '.join(RESULT)} FROM tasks WHERE key = ?"  # noqa: S608
+_TOLD = f"item, {', '.join(RESULT)} FROM tasks"
+RECALL = f"SELECT id, {_TOLD} WHERE key = ?"
+NEXT = f"SELECT id, key, {_TOLD} WHERE id > ? ORDER BY id LIMIT ?"
 EXPECT = "INSERT INTO tasks (key, item) VALUES (?, ?) ON CONFLICT (key) DO NOTHING"
 MOVE = "UPDATE tasks SET item = ? WHERE key = ?"
 _NEW = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS[1:])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import functools
 import time
 
 from coresize.cli import programs, streams
@@ -10,8 +12,6 @@ from coresize.errors import CoresizeError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
-
     from coresize.batch.launcher import Launcher, Part
     from coresize.cli.options import Commands
 
@@ -22,32 +22,38 @@ _OFTEN, _SELDOM = 1.0, 60.0
 def add_shards(commands: Commands) -> None:
     """All parts on this machine."""
     text = "run the parts of a batch here: coresize shards 4 -- CMD --shard {shard}"
-    command = commands.add_parser("shards", help=text)
+    of_parts = _options()
+    command = commands.add_parser("shards", parents=[of_parts], help=text)
     command.add_argument(
         "count", type=int, metavar="N", help="how many parts there are"
     )
-    command.add_argument(
+    programs.add_words(command)
+    command.set_defaults(run=functools.partial(_shards, of_parts))
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="coresize shards", add_help=False)
+    parser.add_argument(
         "--memory", metavar="SIZE", help="what one part needs: so many run as fit"
     )
-    command.add_argument(
+    parser.add_argument(
         "--at-once",
         type=int,
         metavar="N",
         help="so many at once at most (default: all)",
     )
-    command.add_argument(
+    parser.add_argument(
         "--logs",
         metavar="DIR",
         default="shards",
         help="for a log each (default: shards)",
     )
-    command.add_argument(
+    parser.add_argument(
         "--retry-oom",
         action="store_true",
         help="run what was killed for memory again, alone, after the others",
     )
-    programs.add_words(command)
-    command.set_defaults(run=_shards)
+    return parser
 
 
 def add_status(commands: Commands) -> None:
@@ -81,9 +87,16 @@ def add_merge(commands: Commands) -> None:
 # --- shards -------------------------------------------------------------------
 
 
-def _shards(options: argparse.Namespace) -> tuple[str, int]:
+def _shards(
+    of_parts: argparse.ArgumentParser, options: argparse.Namespace
+) -> tuple[str, int]:
     from coresize.batch.launcher import Launcher
 
+    if options.words[:1] and options.words[0].startswith("-"):
+        # To argparse what comes after N is all of the program.
+        end = (*options.words, "--").index("--")
+        of_parts.parse_args(options.words[:end], options)
+        options.words = options.words[end:]
     launcher = Launcher(
         options.count,
         programs.words_of(options),
