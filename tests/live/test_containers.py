@@ -148,7 +148,7 @@ def kills():
 
 profile = profile_task(tasks.hold, 191, 0.1)
 plan = plan_workers(profile=profile, cpus=0.01)
-count = plan.workers if sys.argv[2] == "plan" else int(plan.bounds["memory"] * 1.6) + 1
+count = plan.workers if sys.argv[2] == "plan" else 2 * plan.bounds["memory"]
 spawn = multiprocessing.get_context("spawn")
 gate = spawn.Barrier(count)
 workers = [
