@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import weakref
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -675,3 +676,41 @@ def test_threads_never_eat_an_endless_input():
         values = pool.map(abs, taken, buffersize=4)
         assert list(itertools.islice(values, 10)) == list(range(10))
     assert next(taken) < 20
+
+
+# --- Maps that are read late, or never ----------------------------------------
+
+POOLS = [ProcessPoolExecutor, ThreadPoolExecutor, SerialExecutor]
+MANY = 6000  # more than is taken ahead of a reader
+
+
+@pytest.mark.parametrize("make", POOLS)
+@pytest.mark.parametrize("shape", [list, iter])
+def test_a_map_may_be_read_after_the_pool_is_closed(make, shape):
+    with make(2) as pool:
+        values = pool.map(abs, shape(range(MANY)))
+    assert list(values) == list(range(MANY))
+
+
+@pytest.mark.parametrize("make", POOLS)
+def test_a_map_of_a_list_that_was_read_in_part_may_be_read_on(make):
+    with make(2) as pool:
+        values = pool.map(abs, range(MANY))
+        assert next(values) == 0
+    assert list(values) == list(range(1, MANY))
+
+
+@pytest.mark.parametrize("make", POOLS)
+@pytest.mark.parametrize("shape", [list, iter])
+def test_a_map_that_nobody_reads_makes_all_its_calls(make, shape, tmp_path):
+    counted = tmp_path / "counted"
+    with make(2) as pool:
+        pool.map(partial(tasks.count_in, counted), shape(range(MANY)))
+    assert counted.stat().st_size == MANY
+
+
+@pytest.mark.parametrize("make", POOLS)
+def test_the_rest_of_an_endless_map_is_not_taken(make):
+    with make(2) as pool:
+        values = pool.map(abs, itertools.count())
+        assert [next(values) for _ in range(3)] == [0, 1, 2]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from coresize.executor.jobs import Job
     from coresize.executor.setup import Setup
     from coresize.executor.slot import Slot
+    from coresize.executor.stream import Stream
 
 #: Seconds between two looks at what tasks take.
 _LOOK = 0.25
@@ -51,6 +52,7 @@ class Dispatcher:
         self._crew = Crew(setup, self._exchange, self._bury)
         self._crew.hear(self._mailbox.bell, self._mailbox.heard)
         self.slots = self._crew.slots
+        self.streams: set[Stream] = set()
         self._assignment = Assignment(
             setup, gate, self._crew, self.pace, self._add_slot
         )
@@ -87,6 +89,11 @@ class Dispatcher:
             if self.thread is None and not self._ended:  # it was never used
                 self._end()
         self._mailbox.ring()
+
+    def finish(self) -> None:
+        """Take all of what is to be mapped, before no more is taken."""
+        for stream in list(self.streams):
+            stream.finish()
 
     def join(self) -> None:
         """Wait until all has ended; then the thread is held no more."""

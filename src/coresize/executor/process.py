@@ -6,6 +6,7 @@ import atexit
 import sys
 import time
 import weakref
+from collections.abc import Sized
 from concurrent.futures import Executor, Future
 from functools import partial
 from typing import TYPE_CHECKING
@@ -206,12 +207,13 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
             zip(*iterables, strict=False),
             partial(_need_of, self._needs),
             self,
+            sized=all(isinstance(one, Sized) for one in iterables),
             chunksize=1 if alone else chunksize,
             buffersize=buffersize,
             ahead=2 * self._max_workers,
         )
         stream.fill()
-        return stream.results(end)
+        return stream.values(end)
 
     def observe(self) -> PoolState:
         """What the pool is like now: its workers, kills for memory, need learned."""
@@ -226,10 +228,15 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
         """Take no more tasks, and end the workers when all are done.
 
+        Of a map all of the input is taken first, unless it may be endless (it has no
+        length) and a part was read.
+
         Args:
             wait: return when that is so.
             cancel_futures: cancel the tasks that have not begun.
         """
+        if not cancel_futures:
+            self._dispatcher.finish()
         self._dispatcher.close(cancel=cancel_futures)
         if wait:
             self._dispatcher.join()
@@ -295,6 +302,8 @@ def _finish() -> None:
     interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
     dispatchers = list(_open)
     for dispatcher in dispatchers:
+        if not interrupted:
+            dispatcher.finish()
         dispatcher.close(interrupt=interrupted)
     for dispatcher in dispatchers:
         dispatcher.join()

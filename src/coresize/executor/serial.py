@@ -7,7 +7,6 @@ import threading
 import weakref
 from collections import deque
 from concurrent.futures import BrokenExecutor, Executor, Future
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from coresize.executor import sizing
@@ -20,10 +19,6 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
     T = TypeVar("T")
-
-#: Items of a map that nobody reads which are computed all the same: as many as a pool
-#: would have taken.
-_AHEAD = 4096
 
 #: The arguments that a serial executor takes, by their places in every pool.
 _TAKEN = {0: "max_workers", 2: "initializer", 3: "initargs"}
@@ -145,9 +140,7 @@ class _Maps:
         self.closed = True
         while self.unread:
             one = self.unread.pop(0)
-            one.done.extend(
-                _run(one.function, *items) for items in islice(one.items, _AHEAD)
-            )
+            one.done.extend(_run(one.function, *items) for items in one.items)
 
     def _values(self, one: _Map) -> Iterator[Any]:
         if one in self.unread:

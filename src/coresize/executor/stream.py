@@ -7,8 +7,10 @@ input ahead of what is read, and no more: an endless input is no danger.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+import weakref
 from collections import deque
 from itertools import islice
 
@@ -42,6 +44,7 @@ class Stream:
         need: bytes that a call needs, by its arguments.
         owner: ends the dispatcher when nobody holds it any more; so it is held until
             all of the input is taken.
+        sized: the input has a length, so it is not endless.
         chunksize: calls in a batch; None learns it.
         buffersize: items that may be taken ahead of the reader; None for a default.
         ahead: items that are needed to keep all workers busy.
@@ -55,6 +58,7 @@ class Stream:
         need: Callable[[tuple[Any, ...]], int | None],
         owner: object,
         *,
+        sized: bool,
         chunksize: int | None,
         buffersize: int | None,
         ahead: int,
@@ -65,6 +69,7 @@ class Stream:
         self._items = items
         self._need = need
         self._owner = owner
+        self._sized = sized
         self._chunksize = chunksize
         self._most = buffersize or _MOST_ITEMS
         self._bounded = buffersize is not None
@@ -74,16 +79,39 @@ class Stream:
         self._taken = self._bytes = 0
         self._exhausted = False
         self._condition = threading.Condition()
-        self._reading = False
+        self._filling = threading.Lock()
+        self._read = self._reading = False
+        dispatcher.streams.add(self)
 
     def fill(self) -> None:
         """Take from the input what may be taken."""
+        with self._filling:
+            self._fill(_MOST_BYTES)
+
+    def finish(self) -> None:
+        """Take all of the input, as nothing can be taken after a shutdown.
+
+        But not of one that may be endless, and of which something was read: who stops
+        in the middle has seen enough.
+        """
+        with self._filling:
+            if self._sized or not self._read:
+                self._most = sys.maxsize
+                self._fill(sys.maxsize)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._dispatcher.streams.discard(self)
+        self._owner = None
+
+    def _fill(self, most_bytes: int) -> None:
         while not self._exhausted and self._taken < self._most:
-            if self._bytes > _MOST_BYTES and self._taken >= self._ahead:
+            if self._bytes > most_bytes and self._taken >= self._ahead:
                 return
             items = list(islice(self._items, self._next_size()))
             if not items:
-                self._exhausted, self._owner = True, None
+                self._exhausted = True
+                self._let_go()
                 return
             need = self._need(items[0]) if len(items) == 1 else None
             batch = Calls(self._function, items, need, self._ring)
@@ -103,7 +131,16 @@ class Stream:
             self._size = max(1, min(fitting, 2 * self._size, _LARGEST))
         return min(self._size, room)
 
-    def results(self, end: float | None) -> Iterator[Any]:
+    def values(self, end: float | None) -> Iterator[Any]:
+        """The values in the order of the items; who drops them unread wants the calls.
+
+        See `_values`.
+        """
+        values = self._values(end)
+        weakref.finalize(values, self.finish).atexit = False
+        return values
+
+    def _values(self, end: float | None) -> Iterator[Any]:
         """The values in the order of the items.
 
         Args:
@@ -113,6 +150,7 @@ class Stream:
             TimeoutError: a value is not there in time.
             BaseException: what a call raised.
         """
+        self._read = True
         try:
             self.fill()
             while self._batches:
@@ -135,6 +173,8 @@ class Stream:
             for batch, _ in self._batches:
                 batch.cancelled = True
             self._batches.clear()
+            self._exhausted = True  # nobody wants more
+            self._let_go()
 
     def _wait(self, batch: Calls, place: int, end: float | None) -> None:
         with self._condition:

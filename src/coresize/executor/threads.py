@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
+import sys
 import threading
 import time
+import weakref
 from collections import deque
+from collections.abc import Sized
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -71,6 +74,7 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
             max_workers = min(_MOST, available.available_cores() + _MORE)
         plan = sizing.plan(max_workers, cpu_share=cpu_share)
         super().__init__(plan.workers, thread_name_prefix, initializer, initargs)
+        self._maps: set[_Map] = set()
         self._room: threading.Semaphore | None = None
         if queue_size is not None:
             self._room = threading.Semaphore(queue_size + plan.workers)
@@ -121,33 +125,87 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
         if buffersize is not None and buffersize < 1:
             raise ConfigError("buffersize", buffersize, "a number above 0, or None")
         end = None if timeout is None else time.monotonic() + timeout
+        sized = all(isinstance(one, Sized) for one in iterables)
         items = zip(*iterables, strict=False)
-        ahead = buffersize or _AHEAD
-        futures = deque(self.submit(fn, *args) for args in islice(items, ahead))
+        made = _Map(self, fn, items, sized=sized, ahead=buffersize or _AHEAD)
+        self._maps.add(made)
+        made.fill()
+        return made.values(end)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
+        """Take no more tasks, and end the threads when all are done.
+
+        Of a map all of the input is taken first, unless it may be endless (it has no
+        length) and a part was read.
+
+        Args:
+            wait: return when that is so.
+            cancel_futures: cancel the tasks that have not begun.
+        """
+        for one in [] if cancel_futures else list(self._maps):
+            one.finish()
+        super().shutdown(wait, cancel_futures=cancel_futures)
+
+
+class _Map:
+    """The calls of one map; see `coresize.executor.stream`."""
+
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        function: Callable[..., Any],
+        items: Iterator[tuple[Any, ...]],
+        *,
+        sized: bool,
+        ahead: int,
+    ) -> None:
         # Who ends when nobody holds it is held until all of the input is taken.
-        more = self if len(futures) == ahead else None
-        return _results(more, fn, items, futures, end)
+        self._pool: ThreadPoolExecutor | None = pool
+        self._function = function
+        self._items = items
+        self._sized = sized
+        self._ahead = ahead
+        self._futures: deque[Future[Any]] = deque()
+        self._filling = threading.Lock()
+        self._read = False
 
+    def fill(self, most: int | None = None) -> None:
+        """Take from the input what may be taken."""
+        with self._filling:
+            while self._pool and len(self._futures) < (most or self._ahead):
+                for args in islice(self._items, 1):
+                    self._futures.append(self._pool.submit(self._function, *args))
+                    break
+                else:
+                    self._let_go()
 
-def _results(
-    pool: ThreadPoolExecutor | None,
-    fn: Callable[..., T],
-    items: Iterator[tuple[Any, ...]],
-    futures: deque[Future[T]],
-    end: float | None,
-) -> Iterator[T]:
-    try:
-        while futures:
-            left = None if end is None else end - time.monotonic()
-            futures[0].exception(left)  # waits
-            held = [futures.popleft()]
-            if pool is not None:
-                more = [pool.submit(fn, *args) for args in islice(items, 1)]
-                futures.extend(more)
-                if not more:
-                    pool = None
-                del more
-            yield held.pop().result()
-    finally:
-        for future in futures:
-            future.cancel()
+    def finish(self) -> None:
+        """Take all of the input, but of one that may be endless and was read."""
+        if self._sized or not self._read:
+            self.fill(sys.maxsize)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._pool:
+            self._pool._maps.discard(self)  # noqa: SLF001 - of the same module
+        self._pool = None
+
+    def values(self, end: float | None) -> Iterator[Any]:
+        """The values in the order of the items; who drops them wants the calls."""
+        values = self._values(end)
+        weakref.finalize(values, self.finish).atexit = False
+        return values
+
+    def _values(self, end: float | None) -> Iterator[Any]:
+        self._read = True
+        try:
+            while self._futures:
+                left = None if end is None else end - time.monotonic()
+                self._futures[0].exception(left)  # waits
+                held = [self._futures.popleft()]
+                self.fill()
+                yield held.pop().result()
+        finally:
+            for future in self._futures:
+                future.cancel()
+            self._let_go()
