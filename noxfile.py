@@ -62,7 +62,7 @@ def format_(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[-1])  # the newest has os.process_cpu_count()
 def benchmarks(session: nox.Session) -> None:
-    """Ratios against peers; the table is kept in docs/reference/peers.md."""
+    """Ratios against peers; tables are kept in docs/reference."""
     _install(session, "benchmarks")
     session.run("python", "benchmarks/profiles.py")
     session.run("python", "benchmarks/calls.py")
@@ -70,3 +70,5 @@ def benchmarks(session: nox.Session) -> None:
     session.run("python", "benchmarks/rounding.py")
     session.run("python", "benchmarks/history.py")
     session.run("python", "benchmarks/batch.py")
+    session.run("python", "benchmarks/pools.py", "--write")
+    session.run("python", "benchmarks/makespan.py", "--write")

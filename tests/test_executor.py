@@ -421,6 +421,18 @@ def test_map_takes_no_more_bytes_than_it_may(pool):
     assert sum(1 for _ in values) == 119
 
 
+def test_batches_grow_in_the_first_map_of_a_pool():
+    """Those taken before anybody knew how long a call takes leave room for one each."""
+    taken, grown = itertools.count(), []
+    with ProcessPoolExecutor(2) as pool:
+        before = 0
+        for _ in pool.map(abs, (next(taken) for _ in range(20_000))):
+            now = next(taken)
+            grown.append(now - before)
+            before = now
+    assert max(grown[1:]) > 10
+
+
 @pytest.mark.parametrize("chunksize", [None, 1, 7, 1000])
 def test_map_keeps_the_order(pool, chunksize):
     values = pool.map(pow, range(500), itertools.repeat(2), chunksize=chunksize)

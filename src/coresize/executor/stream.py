@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _TARGET = 0.02
 _LARGEST = 512
 
+#: What may be taken ahead is so many batches at least.
+_PARTS = 8
+
 #: What may be taken from the input ahead of the reader, where nobody said.
 _MOST_ITEMS = 4096
 _MOST_BYTES = 32 * 1024**2
@@ -108,7 +111,10 @@ class Stream:
         while not self._exhausted and self._taken < self._most:
             if self._bytes > most_bytes and self._taken >= self._ahead:
                 return
-            items = list(islice(self._items, self._next_size()))
+            size = self._next_size()
+            if self._chunksize is None and size > self._most - self._taken:
+                return  # batches would never grow if each took the room of one
+            items = list(islice(self._items, size))
             if not items:
                 self._exhausted = True
                 self._let_go()
@@ -116,20 +122,20 @@ class Stream:
             need = self._need(items[0]) if len(items) == 1 else None
             batch = Calls(self._function, items, need, self._ring)
             self._taken += batch.count
-            size = len(batch.payload)
-            self._bytes += size
-            self._batches.append((batch, size))
+            self._bytes += len(batch.payload)
+            self._batches.append((batch, len(batch.payload)))
             self._dispatcher.submit(batch)
 
     def _next_size(self) -> int:
+        """Calls of the next batch."""
         room = self._most - self._taken
         if self._chunksize is not None:
             return min(self._chunksize, room) if self._bounded else self._chunksize
         pace = self._dispatcher.pace.of(self._key)
         if pace is not None:
-            fitting = int(_TARGET / pace)
-            self._size = max(1, min(fitting, 2 * self._size, _LARGEST))
-        return min(self._size, room)
+            most = min(_LARGEST, self._most // _PARTS, 2 * self._size)
+            self._size = max(1, min(int(_TARGET / pace), most))
+        return self._size
 
     def values(self, end: float | None) -> Iterator[Any]:
         """The values in the order of the items; who drops them unread wants the calls.
