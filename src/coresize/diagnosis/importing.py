@@ -23,6 +23,9 @@ _LONG, _TOO_LONG = 0.5, 2.0
 #: Modules that are named, and seconds of one that is worth it.
 _NAMED, _WORTH = 5, 0.05
 
+#: Characters of an error that are shown.
+_LONGEST = 240
+
 _GUARD = 'if __name__ == "__main__":'
 
 
@@ -39,7 +42,8 @@ def main_module(patient: Patient) -> Iterator[Finding]:
     answer = json.loads(told.out or "{}")
     if "seconds" not in answer:
         failure = answer.get("error") or "the worker ended without a word"
-        yield _broken(path, textwrap.shorten(failure, 160, placeholder=" ..."))
+        said = failure.replace("\\n", " ")  # an error in another's text
+        yield _broken(path, textwrap.shorten(said, _LONGEST, placeholder=" ..."))
     elif answer["seconds"] > _LONG:
         yield _slow(path, answer["seconds"], _by_module(told.err))
 

@@ -76,10 +76,11 @@ def kills(patient: Patient) -> Iterator[Finding]:
     for where, values in counters.memory_events(patient.host).items():
         count = values.get("oom_kill", 0)
         if count:
+            killed = "1 process" if count == 1 else f"{count} processes"
             yield Finding(
                 severity="warning",
                 check="kills",
-                title=f"the kernel has killed {count} processes here for memory",
+                title=f"the kernel has killed {killed} here for memory",
                 seen=f"oom_kill {count}",
                 where=where,
                 why="what they did was lost, or is done again",

@@ -77,13 +77,13 @@ def watch(
     """
     if not seconds > 0:
         raise ConfigError("watch", seconds, "a number of seconds above 0")
-    if not processes.is_alive(pid):
+    if not processes.is_running(pid):
         raise ConfigError("pid", pid, "the number of a process that is alive")
     host = LiveFor(pid)
     samples: list[Sample] = []
     start = before = time.monotonic()
     used, counted = processes.cpu_of_tree(pid), counters.throttling(host)
-    while before < start + seconds and processes.is_alive(pid):
+    while before < start + seconds and processes.is_running(pid):
         time.sleep(min(_INTERVAL, seconds))
         now, used_now = time.monotonic(), processes.cpu_of_tree(pid)
         counted_now = counters.throttling(host)
