@@ -152,6 +152,7 @@ def test_what_is_due(name):
     shown = f"{one.title} {one.seen} {one.where} {one.why} {one.advice}"
     assert [text for text in texts if text not in shown] == [], shown
     assert all(one.as_dict().values())
+    assert ", " not in one.where
     others = {two.check for two in diagnosis.findings} - {*FOLDERS, check}
     assert others == set()
 

@@ -45,8 +45,10 @@ def limits(patient: Patient) -> Iterator[Finding]:
             check="memory limits",
             title=f"{format_bytes(left_below)} are left below memory.high",
             seen=f"memory.high {format_bytes(high)}",
-            where=", ".join(
-                fact.where for fact in patient.limits.facts if fact.role == "soft"
+            where=next(
+                fact.where
+                for fact in patient.limits.facts
+                if fact.role == "soft" and fact.amount == high
             ),
             why="above it nothing is killed, and everything is slowed to a crawl "
             "(kernel Documentation/admin-guide/cgroup-v2.rst)",
