@@ -38,6 +38,7 @@ DOORS = {
     "sys": {
         *("host.py", "storage.py", "transfer.py", "measuring/commands.py"),
         *("cli/__init__.py", "cli/programs.py", "cli/streams.py"),
+        *("diagnosis/fresh.py", "diagnosis/importing.py"),
         *("executor/process.py", "executor/setup.py"),
         *("batch/identity.py", "batch/launcher.py", "batch/progress.py"),
         "batch/sources.py",
@@ -50,7 +51,10 @@ DOORS = {
     },
     "io": set(),
     "socket": {"executor/mailbox.py", "executor/slot.py"},
-    "subprocess": {"batch/launcher.py", "cli/programs.py", "measuring/commands.py"},
+    "subprocess": {
+        *("batch/launcher.py", "cli/programs.py", "measuring/commands.py"),
+        "diagnosis/fresh.py",
+    },
 }
 
 

@@ -184,6 +184,32 @@ class Live:
             folder = above
 
 
+class LiveFor(Live):
+    """This machine as it limits another process: by its cgroups and its affinity.
+
+    Paths are those of the process that asks; of the environment nothing counts.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def read(self, path: str) -> str:
+        """See `Host.read`."""
+        own = path == "/proc/self/cgroup"
+        return super().read(f"/proc/{self._pid}/cgroup" if own else path)
+
+    def variables(self, names: frozenset[str]) -> dict[str, str]:
+        """See `Host.variables`."""
+        del names
+        return {}
+
+    def affinity(self) -> AbstractSet[int] | None:
+        """See `Host.affinity`."""
+        if hasattr(os, "sched_getaffinity"):
+            return os.sched_getaffinity(self._pid)
+        return super().affinity()
+
+
 _current: Host = Live()
 
 

@@ -63,6 +63,20 @@ def is_alive(pid: int) -> bool:
     return psutil.pid_exists(pid)
 
 
+def is_running(pid: int) -> bool:
+    """Whether it is alive, and no zombie, whose parent has not asked how it ended."""
+    if pid <= 0:
+        return False
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:  # of another user
+        return True
+
+
 def descendants(pid: int) -> dict[int, int]:
     """The process and all that descend from it, each with its parent, parents first."""
     found = {pid: 0}

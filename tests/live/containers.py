@@ -36,6 +36,8 @@ class Container:
     cpuset: str | None = None
     parent_quota: float | None = None
     parent_memory: int | None = None
+    #: Of the CPUs when others want them, too: each of the others has 1024.
+    shares: int | None = None
     #: "private": own namespace, own directories; "host": the host's paths, own
     #: directories; "shared": the host's paths and all directories; "hidden": none.
     view: str = "private"
@@ -133,6 +135,9 @@ def _make_parent(container: Container) -> None:
     if container.parent_quota is not None:
         quota = CGROUPS / "cpu" / PARENT / "cpu.cfs_quota_us"
         quota.write_text(str(round(container.parent_quota * 100_000)))
+    if container.shares is not None:
+        shares = CGROUPS / "cpu" / PARENT / "cpu.shares"
+        shares.write_text(str(container.shares))
     if container.parent_memory is not None:
         limit = CGROUPS / "memory" / PARENT / "memory.limit_in_bytes"
         limit.write_text(str(container.parent_memory))

@@ -82,6 +82,15 @@ def v2(tmp_path_factory):
         {"memory.high": str(256 * MIB), "memory.max": str(512 * MIB)}
     )
     scenarios["later"] = _v2(LIMITS, later={"p/own/cpu.max": "300000 100000"})
+    if guest.other_python() is None:  # so that there is one boot for all
+        scenarios["examined"] = _v2(
+            {
+                "cpu.max": "200000 100000",
+                "memory.high": str(256 * MIB),
+                "memory.oom.group": "1",
+            },
+            program="examined.py",
+        )
     return guest.run(scenarios, tmp_path_factory.mktemp("v2"))
 
 
@@ -113,6 +122,31 @@ def test_v2_high_is_told_apart(v2):
 
 def test_v2_a_change_while_running_is_seen_by_the_next_call(v2):
     assert [answer["cpu"]["quota"] for answer in v2["later"]] == [1.5, 3.0]
+
+
+@pytest.mark.skipif(guest.other_python() is not None, reason=str(guest.other_python()))
+def test_v2_what_is_diagnosed(v2):
+    (answer,) = v2["examined"]
+    assert answer["code"] == 0
+    told = {one["check"]: one for one in answer["out"]["findings"]}
+    texts = {
+        "counted CPUs": ("error", "os.cpu_count() 8, nproc 8; may be used: 2"),
+        "memory limits": ("warning", "memory.high 256.0 MiB"),
+        "memory.oom.group": ("warning", "memory.oom.group = 1"),
+        "kills": ("warning", "oom_kill 1"),
+        "throttling": ("error", " periods since it was made"),
+    }
+    for check, (severity, text) in texts.items():
+        assert told[check]["severity"] == severity, told[check]
+        assert text in told[check]["seen"], told[check]
+    places = {check: told[check]["where"].partition(" ")[0] for check in texts}
+    assert places == {
+        "counted CPUs": "/sys/fs/cgroup/p/own/cpu.max",
+        "memory limits": "/sys/fs/cgroup/p/own/memory.high",
+        "memory.oom.group": "/sys/fs/cgroup/p/own/memory.oom.group",
+        "kills": "/sys/fs/cgroup/p/memory.events",
+        "throttling": "/sys/fs/cgroup/p/own/cpu.stat",
+    }
 
 
 @pytest.fixture(scope="module")

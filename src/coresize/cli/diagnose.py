@@ -54,7 +54,8 @@ def _watch(options: argparse.Namespace) -> str:
     if options.pid is None:
         raise ConfigError("--watch", options.watch, "with --pid, the process to watch")
     tell = None if options.json else lambda sample: streams.write(str(sample))
-    samples = watching.watch(options.pid, options.watch or _SECONDS, tell)
+    seconds = _SECONDS if options.watch is None else options.watch
+    samples = watching.watch(options.pid, seconds, tell)
     if options.json:
         rows = [one.as_dict() for one in samples]
         said = watching.conclude(samples)

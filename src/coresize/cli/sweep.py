@@ -89,7 +89,7 @@ def _from_file(path: str) -> SweepResult:
     except OSError as error:
         allowed = f"the path of a file ({error.strerror})"
         raise ConfigError("--from", path, allowed) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError("--from", path, f"valid JSON ({error})") from None
     if not isinstance(points, dict):
         raise ConfigError("--from", points, 'a mapping such as {"2": 82.98}')

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from coresize.detection import environ
 from coresize.diagnosis.findings import Finding
 
 
@@ -9,27 +12,32 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from coresize.diagnosis.findings import Severity
     from coresize.diagnosis.patient import Patient
+    from coresize.model import Fact
 
 #: From these factors on too many workers cost much, or are many times too slow.
 _MUCH, _FAR = 1.5, 4.0
 
 
 def belief(patient: Patient) -> Iterator[Finding]:
-    """What os.cpu_count() and nproc say beside what may be used."""
-    cpu = patient.limits.cpu
-    counts = {"os.cpu_count()": patient.host.cpu_count(), "nproc": cpu.affinity}
+    """What os.cpu_count() and nproc say beside what there is for this process."""
+    tightest = _there(patient)
+    counts = {
+        "os.cpu_count()": patient.host.cpu_count(),
+        "nproc": patient.limits.cpu.affinity,
+    }
     most = max((count for count in counts.values() if count), default=0)
-    factor = most / cpu.limit if cpu.limit else 1.0
-    if factor < _MUCH or cpu.binding is None:
+    if tightest is None or not tightest.amount or most < _MUCH * tightest.amount:
         return
+    factor = most / tightest.amount
     told = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
     yield Finding(
         severity="error" if factor >= _FAR else "warning",
-        check="belief",
+        check="counted CPUs",
         title=f"programs that count CPUs start {factor:.3g} times too many workers",
-        seen=f"{told}; may be used: {cpu.limit:g}",
-        where=f"{cpu.binding.where} ({cpu.binding.raw})",
+        seen=f"{told}; may be used: {tightest.amount:g}",
+        where=f"{tightest.where} ({tightest.raw})",
         why="pools, BLAS and compilers start as many workers or threads as they count; "
         "so many on so few cores are throttled, or wait for each other",
         advice=f"tell them that there are {patient.cores}: coresize run -- CMD, or "
@@ -37,80 +45,118 @@ def belief(patient: Patient) -> Iterator[Finding]:
     )
 
 
-def overrides(patient: Patient) -> Iterator[Finding]:
-    """Overrides that are active, and what they are beside what is there."""
-    for fact in patient.limits.overrides:
-        if fact.resource != "cpu" or not fact.amount:
-            continue
-        there = min(
-            (
-                one.amount
-                for one in patient.limits.facts
-                if one.resource == "cpu"
-                and one.role in ("limit", "capacity")
-                and one.amount is not None
-            ),
-            default=fact.amount,
-        )
-        yield from _override(fact.where, fact.raw, fact.amount, there)
-
-
-def _override(where: str, raw: str, amount: float, there: float) -> Iterator[Finding]:
-    title, severity, why = (
-        f"an override is active: {where}={raw}",
-        "note",
-        ("it replaces what the machine says"),
+def _there(patient: Patient) -> Fact | None:
+    """The tightest of what the machine allows: no override, no cap of the user's."""
+    return min(
+        (
+            fact
+            for fact in patient.limits.facts
+            if fact.resource == "cpu" and fact.role in ("limit", "capacity")
+        ),
+        key=lambda fact: math.inf if fact.amount is None else fact.amount,
+        default=None,
     )
-    advice = f"unset {where} if that is not wanted any more"
+
+
+def overrides(patient: Patient) -> Iterator[Finding]:
+    """Overrides that are active, beside what is there, and those without effect."""
+    tightest = _there(patient)
+    active = [
+        fact
+        for fact in patient.limits.facts
+        if fact.resource == "cpu" and fact.role == "override"
+    ]
+    for fact in active:
+        amount = fact.amount or 0.0
+        there = (tightest and tightest.amount) or amount
+        yield _override(fact.where, fact.raw, amount, there)
+        for name in patient.variable(*environ.NAMES):
+            if name in _OVERRIDES and name != fact.where:
+                yield _without_effect(
+                    name, f"{fact.where}={fact.raw} goes first", "unset one of the two"
+                )
+    for gap in patient.limits.gaps:
+        if gap.where.isupper():  # a variable, which somebody set and can mend
+            yield _without_effect(gap.where, gap.reason, "set a valid value")
+
+
+#: Of these the first that holds wins.
+_OVERRIDES = ("PARALLELLY_OVERRIDE_CORES", "PYTHON_CPU_COUNT")
+
+
+def _without_effect(name: str, reason: str, advice: str) -> Finding:
+    return Finding(
+        severity="warning",
+        check="overrides",
+        title=f"{name} is set, and has no effect",
+        seen=reason,
+        where=name,
+        why="whoever set it believes that it is obeyed",
+        advice=advice,
+    )
+
+
+def _override(where: str, raw: str, amount: float, there: float) -> Finding:
+    severity: Severity = "note"
+    title = f"an override is active: {where}={raw}"
+    why = "it replaces what the machine says"
     if amount > there * _MUCH:
         severity, title = "warning", f"{where}={raw} asks for more cores than there are"
         why = "workers that have no core of their own wait for each other"
     elif amount * 2 <= there:
-        severity, title = (
-            "warning",
-            f"{where}={raw} leaves {there - amount:g} cores idle",
-        )
+        severity = "warning"
+        title = f"{where}={raw} leaves {there - amount:g} of {there:g} cores idle"
         why = "what is paid for is not used"
-    yield Finding(
-        severity=severity,  # type: ignore[arg-type]
+    return Finding(
+        severity=severity,
         check="overrides",
         title=title,
         seen=f"override {amount:g}, without it {there:g}",
         where=where,
         why=why,
-        advice=advice,
+        advice=f"unset {where} if that is not wanted any more",
     )
 
 
 def caps(patient: Patient) -> Iterator[Finding]:
     """Caps and counts of the user's own that leave much of the cores unused."""
-    quota = [
-        one.amount
-        for one in patient.limits.facts
-        if one.resource == "cpu"
-        and one.role in ("limit", "capacity")
-        and one.amount is not None
-    ]
-    there = min(quota, default=0.0)
+    tightest = _there(patient)
+    there = (tightest and tightest.amount) or 0.0
     given = [
-        (fact.where, fact.raw, fact.amount)
+        (f"{fact.where}={fact.raw}", fact.where, fact.amount)
         for fact in patient.limits.facts
         if fact.resource == "cpu" and fact.role == "cap" and fact.amount
     ]
-    if patient.settings.workers is not None:
+    if not patient.settings.parallel:
+        yield _serial(patient.settings.origins["parallel"])
+    workers = patient.settings.workers
+    if workers is not None:
         origin = patient.settings.origins["workers"]
-        given.append((origin, str(patient.settings.workers), patient.settings.workers))
-    for where, raw, amount in given:
+        name = origin if origin.isupper() else "workers"
+        given.append((f"{name}={workers}", origin, workers))
+    for named, where, amount in given:
         if amount * 2 <= there:
             yield Finding(
                 severity="warning",
                 check="caps",
-                title=f"{where} = {raw} leaves {there - amount:g} cores idle",
+                title=f"{named} leaves {there - amount:g} of {there:g} cores idle",
                 seen=f"{amount:g} may be used of {there:g}",
                 where=where,
                 why="what is paid for is not used",
                 advice=f"raise or unset {where}, or ask for fewer cores",
             )
+
+
+def _serial(origin: str) -> Finding:
+    return Finding(
+        severity="warning",
+        check="caps",
+        title="everything runs serially",
+        seen=f"parallel = false, by {origin}",
+        where=origin,
+        why="every executor of coresize runs its tasks in the caller",
+        advice=f"unset it in {origin} to run in parallel again",
+    )
 
 
 def foreign(patient: Patient) -> Iterator[Finding]:
@@ -119,7 +165,7 @@ def foreign(patient: Patient) -> Iterator[Finding]:
     for name, value in found.items():
         yield Finding(
             severity="note",
-            check="foreign",
+            check="variables without effect",
             title=f"{name}={value} has no effect in R",
             seen=f"{name}={value}",
             where="environment",
@@ -127,15 +173,4 @@ def foreign(patient: Patient) -> Iterator[Finding]:
             "with R_PARALLELLY_, and reads them when it is loaded, not later",
             advice=f"set R_PARALLELLY_AVAILABLECORES_SYSTEM={value} before R starts, "
             "or coresize run -- Rscript ...",
-        )
-    if not patient.settings.parallel:
-        origin = patient.settings.origins["parallel"]
-        yield Finding(
-            severity="warning",
-            check="foreign",
-            title="everything runs serially",
-            seen=f"parallel = false, by {origin}",
-            where=origin,
-            why="every executor of coresize runs its tasks in the caller",
-            advice=f"unset it in {origin} to run in parallel again",
         )

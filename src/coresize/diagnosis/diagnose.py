@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 
+from coresize import storage
 from coresize.diagnosis import (
     cores,
     folders,
     gpus,
+    importing,
     memory,
     scaling,
     starting,
@@ -17,6 +19,7 @@ from coresize.diagnosis import (
 from coresize.diagnosis.findings import Diagnosis, order
 from coresize.diagnosis.patient import admit
 from coresize.diagnosis.skipping import Skipped
+from coresize.errors import ConfigError
 
 
 TYPE_CHECKING = False
@@ -35,18 +38,18 @@ _QUICK: dict[str, Callable[[Patient], Iterator[Finding]]] = {
     "throttling": throttling.throttling,
     "memory limits": memory.limits,
     "memory.oom.group": memory.group,
-    "kills for memory": memory.kills,
+    "kills": memory.kills,
     "swap": memory.swap,
     "pressure": memory.pressure,
     "/dev/shm": folders.shared_memory,
-    "temporary folders": folders.temporary,
-    "threads of BLAS": threads.blas,
+    "temporary folder": folders.temporary,
+    "threads": threads.blas,
     "GPUs": gpus.gpus,
 }
 _MEASURED: dict[str, Callable[[Patient], Iterator[Finding]]] = {
     "start methods": starting.methods,
-    "main module": starting.main_module,
-    "imports": starting.imports,
+    "main module": importing.main_module,
+    "imports": importing.imports,
     "scaling": scaling.scaling,
 }
 
@@ -67,6 +70,9 @@ def diagnose(*, main: str | None = None, measure: bool = True) -> Diagnosis:
             is this very program.
         measure: make the checks that take seconds, too.
 
+    Raises:
+        ConfigError: main is no file, or a CORESIZE variable or setting is malformed.
+
     Most of it is known on Linux alone; elsewhere there are fewer checks.
 
     >>> from coresize import diagnose
@@ -75,7 +81,9 @@ def diagnose(*, main: str | None = None, measure: bool = True) -> Diagnosis:
     True
     """
     start = time.perf_counter()
-    patient = admit(main, _WATCHED)
+    if main is not None and not storage.is_file(main):
+        raise ConfigError("main", main, "the path of a Python file")
+    patient = admit(main, importing.loaded(), _WATCHED)
     findings: list[Finding] = []
     made: list[str] = []
     skipped: list[tuple[str, str]] = []

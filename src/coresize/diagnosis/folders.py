@@ -72,8 +72,11 @@ def shared_memory(patient: Patient) -> Iterator[Finding]:
 
 def temporary(patient: Patient) -> Iterator[Finding]:
     """Where temporary files go: full, on another machine, on an overlay."""
-    set_ = patient.variable(*_TEMPORARY)
-    for name, folder in {**set_, "the default": storage.temporary_folder()}.items():
+    named = patient.variable(*_TEMPORARY)
+    default = storage.temporary_folder()
+    if default not in named.values():
+        named["the default"] = default
+    for name, folder in named.items():
         space = storage.space(folder)
         if space is None:
             yield _missing(name, folder)

@@ -21,30 +21,39 @@ def gpus(patient: Patient) -> Iterator[Finding]:
     Raises:
         Skipped: nobody can say what is there.
     """
-    present = _present()
     given = patient.variable(_VARIABLE).get(_VARIABLE)
-    if given is None or not present:
-        return
+    if given is not None:
+        yield from compare(given, _present())
+
+
+def compare(given: str, present: list[str]) -> Iterator[Finding]:
+    """What CUDA_VISIBLE_DEVICES names beside the GPUs that are there, by their names.
+
+    CUDA C++ Programming Guide, "CUDA Environment Variables": those before the first
+    that is not there are used, and no other; -1 is never there.
+    """
     chosen = [one.strip() for one in given.split(",") if one.strip()]
+    if "-1" in chosen:
+        chosen = chosen[: chosen.index("-1")]
     unknown = [one for one in chosen if one.isdigit() and int(one) >= len(present)]
     if unknown:
+        there = f"only 0 to {len(present) - 1}" if len(present) > 1 else len(present)
         yield Finding(
             severity="error",
             check="GPUs",
             title=f"{_VARIABLE} names GPUs that are not there: {', '.join(unknown)}",
-            seen=f"{given}; there are {len(present)}",
-            where=_VARIABLE,
+            seen=f"{_VARIABLE}={given}; there are {there or 'none'}",
+            where=f"{_VARIABLE}, and the driver (NVML)",
             why="CUDA uses those before the first that is not there, and no other",
-            advice=f"set it to some of 0 to {len(present) - 1}",
+            advice=f"unset {_VARIABLE}, or name those that are there",
         )
-    elif len(chosen) < len(present) or chosen[:1] == ["-1"]:
-        used = 0 if chosen[:1] == ["-1"] else len(chosen)
+    elif len(chosen) < len(present):
         yield Finding(
             severity="note",
             check="GPUs",
-            title=f"{used} of {len(present)} GPUs may be used",
+            title=f"{len(chosen)} of {len(present)} GPUs may be used",
             seen=f"{_VARIABLE}={given}; {', '.join(present)}",
-            where=_VARIABLE,
+            where=f"{_VARIABLE}, and the driver (NVML)",
             why="the others are hidden from this program",
             advice=f"unset {_VARIABLE} to use all",
         )

@@ -45,8 +45,10 @@ def limits(patient: Patient) -> Iterator[Finding]:
             check="memory limits",
             title=f"{format_bytes(left_below)} are left below memory.high",
             seen=f"memory.high {format_bytes(high)}",
-            where=", ".join(
-                fact.where for fact in patient.limits.facts if fact.role == "soft"
+            where=next(
+                fact.where
+                for fact in patient.limits.facts
+                if fact.role == "soft" and fact.amount == high
             ),
             why="above it nothing is killed, and everything is slowed to a crawl "
             "(kernel Documentation/admin-guide/cgroup-v2.rst)",
@@ -76,10 +78,11 @@ def kills(patient: Patient) -> Iterator[Finding]:
     for where, values in counters.memory_events(patient.host).items():
         count = values.get("oom_kill", 0)
         if count:
+            killed = "1 process" if count == 1 else f"{count} processes"
             yield Finding(
                 severity="warning",
                 check="kills",
-                title=f"the kernel has killed {count} processes here for memory",
+                title=f"the kernel has killed {killed} here for memory",
                 seen=f"oom_kill {count}",
                 where=where,
                 why="what they did was lost, or is done again",

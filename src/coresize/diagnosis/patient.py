@@ -24,16 +24,26 @@ class Patient(Value):
         cores: whole cores that may be used.
         settings: what the user decided.
         main: the program whose start is looked at, a path; None for this one.
+        modules: what was imported before any check, in that order.
         seconds: how long counters are watched.
     """
 
-    __slots__ = ("host", "limits", "cores", "settings", "main", "seconds")  # noqa: RUF023
+    __slots__ = (  # noqa: RUF023
+        "host",
+        "limits",
+        "cores",
+        "settings",
+        "main",
+        "modules",
+        "seconds",
+    )
 
     host: Host
     limits: Limits
     cores: int
     settings: Settings
     main: str | None
+    modules: tuple[str, ...]
     seconds: float
 
     def variable(self, *names: str) -> dict[str, str]:
@@ -49,7 +59,7 @@ class Patient(Value):
             return ""
 
 
-def admit(main: str | None, seconds: float) -> Patient:
+def admit(main: str | None, modules: tuple[str, ...], seconds: float) -> Patient:
     """This machine, asked now."""
     host = current()
     return Patient(
@@ -58,5 +68,6 @@ def admit(main: str | None, seconds: float) -> Patient:
         cores=available.available_cores(),
         settings=load_settings(host=host),
         main=main,
+        modules=modules,
         seconds=seconds,
     )

@@ -21,16 +21,17 @@ def blas(patient: Patient) -> Iterator[Finding]:
     """How many threads all workers together would keep busy."""
     plan = plan_workers(limits=patient.limits, settings=patient.settings)
     given = {
-        name: int(text)
+        int(text): name
         for name, text in patient.variable(*exports.THREADS).items()
         if text.isascii() and text.isdigit()
     }
-    for name, threads in given.items():
-        yield from _product(patient, f"{name}={threads}", threads, plan.workers)
-    if not given:
-        for library, threads in _loaded():
-            if threads > patient.cores * _MUCH:
-                yield from _product(patient, library, threads, 1)
+    if given:  # of several the greatest: some library obeys it
+        most = max(given)
+        yield from _product(patient, f"{given[most]}={most}", most, plan.workers)
+        return
+    for library, threads in _loaded():
+        if threads > patient.cores * _MUCH:
+            yield from _product(patient, library, threads, 1)
 
 
 def _product(

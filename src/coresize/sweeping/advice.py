@@ -47,42 +47,51 @@ def advise(points: Mapping[int, float], memory_bound: int | None = None) -> Advi
     >>> advice.recommended, advice.best, round(advice.model.peak, 1)
     (8, 8, 10.3)
     >>> print(advice.reason)
-    8 workers are the best that was measured. The fitted law has its peak at 10.3.
+    8 workers are the best measured. The fitted law has its peak at 10.3.
     """
     allowed = {
         n: x for n, x in points.items() if memory_bound is None or n <= memory_bound
     }
-    bound = ""
-    if len(allowed) < len(points):
-        bound = f" Memory has room for {memory_bound}."
-    if not allowed:
+    if not allowed:  # the least is the safest
         allowed = {min(points): points[min(points)]}
     best = max(points, key=points.__getitem__)
     top = max(allowed.values())
     chosen = min(n for n, x in allowed.items() if x >= top * (1 - NEAR))
     model = usl.fit(points)
-    reason = f"{_chosen(chosen, best, allowed, points)}{bound}{_law(model, points)}"
+    reason = (
+        f"{_chosen(chosen, allowed, points)}{_beyond(allowed, points, memory_bound)}"
+    )
+    reason += _law(model, points, rising=top == points[max(points)])
     return Advice(recommended=chosen, best=best, model=model, reason=reason)
 
 
 def _chosen(
-    chosen: int, best: int, allowed: Mapping[int, float], points: Mapping[int, float]
+    chosen: int, allowed: Mapping[int, float], points: Mapping[int, float]
 ) -> str:
     workers = "1 worker is" if chosen == 1 else f"{chosen} workers are"
-    if chosen == best:
-        return f"{workers} the best that was measured."
-    share = points[chosen] / points[best] - 1
-    if best not in allowed:
-        return f"{workers} the best that fits; {best} had {-share:.0%} more."
-    return f"{workers} within {-share:.1%} of the best, {best}, and cost less."
+    best = max(allowed, key=allowed.__getitem__)
+    if chosen != best:
+        less = 1 - allowed[chosen] / allowed[best]
+        return f"{workers} within {less:.1%} of the best, {best}, and cost less."
+    measured = "of those that may fit" if len(allowed) < len(points) else "measured"
+    return f"{workers} the best {measured}."
 
 
-def _law(model: Model | None, points: Mapping[int, float]) -> str:
-    last = max(points)
-    rising = points[last] == max(points.values()) and len(points) > 1
-    more = (
-        f" {last} is the most that was measured: more may be better." if rising else ""
-    )
+def _beyond(
+    allowed: Mapping[int, float], points: Mapping[int, float], memory_bound: int | None
+) -> str:
+    """What is left out because it may not fit into memory."""
+    if len(allowed) == len(points):
+        return ""
+    best, top = max(points, key=points.__getitem__), max(allowed.values())
+    more = f"; {best} had {points[best] / top - 1:.0%} more"
+    return f" Memory has room for {memory_bound}{more if best not in allowed else ''}."
+
+
+def _law(model: Model | None, points: Mapping[int, float], *, rising: bool) -> str:
+    last, more = max(points), ""
+    if rising and len(points) > 1:
+        more = f" {last} is the most that was measured: more may be better."
     if model is None:
         count = f"{len(points)} of {usl.LEAST_POINTS}"
         return f" There are not enough points for a law ({count}).{more}"

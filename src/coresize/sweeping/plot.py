@@ -8,6 +8,8 @@ from coresize.errors import ConfigError, CoresizeError
 
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from coresize.sweeping.result import SweepResult
 
 _STEPS = 200
@@ -36,7 +38,15 @@ def plot(result: SweepResult, path: str, *, cores: int | None = None) -> None:
         raise CoresizeError(msg) from None
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    _draw(figure.subplots(), result, cores)
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        allowed = f"a .png, .svg or .pdf file that can be written ({error})"
+        raise ConfigError("plot", path, allowed) from None
+
+
+def _draw(axes: Axes, result: SweepResult, cores: int | None) -> None:
     rows = [row for row in result.rows if not row.error]
     counts = [row.workers for row in rows]
     rates = [row.throughput for row in rows]
@@ -66,8 +76,3 @@ def plot(result: SweepResult, path: str, *, cores: int | None = None) -> None:
         ylim=(0, _ABOVE * max(rates)),
     )
     axes.legend()
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        allowed = f"a .png, .svg or .pdf file that can be written ({error})"
-        raise ConfigError("plot", path, allowed) from None

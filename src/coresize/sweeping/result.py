@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 
-from coresize.detection.parse import format_bytes
-from coresize.errors import ConfigError
+from coresize.detection import parse
+from coresize.errors import ConfigError, ParseError
 from coresize.model import Value
 from coresize.sweeping import advice
 
@@ -139,11 +140,11 @@ _HEAD = (
     "  THROTTLED"
 )
 #: Where a line may end, and where what marks it begins.
-_SHORT, _MARK = 19, 87
+_SHORT, _MARK = 19, 86
 
 
 def _line(name: str, row: Row, recommended: int) -> str:
-    memory = format_bytes(row.peak_memory) if row.peak_memory else "-"
+    memory = parse.format_bytes(row.peak_memory) if row.peak_memory else "-"
     mark = " <-" if row.workers == recommended else ""
     swapped = f"  swapped {row.swapped} pages" if row.swapped > 0 else ""
     error = f"  {row.error}" if row.error else ""
@@ -192,18 +193,19 @@ def from_points(points: Mapping[Any, Any], where: str) -> SweepResult:
         ConfigError: these are no such points.
     """
     allowed = 'counts with runs a second, such as {"2": 82.98, "5": 153.94}'
-    rows = []
+    known: dict[int, float] = {}
     for name, rate in points.items():
-        text = str(name)
-        known = isinstance(rate, (int, float)) and not isinstance(rate, bool)
-        if not (
-            text.isascii() and text.isdigit() and int(text) and known and rate >= 0
-        ):
+        try:
+            count, number = parse.positive(str(name)), float(rate)
+        except (ParseError, TypeError, ValueError, OverflowError):
+            raise ConfigError(where, {name: rate}, allowed) from None
+        lawful = not isinstance(rate, (bool, str)) and 0 <= number < math.inf
+        if not lawful or count in known:
             raise ConfigError(where, {name: rate}, allowed)
-        rows.append(_given(int(text), float(rate)))
-    if not rows:
+        known[count] = number
+    if not any(known.values()):
         raise ConfigError(where, dict(points), allowed)
-    rows.sort(key=lambda row: row.workers)
+    rows = [_given(count, known[count]) for count in sorted(known)]
     return conclude(rows, None, "runs", None)
 
 

@@ -54,9 +54,9 @@ def sweep(
 
     First the sample is run serially. Then each count runs it, several times, in turns
     that go up and down, so that a drift of the machine favours none; workers are
-    started before the clock is. What fails, or is killed for memory, is a row that says
-    so. The recommendation is the smallest count within 5 % of the best, never more than
-    fit into memory.
+    started before the clock is. A count where some tasks fail, or are killed for
+    memory, is a row that says so. The recommendation is the smallest count within 5 %
+    of the best, never more than fit into memory.
 
     Args:
         fn: what is called with each item.
@@ -70,6 +70,8 @@ def sweep(
     Raises:
         ConfigError: an argument is not valid.
         TransferError: the function cannot be sent to another process.
+
+    What the function itself raises when it is run serially is raised.
 
     Sources: the law that is fitted is the Universal Scalability Law (Gunther 2008,
     arXiv:0808.1431), by least squares.
@@ -142,21 +144,24 @@ def run(
         for count in left if turn % 2 == 0 else list(reversed(left)):
             if turn == 0 and _falls(trials):
                 break
-            tell(f"{count} workers, round {turn + 1} of {repeat}")
+            workers = "1 worker" if count == 1 else f"{count} workers"
+            tell(f"{workers}, round {turn + 1} of {repeat}")
             trials.setdefault(count, []).append(subject.run(count))
         left = sorted(trials)
     serial = _row(1, serials, None)
     rows = [_row(count, trials[count], serial) for count in left]
-    return conclude(rows, serial, subject.unit, _bound([serial, *rows]))
+    # What a command takes is of all its workers together: each that ended well fits.
+    bound = _bound([serial, *rows]) if subject.unit == "tasks" else None
+    return conclude(rows, serial, subject.unit, bound)
 
 
 def _falls(trials: dict[int, list[Trial]]) -> bool:
-    """Whether throughput has fallen for two counts running."""
+    """Whether throughput has fallen for two counts running; or was none at all."""
     series = [trials[count][0].throughput for count in sorted(trials)]
     if len(series) <= _FALLS:
         return False
     last = series[-_FALLS - 1 :]
-    return all(later < earlier for earlier, later in pairwise(last))
+    return all(later < earlier or not later for earlier, later in pairwise(last))
 
 
 def _row(count: int, trials: list[Trial], serial: Row | None) -> Row:
@@ -164,12 +169,13 @@ def _row(count: int, trials: list[Trial], serial: Row | None) -> Row:
     used = good or trials
     rates = [one.throughput for one in used]
     middle = statistics.median(rates)
+    base = serial.throughput if serial else middle
     return Row(
         workers=count,
         throughput=middle,
         low=min(rates),
         high=max(rates),
-        speedup=middle / (serial.throughput if serial else middle or 1.0),
+        speedup=middle / base if base else 0.0,
         startup=statistics.median(one.startup for one in used),
         cores=statistics.median(one.cores for one in used),
         peak_memory=max((one.peak_memory or 0 for one in used), default=0) or None,

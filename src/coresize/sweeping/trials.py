@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from coresize.batch.outcomes import Outcome
 
 #: Seconds that the steady state is to be watched, at least, and tasks for each worker.
-_STEADY, _TASKS = 0.3, 4
+_STEADY, _TASKS = 0.5, 4
 
 #: Seconds that a worker is kept busy, so that another has to be started.
 _WARM = 0.05

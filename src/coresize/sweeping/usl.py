@@ -72,8 +72,14 @@ def fit(points: Mapping[int, float]) -> Model | None:
         return None
     base, linear, square = min(lawful, key=lambda one: _error(known, one))
     a, b = linear / base + 0.0, square / base + 0.0  # -0.0 is 0
-    peak = None if b == 0 else math.sqrt((1 - a) / b) if a < 1 else 1.0
-    return Model(a=a, b=b, single=1 / base, peak=peak)
+    return Model(a=a, b=b, single=1 / base, peak=_peak(a, b))
+
+
+def _peak(a: float, b: float) -> float | None:
+    """Where the law is highest; from 1 on it only falls where a is 1 or above."""
+    if a >= 1:
+        return 1.0
+    return max(1.0, math.sqrt((1 - a) / b)) if b else None
 
 
 def _terms(n: int) -> tuple[float, float, float]:

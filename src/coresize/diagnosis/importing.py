@@ -1,0 +1,186 @@
+"""What each worker imports: the main module, and what is imported here."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+
+from coresize.diagnosis.findings import Finding
+from coresize.diagnosis.fresh import PATIENCE, Late, run_python
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from coresize.diagnosis.findings import Severity
+    from coresize.diagnosis.patient import Patient
+
+#: Seconds of an import that cost much, and that cost most.
+_LONG, _TOO_LONG = 0.5, 2.0
+
+#: Modules that are named, and seconds of one that is worth it.
+_NAMED, _WORTH = 5, 0.05
+
+#: Characters of an error that are shown.
+_LONGEST = 240
+
+_GUARD = 'if __name__ == "__main__":'
+
+
+def main_module(patient: Patient) -> Iterator[Finding]:
+    """The import of the main module by a worker, as spawn does it."""
+    path = patient.main or _own_main()
+    if path is None:
+        return
+    try:
+        told = run_python("-X", "importtime", "-c", _IMPORT_MAIN, path)
+    except Late:
+        yield _broken(path, f"it was not imported within {PATIENCE:g} s")
+        return
+    answer = json.loads(told.out or "{}")
+    if "seconds" not in answer:
+        failure = answer.get("error") or "the worker ended without a word"
+        said = failure.replace("\\n", " ")  # an error in another's text
+        yield _broken(path, textwrap.shorten(said, _LONGEST, placeholder=" ..."))
+    elif answer["seconds"] > _LONG:
+        yield _slow(path, answer["seconds"], _by_module(told.err))
+
+
+def _broken(path: str, seen: str) -> Finding:
+    return Finding(
+        severity="error",
+        check="main module",
+        title=f"workers cannot import {path}",
+        seen=seen,
+        where=path,
+        why="spawn and forkserver import the main module in each worker, which then "
+        "runs all that stands outside of its guard",
+        advice=f"put what starts work below {_GUARD}",
+    )
+
+
+def _slow(path: str, seconds: float, costs: dict[str, float]) -> Finding:
+    costs["its own lines"] = seconds - sum(costs.values())
+    severity: Severity = "error" if seconds > 2 * _TOO_LONG else "warning"
+    return Finding(
+        severity=severity,
+        check="main module",
+        title=f"each worker takes {seconds:.1f} s to import {path}",
+        seen=f"{seconds:.2f} s: {_heaviest(costs)}",
+        where=f"{path}, imported as spawn does it (-X importtime)",
+        why="spawn and forkserver import the main module in each worker, with all "
+        "that stands outside of its guard",
+        advice=f"move what is slow below {_GUARD}, or into the functions that need it",
+    )
+
+
+#: What spawn does in a worker, down to its refusal to start workers meanwhile; fork is
+#: refused as well, as such a program would not do elsewhere.
+_IMPORT_MAIN = """
+import json, os, sys, time, traceback
+from multiprocessing import process, spawn
+path = sys.argv[1]
+answer = os.fdopen(os.dup(1), "w")
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+folder = os.path.dirname(os.path.abspath(path))
+data = {
+    "sys_path": [folder, *sys.path[1:]],
+    "sys_argv": [path],
+    "start_method": "spawn",
+    "init_main_from_path": path,
+}
+process.current_process()._inheriting = True
+print("#", file=sys.stderr, flush=True)
+start = time.perf_counter()
+try:
+    spawn.prepare(data)
+    found = {"seconds": time.perf_counter() - start}
+except BaseException as error:
+    found = {"error": "".join(traceback.format_exception_only(error))}
+print(json.dumps(found), file=answer, flush=True)
+os._exit(0)
+"""
+
+
+def _by_module(text: str) -> dict[str, float]:
+    """Seconds by top-level module that the main module imports, by -X importtime.
+
+    Its lines are "import time: self | cumulative | name"; what another module imports
+    is indented.
+    """
+    costs: dict[str, float] = {}
+    for line in text.partition("#\n")[2].splitlines():
+        head, _, name = line.rpartition("| ")
+        number = head.rpartition("|")[2].strip()
+        if line.startswith("import time:") and number.isdigit() and name[:1] != " ":
+            top = name.partition(".")[0]
+            costs[top] = costs.get(top, 0.0) + int(number) / 1e6
+    return costs
+
+
+def _heaviest(costs: dict[str, float]) -> str:
+    """The most that is worth a word, with its seconds."""
+    ordered = sorted(costs.items(), key=lambda one: one[1], reverse=True)
+    heavy = [(name, cost) for name, cost in ordered[:_NAMED] if cost >= _WORTH]
+    return ", ".join(f"{name} {cost:.2f} s" for name, cost in heavy)
+
+
+def imports(patient: Patient) -> Iterator[Finding]:
+    """The heaviest modules that are imported already, measured in a fresh process."""
+    if not patient.modules:
+        return
+    told = run_python("-c", _IMPORT_ALL, *patient.modules)
+    costs: dict[str, float] = json.loads(told.out.rpartition("#")[2] or "{}")
+    total = sum(costs.values())
+    heavy = _heaviest(costs)
+    if not heavy:
+        return
+    yield Finding(
+        severity="warning" if total > _TOO_LONG else "note",
+        check="imports",
+        title=f"what is imported here takes {total:.1f} s in each worker",
+        seen=heavy,
+        where="sys.modules, imported anew in a fresh process",
+        why="each worker that is spawned imports what its tasks need",
+        advice="import heavy modules inside the functions that need them, and start "
+        "fewer workers that live longer",
+    )
+
+
+_IMPORT_ALL = """
+import importlib, json, sys, time
+costs = {}
+for name in sys.argv[1:]:
+    top = name.partition(".")[0]
+    start = time.perf_counter()
+    try:
+        importlib.import_module(name)
+    except BaseException:
+        continue
+    costs[top] = costs.get(top, 0.0) + time.perf_counter() - start
+print("#" + json.dumps(costs))
+"""
+
+
+def loaded() -> tuple[str, ...]:
+    """Modules of this process that are neither Python's nor ours, as they came."""
+    known = {*sys.stdlib_module_names, "coresize", "__main__", "__mp_main__"}
+    return tuple(
+        name
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] not in known and getattr(module, "__file__", None)
+    )
+
+
+def _own_main() -> str | None:
+    """The file of the program, but of the command ``coresize``."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    spec = getattr(main, "__spec__", None)
+    if file is None or (
+        spec is not None and spec.name.startswith(("coresize", "pytest"))
+    ):
+        return None
+    return None if file.endswith(("/coresize", "/pytest")) else str(file)

@@ -1,0 +1,552 @@
+"""Diagnosis: each finding where it is due, on machines written down and on this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from coresize import Diagnosis, diagnose, processes
+from coresize.cli import main
+from coresize.diagnosis import gpus, importing, watching
+from coresize.diagnosis.findings import Finding, order
+from coresize.diagnosis.patient import admit
+from coresize.testing import container, use_host
+
+
+GIB = 1024**3
+CGROUP = "/sys/fs/cgroup"
+linux = pytest.mark.skipif(sys.platform != "linux", reason="told by the kernel")
+
+#: These look at this machine's own folders, whatever host is asked.
+FOLDERS = ("/dev/shm", "temporary folder")
+
+
+def examine(host):
+    """Everything but what is measured, of a machine that is written down."""
+    with use_host(host):
+        return diagnose(measure=False)
+
+
+def found(diagnosis, check):
+    return [one for one in diagnosis.findings if one.check == check]
+
+
+def recorded(files=None, **details):
+    host = container(**details)
+    host.files.update(
+        {f"{CGROUP}/{name}": text for name, text in (files or {}).items()}
+    )
+    return host
+
+
+# --- Machines that are written down -------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {},
+        {"cpus": 256},
+        {"cpus": 16, "quota": 16.0, "memory": "16GiB"},
+        {"cpus": 4, "quota": 3.5},
+    ],
+)
+def test_a_clean_machine_has_nothing_that_is_due(details):
+    diagnosis = examine(recorded(**details))
+    serious = [one for one in diagnosis.findings if one.check not in FOLDERS]
+    assert serious == []
+    assert diagnosis.skipped == () or diagnosis.skipped[0][0] == "GPUs"
+
+
+#: Of hosts: (files below the cgroup, details, check, severity, what is said of it)
+HOSTS = {
+    "256 counted, 8 may be used": (
+        {},
+        {"cpus": 256, "quota": 8.0},
+        *("counted CPUs", "error"),
+        ("32 times", "os.cpu_count() 256, nproc 256; may be used: 8", "cpu.max"),
+    ),
+    "cpuset": (
+        {},
+        {"cpus": 64, "affinity": range(32)},
+        *("counted CPUs", "warning"),
+        ("2 times", "os.cpu_count() 64, nproc 32; may be used: 32", "sched_getaff"),
+    ),
+    "throttled since it was made": (
+        {"cpu.stat": "nr_periods 1000\nnr_throttled 300\nthrottled_usec 90000000\n"},
+        {"quota": 8.0},
+        *("throttling", "warning"),
+        ("in 30% of its periods", "300 of 1000", "90.0 s lost", "cpu.stat"),
+    ),
+    "throttled now and then": (
+        {"cpu.stat": "nr_periods 1000\nnr_throttled 20\nthrottled_usec 90000\n"},
+        {"quota": 8.0},
+        *("throttling", "note"),
+        ("in 2% of its periods",),
+    ),
+    "nearly full": (
+        {},
+        {"memory": "16GiB", "used": "15.5GiB"},
+        *("memory limits", "warning"),
+        ("512.0 MiB of memory are left", "working set 15.5 GiB", "memory.max"),
+    ),
+    "nearly at memory.high": (
+        {"memory.high": f"{16 * GIB}\n"},
+        {"memory": "32GiB", "used": "15.9GiB"},
+        *("memory limits", "warning"),
+        ("left below memory.high", "memory.high 16.0 GiB", "memory.high"),
+    ),
+    "one kill takes all": (
+        {"memory.oom.group": "1\n"},
+        {},
+        *("memory.oom.group", "warning"),
+        ("takes the whole container", "singleProcessOOMKill"),
+    ),
+    "killed": (
+        {"memory.events": "low 0\noom 5\noom_kill 3\n"},
+        {},
+        *("kills", "warning"),
+        ("killed 3 processes", "memory.events"),
+    ),
+    "killed once": (
+        {"memory.events": "oom_kill 1\n"},
+        {},
+        *("kills", "warning"),
+        ("killed 1 process here",),
+    ),
+    "swapped": (
+        {"memory.swap.current": f"{4 * GIB}\n"},
+        {"memory": "16GiB"},
+        *("swap", "warning"),
+        ("4.0 GiB are swapped out", "memory.swap.current"),
+    ),
+    "pressure": (
+        {"memory.pressure": "some avg10=30.00 avg60=20.00 avg300=5.00 total=9\n"},
+        {},
+        *("pressure", "warning"),
+        ("waited for memory 20% of the last minute", "avg60=20.00", "memory.pressure"),
+    ),
+    "threads": (
+        {},
+        {
+            "cpus": 4,
+            "env": {"OPENBLAS_NUM_THREADS": "8", "OMP_NUM_THREADS": "2"},
+        },
+        *("threads", "warning"),
+        ("4 workers x 8 threads on 4 cores", "32 threads in all, 8 for each core"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_what_is_due(name):
+    files, details, check, severity, texts = HOSTS[name]
+    diagnosis = examine(recorded(files, **details))
+    (one,) = found(diagnosis, check)
+    assert one.severity == severity
+    shown = f"{one.title} {one.seen} {one.where} {one.why} {one.advice}"
+    assert [text for text in texts if text not in shown] == [], shown
+    assert all(one.as_dict().values())
+    assert ", " not in one.where
+    others = {two.check for two in diagnosis.findings} - {*FOLDERS, check}
+    assert others == set()
+
+
+#: (variables, cores that are there, check, severity or None, what is said)
+VARIABLES = [
+    ({}, 8, "overrides", None, ""),
+    ({"CORESIZE_OVERRIDE_CORES": "8"}, 8, "overrides", "note", "is active"),
+    ({"CORESIZE_OVERRIDE_CORES": "2"}, 8, "overrides", "warning", "6 of 8 cores idle"),
+    ({"CORESIZE_OVERRIDE_CORES": "64"}, 8, "overrides", "warning", "than there are"),
+    ({"PYTHON_CPU_COUNT": "2"}, 8, "overrides", "warning", "PYTHON_CPU_COUNT=2"),
+    ({"PARALLELLY_OVERRIDE_CORES": "8"}, 8, "overrides", "note", "is active"),
+    (
+        {"PARALLELLY_OVERRIDE_CORES": "8"},
+        8,
+        "variables without effect",
+        "note",
+        "has no effect in R",
+    ),
+    ({"CORESIZE_MAX_CORES": "2"}, 8, "caps", "warning", "6 of 8 cores idle"),
+    ({"LOKY_MAX_CPU_COUNT": "7"}, 8, "caps", None, ""),
+    ({"CORESIZE_WORKERS": "4"}, 8, "caps", "warning", "CORESIZE_WORKERS=4 leaves 4"),
+    ({"CORESIZE_PARALLEL": "0"}, 8, "caps", "warning", "runs serially"),
+    ({"PYTHON_CPU_COUNT": "x"}, 8, "overrides", "warning", "has no effect"),
+    ({"CUDA_VISIBLE_DEVICES": "-1"}, 8, "GPUs", None, ""),
+]
+
+
+@pytest.mark.parametrize(("env", "cpus", "check", "severity", "text"), VARIABLES)
+def test_variables(env, cpus, check, severity, text):
+    diagnosis = examine(container(cpus=cpus, env=env))
+    findings = found(diagnosis, check)
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+    assert all(text in one.title for one in findings)
+    assert found(diagnosis, "counted CPUs") == []  # that is about the machine
+
+
+def test_of_two_overrides_one_has_no_effect():
+    env = {"CORESIZE_OVERRIDE_CORES": "8", "PARALLELLY_OVERRIDE_CORES": "4"}
+    active, other = sorted(
+        found(examine(container(env=env)), "overrides"), key=lambda one: one.severity
+    )
+    assert (active.severity, active.where) == ("note", "CORESIZE_OVERRIDE_CORES")
+    assert other.title == "PARALLELLY_OVERRIDE_CORES is set, and has no effect"
+    assert other.seen == "CORESIZE_OVERRIDE_CORES=8 goes first"
+
+
+@linux
+@pytest.mark.parametrize(
+    ("kind", "severity", "text"),
+    [
+        ("nfs4", "warning", "on another machine (nfs4)"),
+        ("fuse.sshfs", "warning", "on another machine (fuse.sshfs)"),
+        ("overlay", "note", "the container's own layer"),
+        ("ext4", None, ""),
+    ],
+)
+def test_the_file_system_of_temporary_files(tmp_path, kind, severity, text):
+    host = container(env={"TMPDIR": str(tmp_path)})
+    line = f"40 23 0:40 / {tmp_path} rw - {kind} there:/tmp rw\n"
+    host.files["/proc/self/mountinfo"] += line
+    findings = [
+        one
+        for one in found(examine(host), "temporary folder")
+        if one.where.startswith("TMPDIR") and "file system" in one.seen
+    ]
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+    assert all(text in one.title for one in findings)
+
+
+def test_a_temporary_folder_that_is_none():
+    host = container(env={"LOKY_TEMP": "/no/such/folder"})
+    (one,) = [
+        one
+        for one in found(examine(host), "temporary folder")
+        if one.where == "LOKY_TEMP"
+    ]
+    assert (one.severity, one.title) == (
+        "warning",
+        "LOKY_TEMP=/no/such/folder is no folder",
+    )
+
+
+A100 = ["A100", "A100", "A100", "A100"]
+
+
+@pytest.mark.parametrize(
+    ("given", "present", "severity", "text"),
+    [
+        ("0,1,2,3", A100, None, ""),
+        ("0,1", A100, "note", "2 of 4 GPUs may be used"),
+        ("-1", A100, "note", "0 of 4 GPUs"),
+        ("0,-1,1", A100, "note", "1 of 4 GPUs"),
+        ("GPU-8932f937", A100, "note", "1 of 4 GPUs"),
+        ("4", A100, "error", "not there: 4"),
+        ("0", [], "error", "not there: 0"),
+        ("-1", [], None, ""),
+    ],
+)
+def test_gpus(given, present, severity, text):
+    findings = list(gpus.compare(given, present))
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+    assert all(text in one.title for one in findings)
+
+
+# --- What is measured, of this machine ----------------------------------------
+
+
+def broken(check, path):
+    return list(check(admit(str(path), (), 0.1)))
+
+
+UNGUARDED = {
+    "concurrent.futures": (
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "with ProcessPoolExecutor(2) as pool: print(list(pool.map(abs, [1])))"
+    ),
+    "multiprocessing": (
+        "import multiprocessing\n"
+        "with multiprocessing.Pool(2) as pool: print(pool.map(abs, [1]))"
+    ),
+    "coresize": (
+        "from coresize import ProcessPoolExecutor\n"
+        "with ProcessPoolExecutor(2) as pool: print(list(pool.map(abs, [1])))"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNGUARDED)
+def test_a_program_without_a_guard(tmp_path, name):
+    path = tmp_path / "program.py"
+    path.write_text(UNGUARDED[name])
+    (one,) = broken(importing.main_module, path)
+    assert (one.severity, one.title) == ("error", f"workers cannot import {path}")
+    assert "An attempt has been made to start a new process before" in one.seen
+    assert "__main__" in one.advice
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("import no_such_module", "No module named 'no_such_module'"),
+        ("def", "SyntaxError"),
+        ("import os; os._exit(1)", "the worker ended without a word"),
+    ],
+)
+def test_a_program_that_cannot_be_imported(tmp_path, text, seen):
+    path = tmp_path / "program.py"
+    path.write_text(text)
+    (one,) = broken(importing.main_module, path)
+    assert (one.severity, seen in one.seen) == ("error", True), one.seen
+
+
+def test_a_program_whose_import_is_slow(tmp_path):
+    (tmp_path / "heavy.py").write_text("import time; time.sleep(0.6)")
+    path = tmp_path / "program.py"
+    path.write_text(
+        "import sys, heavy, time; time.sleep(0.2)\n"
+        "print('{}'); print('x', file=sys.stderr)\n"
+        'if __name__ == "__main__": raise SystemExit("not in a worker")'
+    )
+    (one,) = broken(importing.main_module, path)
+    assert one.severity == "warning"
+    names = [part.split()[-3] for part in one.seen.partition(": ")[2].split(", ")]
+    assert names[:2] == ["heavy", "lines"]
+
+
+def test_a_program_whose_import_is_quick(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text('import json\nif __name__ == "__main__": raise SystemExit(1)')
+    assert broken(importing.main_module, path) == []
+
+
+def test_imports_are_timed_in_a_fresh_process():
+    (one,) = importing.imports(admit(None, ("no_such", "matplotlib.pyplot"), 0.1))
+    assert "matplotlib" in one.seen
+    assert "no_such" not in one.seen
+    assert "matplotlib" not in importing.loaded() or "matplotlib" in sys.modules
+    assert list(importing.imports(admit(None, (), 0.1))) == []
+
+
+LOADED = """\
+import os
+import numpy
+for name in list(os.environ):
+    if name.endswith("_NUM_THREADS"):
+        del os.environ[name]
+from coresize import diagnose
+print(diagnose(measure=False).as_json())
+"""
+
+
+def run(*words, **env):
+    return subprocess.run(
+        [sys.executable, *words],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_threads_that_blas_has_started():
+    done = run("-c", LOADED, OPENBLAS_NUM_THREADS="8", CORESIZE_OVERRIDE_CORES="2")
+    findings = json.loads(done.stdout)["findings"]
+    told = [one["seen"] for one in findings if one["check"] == "threads"]
+    if "openblas" in done.stdout:
+        assert told == ["openblas in this process: 8 threads in all, 4 for each core"]
+
+
+def test_threads_times_workers_by_variables():
+    env = {"OPENBLAS_NUM_THREADS": "8", "CORESIZE_WORKERS": "4"}
+    done = run("-m", "coresize", "diagnose", "--quick", "--json", **env)
+    findings = json.loads(done.stdout)["findings"]
+    (one,) = [one for one in findings if one["check"] == "threads"]
+    assert one["title"].startswith("4 workers x 8 threads on ")
+    assert one["where"] == "OPENBLAS_NUM_THREADS=8"
+
+
+#: Before its neighbours on this machine, where that is permitted.
+ONE_CPU = """\
+import contextlib, os
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+with contextlib.suppress(PermissionError):
+    os.nice(-20)
+from coresize import diagnose
+print(diagnose().as_json())
+"""
+
+
+@linux
+def test_workers_without_cores_of_their_own_do_not_scale():
+    # One CPU, and a program that was told of four.
+    done = run("-c", ONE_CPU, CORESIZE_OVERRIDE_CORES="4")
+    diagnosis = json.loads(done.stdout)
+    titles = [
+        (one["severity"], one["title"].partition(":")[0])
+        for one in diagnosis["findings"]
+        if one["check"] == "scaling"
+    ]
+    assert ("warning", "pure computing") in titles
+    (starts,) = [
+        one for one in diagnosis["findings"] if one["check"] == "start methods"
+    ]
+    assert all(name in starts["seen"] for name in ("fork ", "forkserver ", "spawn "))
+    assert {"start methods", "imports", "main module", "scaling"} <= {
+        *diagnosis["checks"]
+    }
+
+
+# --- The answer ---------------------------------------------------------------
+
+
+def finding(severity, title="t"):
+    text = dict.fromkeys(("check", "seen", "where", "why", "advice"), "x")
+    return Finding(severity=severity, title=title, **text)
+
+
+def test_the_most_severe_is_first_and_all_is_on_one_screen():
+    many = [finding("note", f"note {n}") for n in range(40)]
+    findings = order([*many, finding("warning"), finding("error", "the worst")])
+    diagnosis = Diagnosis(
+        findings=findings, checks=("x",), skipped=(("y", "why not"),), seconds=1.0
+    )
+    summary, _, details = str(diagnosis).partition("\n\n")
+    lines = summary.splitlines()
+    assert len(lines) <= 24
+    assert lines[0] == "1 error, 1 warning, 40 notes in 1 checks (1.0 s)"
+    assert lines[1].split() == ["error", "the", "worst"]
+    assert lines[-1].strip() == "and 24 more"
+    assert details.count("\n  do     x") == 42
+    assert details.endswith("not checked: y: why not")
+    assert [diagnosis.has(one) for one in ("error", "warning", "note")] == [True] * 3
+
+
+def test_nothing_found():
+    diagnosis = Diagnosis(findings=(), checks=("x", "y"), skipped=(), seconds=0.25)
+    assert str(diagnosis) == "nothing found in 2 checks (0.2 s)"
+    assert json.loads(diagnosis.as_json())["findings"] == []
+
+
+def command(*words, **env):
+    return run("-m", "coresize", "diagnose", "--quick", *words, **env)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ((), 0),
+        (("--fail-on", "error"), 0),
+        (("--fail-on", "warning"), 1),
+        (("--fail-on", "note"), 1),
+    ],
+)
+def test_the_exit_status(words, code):
+    done = command(*words, CORESIZE_OVERRIDE_CORES="1000")
+    assert done.returncode == code, done.stderr
+    assert " warning  CORESIZE_OVERRIDE_CORES=1000 asks for more" in done.stdout
+    assert "\n  do     unset CORESIZE_OVERRIDE_CORES" in done.stdout
+
+
+def test_json():
+    done = command("--json", CORESIZE_OVERRIDE_CORES="1000")
+    answer = json.loads(done.stdout)
+    assert set(answer) == {"findings", "checks", "skipped", "seconds"}
+    (one,) = [one for one in answer["findings"] if one["check"] == "overrides"]
+    assert set(one) == {*Finding.__slots__}
+    assert {one["check"] for one in answer["findings"]} <= {*answer["checks"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--main", "no-such-file.py"), "the path of a Python file"),
+        (("--watch", "1"), "--pid"),
+        (("--watch", "0", "--pid", str(os.getpid())), "above 0"),
+        (("--pid", "999999999"), "alive"),
+        (("--pid", "-1"), "alive"),
+    ],
+)
+def test_bad_usage(words, text, capsys):
+    assert main(["diagnose", "--quick", *words]) == 2
+    assert text in capsys.readouterr().err
+
+
+# --- A program that runs ------------------------------------------------------
+
+SLEEP = "import time; time.sleep(60)"
+BUSY = "while True: pass"
+
+
+def watched(program, seconds=1.0):
+    with subprocess.Popen([sys.executable, "-c", program]) as process:
+        try:
+            time.sleep(0.5)  # until it has started
+            return watching.watch(process.pid, seconds)
+        finally:
+            processes.kill_tree(process.pid)
+
+
+@linux
+def test_a_watch_tells_who_sleeps_from_who_computes():
+    asleep, busy = watched(SLEEP), watched(BUSY)
+    assert "waits nearly all the time" in watching.conclude(asleep)
+    assert "waits nearly all the time" not in watching.conclude(busy)
+    assert busy[-1].cores > asleep[-1].cores
+    assert (busy[-1].processes, asleep[-1].computing) == (1, 0)
+    assert busy[-1].memory > 2**20
+
+
+def test_a_watch_ends_with_its_program():
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as process:
+        samples = watching.watch(process.pid, 20)
+    assert len(samples) < 20
+    assert watching.conclude([]) == "The process has ended before anything was seen."
+
+
+def test_a_watch_from_the_command_line(capsys):
+    words = ["diagnose", "--watch", "0.2", "--pid", str(os.getpid())]
+    assert main(words) == 0
+    assert "cores busy" in capsys.readouterr().out
+    assert main([*words, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["conclusion"]
+    assert answer["samples"][0]["processes"] >= 1
+
+
+def sample(**given):
+    return watching.Sample(
+        **{
+            "seconds": 1.0,
+            "cores": 1.0,
+            "limit": 4.0,
+            "throttled": 0.0,
+            "memory": 10,
+            "memory_limit": None,
+            "processes": 1,
+            "computing": 1,
+            **given,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"cores": 0.01, "computing": 0}, "waits nearly all the time"),
+        ({"cores": 0.95}, "computes in 1 of 1 processes"),
+        ({"cores": 3.9, "processes": 5, "computing": 4}, "All cores are busy"),
+        ({"cores": 2.0, "processes": 4, "computing": 4}, "The rest waits"),
+        ({"cores": 3.0, "throttled": 0.5}, "The quota was used up in 50%"),
+        ({"memory": 95, "memory_limit": 100}, "It held 95% of the memory"),
+    ],
+)
+def test_conclusions(given, text):
+    assert text in watching.conclude([sample(**given)] * 3)
