@@ -8,14 +8,12 @@ the one that it died of, and all others it was given go back.
 
 from __future__ import annotations
 
-import pickle
 import selectors
 import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
 
-from coresize import transfer
-from coresize.executor import frames
+from coresize.executor.answers import Answers
 from coresize.executor.assignment import Assignment
 from coresize.executor.burial import Undertaker
 from coresize.executor.crew import Crew
@@ -26,11 +24,12 @@ from coresize.executor.setup import check_fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from coresize.executor.gate import Gate
     from coresize.executor.jobs import Job
     from coresize.executor.setup import Setup
     from coresize.executor.slot import Slot
-    from coresize.executor.stream import Stream
 
 #: Seconds between two looks at what tasks take.
 _LOOK = 0.25
@@ -52,7 +51,8 @@ class Dispatcher:
         self._crew = Crew(setup, self._exchange, self._bury)
         self._crew.hear(self._mailbox.bell, self._mailbox.heard)
         self.slots = self._crew.slots
-        self.streams: set[Stream] = set()
+        #: What is to be called before no more jobs are taken.
+        self.unfinished: set[Callable[[], None]] = set()
         self._assignment = Assignment(
             setup, gate, self._crew, self.pace, self._add_slot
         )
@@ -60,7 +60,7 @@ class Dispatcher:
         self._undertaker = Undertaker(setup, gate)
         self._ended = self._starting = False
         self._failures = self._looked = 0.0
-        self._answered: set[Job] = set()
+        self._answers = Answers(setup, gate, self.pace, self._welcome)
 
     # --- For other threads ----------------------------------------------------
 
@@ -92,8 +92,8 @@ class Dispatcher:
 
     def finish(self) -> None:
         """Take all of what is to be mapped, before no more is taken."""
-        for stream in list(self.streams):
-            stream.finish()
+        for finish in list(self.unfinished):
+            finish()
 
     def join(self) -> None:
         """Wait until all has ended; then the thread is held no more."""
@@ -165,9 +165,7 @@ class Dispatcher:
         self._mailbox.asleep = False
         for key, events in ready:
             key.data(events)
-        for job in self._answered:
-            job.ring()
-        self._answered.clear()
+        self._answers.ring()
         self._look()
 
     def _patience(self) -> float | None:
@@ -203,50 +201,20 @@ class Dispatcher:
             messages = slot.receive()
             if slot.is_closed:
                 self._crew.ignore(slot)
-            for message in messages:
-                self._understand(slot, message)
+            self._answers.take(slot, messages)
 
-    def _understand(self, slot: Slot, message: frames.Message) -> None:
-        kind, peak, _, payload = message
-        if kind == frames.READY:
-            slot.greet(peak, heir=payload == frames.HEIR)
-            self._failures = 0
-            self._undertaker.welcome(slot)
-            if self.gate:
-                self.gate.welcome(slot)
-        elif kind == frames.BROKEN:
-            _, slot.unfit = pickle.loads(payload)  # noqa: S301 - of our own worker
-        elif slot.running:
-            self._answer(slot, slot.running[0], message)
-
-    def _answer(self, slot: Slot, job: Job, message: frames.Message) -> None:
-        kind, peak, seconds, payload = message
+    def _welcome(self, slot: Slot) -> None:
+        """A worker is ready."""
+        self._failures = 0
+        self._undertaker.welcome(slot)
         if self.gate:
-            job.measured(max(peak, slot.base + job.seen))
-        if kind == frames.VALUE:
-            over = job.take_pickled(payload)
-        else:
-            error = transfer.load_error(*pickle.loads(payload))  # noqa: S301 - as above
-            over = job.fail(error)
-            while seconds < 0 and not over:  # none of its calls could be unpickled
-                over = job.fail(error)
-        self._answered.add(job)
-        self.pace.learn(job, seconds)
-        if over:
-            slot.running.popleft()
-            slot.served += 1
-            slot.began = time.monotonic()
-            if self.gate:
-                self.gate.succeeded(slot, job, peak)
-            if not slot.running and slot.served == self.setup.max_tasks:
-                slot.stop()
+            self.gate.welcome(slot)
 
     # --- Deaths and ends ------------------------------------------------------
 
     def _bury(self, slot: Slot) -> None:
         while messages := slot.receive():
-            for message in messages:
-                self._understand(slot, message)
+            self._answers.take(slot, messages)
         code = self._crew.remove(slot)
         if slot.unfit:  # known before, but until now it wrote its log
             self._break(f"the initializer of a worker failed:\n{slot.unfit}")
@@ -304,4 +272,4 @@ class Dispatcher:
         self._ended = True
         self._mailbox.close()
         # A ring would keep what the user gave until the garbage is collected.
-        del self._crew, self._assignment
+        del self._crew, self._assignment, self._answers

@@ -28,6 +28,9 @@ READY, BROKEN, VALUE, ERROR = range(4)
 #: With READY: the worker holds much that it inherited by fork.
 HEIR = b"heir"
 
+_HEAD = HEADER.size
+_read_header = HEADER.unpack_from
+
 _CHUNK = 256 * 1024
 
 #: Payloads below this are joined with their header: one system call, one packet.
@@ -61,17 +64,17 @@ class Inbox:
 
     def messages(self) -> list[Message]:
         """The messages that are complete."""
-        buffer, start = self._buffer, 0
+        buffer, start, available = self._buffer, 0, len(self._buffer)
         found: list[Message] = []
-        available = len(buffer)
-        while available - start >= HEADER.size:
-            size, kind, peak, seconds = HEADER.unpack_from(buffer, start)
-            end = start + HEADER.size + size
-            if end > available:
-                break
-            payload = bytes(memoryview(buffer)[start + HEADER.size : end])
-            found.append((kind, peak, seconds, payload))
-            start = end
+        with memoryview(buffer) as view:
+            while available - start >= _HEAD:
+                size, kind, peak, seconds = _read_header(buffer, start)
+                payload = start + _HEAD
+                end = payload + size
+                if end > available:
+                    break
+                found.append((kind, peak, seconds, view[payload:end].tobytes()))
+                start = end
         if start:
             del buffer[:start]
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections import deque
 from concurrent.futures import CancelledError
 
 from coresize import transfer
@@ -142,16 +143,30 @@ class Call(Job):
             self.future.set_exception(CancelledError())
 
 
+class Failed:
+    """An error in the place of a value."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
 class Calls(Job):
     """Calls of one function, one after the other in one worker.
 
     Attributes:
-        results: whether it was a value, and the value or error, of each that has ended.
+        results: what came of each that has ended and was not read yet: a value, or an
+            error as `Failed`.
+        answered: how many have ended.
         count: how many there are.
         cancelled: nobody waits for what has not begun.
     """
 
-    __slots__ = ("_items", "_notify", "cancelled", "count", "function", "results")
+    __slots__ = (
+        *("_items", "_notify", "answered", "cancelled", "count", "function"),
+        "results",
+    )
 
     kind = frames.CALLS
 
@@ -164,7 +179,8 @@ class Calls(Job):
     ) -> None:
         super().__init__(dump_calls(function, items), key_of(function), need)
         self.function = function
-        self.results: list[tuple[bool, Any]] = []
+        self.results: deque[Any] = deque()
+        self.answered = 0
         self.count = len(items)
         self.cancelled = False
         self._items = items
@@ -173,24 +189,24 @@ class Calls(Job):
     @property
     def size(self) -> int:
         """See `Job.size`."""
-        return self.count - len(self.results)
+        return self.count - self.answered
 
     def begin(self) -> bool:
         """See `Job.begin`."""
         self.attempts += 1
-        if self.results:  # after a death: those that have not begun
-            rest = self._items[len(self.results) :]
+        if self.answered:  # after a death: those that have not begun
+            rest = self._items[self.answered :]
             self.payload = dump_calls(self.function, rest)
         return not self.cancelled
 
     def take(self, value: object) -> bool:
         """See `Job.take`."""
-        self.results.append((True, value))
+        self.results.append(value)
         return self._ended()
 
     def fail(self, error: BaseException) -> bool:
         """See `Job.fail`."""
-        self.results.append((False, error))
+        self.results.append(Failed(error))
         return self._ended()
 
     def cancel(self) -> None:
@@ -200,10 +216,11 @@ class Calls(Job):
         self.ring()
 
     def _ended(self) -> bool:
-        over = len(self.results) == self.count
-        if over:
-            self._items, self.payload = [], b""
-        return over
+        self.answered += 1
+        if self.answered < self.count:
+            return False
+        self._items, self.payload = [], b""
+        return True
 
     def ring(self) -> None:
         """See `Job.ring`."""

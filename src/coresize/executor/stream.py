@@ -14,7 +14,7 @@ import weakref
 from collections import deque
 from itertools import islice
 
-from coresize.executor.jobs import Calls, key_of
+from coresize.executor.jobs import Calls, Failed, key_of
 
 
 TYPE_CHECKING = False
@@ -84,7 +84,7 @@ class Stream:
         self._condition = threading.Condition()
         self._filling = threading.Lock()
         self._read = self._reading = False
-        dispatcher.streams.add(self)
+        dispatcher.unfinished.add(self.finish)
 
     def fill(self) -> None:
         """Take from the input what may be taken."""
@@ -104,7 +104,7 @@ class Stream:
         self._let_go()
 
     def _let_go(self) -> None:
-        self._dispatcher.streams.discard(self)
+        self._dispatcher.unfinished.discard(self.finish)
         self._owner = None
 
     def _fill(self, most_bytes: int) -> None:
@@ -161,16 +161,13 @@ class Stream:
             self.fill()
             while self._batches:
                 batch, size = self._batches[0]
-                for place in range(batch.count):
-                    if len(batch.results) <= place:
-                        self._wait(batch, place, end)
-                    good, value = batch.results[place]
-                    batch.results[place] = (good, None)  # it is the reader's now
-                    if not good:
-                        raise value
-                    held = [value]
-                    del value
-                    yield held.pop()  # nobody but the reader holds it
+                results = batch.results
+                for _ in range(batch.count):
+                    if not results:
+                        self._wait(batch, end)
+                    if type(results[0]) is Failed:
+                        raise results.popleft().error
+                    yield results.popleft()  # nobody but the reader holds it
                 self._batches.popleft()
                 self._taken -= batch.count
                 self._bytes -= size
@@ -182,10 +179,10 @@ class Stream:
             self._exhausted = True  # nobody wants more
             self._let_go()
 
-    def _wait(self, batch: Calls, place: int, end: float | None) -> None:
+    def _wait(self, batch: Calls, end: float | None) -> None:
         with self._condition:
             self._reading = True
-            while len(batch.results) <= place:
+            while not batch.results:
                 left = None if end is None else end - time.monotonic()
                 if left is not None and left <= 0:
                     raise TimeoutError
