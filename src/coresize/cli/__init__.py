@@ -3,8 +3,8 @@
 Exit status: 0; 1 where not even one task fits and ``--strict`` is given; 2 for bad
 usage, a setting or variable that is not valid, a file that cannot be used or output
 that cannot be written, with the message on standard error. ``run`` and ``profile`` end
-as their program does; ``batch`` with 1 where a task has failed, and ``shards`` where a
-part has.
+as their program does; ``batch`` with 1 where a task has failed, ``shards`` where a part
+has, and ``diagnose`` where something is as severe as ``--fail-on`` says.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import pickle
 import time
 from typing import TYPE_CHECKING
 
-from coresize import storage
+from coresize import processes, storage
 from coresize.diagnosis.findings import Finding
 from coresize.executor.process import ProcessPoolExecutor
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 #: Seconds of each kind, with one worker and with many.
 _EACH = 0.2
+
+#: Rounds at most until all workers are there, and seconds of a task in one.
+_ROUNDS, _NAP = 20, 0.05
 
 #: Parts of what so many workers should get done.
 _POOR, _BAD = 0.7, 0.4
@@ -81,10 +84,23 @@ def scaling(patient: Patient) -> Iterator[Finding]:
     counts = sorted({2, most})
     folder = storage.temporary_folder()
     with ProcessPoolExecutor(most, threads=1) as pool:
-        list(pool.map(time.sleep, [0.05] * 4 * most))  # all are started
+        _warm(pool, most)
         for name, (title, _, why) in KINDS.items():
             rates = {count: _rate(pool, name, folder, count) for count in (1, *counts)}
             yield from _finding(patient, name, title, why, rates)
+
+
+def _warm(pool: ProcessPoolExecutor, most: int) -> None:
+    """Have all workers started: else their imports are in what one gets done."""
+    for _ in range(_ROUNDS):
+        if len(set(pool.map(ready, [_NAP] * 2 * most))) >= most:
+            break
+
+
+def ready(seconds: float) -> int:
+    """Keep this worker busy, so that another has to be started; returns its number."""
+    time.sleep(seconds)
+    return processes.own()
 
 
 def _rate(pool: ProcessPoolExecutor, name: str, folder: str, count: int) -> float:
