@@ -9,8 +9,9 @@ from coresize import available
 from coresize.errors import ConfigError
 from coresize.executor.limiter import limit_memory
 from coresize.executor.needs import AUTO
-from coresize.executor.process import PoolState, ProcessPoolExecutor
+from coresize.executor.process import ProcessPoolExecutor
 from coresize.executor.serial import SerialExecutor
+from coresize.executor.state import PoolState
 from coresize.executor.threads import ThreadPoolExecutor
 
 

@@ -18,8 +18,8 @@ from coresize.executor.dispatcher import Dispatcher
 from coresize.executor.gate import Gate
 from coresize.executor.jobs import Call, key_of
 from coresize.executor.serial import SerialWhenOff
+from coresize.executor.state import PoolState
 from coresize.executor.stream import Stream
-from coresize.model import Value
 
 
 if TYPE_CHECKING:
@@ -37,24 +37,6 @@ if TYPE_CHECKING:
 
 #: Pools whose work is to be done before the program ends.
 _open: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
-
-
-class PoolState(Value):
-    """What a pool is like at one moment.
-
-    Attributes:
-        workers: processes that it has.
-        kills: how often the kernel killed one for memory, where ``memory=`` is given.
-        evictions: how often a task was ended before the kernel would have killed.
-        need: bytes that a task may take, as learned; None where it is not.
-    """
-
-    __slots__ = ("workers", "kills", "evictions", "need")  # noqa: RUF023
-
-    workers: int
-    kills: int
-    evictions: int
-    need: int | None
 
 
 class ProcessPoolExecutor(SerialWhenOff, Executor):

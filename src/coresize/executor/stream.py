@@ -7,7 +7,6 @@ input ahead of what is read, and no more: an endless input is no danger.
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 import weakref
@@ -35,6 +34,9 @@ _PARTS = 8
 #: What may be taken from the input ahead of the reader, where nobody said.
 _MOST_ITEMS = 4096
 _MOST_BYTES = 32 * 1024**2
+
+#: More than any input has.
+_ALL = 1 << 62
 
 
 class Stream:
@@ -99,8 +101,8 @@ class Stream:
         """
         with self._filling:
             if self._sized or not self._read:
-                self._most = sys.maxsize
-                self._fill(sys.maxsize)
+                self._most = _ALL
+                self._fill(_ALL)
         self._let_go()
 
     def _let_go(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import sys
 import threading
 import time
 import weakref
@@ -31,6 +30,9 @@ _MORE, _MOST = 4, 32
 
 #: Items that a map takes ahead of its reader, where nobody said.
 _AHEAD = 4096
+
+#: More than any input has.
+_ALL = 1 << 62
 
 
 class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
@@ -182,7 +184,7 @@ class _Map:
     def finish(self) -> None:
         """Take all of the input, but of one that may be endless and was read."""
         if self._sized or not self._read:
-            self.fill(sys.maxsize)
+            self.fill(_ALL)
         self._let_go()
 
     def _let_go(self) -> None:
