@@ -36,7 +36,9 @@ _LOOK = 0.25
 
 #: Workers that could not start, one after the other, before the pool is given up.
 _MOST_FAILURES = 3
-_KILL = 0.05
+
+#: What counts less: a kill may be bad luck, but less so of the only worker.
+_KILL, _KILL_ALONE = 0.05, 0.3
 
 
 class Dispatcher:
@@ -219,10 +221,9 @@ class Dispatcher:
         if slot.unfit:  # known before, but until now it wrote its log
             self._break(f"the initializer of a worker failed:\n{slot.unfit}")
         elif not slot.ready and not slot.doomed:
-            # Who ends by itself will do so again; a kill may be bad luck.
-            self._failures += 1 if code is None or code >= 0 else _KILL
+            self._failures += _weight(code, alone=not self.slots)
             if self._failures >= _MOST_FAILURES:
-                self._break(f"workers end before they are ready, exit code {code}")
+                self._break(f"workers end before they are ready, {_ended(code)}")
         again = self._undertaker.again(slot, code, busy=1 + len(self._crew.busy))
         self.waiting.extendleft(reversed(again))
         if self.setup.forks and not self.slots and not self._mailbox.closing:
@@ -273,3 +274,19 @@ class Dispatcher:
         self._mailbox.close()
         # A ring would keep what the user gave until the garbage is collected.
         del self._crew, self._assignment, self._answers
+
+
+def _weight(code: int | None, *, alone: bool) -> float:
+    """How much the end of a worker that was not ready counts as a failure.
+
+    Who ends by itself will do so again.
+    """
+    if code is None or code >= 0:
+        return 1.0
+    return _KILL_ALONE if alone else _KILL
+
+
+def _ended(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"by signal {-code}; is there memory for one, and for what it loads?"
+    return f"exit code {code}"
