@@ -386,3 +386,11 @@ def padded(number):
 def count_in(path, _item):
     with path.open("ab", buffering=0) as file:
         file.write(b".")
+
+
+def end_by_once(path, item):
+    """The first to come to the third item ends its process."""
+    if item == 3 and not path.exists():
+        path.touch()
+        os._exit(1)
+    return item

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import pytest
 import tasks
@@ -269,6 +270,30 @@ def test_a_broken_pool_is_an_error_after_what_has_ended():
     assert {one.index for one in seen if one.ok} == {0, 1, 2}
     assert 3 in {one.index for one in seen if one.status == "crashed"}
     assert len(seen) < 20
+
+
+def test_what_broke_with_a_pool_runs_again_at_the_next_start(tmp_path):
+    """Also where some had been tried again: who waits for its turn has none."""
+    journal = tmp_path / "out.sqlite"
+    with concurrent.futures.ProcessPoolExecutor(2) as broken:
+        run = run_batch(
+            partial(tasks.end_by_once, tmp_path / "once"),
+            range(60),
+            executor=broken,
+            buffersize=5,
+            retries=2,
+            journal=journal,
+            progress=False,
+        )
+        with pytest.raises(CoresizeError, match="the executor is broken"):
+            run.wait()
+    again = run_batch(
+        partial(tasks.end_by_once, tmp_path / "once"),
+        range(60),
+        executor="thread",
+        journal=journal,
+    )
+    assert again.results() == list(range(60))
 
 
 def test_an_error_of_the_input_is_raised_when_what_runs_is_written(tmp_path):

@@ -7,7 +7,7 @@ input, is in flight, or waits to be written is bounded, whatever the input.
 from __future__ import annotations
 
 import time
-from concurrent.futures import wait
+from concurrent.futures import BrokenExecutor, wait
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -202,7 +202,11 @@ class Engine:
 
     def _write(self, ended: list[tuple[Outcome, object]]) -> None:
         if self._journal:
-            self._journal.write(ended)
+            # Of which task an executor died nobody knows: all of them run again.
+            told = [
+                one for one in ended if not isinstance(one[0].error, BrokenExecutor)
+            ]
+            self._journal.write(told)
             self._committed = time.monotonic()
         for outcome, _ in ended:
             self._tally.add(outcome)

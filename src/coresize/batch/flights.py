@@ -92,7 +92,7 @@ class Flights:
 
     def due(self) -> Iterator[Entry]:
         """The tasks whose time has come to be tried again."""
-        while self._later and self._later[0][0] <= time.monotonic():
+        while self._later and not self.broken and self._later[0][0] <= time.monotonic():
             yield heapq.heappop(self._later)[2]
 
     def landed(self, patience: float) -> Iterator[tuple[Entry, Future[Answer]]]:
