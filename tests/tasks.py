@@ -394,3 +394,36 @@ def end_by_once(path, item):
         path.touch()
         os._exit(1)
     return item
+
+
+TABLE = {}
+
+
+def table(values):
+    """A function of a module that gives these values, in this process."""
+    TABLE.clear()
+    TABLE.update(values)
+    return looked_up
+
+
+def looked_up(key):
+    return TABLE[key]
+
+
+def pair(_item):
+    return (1, 2)
+
+
+def nothing(_item):
+    return None
+
+
+class MuteError(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+    __repr__ = __str__
+
+
+def raise_mute(_item):
+    raise MuteError

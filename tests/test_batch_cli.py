@@ -150,7 +150,7 @@ def test_failures_are_named_and_counted(run):
     done = run("batch", "jobs:picky", "--items", "items.jsonl", *SERIAL)
     assert done.returncode == 1
     assert values(done) == [0, 1, 2, None, 4]
-    assert "failed: 3: ValueError('three')" in done.stderr
+    assert "failed: 3: ValueError: three" in done.stderr
     assert "coresize: 1 of 5 tasks have failed" in done.stderr
 
 

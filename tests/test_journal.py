@@ -277,7 +277,7 @@ def test_a_second_writer_is_refused_while_the_first_runs(path):
     with run_batch(abs, [1, 2], executor="serial", journal=path) as run:
         next(iter(run))
         assert second().startswith("another process is writing to it")
-        with pytest.raises(JournalError, match="another process is writing"):
+        with pytest.raises(JournalError, match="a run of this very program"):
             run_batch(abs, [1], executor="serial", journal=path)
         assert reading.count(str(path))["ok"] >= 1  # to look is allowed
     assert second() == "ran\n"
@@ -299,7 +299,9 @@ def test_no_journal_is_made_of_a_run_that_could_not_begin(path):
     [{1: 2}, {"a": [{None: 1}]}, [({2.5: 0},)], object(), {1, 2}, b"bytes", 1j],
 )
 def test_what_json_would_lose_fails_its_task_alone_with_advice(path, value):
-    lossy, good = start(path, ["first", "second"], {"first": value, "second": 1}.get)
+    lossy, good = start(
+        path, ["first", "second"], tasks.table({"first": value, "second": 1})
+    )
     assert (lossy.status, good.status) == ("failed", "ok")
     assert "cannot be written to the journal as JSON" in str(lossy.error)
     assert 'choose serializer="pickle"' in str(lossy.error)
@@ -313,7 +315,9 @@ def test_without_a_journal_any_value_is_fine():
 @pytest.mark.parametrize("value", [(1, 2), {1: (2,)}, {"a"}, b"bytes", None, 1.5, ""])
 def test_pickles_keep_what_json_does_not(path, value):
     for _ in range(2):
-        (one,) = start(path, ["first"], {"first": value}.get, serializer="pickle")
+        (one,) = start(
+            path, ["first"], tasks.table({"first": value}), serializer="pickle"
+        )
         assert one.value == value
         assert type(one.value) is type(value)
 
@@ -323,13 +327,52 @@ def test_pickles_keep_what_json_does_not(path, value):
 )
 def test_plain_values_come_back_as_they_were(path, value):
     for _ in range(2):
-        (one,) = start(path, ["first"], {"first": value}.get)
+        (one,) = start(path, ["first"], tasks.table({"first": value}))
         assert (one.ok, one.value) == (True, value)
 
 
 def test_a_value_is_the_same_before_and_after_it_was_written(path):
-    first, second = (start(path, [1], lambda _: (1, 2))[0].value for _ in range(2))
+    first, second = (start(path, [1], tasks.pair)[0].value for _ in range(2))
     assert first == second == [1, 2]
+
+
+def outer(factor):
+    return lambda number: factor * number
+
+
+@pytest.mark.parametrize(
+    "function",
+    [outer(2), "text".count, Ellipsis.__eq__, outer],
+)
+def test_a_function_that_its_name_does_not_tell_is_refused(path, function):
+    if function is outer:  # the only one that a name says all about
+        assert start(path, [1], function, serializer="pickle")[0].status == "failed"
+        return
+    with pytest.raises(ConfigError, match="a journal knows it by its name"):
+        start(path, [1], function)
+    assert not path.exists()
+
+
+def test_an_error_that_cannot_tell_itself_is_an_outcome(path):
+    found = start(path, [1, 2], tasks.raise_mute)
+    assert [one.message for one in found] == ["MuteError", "MuteError"]
+    assert statuses(start(path, [1, 2], tasks.raise_mute)) == {
+        "1": "failed",
+        "2": "failed",
+    }
+
+
+def test_a_run_that_is_left_and_dropped_ends_at_once(path):
+    run = run_batch(
+        tasks.square, range(50), journal=path, executor="serial", progress=False
+    )
+    for outcome in run:
+        assert outcome.ok
+        break
+    with pytest.raises(JournalError, match="a run of this very program has it"):
+        start(path, range(50))
+    del run, outcome
+    assert len(start(path, range(50))) == 50
 
 
 # --- Keys ---------------------------------------------------------------------
@@ -378,9 +421,9 @@ def test_more_keys_than_memory_is_for_are_told_apart(path):
     ],
 )
 def test_a_key_is_a_field_a_function_or_the_content(path, items, key, keys):
-    found = start(path, items, lambda _: None, key=key)
+    found = start(path, items, tasks.nothing, key=key)
     assert [one.key for one in found][:2] == keys[:2]
-    assert statuses(start(path, items, lambda _: None, key=key)) == {
+    assert statuses(start(path, items, tasks.nothing, key=key)) == {
         one.key: "skipped" for one in found
     }
 
@@ -390,9 +433,14 @@ def test_a_key_is_a_field_a_function_or_the_content(path, items, key, keys):
     [
         ([{"a": 1}], "id", "key='id' is not valid: use a field of every item"),
         ([5], "id", "a field of every item"),
-        ([5], lambda _: None, "key=None is not valid: use a text or a whole number"),
+        (
+            [5],
+            lambda _: None,
+            "key=None is not valid: use a text of UTF-8, or a whole number",
+        ),
         ([5], lambda _: True, "key=True"),
         ([5], lambda _: 1.5, "key=1.5"),
+        ([5], lambda _: "\ud800", "a text of UTF-8"),
         ([object()], None, "key=, a function that gives each item a text"),
     ],
 )

@@ -39,7 +39,7 @@ DOORS = {
         *("host.py", "storage.py", "transfer.py", "measuring/commands.py"),
         *("cli/__init__.py", "cli/programs.py", "cli/streams.py"),
         *("diagnosis/fresh.py", "diagnosis/importing.py"),
-        *("executor/process.py", "executor/setup.py"),
+        *("executor/process.py", "executor/setup.py", "executor/slot.py"),
         *("batch/identity.py", "batch/launcher.py", "batch/progress.py"),
         "batch/sources.py",
     },

@@ -363,7 +363,8 @@ def test_a_journal_is_not_written_over_what_it_is_made_of(tmp_path, journals):
 @pytest.mark.parametrize("serializer", ["json", "pickle"])
 @pytest.mark.parametrize("suffix", ["jsonl", "ndjson", "csv"])
 def test_tasks_are_written_as_such_by_the_suffix(tmp_path, suffix, serializer):
-    function = {"a": [1, {"b": 2}], "b": 1.5, "c": 'a, "b"\n', "d": 7}.__getitem__
+    values = {"a": [1, {"b": 2}], "b": 1.5, "c": 'a, "b"\n', "d": 7}
+    function = tasks.table(values)
     words = {"function": function, "serializer": serializer}
     path = start(tmp_path / "one.sqlite", ["a", "b", "c", "x", "d"], **words)
     output = tmp_path / f"all.{suffix}"

@@ -60,7 +60,10 @@ def replacing(path: str) -> Iterator[TextIO]:
     target = Path(path)
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        with beside.open("w", encoding="utf-8", newline="") as file:
+        # Names of files that are no UTF-8 are written with escapes.
+        with beside.open(
+            "w", encoding="utf-8", errors="backslashreplace", newline=""
+        ) as file:
             yield file
         beside.replace(target)
     finally:
@@ -103,6 +106,23 @@ def write_scratch(folder: str, content: bytes) -> None:
     """
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(content)
+
+
+def suffix(path: str) -> str:
+    """What the name of a file ends in, after its last dot."""
+    return Path(path).suffix.removeprefix(".")
+
+
+def size(path: str) -> int:
+    """The bytes in a file; 0 where there is none."""
+    file = Path(path)
+    return file.stat().st_size if file.exists() else 0
+
+
+def first_line(path: str) -> str:
+    """How a file begins, as text."""
+    with Path(path).open("rb") as file:
+        return file.readline(4096).decode("utf-8", "replace")
 
 
 def append(path: str) -> TextIO:

@@ -47,7 +47,7 @@ def dump(message: object, function: object) -> bytes:
     except Exception as error:  # noqa: BLE001 - pickle calls the user's code
         reason = error
     else:
-        if not (_is_main_homeless() and b"__main__" in by_name):
+        if not (is_main_homeless() and b"__main__" in by_name):
             return by_name
     try:
         import cloudpickle
@@ -66,13 +66,18 @@ def dump(message: object, function: object) -> bytes:
     return content
 
 
-def _is_main_homeless() -> bool:
+#: What Python calls the file of a program that it reads from standard input.
+STDIN = "<stdin>"
+
+
+def is_main_homeless() -> bool:
     """Whether this is a notebook, a prompt or ``python -c``, which no process imports.
 
     Pickle would send the names of what is defined there all the same.
     """
     main = sys.modules["__main__"]
-    return not hasattr(main, "__file__") and getattr(main, "__spec__", None) is None
+    file = getattr(main, "__file__", STDIN)
+    return file == STDIN and getattr(main, "__spec__", None) is None
 
 
 def traceback_of(error: BaseException) -> str:

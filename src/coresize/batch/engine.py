@@ -81,7 +81,7 @@ class Engine:
         self._status = [
             StatusFile(path, str(shard or "0/1")) for path in paths(options.journal)
         ]
-        self._alarm = Alarm(_STATUS, at_once=True)
+        self._alarm = Alarm(_STATUS)
         encode = ENCODERS[options.serializer] if self._journal else None
         self._decode = journals.DECODERS[options.serializer] if self._journal else None
         task = Task(function, encode, crosses=self._pool.crosses)
@@ -94,6 +94,7 @@ class Engine:
         self._again = (None, "cancelled", *options.retry)
         self._ended: list[tuple[Outcome, object]] = []
         self._committed = 0.0
+        self._write_status("running")
 
     # --- The loop ---------------------------------------------------------------
 
@@ -131,11 +132,18 @@ class Engine:
             yield from self._settle(last=entries is None)
             self._tick()
             if self._flights.broken and not (self._flights.flying or self._ended):
-                msg = (
-                    "the executor is broken, and what has not run yet cannot be run: "
-                    f"{self._flights.broken} (executor='process' loses a single task)"
-                )
-                raise CoresizeError(msg) from self._flights.broken
+                raise self._broken(self._flights.broken) from self._flights.broken
+
+    def _broken(self, reason: BrokenExecutor) -> CoresizeError:
+        hint = (
+            'does the program start its work below if __name__ == "__main__":?'
+            if self._pool.survives
+            else "executor='process' would lose a single task"
+        )
+        return CoresizeError(
+            "the executor is broken, and what has not run yet cannot be run: "
+            f"{reason} ({hint})"
+        )
 
     def _fill(self, entries: Iterator[Entry]) -> bool:
         """Submit what there is room for; True where the input has ended."""
@@ -260,6 +268,7 @@ class Engine:
     def abandon(self) -> None:
         """End what was never begun."""
         self._pool.close(interrupted=False)
+        self._write_status("stopped")
         self._close_journal()
 
     def _close_journal(self) -> None:

@@ -67,7 +67,10 @@ class Flights:
             return not self.flying
         most = self._ahead
         if most is None:
-            most = min(_AHEAD * self._pool.workers + int(rate * _SECONDS), _MOST)
+            # A pool that breaks loses all of them.
+            breaks = self._pool.crosses and not self._pool.survives
+            more = 0 if breaks else int(rate * _SECONDS)
+            most = min(_AHEAD * self._pool.workers + more, _MOST)
         return len(self.flying) < max(most, self._pool.workers)
 
     def start(self, entry: Entry) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import types
 
 from coresize.batch import keys
 from coresize.batch.schema import Identity
@@ -29,6 +30,7 @@ def identify(
     while isinstance(function, functools.partial):
         bound.append([list(function.args), function.keywords])
         function = function.func
+    _check_named(function)
     try:
         parameters = keys.digest(bound) if bound else ""
     except ConfigError as error:
@@ -42,6 +44,24 @@ def identify(
         shard_by=part.by if part.count > 1 else "index",  # of all it is the same
         serializer=serializer,
     )
+
+
+def _check_named(function: object) -> None:
+    """See that the name of a function says all about it.
+
+    Raises:
+        ConfigError: it holds what its name does not tell: it is a lambda, of another
+            function, a method of an object, or an object.
+    """
+    name = getattr(function, "__qualname__", "<object>")
+    of = getattr(function, "__self__", None)
+    bound = of is not None and not isinstance(of, (type, types.ModuleType))
+    if "<" in name or bound:
+        allowed = (
+            "a function of a module, since a journal knows it by its name; what it "
+            "needs besides an item, bound by functools.partial"
+        )
+        raise ConfigError("fn", function, allowed)
 
 
 def name_of(function: object) -> str:

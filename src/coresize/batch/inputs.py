@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Sequence, Sized
 from typing import TYPE_CHECKING
@@ -86,7 +87,8 @@ class Input:
         if not self._keyed or not isinstance(self._items, Sequence):
             return
         repeated: list[str] = []
-        self.total = sum(1 for _ in self._told(Seen(), repeated))
+        with contextlib.closing(Seen()) as seen:
+            self.total = sum(1 for _ in self._told(seen, repeated))
         if repeated:
             raise _repeated(repeated)
 
@@ -94,11 +96,12 @@ class Input:
         """The entries, as they are asked for."""
         checked = not self._keyed or isinstance(self._items, Sequence)
         repeated: list[str] = []
-        for entry in self._told(None if checked else Seen(), repeated):
-            if repeated:
-                raise _repeated(repeated)
-            self.read = entry.index + 1
-            yield entry
+        with contextlib.closing(Seen()) as seen:
+            for entry in self._told(None if checked else seen, repeated):
+                if repeated:
+                    raise _repeated(repeated)
+                self.read = entry.index + 1
+                yield entry
         if repeated:
             raise _repeated(repeated)
 
@@ -137,12 +140,12 @@ class Seen:
     """
 
     def __init__(self) -> None:
-        self._few: dict[str, int] | None = {}
-        self._file: sqlite3.Connection
+        self._few: dict[str, int] = {}
+        self._file: sqlite3.Connection | None = None
 
     def add(self, key: str, index: int) -> int | None:
         """Take note of one; the place where it came before, or None."""
-        if self._few is not None:
+        if self._file is None:
             if len(self._few) < _KEPT:
                 first = self._few.setdefault(key, index)
                 return None if first == index else first
@@ -151,7 +154,7 @@ class Seen:
                 "CREATE TABLE seen (key TEXT PRIMARY KEY, item INTEGER) WITHOUT ROWID"
             )
             self._file.executemany("INSERT INTO seen VALUES (?, ?)", self._few.items())
-            self._few = None
+            self._few.clear()
         try:
             self._file.execute("INSERT INTO seen VALUES (?, ?)", (key, index))
         except sqlite3.IntegrityError:
@@ -159,6 +162,11 @@ class Seen:
             before: int = row.fetchone()[0]
             return before
         return None
+
+    def close(self) -> None:
+        """Forget them."""
+        if self._file is not None:
+            self._file.close()
 
 
 #: More keys than that are not named.

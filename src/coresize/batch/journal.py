@@ -16,8 +16,8 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING
 
-from coresize import storage
-from coresize.batch import schema
+from coresize import processes, storage
+from coresize.batch import schema, status
 from coresize.batch.outcomes import Outcome
 from coresize.batch.schema import Identity, JournalError
 from coresize.errors import CoresizeError
@@ -122,7 +122,7 @@ class Journal:
 
     def _opened(self, identity: Identity) -> sqlite3.Connection:
         # A run may be read in another thread than the one that began it.
-        file = sqlite3.connect(self.path, _PATIENCE, check_same_thread=False)
+        file = sqlite3.connect(self.path, timeout=_PATIENCE, check_same_thread=False)
         try:
             file.execute("PRAGMA journal_mode = TRUNCATE")
             file.execute("PRAGMA synchronous = FULL")
@@ -158,7 +158,13 @@ class Journal:
         now = time.time()
         rows: list[tuple[object, ...]] = [
             (
-                *(one.key, one.index, one.status, value, _text_of(one.error)),
+                *(
+                    one.key,
+                    one.index,
+                    one.status,
+                    value,
+                    one.message,
+                ),
                 *(one.traceback, one.attempts, one.peak_memory, one.wall, one.cpu),
                 *(one.worker, now),
             )
@@ -201,10 +207,6 @@ class Journal:
         self._lock.close()
 
 
-def _text_of(error: BaseException | None) -> str:
-    return "" if error is None else f"{type(error).__name__}: {error}"
-
-
 def _locked(path: str) -> sqlite3.Connection:
     """A lock that ends with this process; SQLite knows how on every system.
 
@@ -220,7 +222,13 @@ def _locked(path: str) -> sqlite3.Connection:
         lock.close()
         if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
             raise
-        reason = "another process is writing to it; wait for it, or take another file"
+        there = status.read(path + status.SUFFIX) or {}
+        if there.get("pid") == processes.own():
+            reason = (
+                "a run of this very program has it: read that to its end, or close()"
+            )
+        else:
+            reason = "another process is writing to it; wait, or take another file"
         raise JournalError(path, reason) from None
     return lock
 

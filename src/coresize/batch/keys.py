@@ -8,6 +8,7 @@ import decimal
 import enum
 import hashlib
 import json
+import re
 import uuid
 
 from coresize.errors import ConfigError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LONGEST = 200
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _ALLOWED = (
     "key=, a function that gives each item a text: only plain values, dates, paths, "
     "arrays, dataclasses and models have a hash that is the same at every start"
@@ -66,11 +68,11 @@ def checked(key: object, item: object) -> str:
     Raises:
         ConfigError: it is no text and no number.
     """
-    if isinstance(key, str):
+    if isinstance(key, str) and not _SURROGATES.search(key):
         return str(key)
     if isinstance(key, int) and not isinstance(key, bool):
         return str(key)
-    allowed = f"a text or a whole number, which it is not for the item {item!r:.200}"
+    allowed = f"a text of UTF-8, or a whole number, unlike that of {item!r:.200}"
     raise ConfigError("key", key, allowed)
 
 

@@ -86,6 +86,7 @@ def merge(paths: Iterable[str], output: str, *, allow_partial: bool = False) -> 
     parts.sort(key=lambda part: part.shard.index)
     if any(storage.is_same(output, part.path) for part in parts):
         raise MergeError([f"{output} is one of them: write to another file"])
+    _check_output(output)
     _check_same(parts)
     twice, missing = _check_keys(parts)
     problems = [*_check_shards(parts), *missing]
@@ -158,6 +159,7 @@ def _check_keys(parts: Sequence[_Part]) -> tuple[list[str], list[str]]:
     """Sentences about keys that are twice, and about tasks that have not ended."""
     twice: list[str] = []
     missing: list[str] = []
+    stale: list[str] = []
     seen = sqlite3.connect("")
     marks = bytearray(max(part.items or 0 for part in parts))
     with contextlib.closing(seen):
@@ -172,12 +174,16 @@ def _check_keys(parts: Sequence[_Part]) -> tuple[list[str], list[str]]:
                     twice.append(f"{key!r} in {where.fetchone()[0]} and {part.path}")
                 if row["status"] in (None, "cancelled"):
                     missing.append(repr(key))
-                if (item := int(str(row["item"]))) < len(marks):
+                item = int(str(row["item"]))
+                if item < len(marks) and not marks[item]:
                     marks[item] = 1
+                elif marks:
+                    stale.append(repr(key))
     unseen = [str(item) for item, mark in enumerate(marks) if not mark]
     return _told("keys are twice", twice), [
         *_told("tasks have not ended", missing),
         *_told("items (counted from 0) were not begun", unseen),
+        *_told("tasks are of items that have left the input, or beside them", stale),
     ]
 
 
@@ -188,6 +194,36 @@ def _told(what: str, names: Sequence[str]) -> list[str]:
 def _named(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
+
+
+def _check_output(output: str) -> None:
+    """See that nothing is lost by writing there.
+
+    Raises:
+        MergeError: the file is there and no merge of before, or of no known kind.
+    """
+    suffix = storage.suffix(output)
+    if suffix and suffix not in (*_EXPORTS, *_OF_JOURNALS):
+        names = ", ".join(f".{name}" for name in (*_OF_JOURNALS, *_EXPORTS))
+        raise MergeError([f"{output} is of no known kind: {names}"])
+    if storage.size(output) and not _is_merge(output, suffix):
+        problem = f"{output} is there, and no merge: remove it, or take another name"
+        raise MergeError([problem])
+
+
+#: Suffixes of journals that a merge writes.
+_OF_JOURNALS = ("sqlite", "sqlite3", "db")
+
+
+def _is_merge(path: str, suffix: str) -> bool:
+    """Whether a file looks like what is written here."""
+    if suffix not in _EXPORTS:
+        try:
+            return reading.describe(path)[0].shard == "0/1"
+        except JournalError:
+            return False
+    start = storage.first_line(path)
+    return start.startswith(('{"key": ', ",".join(_TABLE)))
 
 
 # --- Writing --------------------------------------------------------------------
@@ -203,7 +239,7 @@ def _rows(parts: Sequence[_Part]) -> Iterator[dict[str, object]]:
 
 
 def _write(parts: Sequence[_Part], output: str) -> int:
-    write = _EXPORTS.get(output.rpartition(".")[2])
+    write = _EXPORTS.get(storage.suffix(output))
     if write is None:
         items = parts[0].items if None not in {part.items for part in parts} else None
         return journals.write_whole(output, parts[0].identity, _rows(parts), items)
@@ -228,8 +264,12 @@ def _write_lines(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
     return count
 
 
+#: The columns of a table.
+_TABLE = tuple(name for name in schema.COLUMNS if name != "traceback")
+
+
 def _write_table(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
-    columns = [name for name in schema.COLUMNS if name != "traceback"]
+    columns = _TABLE
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
     count = 0

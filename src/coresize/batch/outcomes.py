@@ -94,6 +94,17 @@ class Outcome(Value):
         """Whether there is a value."""
         return self.status in GOOD
 
+    @property
+    def message(self) -> str:
+        """The type and the text of the error; empty where there is none."""
+        if self.error is None:
+            return ""
+        name = type(self.error).__name__
+        try:
+            return f"{name}: {self.error}"
+        except Exception:  # noqa: BLE001 - str() calls the user's code
+            return name
+
 
 def status_of(error: BaseException) -> Status:
     """The status of a task that got an error in place of a value.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import logging
 from typing import TYPE_CHECKING
 
 from coresize import available
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from coresize.executor.needs import Memory
+
+_log = logging.getLogger("coresize")
 
 NAMES = ("process", "thread", "serial", "joblib")
 _ALLOWED = '"process", "thread", "serial", "joblib", or an executor'
@@ -40,6 +43,7 @@ class Pool:
         workers: how many it has at most.
         crosses: tasks run in other processes.
         serial: tasks run in the caller.
+        survives: it loses a single task when a worker dies.
 
     Raises:
         ConfigError: an argument is not valid, or nothing that this executor can do.
@@ -79,6 +83,9 @@ class Pool:
             self.workers = 1
         elif not self.workers:
             self.workers = available.available_cores()
+        self.survives = isinstance(made, ProcessPoolExecutor)
+        if self.serial and timeout is not None:
+            _log.warning("a timeout is not kept where everything runs serially")
         self._inner = made
         self.executor = made
         if memory is not None and executor != "process" and not self.serial:

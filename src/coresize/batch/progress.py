@@ -100,10 +100,10 @@ class Alarm:
         interval: seconds between two times, at least.
     """
 
-    def __init__(self, interval: float, *, at_once: bool = False) -> None:
+    def __init__(self, interval: float) -> None:
         self.interval = interval
         self._begun = time.monotonic()
-        self._next = self._begun + (0.0 if at_once else interval)
+        self._next = self._begun + interval
 
     def rings(self) -> bool:
         """Whether it is time."""

@@ -186,7 +186,7 @@ class BatchRun(Generic[T]):
         self._raises = options.on_error == "raise"
         self._name = name_of(function)
         self._engine = Engine(function, items, options)
-        self._outcomes = self._read()
+        self._outcomes = _read(self._engine, self._name, self._raises)
         self._begun = False
 
     def __iter__(self) -> Iterator[Outcome]:
@@ -198,18 +198,6 @@ class BatchRun(Generic[T]):
         """
         self._begun = True
         return self._outcomes
-
-    def _read(self) -> Generator[Outcome, None, None]:
-        errors: list[BaseException] = []
-        for outcome in self._engine.outcomes():
-            if self._raises and outcome.error is not None and len(errors) < _RAISED:
-                outcome.error.add_note(f"of task {outcome.key}, {outcome.status}")
-                errors.append(outcome.error)
-            yield outcome
-        if errors:
-            failed = self._engine.report().failed
-            msg = f"{failed} tasks of {self._name} have failed"
-            raise BaseExceptionGroup(msg, errors)
 
     def results(self) -> list[T | BaseException]:
         """The values in the order of the input, those of earlier starts among them.
@@ -263,3 +251,23 @@ class BatchRun(Generic[T]):
             text = f"the batch of {self._name} was never read, so nothing of it ran"
             warnings.warn(text, RuntimeWarning, stacklevel=2, source=self)
             self.close()
+
+
+def _read(
+    engine: Engine,
+    name: str,
+    raises: bool,  # noqa: FBT001 - of one place
+) -> Generator[Outcome, None, None]:
+    """The outcomes; then an error of those that failed, if that is wanted.
+
+    It holds no run, so a run that nobody holds any more ends at once.
+    """
+    errors: list[BaseException] = []
+    for outcome in engine.outcomes():
+        if raises and outcome.error is not None and len(errors) < _RAISED:
+            outcome.error.add_note(f"of task {outcome.key}, {outcome.status}")
+            errors.append(outcome.error)
+        yield outcome
+    if errors:
+        msg = f"{engine.report().failed} tasks of {name} have failed"
+        raise BaseExceptionGroup(msg, errors)

@@ -6,6 +6,7 @@ import argparse
 import functools
 import json
 import os
+import signal
 
 from coresize.cli import streams
 from coresize.errors import ConfigError
@@ -15,7 +16,7 @@ from coresize.settings import VARIABLES, load_settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
     from coresize.batch.outcomes import Outcome
     from coresize.batch.run import BatchRun
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Failures that are named at the end.
 _NAMED = 10
-
-_INTERRUPTED = 130
 
 #: Options whose names are those of the settings file.
 _OPTIONS = (
@@ -73,6 +72,7 @@ def add_batch(commands: Commands) -> None:
 
 def _batch(options: argparse.Namespace) -> tuple[str, int]:
     given = _given(options)
+    signals = _Signals()
     run = _begin(given)
     failures: list[Outcome] = []
     try:
@@ -85,14 +85,32 @@ def _batch(options: argparse.Namespace) -> tuple[str, int]:
         run.close()
         hint = "; start it again to go on" if "journal" in given else ""
         streams.complain(f"coresize: stopped{hint}")
-        return "", _INTERRUPTED
+        return "", 128 + signals.number
     for outcome in failures:
-        streams.complain(f"{outcome.status}: {outcome.key}: {outcome.error!r}")
+        streams.complain(f"{outcome.status}: {outcome.key}: {outcome.message}")
     report = run.report
     if report.failed:
         of = "" if report.total is None else f" of {report.total}"
         streams.complain(f"coresize: {report.failed}{of} tasks have failed")
     return "", 1 if report.failed else 0
+
+
+class _Signals:
+    """Let signals that end a program end the batch as Ctrl-C does.
+
+    Attributes:
+        number: the signal that came, or SIGINT.
+    """
+
+    def __init__(self) -> None:
+        self.number = int(signal.SIGINT)
+        for name in ("SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), self._end)
+
+    def _end(self, number: int, _frame: object) -> NoReturn:
+        self.number = number
+        raise KeyboardInterrupt
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
@@ -143,5 +161,5 @@ def _is_parallel(given: bool | None) -> bool:  # noqa: FBT001 - None is not give
 def _line(outcome: Outcome) -> str:
     """An outcome as JSON, for programs."""
     content = outcome.as_dict()
-    content["error"] = None if outcome.error is None else repr(outcome.error)
+    content["error"] = outcome.message or None
     return json.dumps(content, default=repr)

@@ -8,11 +8,14 @@ the one that it died of, and all others it was given go back.
 
 from __future__ import annotations
 
+import multiprocessing
 import selectors
 import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
 
+from coresize.errors import CoresizeError
+from coresize.executor import verdicts
 from coresize.executor.answers import Answers
 from coresize.executor.assignment import Assignment
 from coresize.executor.burial import Undertaker
@@ -37,8 +40,11 @@ _LOOK = 0.25
 #: Workers that could not start, one after the other, before the pool is given up.
 _MOST_FAILURES = 3
 
-#: What counts less: a kill may be bad luck, but less so of the only worker.
-_KILL, _KILL_ALONE = 0.05, 0.3
+
+_UNGUARDED = (
+    "a worker that imports the main module may start no pool of its own: put what "
+    'starts the work below if __name__ == "__main__":'
+)
 
 
 class Dispatcher:
@@ -115,6 +121,9 @@ class Dispatcher:
         with self._mailbox.lock:
             if self.thread is not None:
                 return
+            if getattr(multiprocessing.current_process(), "_inheriting", False):
+                self._mailbox.arrived.clear()
+                raise CoresizeError(_UNGUARDED)
             thread = threading.Thread(
                 target=self._serve, name="coresize-dispatcher", daemon=True
             )
@@ -221,9 +230,11 @@ class Dispatcher:
         if slot.unfit:  # known before, but until now it wrote its log
             self._break(f"the initializer of a worker failed:\n{slot.unfit}")
         elif not slot.ready and not slot.doomed:
-            self._failures += _weight(code, alone=not self.slots)
+            self._failures += verdicts.weight(code, alone=not self.slots)
             if self._failures >= _MOST_FAILURES:
-                self._break(f"workers end before they are ready, {_ended(code)}")
+                self._break(
+                    f"workers end before they are ready, {verdicts.unready(code)}"
+                )
         again = self._undertaker.again(slot, code, busy=1 + len(self._crew.busy))
         self.waiting.extendleft(reversed(again))
         if self.setup.forks and not self.slots and not self._mailbox.closing:
@@ -274,19 +285,3 @@ class Dispatcher:
         self._mailbox.close()
         # A ring would keep what the user gave until the garbage is collected.
         del self._crew, self._assignment, self._answers
-
-
-def _weight(code: int | None, *, alone: bool) -> float:
-    """How much the end of a worker that was not ready counts as a failure.
-
-    Who ends by itself will do so again.
-    """
-    if code is None or code >= 0:
-        return 1.0
-    return _KILL_ALONE if alone else _KILL
-
-
-def _ended(code: int | None) -> str:
-    if code is not None and code < 0:
-        return f"by signal {-code}; is there memory for one, and for what it loads?"
-    return f"exit code {code}"

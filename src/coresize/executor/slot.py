@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import sys
 import time
 from collections import deque
 
-from coresize import processes, procfs
+from coresize import processes, procfs, transfer
 from coresize.executor import frames, worker
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
 
@@ -73,7 +76,8 @@ class Slot:
         self._inbox = frames.Inbox()
         self._outgoing: deque[memoryview] = deque()
         try:
-            self.process.start()
+            with _without_main():
+                self.process.start()
         except BaseException:
             self.pipe.close()
             self.line.close()
@@ -190,3 +194,17 @@ def _open_pidfd(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):  # Linux 5.3
         return None
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Let multiprocessing not look for the file of a program on standard input."""
+    main = sys.modules["__main__"]
+    if getattr(main, "__file__", None) != transfer.STDIN:
+        yield
+        return
+    del main.__file__
+    try:
+        yield
+    finally:
+        main.__file__ = transfer.STDIN

@@ -88,3 +88,24 @@ def _name(exit_code: int | None) -> str:
         return signal.Signals(-(exit_code or 0)).name
     except ValueError:
         return f"signal {-(exit_code or 0)}"
+
+
+#: What counts less: a kill may be bad luck, but less so of the only worker.
+_KILL, _KILL_ALONE = 0.05, 0.3
+
+
+def weight(code: int | None, *, alone: bool) -> float:
+    """How much the end of a worker that was not ready counts as a failure.
+
+    Who ends by itself will do so again.
+    """
+    if code is None or code >= 0:
+        return 1.0
+    return _KILL_ALONE if alone else _KILL
+
+
+def unready(code: int | None) -> str:
+    """How a worker ended that was not ready, and what may be the reason."""
+    if code is not None and code < 0:
+        return f"by {_name(code)}; is there memory for one, and for what it loads?"
+    return f"exit code {code}"
