@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -239,8 +241,8 @@ def test_a_shard_is_a_part(run):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("jobs:double", "items=None is not valid: use given, on the command line"),
-        ("--items items.jsonl", "function=None is not valid"),
+        ("jobs:double", "no items are named: give --items, or `items` in the file"),
+        ("--items items.jsonl", "no function is named: give it on the command line"),
         ("jobs --items items.jsonl", "function='jobs' is not valid: use \"module:func"),
         ("jobs:nope --items items.jsonl", "a function of jobs"),
         ("nope:x --items items.jsonl", "a module that can be imported from here"),
@@ -271,6 +273,28 @@ def test_bad_usage_exits_2_with_a_message(run, folder, words, message):
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("import os\nimport nowhere_at_all\n", "ModuleNotFoundError: No module named"),
+        ("import od\n", "ModuleNotFoundError: No module named 'od'"),
+        ("def broken(:\n", "SyntaxError: "),
+        ("1 / 0\n", "ZeroDivisionError: division by zero ("),
+        ("raise ValueError('two\\nlines')\n", "ValueError: two lines ("),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_named_in_one_line(
+    run, folder, content, reason
+):
+    (folder / "odd.py").write_text(content)
+    done = run("batch", "odd:x", "--items", "items.jsonl")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("coresize: error: the module odd cannot be imported: ")
+    assert reason in line
+    assert f"odd.py, line {content.count(chr(10))})" in line
 
 
 def test_ctrl_c_stops_a_batch_that_can_go_on(run):
@@ -439,6 +463,33 @@ def test_status_is_a_table_or_json(run, journals):
         ("out-0.db", 0),
         ("out-1.db", 1),
     ]
+
+
+def test_status_passes_over_what_stands_beside_a_journal(run, folder, journals):
+    (folder / "out-1.db-journal").touch()
+    paths = sorted(path.name for path in folder.glob("out-*"))
+    assert len(paths) == 7
+    done = run("status", *paths)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[-1] for line in done.stdout.splitlines()[1:]] == [*journals]
+    assert run("status", "out-0.db.lock").returncode == 2
+
+
+def test_status_watches_what_has_not_written_yet(begin, folder, journals):
+    beside = folder / f"out-0.db{status.SUFFIX}"
+    content = beside.read_text()
+    beside.unlink()
+    with contextlib.closing(
+        sqlite3.connect(folder / "out-0.db.lock", isolation_level=None)
+    ) as lock:
+        lock.execute("BEGIN EXCLUSIVE")
+        process = begin("status", "--watch", *journals)
+        seen = process.stdout.readline() + process.stdout.readline()
+        assert "starting" in seen
+    beside.write_text(content)
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "starting" not in out.split("SHARD")[-1]
 
 
 def test_status_can_be_watched_until_all_have_ended(begin, folder, journals):

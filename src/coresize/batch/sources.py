@@ -7,9 +7,10 @@ import glob
 import importlib
 import json
 import sys
+import traceback
 
 from coresize import storage
-from coresize.errors import ConfigError
+from coresize.errors import ConfigError, CoresizeError
 
 
 TYPE_CHECKING = False
@@ -93,23 +94,43 @@ def load_function(name: str) -> Callable[..., Any]:
     """The function that "module:function" names; the working folder is looked in, too.
 
     Raises:
-        ConfigError: there is none, or its module cannot be imported.
+        ConfigError: there is none, or no such module.
+        CoresizeError: the module cannot be imported.
     """
     module_name, colon, path = name.partition(":")
     if not (module_name and colon and path):
         raise ConfigError("function", name, '"module:function", such as "tasks:run"')
     if "" not in sys.path:
         sys.path.insert(0, "")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and not module_name.startswith(error.name):
-            raise  # of what the module itself imports
-        allowed = f"a module that can be imported from here ({error})"
-        raise ConfigError("function", name, allowed) from None
+    found = _imported(module_name, name)
     for part in path.split("."):
         found = getattr(found, part, None)
     if not callable(found):
         raise ConfigError("function", name, f"a function of {module_name}")
     function: Callable[..., Any] = found
     return function
+
+
+def _imported(module: str, name: str) -> Any:
+    """The module of a function, whatever is in it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        # Else it is one that the user's module imports.
+        if error.name and f"{module}.".startswith(f"{error.name}."):
+            allowed = f"a module that can be imported from here ({error})"
+            raise ConfigError("function", name, allowed) from None
+        msg = _failure(module, error)
+    except Exception as error:  # noqa: BLE001 - a module may raise anything
+        msg = _failure(module, error)
+    raise CoresizeError(msg) from None
+
+
+def _failure(module: str, error: Exception) -> str:
+    """Why a module cannot be imported, in one line, with where that is."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    # The error of a file that cannot be parsed says itself where that is.
+    if not isinstance(error, SyntaxError):
+        reason = f"{reason} ({last.filename}, line {last.lineno})"
+    return f"the module {module} cannot be imported: {reason}"

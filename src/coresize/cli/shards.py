@@ -181,12 +181,14 @@ def _status(options: argparse.Namespace) -> str:
     from coresize.batch import overview
 
     while True:
-        rows = [overview.look(path) for path in options.paths]
+        paths = overview.journals_of(options.paths) or options.paths
+        rows = [overview.look(path) for path in paths]
         if options.json:
             text = json.dumps([row.as_dict() for row in rows], indent=2)
         else:
             text = overview.table(rows)
-        if not options.watch or not any(row.state == "running" for row in rows):
+        going = any(row.state in ("running", "starting") for row in rows)
+        if not (options.watch and going):
             return text
         streams.write(text + "\n")
         time.sleep(_OFTEN)
