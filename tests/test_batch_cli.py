@@ -250,7 +250,9 @@ def test_a_shard_is_a_part(run):
         ("jobs:double --items items.xml", "a JSON value a line"),
         ("jobs:double --items @*.nope", "a pattern that matches some file"),
         ("jobs:double --items jobs.jsonl", "jobs.jsonl, line 2"),
-        ("jobs:double --items jobs.csv", "as many fields as the first line"),
+        ("jobs:double --items jobs.csv", "jobs.csv, line 4' is not valid: use as many"),
+        ("jobs:double --items twice.csv", "'b' comes twice"),
+        ("jobs:double --items long.csv", "long.csv, line 2' is not valid: use valid C"),
         ("jobs:double --items items.jsonl --workers 0", "command line: workers=0"),
         ("jobs:double --items items.jsonl --executor x", "command line: executor='x'"),
         ("jobs:double --items items.jsonl --memory 2apples", "memory='2apples'"),
@@ -265,7 +267,9 @@ def test_a_shard_is_a_part(run):
 )
 def test_bad_usage_exits_2_with_a_message(run, folder, words, message):
     (folder / "jobs.jsonl").write_text("1\n{\n")
-    (folder / "jobs.csv").write_text("a,b\n1\n")
+    (folder / "jobs.csv").write_text('a,b\n1,"2\n3"\n1\n')
+    (folder / "twice.csv").write_text("a,b,c,b\n1,2,3,4\n")
+    (folder / "long.csv").write_text("a\n" + "x" * 200_000 + "\n")
     (folder / "odd.toml").write_text("wrokers = 3\n")
     (folder / "two.yaml").write_text("n_jobs: 3\nnum_workers: 3\n")
     (folder / "jobs.py").write_text(JOBS + "#" * 4096)
@@ -392,11 +396,28 @@ def test_bad_usage_of_the_others_exits_2_too(run, words, message):
     assert "Traceback" not in done.stderr
 
 
-def test_a_program_that_is_not_there_fails_its_part(run, folder):
-    done = run("shards", "1", "--", "./nowhere")
+@pytest.mark.parametrize(
+    ("word", "code", "message"),
+    [
+        ("./nowhere", 127, "./nowhere: No such file or directory"),
+        ("no-such-program", 127, "no-such-program: No such file or directory"),
+        ("./part-{index}.py", 126, "./part-0.py: Permission denied"),
+    ],
+)
+def test_a_program_that_cannot_be_started_is_told_before_any_part_is(
+    run, folder, word, code, message
+):
+    (folder / "part-0.py").write_text("")
+    done = run("shards", "2", "--", word)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == f"coresize: error: {message}\n"
+    assert not (folder / "shards").exists()
+
+
+def test_a_part_that_a_signal_has_ended_is_said_with_its_name(run):
+    done = run("shards", "1", "--", "sh", "-c", "kill -USR1 $$")
     assert done.returncode == 1
-    assert "failed (127)" in done.stdout
-    assert "./nowhere" in (folder / "shards" / "shard-0-of-1.log").read_text()
+    assert "killed (SIGUSR1)" in done.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -15,7 +15,7 @@ from coresize.errors import ConfigError, CoresizeError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 _ITEMS = (
@@ -74,12 +74,26 @@ def _read_json_lines(source: str, text: str) -> list[Any]:
 def _read_table(source: str, text: str) -> list[Any]:
     lines = _lines(text.removeprefix("\ufeff"))
     rows = csv.DictReader(f"{line}\n" for line in lines)
-    items = list(rows)
-    for item in items:
-        if None in item or None in item.values():
-            allowed = f"as many fields as the first line in every row, unlike {item}"
-            raise ConfigError("items", source, allowed)
+    items = []
+    try:
+        _check_names(source, rows.fieldnames or ())
+        for item in rows:
+            if None in item or None in item.values():
+                allowed = f"as many fields as the first line, unlike {item}"
+                raise ConfigError("items", f"{source}, line {rows.line_num}", allowed)
+            items.append(item)
+    except csv.Error as error:
+        # The reader counts a line when it has read it.
+        where = f"{source}, line {rows.line_num + 1}"
+        raise ConfigError("items", where, f"valid CSV ({error})") from None
     return items
+
+
+def _check_names(source: str, names: Sequence[str]) -> None:
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            allowed = f"columns with a name of their own: {name!r} comes twice"
+            raise ConfigError("items", f"{source}, line 1", allowed)
 
 
 _READERS: dict[str, Callable[[str, str], list[Any]]] = {

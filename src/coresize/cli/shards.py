@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import signal
 import time
 
 from coresize.cli import programs, streams
@@ -105,6 +106,9 @@ def _shards(
         at_once=options.at_once,
         retry_oom=options.retry_oom,
     )
+    missing = programs.look_for(launcher.parts[0].words[0])
+    if missing:  # it would be so in every part
+        return "", missing
     view = _View(launcher)
     code = launcher.run(view.show)
     view.show(last=True)
@@ -157,7 +161,8 @@ def _cells(part: Part) -> tuple[str, ...]:
     done, total, eta = (told.get(name) for name in ("done", "total", "eta"))
     state = part.state
     if part.code and state in ("failed", "oom"):
-        state = f"{state} ({part.code})"
+        ended = state == "failed" and part.code < 0
+        state = f"killed ({_signal(-part.code)})" if ended else f"{state} ({part.code})"
     running = part.state == "running"
     return (
         part.shard,
@@ -170,6 +175,13 @@ def _cells(part: Part) -> tuple[str, ...]:
         format_bytes(part.peak) if part.peak else "-",
         part.log,
     )
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # of real time, which have no names
+        return f"signal {number}"
 
 
 # --- status and merge -----------------------------------------------------------
