@@ -224,6 +224,16 @@ def test_the_command_line_goes_before_the_file(run, folder):
     assert (outcome["key"], outcome["worker"]) == ("5", "MainThread")
 
 
+@pytest.mark.parametrize("retry", ["failed", '"timeout, failed"', "[failed, oom]"])
+def test_what_is_run_again_may_be_a_text_in_a_file(run, folder, retry):
+    words = ("batch", "jobs:picky", "--items", "items.jsonl", "--journal", "a.db")
+    assert run(*words, *SERIAL).returncode == 1
+    (folder / "jobs.py").write_text(JOBS.replace("item == 3", "item == 9"))
+    (folder / "run.yaml").write_text(f"retry: {retry}\n")
+    done = run(*words, *SERIAL, "--config", "run.yaml")
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_cannot_be_done_in_serial_is_left_out(run):
     words = ("--items", "items.jsonl", "--timeout", "5", "--memory", "1GiB")
     done = run("batch", "jobs:double", *words, "--no-parallel")
@@ -257,6 +267,9 @@ def test_a_shard_is_a_part(run):
         ("jobs:double --items items.jsonl --executor x", "command line: executor='x'"),
         ("jobs:double --items items.jsonl --memory 2apples", "memory='2apples'"),
         ("jobs:double --items items.jsonl --retries -1", "command line: retries=-1"),
+        ("jobs:double --items items.jsonl --retry oom,faild", "retry='faild' is not"),
+        ("jobs:double --items items.jsonl --jurnal x", "usage: coresize batch "),
+        ("jobs:double --items items.jsonl --jurnal x", "arguments: --jurnal x"),
         ("jobs:double --items items.jsonl --shard 2/2", "shard='2/2'"),
         ("jobs:double --items items.jsonl --shard auto", "this is no array job"),
         ("jobs:double --items items.jsonl --config nope.toml", "nope.toml"),
