@@ -106,6 +106,16 @@ def test_an_outcome_says_what_a_task_took():
         assert one.peak_memory > 30 * tasks.MIB
 
 
+def test_what_did_not_end_says_how_long_it_was_away():
+    words = {"max_workers": 1, "timeout": 0.5, "progress": False}
+    items = [("nap", 60), ("leave", 7)]
+    late, left = run_batch(tasks.end_as_told, items, **words)
+    assert (late.status, left.status) == ("timeout", "crashed")
+    assert 0.5 <= late.wall < 60
+    assert 0 < left.wall < 60
+    assert late.cpu == left.cpu == 0.0
+
+
 def test_the_peak_is_of_one_task_and_not_of_all_before():
     run = run_batch(tasks.take, [60, 1, 1], max_workers=1, progress=False)
     peaks = [outcome.peak_memory for outcome in run]
@@ -332,6 +342,11 @@ def test_an_error_of_the_input_is_raised_when_what_runs_is_written(tmp_path):
         ({"timeout": 1, "executor": "thread"}, "timeout"),
         ({"timeout": 1, "executor": "serial"}, "timeout"),
         ({"timeout": 0}, "timeout"),
+        ({"timeout": -1.5}, "timeout"),
+        ({"timeout": "3"}, "timeout"),
+        ({"timeout": True}, "timeout"),
+        ({"progress": "yes"}, "progress"),
+        ({"progress": 1}, "progress"),
         ({"memory": "two apples"}, "memory"),
         ({"memory": "auto", "executor": "thread"}, "memory"),
     ],
@@ -342,6 +357,17 @@ def test_a_bad_option_is_an_error_before_anything_runs(words, setting):
         run_batch(abs, (read.append(item) for item in [1]), **words)
     assert caught.value.setting == setting
     assert read == []
+
+
+@pytest.mark.parametrize("function", [None, "abs", 3])
+def test_what_is_no_function_is_an_error(function):
+    with pytest.raises(ConfigError, match="use a function"):
+        run_batch(function, [1])
+
+
+def test_a_status_that_is_none_is_named_alone():
+    with pytest.raises(ConfigError, match="retry='faild' is not valid: use some of"):
+        run_batch(abs, [1], retry=("failed", "faild"))
 
 
 # --- Reading ------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -222,6 +224,16 @@ def test_the_command_line_goes_before_the_file(run, folder):
     assert (outcome["key"], outcome["worker"]) == ("5", "MainThread")
 
 
+@pytest.mark.parametrize("retry", ["failed", '"timeout, failed"', "[failed, oom]"])
+def test_what_is_run_again_may_be_a_text_in_a_file(run, folder, retry):
+    words = ("batch", "jobs:picky", "--items", "items.jsonl", "--journal", "a.db")
+    assert run(*words, *SERIAL).returncode == 1
+    (folder / "jobs.py").write_text(JOBS.replace("item == 3", "item == 9"))
+    (folder / "run.yaml").write_text(f"retry: {retry}\n")
+    done = run(*words, *SERIAL, "--config", "run.yaml")
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_cannot_be_done_in_serial_is_left_out(run):
     words = ("--items", "items.jsonl", "--timeout", "5", "--memory", "1GiB")
     done = run("batch", "jobs:double", *words, "--no-parallel")
@@ -239,8 +251,8 @@ def test_a_shard_is_a_part(run):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("jobs:double", "items=None is not valid: use given, on the command line"),
-        ("--items items.jsonl", "function=None is not valid"),
+        ("jobs:double", "no items are named: give --items, or `items` in the file"),
+        ("--items items.jsonl", "no function is named: give it on the command line"),
         ("jobs --items items.jsonl", "function='jobs' is not valid: use \"module:func"),
         ("jobs:nope --items items.jsonl", "a function of jobs"),
         ("nope:x --items items.jsonl", "a module that can be imported from here"),
@@ -248,11 +260,16 @@ def test_a_shard_is_a_part(run):
         ("jobs:double --items items.xml", "a JSON value a line"),
         ("jobs:double --items @*.nope", "a pattern that matches some file"),
         ("jobs:double --items jobs.jsonl", "jobs.jsonl, line 2"),
-        ("jobs:double --items jobs.csv", "as many fields as the first line"),
+        ("jobs:double --items jobs.csv", "jobs.csv, line 4' is not valid: use as many"),
+        ("jobs:double --items twice.csv", "'b' comes twice"),
+        ("jobs:double --items long.csv", "long.csv, line 2' is not valid: use valid C"),
         ("jobs:double --items items.jsonl --workers 0", "command line: workers=0"),
         ("jobs:double --items items.jsonl --executor x", "command line: executor='x'"),
         ("jobs:double --items items.jsonl --memory 2apples", "memory='2apples'"),
         ("jobs:double --items items.jsonl --retries -1", "command line: retries=-1"),
+        ("jobs:double --items items.jsonl --retry oom,faild", "retry='faild' is not"),
+        ("jobs:double --items items.jsonl --jurnal x", "usage: coresize batch "),
+        ("jobs:double --items items.jsonl --jurnal x", "arguments: --jurnal x"),
         ("jobs:double --items items.jsonl --shard 2/2", "shard='2/2'"),
         ("jobs:double --items items.jsonl --shard auto", "this is no array job"),
         ("jobs:double --items items.jsonl --config nope.toml", "nope.toml"),
@@ -263,7 +280,9 @@ def test_a_shard_is_a_part(run):
 )
 def test_bad_usage_exits_2_with_a_message(run, folder, words, message):
     (folder / "jobs.jsonl").write_text("1\n{\n")
-    (folder / "jobs.csv").write_text("a,b\n1\n")
+    (folder / "jobs.csv").write_text('a,b\n1,"2\n3"\n1\n')
+    (folder / "twice.csv").write_text("a,b,c,b\n1,2,3,4\n")
+    (folder / "long.csv").write_text("a\n" + "x" * 200_000 + "\n")
     (folder / "odd.toml").write_text("wrokers = 3\n")
     (folder / "two.yaml").write_text("n_jobs: 3\nnum_workers: 3\n")
     (folder / "jobs.py").write_text(JOBS + "#" * 4096)
@@ -271,6 +290,28 @@ def test_bad_usage_exits_2_with_a_message(run, folder, words, message):
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("import os\nimport nowhere_at_all\n", "ModuleNotFoundError: No module named"),
+        ("import od\n", "ModuleNotFoundError: No module named 'od'"),
+        ("def broken(:\n", "SyntaxError: "),
+        ("1 / 0\n", "ZeroDivisionError: division by zero ("),
+        ("raise ValueError('two\\nlines')\n", "ValueError: two lines ("),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_named_in_one_line(
+    run, folder, content, reason
+):
+    (folder / "odd.py").write_text(content)
+    done = run("batch", "odd:x", "--items", "items.jsonl")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("coresize: error: the module odd cannot be imported: ")
+    assert reason in line
+    assert f"odd.py, line {content.count(chr(10))})" in line
 
 
 def test_ctrl_c_stops_a_batch_that_can_go_on(run):
@@ -368,11 +409,28 @@ def test_bad_usage_of_the_others_exits_2_too(run, words, message):
     assert "Traceback" not in done.stderr
 
 
-def test_a_program_that_is_not_there_fails_its_part(run, folder):
-    done = run("shards", "1", "--", "./nowhere")
+@pytest.mark.parametrize(
+    ("word", "code", "message"),
+    [
+        ("./nowhere", 127, "./nowhere: No such file or directory"),
+        ("no-such-program", 127, "no-such-program: No such file or directory"),
+        ("./part-{index}.py", 126, "./part-0.py: Permission denied"),
+    ],
+)
+def test_a_program_that_cannot_be_started_is_told_before_any_part_is(
+    run, folder, word, code, message
+):
+    (folder / "part-0.py").write_text("")
+    done = run("shards", "2", "--", word)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == f"coresize: error: {message}\n"
+    assert not (folder / "shards").exists()
+
+
+def test_a_part_that_a_signal_has_ended_is_said_with_its_name(run):
+    done = run("shards", "1", "--", "sh", "-c", "kill -USR1 $$")
     assert done.returncode == 1
-    assert "failed (127)" in done.stdout
-    assert "./nowhere" in (folder / "shards" / "shard-0-of-1.log").read_text()
+    assert "killed (SIGUSR1)" in done.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -439,6 +497,33 @@ def test_status_is_a_table_or_json(run, journals):
         ("out-0.db", 0),
         ("out-1.db", 1),
     ]
+
+
+def test_status_passes_over_what_stands_beside_a_journal(run, folder, journals):
+    (folder / "out-1.db-journal").touch()
+    paths = sorted(path.name for path in folder.glob("out-*"))
+    assert len(paths) == 7
+    done = run("status", *paths)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[-1] for line in done.stdout.splitlines()[1:]] == [*journals]
+    assert run("status", "out-0.db.lock").returncode == 2
+
+
+def test_status_watches_what_has_not_written_yet(begin, folder, journals):
+    beside = folder / f"out-0.db{status.SUFFIX}"
+    content = beside.read_text()
+    beside.unlink()
+    with contextlib.closing(
+        sqlite3.connect(folder / "out-0.db.lock", isolation_level=None)
+    ) as lock:
+        lock.execute("BEGIN EXCLUSIVE")
+        process = begin("status", "--watch", *journals)
+        seen = process.stdout.readline() + process.stdout.readline()
+        assert "starting" in seen
+    beside.write_text(content)
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "starting" not in out.split("SHARD")[-1]
 
 
 def test_status_can_be_watched_until_all_have_ended(begin, folder, journals):

@@ -49,6 +49,10 @@ def progress(**fields):
             "50/369 | 621.1/s | ETA 10.0 min | 3 failed | 10 workers",
         ),
         (
+            {"workers": 1, "memory": None},
+            "50/369 | 621.1/s | ETA 0.0 min | 0 failed | 1 worker",
+        ),
+        (
             {"total": None, "eta": None, "skipped": 20},
             "50 | 621.1/s | 0 failed | 20 skipped | 10 workers | 1.2 GiB",
         ),
@@ -111,6 +115,30 @@ def tally(seconds, total=None, **counts):
 )
 def test_the_last_line_says_what_it_came_to(made, line):
     assert made.closing() == line
+
+
+@pytest.mark.parametrize(
+    ("made", "line"),
+    [
+        (
+            tally(2.9, total=369, ok=109, failed=3),
+            "stopped: 112 of 369 done in 2.9 s | 3 failed",
+        ),
+        (
+            tally(1, total=9, ok=1, earlier_skipped=2, cancelled=1),
+            "stopped: 3 of 9 done in 1.0 s | 0 failed | 2 skipped | 1 cancelled",
+        ),
+        (tally(1, ok=1), "stopped: 1 done in 1.0 s | 0 failed"),
+    ],
+)
+def test_the_last_line_of_what_was_stopped_says_so(made, line):
+    assert made.closing(stopped=True) == line
+
+
+def test_a_display_that_is_closed_early_says_so(capsys):
+    made = tally(1, total=9, ok=1)
+    Display(True, made, lambda: 2).close(stopped=True)  # noqa: FBT003 - as above
+    assert capsys.readouterr().err == "stopped: 1 of 9 done in 1.0 s | 0 failed\n"
 
 
 def test_the_rate_is_of_what_was_run_and_the_rest_is_estimated_by_it():
@@ -199,9 +227,10 @@ PROGRAM = (
 )
 
 
-def test_at_a_terminal_a_bar_is_shown():
+def shown_at(rows, columns):
+    """What the program shows at a terminal of a size."""
     ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 100))
+    termios.tcsetwinsize(theirs, (rows, columns))
     with subprocess.Popen([sys.executable, "-c", PROGRAM], stderr=theirs) as process:
         os.close(theirs)
         shown = b""
@@ -214,12 +243,24 @@ def test_at_a_terminal_a_bar_is_shown():
                 break
             shown += part
     os.close(ours)
-    text = shown.decode()
     assert process.returncode == 0
-    assert "20/20" in text
-    assert "task/s" in text
-    assert "0 failed" in text
-    assert "done in" not in text
+    return shown.decode()
+
+
+def test_at_a_terminal_a_bar_is_shown_and_a_line_after_it():
+    bar, line, rest = shown_at(24, 100).split("\r\n")
+    assert "20/20" in bar
+    assert "task/s" in bar
+    assert "0 failed" in bar
+    assert line.startswith("20 done in ")
+    assert rest == ""
+
+
+@pytest.mark.parametrize("size", [(0, 0), (0, 80), (24, 0)])
+def test_at_a_terminal_without_room_lines_are_shown(size):
+    text = shown_at(*size)
+    assert "task/s" not in text
+    assert text.splitlines()[-1].startswith("20 done in ")
 
 
 # --- The file -----------------------------------------------------------------

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coresize import ConfigError
-from coresize.batch.keys import bucket, stable_key
+from coresize.batch.keys import bucket, named, stable_key
 
 
 SCALARS = (
@@ -158,6 +158,25 @@ def test_a_key_is_the_same_in_every_process(seed):
         check=True,
     )
     assert done.stdout.split("\n")[:-1] == [stable_key(item) for item in ITEMS]
+
+
+@pytest.mark.parametrize(
+    ("item", "name", "key"),
+    [
+        ({"x": 5}, "x", 5),
+        (Point(5, None), "x", 5),
+        (Model(name="a", parts={}), "name", "a"),
+        (Pair("a", "b"), "b", "b"),
+    ],
+)
+def test_a_key_may_be_a_field_or_an_attribute(item, name, key):
+    assert named(name)(item) == key
+
+
+@pytest.mark.parametrize("item", [{"x": 5}, Point(5, None), Pair(1, 2), 3])
+def test_a_field_that_is_not_there_is_no_key(item):
+    with pytest.raises(ConfigError, match="use a field of every item, which this one"):
+        named("items")(item)
 
 
 class Odd:

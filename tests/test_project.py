@@ -28,7 +28,7 @@ TESTS = sorted(Path(__file__).parent.rglob("*.py"))
 DOORS = {
     "os": {
         *("host.py", "recorded.py", "processes.py"),
-        *("batch/launcher.py", "batch/run.py"),
+        *("batch/launcher.py", "batch/run.py", "batch/terminal.py"),
         *("cli/batch.py", "cli/programs.py", "cli/streams.py"),
         *("measuring/cgroup.py", "measuring/commands.py"),
         *("profile_files.py", "settings.py"),
@@ -40,7 +40,7 @@ DOORS = {
         *("cli/__init__.py", "cli/programs.py", "cli/streams.py"),
         *("diagnosis/fresh.py", "diagnosis/importing.py"),
         *("executor/process.py", "executor/setup.py", "executor/slot.py"),
-        *("batch/identity.py", "batch/launcher.py", "batch/progress.py"),
+        *("batch/identity.py", "batch/launcher.py", "batch/terminal.py"),
         "batch/sources.py",
     },
     "pathlib": {"storage.py", "cli/machine.py", "measuring/cgroup.py"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from coresize import settings_files
 from coresize.errors import ConfigError
@@ -13,6 +13,13 @@ from coresize.validation import Schema, Size, Whole, check
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+def _listed(value: object) -> object:
+    """A text as the command line takes it, with commas, as a list."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    return value
 
 
 _COUNT = Annotated[Whole, Field(ge=1)]
@@ -53,7 +60,7 @@ class BatchConfig(Schema):
         default=None, gt=0, description="seconds that one task may take, above 0"
     )
     retries: _TIMES | None = Field(default=None, description="a number, 0 or above")
-    retry: list[str] | None = Field(
+    retry: Annotated[list[str], BeforeValidator(_listed)] | None = Field(
         default=None, description='a list of statuses, such as ["failed", "oom"]'
     )
     retry_timeouts: bool | None = Field(default=None, description="true or false")

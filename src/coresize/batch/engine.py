@@ -94,6 +94,7 @@ class Engine:
         self._again = (None, "cancelled", *options.retry)
         self._ended: list[tuple[Outcome, object]] = []
         self._committed = 0.0
+        self._stopped = False
         self._write_status("running")
 
     # --- The loop ---------------------------------------------------------------
@@ -246,6 +247,7 @@ class Engine:
     def _end(self, state: str, *, interrupted: bool) -> None:
         """Cancel what has not begun, wait for what runs, write what has ended."""
         self._flights.cancel()
+        self._stopped = state != "done"
         try:
             if not interrupted:
                 wait(self._flights.flying)
@@ -263,7 +265,7 @@ class Engine:
                 self._recorder.save(workers=most, throughput=self._tally.rate)
             self._write_status(state)
             self._close_journal()
-            self._display.close()
+            self._display.close(stopped=self._stopped)
 
     def abandon(self) -> None:
         """End what was never begun."""
@@ -292,5 +294,5 @@ class Engine:
             evictions=state.evictions,
             need=state.need,
             peak_memory=tally.peak_memory or None,
-            line=tally.closing(),
+            line=tally.closing(stopped=self._stopped),
         )

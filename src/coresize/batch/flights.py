@@ -76,6 +76,7 @@ class Flights:
     def start(self, entry: Entry) -> None:
         """Submit a task."""
         entry.tries += 1
+        entry.began = time.monotonic()
         try:
             future = self._pool.executor.submit(self._task, entry.item)
         except BrokenExecutor as error:
@@ -84,7 +85,12 @@ class Flights:
             self.retry(entry, 0.0)
             return
         self.flying[future] = entry
-        future.add_done_callback(self._landed.put)
+        future.add_done_callback(self._answered)
+
+    def _answered(self, future: Future[Answer]) -> None:
+        entry = self.flying[future]
+        entry.seconds = time.monotonic() - entry.began
+        self._landed.put(future)
 
     def retry(self, entry: Entry, delay: float | None = None) -> None:
         """Try a task again, after a while that doubles each time, up to a minute."""
@@ -178,7 +184,7 @@ def _ended(
         traceback="" if quiet else transfer.traceback_of(error),
         attempts=attempts,
         peak_memory=seen,
-        wall=0.0,
+        wall=0.0 if status == "cancelled" else entry.seconds,
         cpu=0.0,
         worker="",
     )

@@ -26,15 +26,18 @@ class Entry:
         key: what it is known by.
         item: the item.
         tries: how often it was submitted.
+        began: when it was, the last time, by the monotonic clock.
+        seconds: from then until the executor had an answer.
     """
 
-    __slots__ = ("index", "item", "key", "tries")
+    __slots__ = ("began", "index", "item", "key", "seconds", "tries")
 
     def __init__(self, index: int, key: str, item: Any) -> None:
         self.index = index
         self.key = key
         self.item = item
         self.tries = 0
+        self.began = self.seconds = 0.0
 
 
 class Input:

@@ -77,20 +77,27 @@ def checked(key: object, item: object) -> str:
 
 
 def named(name: str) -> Callable[[Any], object]:
-    """A function that takes the key from a field of each item.
+    """A function that takes the key from a field or an attribute of each item.
 
-    >>> named("user")({"user": "u1"})
-    'u1'
+    >>> named("user")({"user": "u1"}), named("real")(17)
+    ('u1', 17)
     """
 
     def key(item: Any) -> object:
         try:
-            return item[name]
-        except (KeyError, TypeError, IndexError):
+            return _field(item, name)
+        except (LookupError, AttributeError):
             allowed = f"a field of every item, which this one lacks: {item!r:.200}"
             raise ConfigError("key", name, allowed) from None
 
     return key
+
+
+def _field(item: Any, name: str) -> object:
+    try:
+        return item[name]
+    except TypeError:  # it has no fields; a mapping's own attributes are no field
+        return getattr(item, name)
 
 
 # --- Content ------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 from coresize.batch.outcomes import BAD
 from coresize.errors import ConfigError
 from coresize.model import Value
@@ -76,10 +78,15 @@ class Options(Value):
             value = getattr(self, name)
             if value is not None and not _is_whole(value, least):
                 raise ConfigError(name, value, f"a whole number, {least} or above")
+        if self.timeout is not None and not _is_above_0(self.timeout):
+            raise ConfigError("timeout", self.timeout, "seconds, above 0")
+        plain = self.progress is None or isinstance(self.progress, bool)
+        if not (plain or callable(self.progress)):
+            allowed = "True, False, None or a function"
+            raise ConfigError("progress", self.progress, allowed)
         for status in self.retry:
             if status not in BAD:
-                allowed = f"some of {', '.join(BAD)}"
-                raise ConfigError("retry", self.retry, allowed)
+                raise ConfigError("retry", status, f"some of {', '.join(BAD)}")
 
 
 _CHOICES = {
@@ -88,6 +95,12 @@ _CHOICES = {
     "shard_by": ("index", "key"),
 }
 _NUMBERS = {"retries": 0, "oom_retries": 0, "buffersize": 1, "max_workers": 1}
+
+
+def _is_above_0(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    return float(value) > 0
 
 
 def _is_whole(value: object, least: int) -> bool:

@@ -58,8 +58,9 @@ class Outcome(Value):
         peak_memory: bytes, the most that its worker had resident while it ran, without
             pages of files; None of threads, of tasks below a millisecond, and where
             the system does not tell.
-        wall: seconds that the last attempt took.
-        cpu: seconds of CPU time that it took.
+        wall: seconds that the last attempt took; of a task that did not end, as by a
+            timeout or a kill: since it was handed on.
+        cpu: seconds of CPU time that it took; 0 of a task that did not end.
         worker: the process that ran it, or the thread.
     """
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import time
+from urllib.parse import quote
 
-from coresize import processes
+from coresize import processes, storage
 from coresize.batch import reading, status
 from coresize.batch.outcomes import BAD
+from coresize.batch.schema import JournalError
 from coresize.detection.parse import format_bytes
 from coresize.host import current
 from coresize.model import Value
@@ -14,7 +18,7 @@ from coresize.model import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 #: Seconds after which a run that has not written its status is silent.
@@ -28,7 +32,8 @@ class RunStatus(Value):
         path: its journal or status file.
         shard: "i/n".
         state: "running", "done", "stopped" (it can go on), "killed" (its process is
-            gone), "silent" (it has not written for a minute), or "unknown".
+            gone), "silent" (it has not written for a minute), "starting" (it has not
+            written yet), or "unknown".
         done: tasks that have ended.
         total: how many there are; None where that is not known.
         failed: how many have no value.
@@ -103,15 +108,32 @@ def _state(found: dict[str, Any]) -> str:
 
 
 def _of_journal(path: str) -> RunStatus:
-    identity, items = reading.describe(path)
-    counts = reading.count(path)
-    whole = identity.shard == "0/1"
+    starting = is_open(path)
+    try:
+        identity, items = reading.describe(path)
+        counts = reading.count(path)
+    except JournalError:
+        if not starting:
+            raise
+        return _row(path, "-", "starting", {}, None)
+    total = items if identity.shard == "0/1" else None
+    state = "starting" if starting else "unknown"
+    return _row(path, identity.shard, state, counts, total)
+
+
+def _row(
+    path: str,
+    shard: str,
+    state: str,
+    counts: Mapping[str | None, int],
+    total: int | None,
+) -> RunStatus:
     return RunStatus(
         path=path,
-        shard=identity.shard,
-        state="unknown",
+        shard=shard,
+        state=state,
         done=sum(number for name, number in counts.items() if name is not None),
-        total=items if whole else None,
+        total=total,
         failed=sum(counts.get(name, 0) for name in BAD),
         rate=0.0,
         eta=None,
@@ -120,6 +142,45 @@ def _of_journal(path: str) -> RunStatus:
         pid=None,
         host="",
     )
+
+
+def is_open(path: str) -> bool:
+    """Whether a run has a journal open for writing; nothing is made or kept by asking.
+
+    Args:
+        path: the journal.
+    """
+    lock = f"{path}.lock"
+    if not storage.is_file(lock):
+        return False
+    # mode=rw: a file that has gone meanwhile is not made again.
+    uri = f"file:{quote(lock)}?mode=rw"
+    try:
+        with contextlib.closing(
+            sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None)
+        ) as file:
+            file.execute("BEGIN EXCLUSIVE")
+    except sqlite3.Error as error:
+        return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY
+    return False
+
+
+def journals_of(paths: Sequence[str]) -> list[str]:
+    """Paths without those of files that only stand beside a journal.
+
+    >>> journals_of(["a", "a.lock", "a.status.json", "b.status.json"])
+    ['a', 'b.status.json']
+    """
+    given = set(paths)
+    return [
+        path
+        for path in dict.fromkeys(paths)
+        if not path.endswith(".lock")
+        and not any(
+            path.endswith(suffix) and path.removesuffix(suffix) in given
+            for suffix in (status.SUFFIX, "-journal")
+        )
+    ]
 
 
 _HEAD = ("SHARD", "STATE", "DONE", "FAILED", "RATE", "ETA", "MEMORY", "PID", "RUN")

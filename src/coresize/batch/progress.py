@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 
 from coresize import processes, procfs
+from coresize.batch import terminal
 from coresize.batch.outcomes import BAD, STATUSES
 from coresize.detection.parse import format_bytes
 from coresize.model import Value
@@ -83,7 +83,7 @@ class Progress(Value):
         if self.eta is not None:
             parts.append(f"ETA {self.eta / 60:.1f} min")
         parts += [f"{self.failed} failed", *_skipped(self.skipped)]
-        parts.append(f"{self.workers} workers")
+        parts.append("1 worker" if self.workers == 1 else f"{self.workers} workers")
         if self.memory is not None:
             parts.append(format_bytes(self.memory))
         return " | ".join(parts)
@@ -188,11 +188,19 @@ class Tally:
             memory=memory,
         )
 
-    def closing(self) -> str:
-        """The last line."""
+    def closing(self, *, stopped: bool = False) -> str:
+        """The last line.
+
+        Args:
+            stopped: it was ended before all was done.
+        """
         run, skipped = self.done - self.earlier, self.counts["skipped"]
         each = self.elapsed / run if run else 0.0
         parts = [f"{run} done in {self.elapsed:.1f} s ({each:.2f} s each)"]
+        if stopped:
+            of = "" if self.total is None else f" of {self.total}"
+            done = self.done - self.counts["cancelled"]
+            parts = [f"stopped: {done}{of} done in {self.elapsed:.1f} s"]
         before = f", {self.earlier - skipped} before" if self.earlier > skipped else ""
         parts += [f"{self.failed} failed{before}", *_skipped(skipped)]
         if self.counts["cancelled"]:
@@ -214,7 +222,7 @@ class Display:
         self._workers = workers
         self._bar = _bar(show, tally)
         self._call = _line(show) if self._bar is None else self._move
-        self._closing = _closing(show) if self._bar is None else None
+        self._closing = _closing(show)
         self._often = self._bar is not None or callable(show)
         self._alarm = Alarm(_OFTEN if self._often else _FIRST)
 
@@ -231,14 +239,18 @@ class Display:
             memory = None if self._bar is not None else held()
             self._call(self._tally.progress(self._workers(), memory))
 
-    def close(self) -> None:
-        """Show the end."""
+    def close(self, *, stopped: bool = False) -> None:
+        """Show the end.
+
+        Args:
+            stopped: it comes before all is done.
+        """
         if self._often:
             self._show()
         if self._bar is not None:
             self._bar.close()
         if self._closing is not None:
-            self._closing(self._tally.closing())
+            self._closing(self._tally.closing(stopped=stopped))
 
     def _move(self, progress: Progress) -> None:
         self._bar.set_postfix_str(f"{progress.failed} failed", refresh=False)
@@ -246,14 +258,7 @@ class Display:
 
 
 def _bar(show: Show, tally: Tally) -> Any:
-    """A bar of tqdm, where one is wanted, there is a terminal, and it is installed."""
-    if show is not True or sys.stderr is None or not sys.stderr.isatty():
-        return None
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return None
-    return tqdm(total=tally.total, unit="task", smoothing=0.1)
+    return terminal.bar(tally.total) if show is True else None
 
 
 def _line(show: Show) -> Callable[[Progress], object] | None:
@@ -261,19 +266,14 @@ def _line(show: Show) -> Callable[[Progress], object] | None:
     if show is None:
         return lambda progress: _log.info("%s", progress)
     if show is True:
-        return _print
+        return terminal.say
     return show if callable(show) else None
 
 
 def _closing(show: Show) -> Callable[[str], object] | None:
     if show is None:
         return lambda text: _log.info("%s", text)
-    return _print if show is True else None
-
-
-def _print(line: object) -> None:
-    if sys.stderr is not None:
-        print(line, file=sys.stderr, flush=True)  # noqa: T201 - it was asked for
+    return terminal.say if show is True else None
 
 
 def held() -> int | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from coresize.batch.engine import Engine
 from coresize.batch.identity import name_of
 from coresize.batch.options import Options
-from coresize.errors import CoresizeError
+from coresize.errors import ConfigError, CoresizeError
 
 
 if TYPE_CHECKING:
@@ -116,6 +116,8 @@ def run_batch(
     >>> run.report.counts["ok"], run.report.failed
     (3, 0)
     """
+    if not callable(fn):
+        raise ConfigError("fn", fn, "a function")
     options = Options(
         executor=executor,
         max_workers=max_workers,

@@ -7,14 +7,15 @@ import glob
 import importlib
 import json
 import sys
+import traceback
 
 from coresize import storage
-from coresize.errors import ConfigError
+from coresize.errors import ConfigError, CoresizeError
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 _ITEMS = (
@@ -73,12 +74,26 @@ def _read_json_lines(source: str, text: str) -> list[Any]:
 def _read_table(source: str, text: str) -> list[Any]:
     lines = _lines(text.removeprefix("\ufeff"))
     rows = csv.DictReader(f"{line}\n" for line in lines)
-    items = list(rows)
-    for item in items:
-        if None in item or None in item.values():
-            allowed = f"as many fields as the first line in every row, unlike {item}"
-            raise ConfigError("items", source, allowed)
+    items = []
+    try:
+        _check_names(source, rows.fieldnames or ())
+        for item in rows:
+            if None in item or None in item.values():
+                allowed = f"as many fields as the first line, unlike {item}"
+                raise ConfigError("items", f"{source}, line {rows.line_num}", allowed)
+            items.append(item)
+    except csv.Error as error:
+        # The reader counts a line when it has read it.
+        where = f"{source}, line {rows.line_num + 1}"
+        raise ConfigError("items", where, f"valid CSV ({error})") from None
     return items
+
+
+def _check_names(source: str, names: Sequence[str]) -> None:
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            allowed = f"columns with a name of their own: {name!r} comes twice"
+            raise ConfigError("items", f"{source}, line 1", allowed)
 
 
 _READERS: dict[str, Callable[[str, str], list[Any]]] = {
@@ -93,23 +108,43 @@ def load_function(name: str) -> Callable[..., Any]:
     """The function that "module:function" names; the working folder is looked in, too.
 
     Raises:
-        ConfigError: there is none, or its module cannot be imported.
+        ConfigError: there is none, or no such module.
+        CoresizeError: the module cannot be imported.
     """
     module_name, colon, path = name.partition(":")
     if not (module_name and colon and path):
         raise ConfigError("function", name, '"module:function", such as "tasks:run"')
     if "" not in sys.path:
         sys.path.insert(0, "")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and not module_name.startswith(error.name):
-            raise  # of what the module itself imports
-        allowed = f"a module that can be imported from here ({error})"
-        raise ConfigError("function", name, allowed) from None
+    found = _imported(module_name, name)
     for part in path.split("."):
         found = getattr(found, part, None)
     if not callable(found):
         raise ConfigError("function", name, f"a function of {module_name}")
     function: Callable[..., Any] = found
     return function
+
+
+def _imported(module: str, name: str) -> Any:
+    """The module of a function, whatever is in it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        # Else it is one that the user's module imports.
+        if error.name and f"{module}.".startswith(f"{error.name}."):
+            allowed = f"a module that can be imported from here ({error})"
+            raise ConfigError("function", name, allowed) from None
+        msg = _failure(module, error)
+    except Exception as error:  # noqa: BLE001 - a module may raise anything
+        msg = _failure(module, error)
+    raise CoresizeError(msg) from None
+
+
+def _failure(module: str, error: Exception) -> str:
+    """Why a module cannot be imported, in one line, with where that is."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    # The error of a file that cannot be parsed says itself where that is.
+    if not isinstance(error, SyntaxError):
+        reason = f"{reason} ({last.filename}, line {last.lineno})"
+    return f"the module {module} cannot be imported: {reason}"

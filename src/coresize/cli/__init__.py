@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or (words[0].startswith("-") and words[0] not in _TOP_OPTIONS):
         words.insert(0, "report")
-    given = _parser().parse_args(words)
+    given, unknown = _parser().parse_known_args(words)
+    if unknown:
+        given.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         answer = given.run(given)
         text, status = answer if isinstance(answer, tuple) else (answer, 0)
@@ -83,4 +85,6 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_sweep(commands)
     history.add_history(commands)
     machine.add_record(commands)
+    for command in commands.choices.values():  # whose usage is shown
+        command.set_defaults(parser=command)
     return parser

@@ -9,7 +9,7 @@ import os
 import signal
 
 from coresize.cli import streams
-from coresize.errors import ConfigError
+from coresize.errors import CoresizeError
 from coresize.plans import DEFAULT
 from coresize.settings import VARIABLES, load_settings
 
@@ -43,6 +43,14 @@ _OPTIONS = (
     ("--shard", str, "I/N", "only this part, or auto in an array job"),
     ("--workers", int, "N", "so many workers"),
 )
+
+
+#: What is said where neither the command line nor the file has it.
+_NEEDED = {
+    "function": "no function is named: give it on the command line, or as `function` "
+    "in the file of --config",
+    "items": "no items are named: give --items, or `items` in the file of --config",
+}
 
 
 def add_batch(commands: Commands) -> None:
@@ -125,10 +133,9 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     given.update(config.check_words(vars(options)))
     if options.parallel is not None:  # it goes before the variable, too
         os.environ[VARIABLES["parallel"]] = str(int(options.parallel))
-    for name in ("function", "items"):
+    for name, text in _NEEDED.items():
         if name not in given:
-            allowed = "given, on the command line or in the file of --config"
-            raise ConfigError(name, None, allowed)
+            raise CoresizeError(text)
     return given
 
 

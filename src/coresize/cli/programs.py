@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,6 +77,16 @@ def cannot_start(word: str, error: OSError) -> int:
     """Say that a program cannot be started; returns the shell's exit status for it."""
     streams.complain(f"coresize: error: {word}: {error.strerror}")
     return 127 if isinstance(error, FileNotFoundError) else 126
+
+
+def look_for(word: str) -> int:
+    """Say so where a program cannot be started; returns as `cannot_start`, or 0."""
+    if shutil.which(word):
+        return 0
+    code = errno.ENOENT
+    if os.path.dirname(word) and os.path.exists(word):  # noqa: PTH110, PTH120 - a word
+        code = errno.EACCES
+    return cannot_start(word, OSError(code, os.strerror(code)))
 
 
 def _env(options: argparse.Namespace) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import signal
 import time
 
 from coresize.cli import programs, streams
@@ -105,6 +106,9 @@ def _shards(
         at_once=options.at_once,
         retry_oom=options.retry_oom,
     )
+    missing = programs.look_for(launcher.parts[0].words[0])
+    if missing:  # it would be so in every part
+        return "", missing
     view = _View(launcher)
     code = launcher.run(view.show)
     view.show(last=True)
@@ -157,7 +161,8 @@ def _cells(part: Part) -> tuple[str, ...]:
     done, total, eta = (told.get(name) for name in ("done", "total", "eta"))
     state = part.state
     if part.code and state in ("failed", "oom"):
-        state = f"{state} ({part.code})"
+        ended = state == "failed" and part.code < 0
+        state = f"killed ({_signal(-part.code)})" if ended else f"{state} ({part.code})"
     running = part.state == "running"
     return (
         part.shard,
@@ -172,6 +177,13 @@ def _cells(part: Part) -> tuple[str, ...]:
     )
 
 
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # of real time, which have no names
+        return f"signal {number}"
+
+
 # --- status and merge -----------------------------------------------------------
 
 
@@ -181,12 +193,14 @@ def _status(options: argparse.Namespace) -> str:
     from coresize.batch import overview
 
     while True:
-        rows = [overview.look(path) for path in options.paths]
+        paths = overview.journals_of(options.paths) or options.paths
+        rows = [overview.look(path) for path in paths]
         if options.json:
             text = json.dumps([row.as_dict() for row in rows], indent=2)
         else:
             text = overview.table(rows)
-        if not options.watch or not any(row.state == "running" for row in rows):
+        going = any(row.state in ("running", "starting") for row in rows)
+        if not (options.watch and going):
             return text
         streams.write(text + "\n")
         time.sleep(_OFTEN)

@@ -75,6 +75,16 @@ class Slot:
         self.watched = self.buried = self.is_closed = False
         self._inbox = frames.Inbox()
         self._outgoing: deque[memoryview] = deque()
+        self._start(there, its_line)
+        self.pid = self.process.pid or 0
+        # From here, as it may take too much before it can do so: by its main module.
+        processes.offer_to_oom_killer(self.pid)
+        # A sentinel may be held open by what the worker forks; a pidfd cannot.
+        self._pidfd = _open_pidfd(self.pid)
+        self.gone = self.process.sentinel if self._pidfd is None else self._pidfd
+
+    def _start(self, there: socket.socket, its_line: socket.socket) -> None:
+        """Start the process, and leave it its ends of the sockets."""
         try:
             with _without_main():
                 self.process.start()
@@ -85,12 +95,6 @@ class Slot:
         finally:
             there.close()
             its_line.close()
-        self.pid = self.process.pid or 0
-        # From here, as it may take too much before it can do so: by its main module.
-        processes.offer_to_oom_killer(self.pid)
-        # A sentinel may be held open by what the worker forks; a pidfd cannot.
-        self._pidfd = _open_pidfd(self.pid)
-        self.gone = self.process.sentinel if self._pidfd is None else self._pidfd
 
     def room(self, max_tasks: int | None, most: int) -> int:
         """How many jobs it can still be given, before it is replaced or has many."""
