@@ -23,7 +23,8 @@ def _install(session: nox.Session, *groups: str) -> None:
 def tests(session: nox.Session) -> None:
     """Tables, laws, recorded hosts and every example; no container."""
     _install(session, "tests")
-    session.run("pytest", "--ignore=tests/live", *session.posargs)
+    # As many at once as coresize's own plugin says.
+    session.run("pytest", "-n", "auto", "--ignore=tests/live", *session.posargs)
 
 
 @nox.session(python=[PYTHONS[0], PYTHONS[-1]])

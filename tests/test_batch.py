@@ -30,6 +30,7 @@ from coresize import (
     processes,
     run_batch,
 )
+from coresize.batch import reading
 
 
 EXECUTORS = ["process", "thread", "serial", "joblib", "foreign", "threads"]
@@ -280,6 +281,25 @@ def test_a_broken_pool_is_an_error_after_what_has_ended():
     assert {one.index for one in seen if one.ok} == {0, 1, 2}
     assert 3 in {one.index for one in seen if one.status == "crashed"}
     assert len(seen) < 20
+
+
+def test_a_program_without_a_guard_is_told_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from coresize import run_batch\n"
+        "run_batch(abs, [1, 2], max_workers=1, journal='out.sqlite').wait()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert 'below if __name__ == "__main__":?)' in done.stderr.splitlines()[-1]
+    assert reading.count(str(tmp_path / "out.sqlite")) == {None: 2}
 
 
 def test_what_broke_with_a_pool_runs_again_at_the_next_start(tmp_path):

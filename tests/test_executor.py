@@ -311,6 +311,21 @@ def test_what_a_prompt_defines_arrives_wherever_it_is():
     assert done.stdout == "2 2 6\n", done.stderr
 
 
+def test_a_program_on_standard_input_has_workers_too():
+    program = (
+        "import math\n"
+        "from coresize import ProcessPoolExecutor\n"
+        "def double(number): return 2 * number\n"
+        "with ProcessPoolExecutor(1) as pool:\n"
+        "    print(pool.submit(math.sqrt, 4).result(), *pool.map(double, [3]))\n"
+    )
+    command = [sys.executable, "-"]
+    done = subprocess.run(
+        command, input=program, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "2.0 6\n", done.stderr
+
+
 def test_large_arguments_and_results_arrive(pool):
     content = os.urandom(20 * MIB)
     futures = [pool.submit(tasks.echo, content) for _ in range(4)]
