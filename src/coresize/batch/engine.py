@@ -133,17 +133,14 @@ class Engine:
             yield from self._settle(last=entries is None)
             self._tick()
             if self._flights.broken and not (self._flights.flying or self._ended):
-                raise self._broken(self._flights.broken) from self._flights.broken
+                break
+        if self._flights.broken:
+            raise self._broken(self._flights.broken) from self._flights.broken
 
     def _broken(self, reason: BrokenExecutor) -> CoresizeError:
-        hint = (
-            'does the program start its work below if __name__ == "__main__":?'
-            if self._pool.survives
-            else "executor='process' would lose a single task"
-        )
         return CoresizeError(
             "the executor is broken, and what has not run yet cannot be run: "
-            f"{reason} ({hint})"
+            f"{reason} ({self._pool.hint})"
         )
 
     def _fill(self, entries: Iterator[Entry]) -> bool:
@@ -197,6 +194,8 @@ class Engine:
             outcome, written, began = outcome_of(entry, future, self._decode)
             if began is not None:
                 self._tally.begun(began)
+            if isinstance(outcome.error, BrokenExecutor):
+                self._flights.broken = outcome.error
             if self._recorder:
                 self._recorder.add(entry.item, outcome)
             if self._is_retried(entry, outcome):

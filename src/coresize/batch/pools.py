@@ -100,6 +100,13 @@ class Pool:
             raise ConfigError("memory", memory, allowed)
         return limit_memory(made, memory=memory)
 
+    @property
+    def hint(self) -> str:
+        """What may help where it is broken."""
+        if self.survives:
+            return 'does the program start its work below if __name__ == "__main__":?'
+        return "executor='process' would lose a single task"
+
     def observe(self) -> PoolState:
         """What it is like now."""
         if isinstance(self._inner, ProcessPoolExecutor):
