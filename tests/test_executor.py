@@ -432,7 +432,7 @@ def test_map_takes_no_more_bytes_than_it_may(pool):
 
     values = pool.map(len, items())
     assert next(values) == MIB
-    assert len(taken) < 60
+    assert len(taken) < 40
     assert sum(1 for _ in values) == 119
 
 
@@ -610,7 +610,10 @@ def test_what_waits_at_a_gate_is_done_at_the_end_of_the_program(cls, tmp_path):
         f"import os, pathlib, sys, time; from concurrent.futures import {cls} as Pool\n"
         "from coresize import limit_memory\n"
         "pool = limit_memory(Pool(2), memory='1TiB')\n"  # one at a time
-        "pool.submit(time.sleep, 0.3)\n"
+        "first = pool.submit(time.sleep, 0.3)\n"
+        # Python 3.12 starts no more threads when the program has come to its end.
+        "while not first.running(): time.sleep(0.01)\n"
+        "time.sleep(0.1)\n"
         "for number in range(3):\n"
         "    pool.submit(pathlib.Path(sys.argv[1], str(number)).write_text, 'x')\n"
     )

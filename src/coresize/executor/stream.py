@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _TARGET = 0.02
 _LARGEST = 512
 
+#: Bytes of a batch of several calls: to send more at once saves nothing.
+_BATCH_BYTES = 1024**2
+
 #: What may be taken ahead is so many batches at least.
 _PARTS = 8
 
@@ -80,6 +83,8 @@ class Stream:
         self._bounded = buffersize is not None
         self._ahead = ahead
         self._size = 1
+        self._each = 1.0
+        self._each = 1.0
         self._batches: deque[tuple[Calls, int]] = deque()
         self._taken = self._bytes = 0
         self._exhausted = False
@@ -125,6 +130,7 @@ class Stream:
             batch = Calls(self._function, items, need, self._ring)
             self._taken += batch.count
             self._bytes += len(batch.payload)
+            self._each = len(batch.payload) / batch.count
             self._batches.append((batch, len(batch.payload)))
             self._dispatcher.submit(batch)
 
@@ -137,7 +143,7 @@ class Stream:
         if pace is not None:
             most = min(_LARGEST, self._most // _PARTS, 2 * self._size)
             self._size = max(1, min(int(_TARGET / pace), most))
-        return self._size
+        return min(self._size, max(1, int(_BATCH_BYTES / self._each)))
 
     def values(self, end: float | None) -> Iterator[Any]:
         """The values in the order of the items; who drops them unread wants the calls.
