@@ -133,7 +133,7 @@ def _pebble(
 def _mpire(
     function: Callable[[int], Any], items: Sequence[int], workers: int
 ) -> Iterator[Any]:
-    from mpire import WorkerPool
+    from mpire.pool import WorkerPool
 
     with WorkerPool(n_jobs=workers) as pool:
         yield from pool.imap_unordered(function, items, chunk_size=1)

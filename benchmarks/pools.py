@@ -113,7 +113,7 @@ def _timed(call: Callable[[], object]) -> float:
 def _tasks() -> list[str]:
     """Microseconds of a task, and MB/s, once all workers have started."""
     from joblib import Parallel, delayed
-    from mpire import WorkerPool
+    from mpire.pool import WorkerPool
 
     pools = {name: make(2) for name, make in POOLS.items()}
     with (
@@ -260,7 +260,7 @@ def _stream(name: str) -> tuple[float, float]:
         parallel = Parallel(2, return_as="generator")
         return _drain(lambda: parallel(delayed(nothing)(item) for item in items))
     if name.startswith("mpire"):
-        from mpire import WorkerPool
+        from mpire.pool import WorkerPool
 
         with WorkerPool(2) as empire:
             return _drain(lambda: empire.imap(nothing, items, iterable_len=LONG[name]))
