@@ -164,16 +164,12 @@ def pressures(host: Host | None = None) -> list[tuple[str, str, float]]:
     found = []
     for resource in ("cpu", "memory", "io"):
         own = read_files("memory", "memory", f"{resource}.pressure", machine)
-        texts = dict([next(iter(own.items()))]) if own else {}
-        if not texts:
-            path = f"/proc/pressure/{resource}"
-            try:
-                texts[path] = machine.read(path)
-            except OSError:
-                continue
-        for where, text in texts.items():
-            _, _, rest = text.partition("avg60=")
-            number = rest.partition(" ")[0]
-            if text.startswith("some") and number.replace(".", "", 1).isdigit():
-                found.append((resource, where, float(number)))
+        where = next(iter(own), f"/proc/pressure/{resource}")
+        try:
+            text = own[where] if own else machine.read(where)
+        except OSError:
+            continue
+        number = text.partition("avg60=")[2].partition(" ")[0]
+        if text.startswith("some") and number.replace(".", "", 1).isdigit():
+            found.append((resource, where, float(number)))
     return found

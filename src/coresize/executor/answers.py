@@ -67,9 +67,8 @@ class Answers:
         if self._gate or not slot.running or slot.running[0].kind != frames.CALLS:
             return 0
         job, seconds, place = slot.running[0], 0.0, first
-        for kind, _, took, payload in islice(
-            messages, first, first + slot.running[0].size - 1
-        ):
+        last = first + job.size - 1
+        for kind, _, took, payload in islice(messages, first, last):
             if kind != frames.VALUE:
                 break
             job.take_pickled(payload)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from coresize import detection, processes
+from coresize import counters, detection, processes
 from coresize.available import memory_limits
 from coresize.detection import cgroup, parse
 from coresize.errors import ParseError
@@ -42,7 +42,7 @@ class Pressure:
         self._host = Live()
         memory = memory_limits(self._host)
         self.limit = memory.limit or memory.total or 0
-        self.group = self._oom_group()
+        self.group = bool(counters.oom_groups(self._host))
         wider = GROUP if self.group else 1.0
         self.hard = int(max(HARD * self.limit, min(FLOOR, 0.08 * self.limit)) * wider)
         self.soft = int(self.hard + SOFT * self.limit * wider)
@@ -51,23 +51,6 @@ class Pressure:
         """Bytes that can be taken before a limit is met, hard or soft."""
         left = memory_left(memory_limits(self._host))
         return self.limit if left is None else left
-
-    def _oom_group(self) -> bool:
-        """Whether a kill takes all that is in this cgroup or in a visible ancestor."""
-        membership = detection.read_membership(self._host)
-        chains, _ = cgroup.locate(membership, "memory", "memory")
-        return any(
-            self._read(f"{directory}/memory.oom.group").strip() == "1"
-            for version, directories in chains
-            if version == 2
-            for directory in directories
-        )
-
-    def _read(self, path: str) -> str:
-        try:
-            return self._host.read(path)
-        except OSError:
-            return ""
 
 
 class Kills:

@@ -84,7 +84,6 @@ class Stream:
         self._ahead = ahead
         self._size = 1
         self._each = 1.0
-        self._each = 1.0
         self._batches: deque[tuple[Calls, int]] = deque()
         self._taken = self._bytes = 0
         self._exhausted = False

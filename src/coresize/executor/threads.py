@@ -8,7 +8,6 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Sized
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from coresize import available
@@ -175,11 +174,11 @@ class _Map:
         """Take from the input what may be taken."""
         with self._filling:
             while self._pool and len(self._futures) < (most or self._ahead):
-                for args in islice(self._items, 1):
-                    self._futures.append(self._pool.submit(self._function, *args))
-                    break
-                else:
+                args = next(self._items, None)
+                if args is None:
                     self._let_go()
+                else:
+                    self._futures.append(self._pool.submit(self._function, *args))
 
     def finish(self) -> None:
         """Take all of the input, but of one that may be endless and was read."""
