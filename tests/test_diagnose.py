@@ -207,12 +207,19 @@ def test_of_two_overrides_one_has_no_effect():
         ("nfs4", "warning", "on another machine (nfs4)"),
         ("fuse.sshfs", "warning", "on another machine (fuse.sshfs)"),
         ("overlay", "note", "the container's own layer"),
+        ("fuse.fuse-overlayfs", "note", "the container's own layer"),
+        ("fuse.mine", "note", "go through a program (fuse.mine)"),
+        ("fuseblk", None, ""),
         ("ext4", None, ""),
     ],
 )
 def test_the_file_system_of_temporary_files(tmp_path, kind, severity, text):
-    host = container(env={"TMPDIR": str(tmp_path)})
-    line = f"40 23 0:40 / {tmp_path} rw - {kind} there:/tmp rw\n"
+    folder, link = tmp_path / "a b", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder)
+    host = container(env={"TMPDIR": str(link)})
+    point = str(folder).replace(" ", "\\040")
+    line = f"40 23 0:40 / {point} rw - {kind} there:/tmp rw\n"
     host.files["/proc/self/mountinfo"] += line
     findings = [
         one
@@ -236,7 +243,7 @@ def test_a_temporary_folder_that_is_none():
     )
 
 
-A100 = ["A100", "A100", "A100", "A100"]
+A100 = [gpus.Gpu(name="A100", uuid=f"GPU-{number}a7c-12") for number in range(4)]
 
 
 @pytest.mark.parametrize(
@@ -246,7 +253,11 @@ A100 = ["A100", "A100", "A100", "A100"]
         ("0,1", A100, "note", "2 of 4 GPUs may be used"),
         ("-1", A100, "note", "0 of 4 GPUs"),
         ("0,-1,1", A100, "note", "1 of 4 GPUs"),
-        ("GPU-8932f937", A100, "note", "1 of 4 GPUs"),
+        ("GPU-1a7c", A100, "note", "1 of 4 GPUs"),
+        ("GPU-1a7c,GPU-8", A100, "error", "not there: GPU-8"),
+        ("MIG-4b1", A100, "note", "1 of 4 GPUs"),
+        ("all", A100, "error", "not there: all"),
+        ("NoDevFiles", A100, "note", "0 of 4 GPUs"),
         ("4", A100, "error", "not there: 4"),
         ("0", [], "error", "not there: 0"),
         ("-1", [], None, ""),

@@ -135,9 +135,14 @@ def append(path: str) -> TextIO:
     return Path(path).open("a", encoding="utf-8")
 
 
+def real_path(path: str) -> str:
+    """Where a path leads, through every link on the way."""
+    return str(Path(path).resolve())
+
+
 def is_same(path: str, other: str) -> bool:
     """Whether two paths lead to one place, whatever they are called."""
-    return Path(path).resolve() == Path(other).resolve()
+    return real_path(path) == real_path(other)
 
 
 def remove(path: str) -> None:

@@ -224,14 +224,59 @@ def _name(members):
 # --- GPUs ---------------------------------------------------------------------
 
 
-@pytest.mark.skipif(shutil.which("nvidia-smi") is None, reason="no GPU")
-def test_gpus():
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    """A library that answers as the driver of two GPUs does."""
     pytest.importorskip("pynvml")
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    folder = tmp_path_factory.mktemp("driver")
+    source, library = Path(__file__).with_name("nvml.c"), folder / "libnvidia-ml.so.1"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
+    return folder
+
+
+def seen(visible, folder):
+    """What the program finds, with that in CUDA_VISIBLE_DEVICES."""
     done = subprocess.run(
         [sys.executable, "-m", "coresize", "diagnose", "--quick", "--json"],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "99"},
+        env={
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": visible,
+            "LD_LIBRARY_PATH": str(folder),
+        },
         capture_output=True,
         check=True,
     )
-    (one,) = found(json.loads(done.stdout), "GPUs")
-    assert (one["severity"], "not there: 99" in one["title"]) == ("error", True)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("visible", "severity", "title", "also"),
+    [
+        ("99", "error", "not there: 99", "only 0 to 1"),
+        ("0,GPU-77", "error", "not there: GPU-77", "only 0 to 1"),
+        ("1", "note", "1 of 2 GPUs", "A100-SXM4-80GB, NVIDIA A100-SXM4-80GB"),
+        ("GPU-c3d1", "note", "1 of 2 GPUs", "CUDA_VISIBLE_DEVICES=GPU-c3d1"),
+    ],
+)
+def test_gpus(driver, visible, severity, title, also):
+    (one,) = found(seen(visible, driver), "GPUs")
+    assert one["severity"] == severity
+    assert title in one["title"]
+    assert also in one["seen"]
+
+
+def test_gpus_that_are_all_to_be_used(driver):
+    diagnosis = seen("0,1", driver)
+    assert found(diagnosis, "GPUs") == []
+    assert "GPUs" in diagnosis["checks"]
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is a GPU")
+def test_gpus_of_which_no_driver_tells(tmp_path):
+    pytest.importorskip("pynvml")
+    diagnosis = seen("0", tmp_path)
+    (reason,) = [one["why"] for one in diagnosis["skipped"] if one["check"] == "GPUs"]
+    assert reason == "no driver answers here (NVML: NVML Shared Library Not Found)"

@@ -91,6 +91,8 @@ def v2(tmp_path_factory):
             },
             program="examined.py",
         )
+        scenarios["swapped"] = _v2({"memory.max": str(64 * MIB)}, program="swapped.py")
+        scenarios["mounted"] = _v2(program="mounted.py")
     return guest.run(scenarios, tmp_path_factory.mktemp("v2"))
 
 
@@ -124,29 +126,50 @@ def test_v2_a_change_while_running_is_seen_by_the_next_call(v2):
     assert [answer["cpu"]["quota"] for answer in v2["later"]] == [1.5, 3.0]
 
 
+#: What is provoked in a guest: by scenario and check its severity, what is seen, where.
+OWN = "/sys/fs/cgroup/p/own"
+DIAGNOSED = {
+    ("examined", "counted CPUs"): (
+        "error",
+        "os.cpu_count() 8, nproc 8; may be used: 2",
+        f"{OWN}/cpu.max",
+    ),
+    ("examined", "memory limits"): (
+        "warning",
+        "memory.high 256.0 MiB",
+        f"{OWN}/memory.high",
+    ),
+    ("examined", "memory.oom.group"): (
+        "warning",
+        "memory.oom.group = 1",
+        f"{OWN}/memory.oom.group",
+    ),
+    ("examined", "kills"): (
+        "warning",
+        "oom_kill 1",
+        "/sys/fs/cgroup/p/memory.events",
+    ),
+    ("examined", "throttling"): (
+        "error",
+        " periods since it was made",
+        f"{OWN}/cpu.stat",
+    ),
+    ("swapped", "swap"): ("warning", "swap in use ", f"{OWN}/memory.swap.current"),
+    ("swapped", "pressure"): ("warning", "some avg60=", f"{OWN}/memory.pressure"),
+    ("mounted", "temporary folder"): ("warning", "file system nfs4", "TMPDIR:"),
+}
+
+
 @pytest.mark.skipif(guest.other_python() is not None, reason=str(guest.other_python()))
-def test_v2_what_is_diagnosed(v2):
-    (answer,) = v2["examined"]
+@pytest.mark.parametrize(("scenario", "check"), DIAGNOSED)
+def test_v2_what_is_diagnosed(v2, scenario, check):
+    severity, seen, where = DIAGNOSED[scenario, check]
+    (answer,) = v2[scenario]
     assert answer["code"] == 0
-    told = {one["check"]: one for one in answer["out"]["findings"]}
-    texts = {
-        "counted CPUs": ("error", "os.cpu_count() 8, nproc 8; may be used: 2"),
-        "memory limits": ("warning", "memory.high 256.0 MiB"),
-        "memory.oom.group": ("warning", "memory.oom.group = 1"),
-        "kills": ("warning", "oom_kill 1"),
-        "throttling": ("error", " periods since it was made"),
-    }
-    for check, (severity, text) in texts.items():
-        assert told[check]["severity"] == severity, told[check]
-        assert text in told[check]["seen"], told[check]
-    places = {check: told[check]["where"].partition(" ")[0] for check in texts}
-    assert places == {
-        "counted CPUs": "/sys/fs/cgroup/p/own/cpu.max",
-        "memory limits": "/sys/fs/cgroup/p/own/memory.high",
-        "memory.oom.group": "/sys/fs/cgroup/p/own/memory.oom.group",
-        "kills": "/sys/fs/cgroup/p/memory.events",
-        "throttling": "/sys/fs/cgroup/p/own/cpu.stat",
-    }
+    (one,) = [one for one in answer["out"]["findings"] if one["check"] == check]
+    assert one["severity"] == severity, one
+    assert seen in one["seen"], one
+    assert one["where"].split()[0] == where, one
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from coresize import storage
+from coresize.detection.cgroup import MOUNTINFO
 from coresize.detection.parse import format_bytes
+from coresize.detection.parse_cgroup import unescape
 from coresize.diagnosis.findings import Finding
 
 
@@ -22,18 +24,33 @@ _SMALL, _OF_JOBLIB = 128 * 1024**2, 2 * 10**9
 #: What is left of a disk that is nearly full.
 _FULL, _LITTLE = 0.02, 256 * 1024**2
 
-_REMOTE = (
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "ceph",
-    "afs",
-    "9p",
+#: File systems whose files are on another machine.
+_REMOTE = frozenset(
+    [
+        "9p",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "fuse.blobfuse",
+        "fuse.blobfuse2",
+        "fuse.ceph-fuse",
+        "fuse.gcsfuse",
+        "fuse.glusterfs",
+        "fuse.goofys",
+        "fuse.juicefs",
+        "fuse.rclone",
+        "fuse.s3fs",
+        "fuse.sshfs",
+        "gpfs",
+        "lustre",
+        "nfs",
+        "nfs4",
+        "smb3",
+    ]
 )
+#: Those of a container's own layer; the second is rootless Podman's.
+_LAYERS = ("overlay", "fuse.fuse-overlayfs")
 _TEMPORARY = ("JOBLIB_TEMP_FOLDER", "LOKY_TEMP", "TMPDIR", "TEMP", "TMP")
 
 
@@ -84,11 +101,13 @@ def temporary(patient: Patient) -> Iterator[Finding]:
         where = f"{name}: {folder}"
         if space.free < max(_FULL * space.total, min(_LITTLE, 0.1 * space.total)):
             yield _full(where, folder, space)
-        kind = _kind(patient, folder)
-        if kind in _REMOTE or kind.startswith("fuse"):
+        kind = _kind(patient, storage.real_path(folder))
+        if kind in _REMOTE:
             yield _remote(where, folder, kind)
-        elif kind == "overlay":
-            yield _overlay(where, folder)
+        elif kind in _LAYERS:
+            yield _overlay(where, folder, kind)
+        elif kind == "fuse" or kind.startswith("fuse."):
+            yield _served(where, folder, kind)
 
 
 def _missing(name: str, folder: str) -> Finding:
@@ -127,27 +146,39 @@ def _remote(where: str, folder: str, kind: str) -> Finding:
     )
 
 
-def _overlay(where: str, folder: str) -> Finding:
+def _overlay(where: str, folder: str, kind: str) -> Finding:
     return Finding(
         severity="note",
         check="temporary folder",
         title=f"temporary files in {folder} go to the container's own layer",
-        seen="file system overlay",
+        seen=f"file system {kind}",
         where=where,
         why="it is slower than a volume, and counts as the container's disk",
         advice="mount a volume or a tmpfs there if much is written",
     )
 
 
+def _served(where: str, folder: str, kind: str) -> Finding:
+    return Finding(
+        severity="note",
+        check="temporary folder",
+        title=f"temporary files in {folder} go through a program ({kind})",
+        seen=f"file system {kind}",
+        where=where,
+        why="every read and write waits for that program, and it may be for a network",
+        advice="set TMPDIR to a local disk if much is written",
+    )
+
+
 def _kind(patient: Patient, folder: str) -> str:
     """The file system of a folder, by /proc/self/mountinfo (proc(5)); "" if unknown."""
     best, kind = "", ""
-    for line in patient.read("/proc/self/mountinfo").splitlines():
+    for line in patient.read(MOUNTINFO).split("\n"):
         fields, _, rest = line.partition(" - ")
         words = fields.split(" ")
         if len(words) < _FIELDS or not rest:
             continue
-        point = words[4].replace("\\040", " ")
+        point = unescape(words[4])
         inside = point in ("/", folder) or folder.startswith(f"{point}/")
         if inside and len(point) >= len(best):
             best, kind = point, rest.split(" ")[0]
