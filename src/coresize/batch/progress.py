@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from coresize import processes, procfs
+from coresize import footprint, processes
 from coresize.batch import terminal
 from coresize.batch.outcomes import BAD, STATUSES
 from coresize.detection.parse import format_bytes
@@ -280,7 +280,7 @@ def held() -> int | None:
     """Bytes that this process and its descendants hold apart from files."""
     total = None
     for pid in processes.descendants(processes.own()):
-        memory = procfs.status(processes.read(pid, "status"))
+        memory = footprint.memory(pid)
         if memory is not None:
             total = (total or 0) + memory.private
     return total

@@ -11,7 +11,7 @@ import pickle
 import threading
 import time
 
-from coresize import processes, procfs, transfer
+from coresize import footprint, processes, transfer
 
 
 TYPE_CHECKING = False
@@ -101,7 +101,7 @@ def _reset() -> None:
 def _peak() -> int | None:
     global _stale  # noqa: PLW0603 - it belongs to the process
     _stale = True
-    memory = procfs.status(processes.read("self", "status"))
+    memory = footprint.memory()
     return None if memory is None else memory.anonymous_peak
 
 

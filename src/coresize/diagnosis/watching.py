@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from coresize import available, counters, processes, procfs
+from coresize import available, counters, footprint, processes
 from coresize.detection.parse import format_bytes
 from coresize.errors import ConfigError
 from coresize.host import LiveFor
@@ -108,7 +108,7 @@ def _sample(
     tightest: counters.Throttling | None,
 ) -> Sample:
     limits = available.detect(host)
-    held = [procfs.status(processes.read(pid, "status")) for pid in shares]
+    held = [footprint.memory(pid) for pid in shares]
     return Sample(
         seconds=seconds,
         cores=sum(shares.values()),

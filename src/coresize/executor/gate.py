@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from coresize import processes, procfs
+from coresize import footprint, processes
 from coresize.executor.admission import Admission
 from coresize.executor.growth import Growth
 from coresize.executor.pressure import Pressure
@@ -131,6 +131,5 @@ def _of_children(slot: Slot) -> int:
     total = 0
     for pid in tree:
         if pid != slot.pid:
-            part = procfs.proportional(processes.read(pid, "smaps_rollup"))
-            total += part or 0
+            total += footprint.proportional(pid) or 0
     return total

@@ -8,7 +8,7 @@ from collections import deque
 from concurrent.futures import CancelledError, Executor, Future
 from typing import TYPE_CHECKING
 
-from coresize import processes, procfs
+from coresize import footprint, processes
 from coresize.executor.admission import Admission
 from coresize.executor.jobs import Job, key_of
 from coresize.executor.needs import Needs
@@ -226,9 +226,9 @@ def _measured(
 ) -> tuple[Any, int]:
     """What a call gives, and the bytes that its process took at its peak."""
     processes.reset_peak("self")
-    before = procfs.status(processes.read("self", "status"))
+    before = footprint.memory()
     value = function(*args, **kwargs)
-    after = procfs.status(processes.read("self", "status"))
+    after = footprint.memory()
     if before is None or after is None:
         return value, 0
     return value, max(0, after.anonymous_peak - before.private)

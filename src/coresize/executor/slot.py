@@ -9,7 +9,7 @@ import sys
 import time
 from collections import deque
 
-from coresize import processes, procfs, transfer
+from coresize import footprint, processes, procfs, transfer
 from coresize.executor import frames, worker
 
 
@@ -164,7 +164,7 @@ class Slot:
 
     def memory(self) -> procfs.Memory | None:
         """What the process holds now, without what it has started."""
-        return worker.memory_of(self.pid, heir=self.heir)
+        return footprint.memory(self.pid, heir=self.heir)
 
     def kill(self, why: str) -> None:
         """End it at once, with all that its task has started."""

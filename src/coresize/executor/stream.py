@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import threading
 import time
-import weakref
 from collections import deque
 from itertools import islice
 
 from coresize.executor.jobs import Calls, Failed, key_of
+from coresize.executor.unfinished import Unfinished
 
 
 TYPE_CHECKING = False
@@ -42,7 +42,7 @@ _MOST_BYTES = 32 * 1024**2
 _ALL = 1 << 62
 
 
-class Stream:
+class Stream(Unfinished):
     """The calls of one map.
 
     Args:
@@ -50,8 +50,7 @@ class Stream:
         function: what is called.
         items: the arguments of each call.
         need: bytes that a call needs, by its arguments.
-        owner: ends the dispatcher when nobody holds it any more; so it is held until
-            all of the input is taken.
+        owner: ends the dispatcher when nobody holds it any more.
         sized: the input has a length, so it is not endless.
         chunksize: calls in a batch; None learns it.
         buffersize: items that may be taken ahead of the reader; None for a default.
@@ -71,13 +70,12 @@ class Stream:
         buffersize: int | None,
         ahead: int,
     ) -> None:
+        super().__init__(owner, dispatcher.unfinished, sized=sized)
         self._dispatcher = dispatcher
         self._function = function
         self._key = key_of(function)
         self._items = items
         self._need = need
-        self._owner = owner
-        self._sized = sized
         self._chunksize = chunksize
         self._most = buffersize or _MOST_ITEMS
         self._bounded = buffersize is not None
@@ -88,30 +86,16 @@ class Stream:
         self._taken = self._bytes = 0
         self._exhausted = False
         self._condition = threading.Condition()
-        self._filling = threading.Lock()
-        self._read = self._reading = False
-        dispatcher.unfinished.add(self.finish)
+        self._reading = False
 
     def fill(self) -> None:
         """Take from the input what may be taken."""
         with self._filling:
             self._fill(_MOST_BYTES)
 
-    def finish(self) -> None:
-        """Take all of the input, as nothing can be taken after a shutdown.
-
-        But not of one that may be endless, and of which something was read: who stops
-        in the middle has seen enough.
-        """
-        with self._filling:
-            if self._sized or not self._read:
-                self._most = _ALL
-                self._fill(_ALL)
-        self._let_go()
-
-    def _let_go(self) -> None:
-        self._dispatcher.unfinished.discard(self.finish)
-        self._owner = None
+    def _take_all(self) -> None:
+        self._most = _ALL
+        self._fill(_ALL)
 
     def _fill(self, most_bytes: int) -> None:
         while not self._exhausted and self._taken < self._most:
@@ -144,25 +128,7 @@ class Stream:
             self._size = max(1, min(int(_TARGET / pace), most))
         return min(self._size, max(1, int(_BATCH_BYTES / self._each)))
 
-    def values(self, end: float | None) -> Iterator[Any]:
-        """The values in the order of the items; who drops them unread wants the calls.
-
-        See `_values`.
-        """
-        values = self._values(end)
-        weakref.finalize(values, self.finish).atexit = False
-        return values
-
     def _values(self, end: float | None) -> Iterator[Any]:
-        """The values in the order of the items.
-
-        Args:
-            end: when to give up (time.monotonic), or None.
-
-        Raises:
-            TimeoutError: a value is not there in time.
-            BaseException: what a call raised.
-        """
         self._read = True
         try:
             self.fill()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Sized
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from coresize import available
 from coresize.errors import ConfigError
 from coresize.executor import sizing
 from coresize.executor.serial import SerialWhenOff
+from coresize.executor.unfinished import Unfinished
 
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
             max_workers = min(_MOST, available.available_cores() + _MORE)
         plan = sizing.plan(max_workers, cpu_share=cpu_share)
         super().__init__(plan.workers, thread_name_prefix, initializer, initargs)
-        self._maps: set[_Map] = set()
+        self._maps: set[Callable[[], None]] = set()
         self._room: threading.Semaphore | None = None
         if queue_size is not None:
             self._room = threading.Semaphore(queue_size + plan.workers)
@@ -128,8 +128,9 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
         end = None if timeout is None else time.monotonic() + timeout
         sized = all(isinstance(one, Sized) for one in iterables)
         items = zip(*iterables, strict=False)
-        made = _Map(self, fn, items, sized=sized, ahead=buffersize or _AHEAD)
-        self._maps.add(made)
+        made = _Map(
+            self, self._maps, fn, items, sized=sized, ahead=buffersize or _AHEAD
+        )
         made.fill()
         return made.values(end)
 
@@ -143,59 +144,46 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
             wait: return when that is so.
             cancel_futures: cancel the tasks that have not begun.
         """
-        for one in [] if cancel_futures else list(self._maps):
-            one.finish()
+        for finish in [] if cancel_futures else list(self._maps):
+            finish()
         super().shutdown(wait, cancel_futures=cancel_futures)
 
 
-class _Map:
+class _Map(Unfinished):
     """The calls of one map; see `coresize.executor.stream`."""
 
     def __init__(
         self,
         pool: ThreadPoolExecutor,
+        maps: set[Callable[[], None]],
         function: Callable[..., Any],
         items: Iterator[tuple[Any, ...]],
         *,
         sized: bool,
         ahead: int,
     ) -> None:
-        # Who ends when nobody holds it is held until all of the input is taken.
-        self._pool: ThreadPoolExecutor | None = pool
+        super().__init__(pool, maps, sized=sized)
         self._function = function
         self._items = items
-        self._sized = sized
         self._ahead = ahead
         self._futures: deque[Future[Any]] = deque()
-        self._filling = threading.Lock()
-        self._read = False
 
-    def fill(self, most: int | None = None) -> None:
+    def fill(self) -> None:
         """Take from the input what may be taken."""
         with self._filling:
-            while self._pool and len(self._futures) < (most or self._ahead):
-                args = next(self._items, None)
-                if args is None:
-                    self._let_go()
-                else:
-                    self._futures.append(self._pool.submit(self._function, *args))
+            self._fill()
 
-    def finish(self) -> None:
-        """Take all of the input, but of one that may be endless and was read."""
-        if self._sized or not self._read:
-            self.fill(_ALL)
-        self._let_go()
+    def _take_all(self) -> None:
+        self._ahead = _ALL
+        self._fill()
 
-    def _let_go(self) -> None:
-        if self._pool:
-            self._pool._maps.discard(self)  # noqa: SLF001 - of the same module
-        self._pool = None
-
-    def values(self, end: float | None) -> Iterator[Any]:
-        """The values in the order of the items; who drops them wants the calls."""
-        values = self._values(end)
-        weakref.finalize(values, self.finish).atexit = False
-        return values
+    def _fill(self) -> None:
+        while self._owner and len(self._futures) < self._ahead:
+            args = next(self._items, None)
+            if args is None:
+                self._let_go()
+            else:
+                self._futures.append(self._owner.submit(self._function, *args))
 
     def _values(self, end: float | None) -> Iterator[Any]:
         self._read = True

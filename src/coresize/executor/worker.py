@@ -9,7 +9,7 @@ import operator
 import pickle
 import time
 
-from coresize import processes, procfs, transfer
+from coresize import footprint, processes, procfs, transfer
 from coresize.executor import frames
 
 
@@ -100,7 +100,7 @@ class _Worker:
 
     def get_ready(self) -> None:
         """Tell what this process holds before its first task."""
-        own, alone = self._own(), memory_of("self", heir=True)
+        own, alone = self._own(), footprint.memory("self", heir=True)
         self.heir = bool(alone and own.private - alone.private > _INHERITANCE)
         kind = frames.HEIR if self.heir else b""
         with contextlib.suppress(OSError):  # the parent is gone, as loop() will see
@@ -179,21 +179,7 @@ class _Worker:
 
     def _own(self) -> procfs.Memory:
         """The memory of this process; nothing where the kernel does not tell."""
-        return memory_of("self", heir=self.heir) or _NOTHING
+        return footprint.memory("self", heir=self.heir) or _NOTHING
 
 
 _NOTHING = procfs.Memory(size=0, high=0, private=0, file=0)
-
-
-def memory_of(pid: int | str, *, heir: bool) -> procfs.Memory | None:
-    """The memory of a worker; None where the kernel does not tell, or it is gone.
-
-    Args:
-        pid: its number, or "self".
-        heir: leave out what it shares with the process that it was forked from.
-    """
-    memory = procfs.status(processes.read(pid, "status"))
-    if memory is None or not heir:
-        return memory
-    own = procfs.unshared(processes.read(pid, "smaps_rollup"))
-    return None if own is None else memory.without(max(0, memory.private - own))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import time
 
-from coresize import processes, procfs
+from coresize import footprint, processes
 
 
 TYPE_CHECKING = False
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from psutil import Process
+
+    from coresize.procfs import Memory
 
     class Meter(Protocol):
         """What measures."""
@@ -56,7 +58,7 @@ class TreeMeter:
         self.peak = 0
         self._pid = pid
         self._exact = cpus >= _MANY_CPUS
-        own = procfs.proportional(processes.read("self", "smaps_rollup"))
+        own = footprint.proportional()
         self._tells_parts = own is not None  # Linux 5.4
         self._files: dict[int, int] = {}
         self._most_file = 0
@@ -66,21 +68,21 @@ class TreeMeter:
     @staticmethod
     def works() -> bool:
         """Whether the kernel tells what is needed (Linux 4.5, CONFIG_PROC_CHILDREN)."""
-        known = procfs.status(processes.read("self", "status")) is not None
+        known = footprint.memory() is not None
         return known and processes.exists("thread-self", "children")
 
     def sample(self) -> None:
         """Look at every process of the tree, and reset its mark."""
         tree = processes.descendants(self._pid)
-        seen: dict[int, procfs.Memory] = {}
+        seen: dict[int, Memory] = {}
         total = 0
         for pid, parent in tree.items():
-            memory = procfs.status(processes.read(pid, "status"))
+            memory = footprint.memory(pid)
             if memory is None:
                 continue
             now = memory.private
             if len(tree) > 1 or self._exact:
-                part = procfs.proportional(processes.read(pid, "smaps_rollup"))
+                part = footprint.proportional(pid)
                 if part is None and self._tells_parts:
                     continue  # it has just ended
                 now = now if part is None else part
@@ -98,7 +100,7 @@ class TreeMeter:
         self.peak = max(self.peak, resident - self._most_file)
 
     def _borrowed(
-        self, pid: int, memory: procfs.Memory, now: int, parent: procfs.Memory | None
+        self, pid: int, memory: Memory, now: int, parent: Memory | None
     ) -> bool:
         """Whether a newborn shows the address space of the process that made it.
 
@@ -113,7 +115,7 @@ class TreeMeter:
             and time.monotonic() - born < _NEWBORN
         )
 
-    def _above(self, pid: int, memory: procfs.Memory) -> int:
+    def _above(self, pid: int, memory: Memory) -> int:
         """What one process held since the last time, above what it holds now."""
         file = max(memory.file, self._files.get(pid, 0))
         above = memory.high - file - memory.private
