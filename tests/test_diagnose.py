@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -175,7 +176,12 @@ VARIABLES = [
     ({"CORESIZE_MAX_CORES": "2"}, 8, "caps", "warning", "6 of 8 cores idle"),
     ({"LOKY_MAX_CPU_COUNT": "7"}, 8, "caps", None, ""),
     ({"CORESIZE_WORKERS": "4"}, 8, "caps", "warning", "CORESIZE_WORKERS=4 leaves 4"),
+    ({"CORESIZE_WORKERS": "64"}, 8, "caps", "note", "=64 asks for more workers than"),
     ({"CORESIZE_PARALLEL": "0"}, 8, "caps", "warning", "runs serially"),
+    ({"OMP_NUM_THREADS": "abc"}, 8, "threads", "warning", "=abc is no number"),
+    ({"MKL_NUM_THREADS": "-4"}, 8, "threads", "warning", "=-4 is no number"),
+    ({"OMP_NUM_THREADS": "4,2"}, 8, "threads", "warning", "8 workers x 4 threads on 8"),
+    ({"OMP_NUM_THREADS": "1,2"}, 8, "threads", None, ""),
     ({"PYTHON_CPU_COUNT": "x"}, 8, "overrides", "warning", "has no effect"),
     ({"CUDA_VISIBLE_DEVICES": "-1"}, 8, "GPUs", None, ""),
 ]
@@ -188,6 +194,26 @@ def test_variables(env, cpus, check, severity, text):
     assert [one.severity for one in findings] == ([severity] if severity else [])
     assert all(text in one.title for one in findings)
     assert found(diagnosis, "counted CPUs") == []  # that is about the machine
+
+
+def test_an_override_is_not_taken_for_what_is_there():
+    env = {"PARALLELLY_OVERRIDE_CORES": "16", "OMP_NUM_THREADS": "4"}
+    diagnosis = examine(container(cpus=4, quota=1.0, env=env))
+    (one,) = found(diagnosis, "counted CPUs")
+    assert "4 times too many" in one.title
+    assert "unset PARALLELLY_OVERRIDE_CORES, and tell them that there are 1:" in (
+        one.advice
+    )
+    (one,) = found(diagnosis, "threads")
+    assert one.title == "16 workers x 4 threads on 1 cores"
+
+
+@pytest.mark.parametrize(
+    ("quota", "factor"), [(0.25, "4 times"), (1.0, "4 times"), (2.0, "2 times")]
+)
+def test_one_worker_there_is_in_any_case(quota, factor):
+    (one,) = found(examine(container(cpus=4, quota=quota)), "counted CPUs")
+    assert f" {factor} too many" in one.title
 
 
 def test_of_two_overrides_one_has_no_effect():
@@ -305,19 +331,29 @@ def test_a_program_without_a_guard(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("text", "seen"),
+    ("text", "seen", "advice"),
     [
-        ("import sys; sys.exit(3)", "SystemExit: 3"),
-        ("import no_such_module", "No module named 'no_such_module'"),
-        ("def", "SyntaxError"),
-        ("import os; os._exit(1)", "the worker ended without a word"),
+        ("import sys; sys.exit(3)", "SystemExit: 3", "below if __name__"),
+        ("import no_such_module", "No module named 'no_such_module'", "mend that"),
+        ("def", "SyntaxError", "mend that"),
+        ("import os; os._exit(1)", "ended without a word", "below if __name__"),
     ],
 )
-def test_a_program_that_cannot_be_imported(tmp_path, text, seen):
+def test_a_program_that_cannot_be_imported(tmp_path, text, seen, advice):
     path = tmp_path / "program.py"
     path.write_text(text)
     (one,) = broken(importing.main_module, path)
     assert (one.severity, seen in one.seen) == ("error", True), one.seen
+    assert advice in one.advice
+
+
+def test_a_program_that_diagnoses_itself_without_a_guard(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text("from coresize import diagnose\nprint(diagnose().as_json())")
+    diagnosis = json.loads(run(str(path)).stdout)  # one answer, not one of each worker
+    told = {one["check"]: one for one in diagnosis["findings"]}
+    assert "may make no diagnosis" in told["main module"]["seen"]
+    assert "__main__" in told["main module"]["advice"]
 
 
 def test_a_program_whose_import_is_slow(tmp_path):
@@ -393,21 +429,20 @@ os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
 with contextlib.suppress(PermissionError):
     os.nice(-20)
 from coresize import diagnose
-print(diagnose().as_json())
+from coresize.testing import container, use_host
+with use_host(container(cpus=4, memory=MEMORY)):
+    print(diagnose().as_json())
 """
 
 
 @linux
 def test_workers_without_cores_of_their_own_do_not_scale():
-    # One CPU, and a program that was told of four.
-    done = run("-c", ONE_CPU, CORESIZE_OVERRIDE_CORES="4")
-    diagnosis = json.loads(done.stdout)
-    titles = [
-        (one["severity"], one["title"].partition(":")[0])
-        for one in diagnosis["findings"]
-        if one["check"] == "scaling"
-    ]
-    assert ("warning", "pure computing") in titles
+    # One CPU, on a machine that is said to have four.
+    diagnosis = json.loads(run("-c", ONE_CPU.replace("MEMORY", "'4GiB'")).stdout)
+    (one,) = [one for one in diagnosis["findings"] if one["check"] == "scaling"]
+    assert one["severity"] == "warning"
+    assert one["title"].startswith("pure computing: 4 workers are ")
+    assert "4 were to be expected" in one["seen"]
     (starts,) = [
         one for one in diagnosis["findings"] if one["check"] == "start methods"
     ]
@@ -415,6 +450,24 @@ def test_workers_without_cores_of_their_own_do_not_scale():
     assert {"start methods", "imports", "main module", "scaling"} <= {
         *diagnosis["checks"]
     }
+
+
+@linux
+def test_nothing_is_killed_for_a_check():
+    diagnosis = json.loads(run("-c", ONE_CPU.replace("MEMORY", "'64MiB'")).stdout)
+    reasons = {one["check"]: one["why"] for one in diagnosis["skipped"]}
+    assert reasons["scaling"].startswith("it takes 288.0 MiB of memory, and ")
+
+
+@linux
+def test_one_core_has_nothing_to_scale():
+    done = run(
+        "-c",
+        "from coresize import diagnose; print(diagnose().as_json())",
+        CORESIZE_OVERRIDE_CORES="1",
+    )
+    skipped = json.loads(done.stdout)["skipped"]
+    assert {"check": "scaling", "why": "there is one core"} in skipped
 
 
 # --- The answer ---------------------------------------------------------------
@@ -482,13 +535,15 @@ def test_json():
     [
         (("--main", "no-such-file.py"), "the path of a Python file"),
         (("--watch", "1"), "--pid"),
+        (("--watch", "1", "--pid", "1", "--fail-on", "note"), "--fail-on"),
+        (("--watch", "1", "--pid", "1", "--main", "x.py"), "--main"),
         (("--watch", "0", "--pid", str(os.getpid())), "above 0"),
         (("--pid", "999999999"), "alive"),
         (("--pid", "-1"), "alive"),
     ],
 )
 def test_bad_usage(words, text, capsys):
-    assert main(["diagnose", "--quick", *words]) == 2
+    assert main(["diagnose", *words]) == 2
     assert text in capsys.readouterr().err
 
 
@@ -496,6 +551,8 @@ def test_bad_usage(words, text, capsys):
 
 SLEEP = "import time; time.sleep(60)"
 BUSY = "while True: pass"
+#: On the same CPU as others.
+PINNED = f"import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n{BUSY}"
 
 
 def watched(program, seconds=1.0):
@@ -524,6 +581,33 @@ def test_a_watch_ends_with_its_program():
     assert watching.conclude([]) == "The process has ended before anything was seen."
 
 
+@linux
+def test_a_watch_tells_who_waits_for_a_core():
+    crowd = [subprocess.Popen([sys.executable, "-c", PINNED]) for _ in range(3)]
+    try:
+        time.sleep(0.5)
+        samples = watching.watch(crowd[0].pid, 1.0)
+    finally:
+        for one in crowd:
+            one.kill()
+            one.wait()
+    assert samples[-1].waited > samples[-1].cores
+    assert "others had them" in watching.conclude(samples)
+
+
+def test_ctrl_c_ends_a_watch_with_what_was_seen():
+    words = ["-m", "coresize", "diagnose", "--watch", "60", "--pid", str(os.getpid())]
+    with subprocess.Popen(
+        [sys.executable, *words], stdout=subprocess.PIPE, text=True
+    ) as process:
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate()
+    assert "cores busy" in first
+    assert "busy on average" in rest
+    assert process.returncode == 130
+
+
 def test_a_watch_from_the_command_line(capsys):
     words = ["diagnose", "--watch", "0.2", "--pid", str(os.getpid())]
     assert main(words) == 0
@@ -539,6 +623,7 @@ def sample(**given):
         **{
             "seconds": 1.0,
             "cores": 1.0,
+            "waited": 0.0,
             "limit": 4.0,
             "throttled": 0.0,
             "memory": 10,
@@ -557,6 +642,13 @@ def sample(**given):
         ({"cores": 0.95}, "computes in 1 of 1 processes"),
         ({"cores": 3.9, "processes": 5, "computing": 4}, "All cores are busy"),
         ({"cores": 2.0, "processes": 4, "computing": 4}, "The rest waits"),
+        (
+            {"cores": 2.0, "waited": 2.0, "computing": 4},
+            "use 2.00 cores more, and othe",
+        ),
+        ({"cores": 0.05, "waited": 0.9}, "others had them"),
+        ({"cores": 3.9, "waited": 4.0}, "All cores are busy"),
+        ({"cores": 0.05, "waited": 0.04}, "waits nearly all the time"),
         ({"cores": 3.0, "throttled": 0.5}, "The quota was used up in 50%"),
         ({"memory": 95, "memory_limit": 100}, "It held 95% of the memory"),
     ],

@@ -82,15 +82,19 @@ def descendants(pid: int) -> dict[int, int]:
     found = {pid: 0}
     todo = [pid]
     for parent in todo:  # grows while it is walked
-        try:
-            threads = os.listdir(f"/proc/{parent}/task")  # noqa: PTH208
-        except OSError:
-            continue
-        for thread in threads:
+        for thread in threads(parent):
             children = read(parent, f"task/{thread}/children").split()
             todo += map(int, children)
             found.update(dict.fromkeys(map(int, children), parent))
     return found
+
+
+def threads(pid: int) -> list[int]:
+    """The threads of a process; none where it is gone, or not Linux."""
+    try:
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]  # noqa: PTH208
+    except OSError:
+        return []
 
 
 def signal_group(pid: int, number: int) -> None:

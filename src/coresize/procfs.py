@@ -78,6 +78,18 @@ def unshared(text: str) -> int | None:
     return _lines(text, ("Private_Dirty",)).get("Private_Dirty")
 
 
+def run_delay(text: str) -> float | None:
+    r"""Seconds that a thread was ready and had no CPU, in /proc/PID/task/TID/schedstat.
+
+    >>> run_delay("1007518 2500000000 2\n")
+    2.5
+    """
+    fields = text.split()
+    if len(fields) > 1 and fields[1].isdigit():
+        return int(fields[1]) / 1e9
+    return None
+
+
 def _lines(text: str, names: tuple[str, ...]) -> dict[str, int]:
     found = {}
     for line in text.split("\n"):

@@ -4,7 +4,8 @@ Exit status: 0; 1 where not even one task fits and ``--strict`` is given; 2 for 
 usage, a setting or variable that is not valid, a file that cannot be used or output
 that cannot be written, with the message on standard error. ``run`` and ``profile`` end
 as their program does; ``batch`` with 1 where a task has failed, ``shards`` where a part
-has, and ``diagnose`` where something is as severe as ``--fail-on`` says.
+has, and ``diagnose`` where something is as severe as ``--fail-on`` says. 130 after
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -55,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CoresizeError as error:
         streams.complain(f"coresize: error: {error}")
         return 2
+    except KeyboardInterrupt:
+        streams.complain("coresize: interrupted")
+        return streams.INTERRUPTED
     return int(status)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from coresize import processes
 from coresize.cli import streams
 
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     import argparse
 
     from coresize.cli.options import Commands
+    from coresize.diagnosis.watching import Sample
 
 
 def add_diagnose(commands: Commands) -> None:
@@ -39,7 +41,7 @@ def add_diagnose(commands: Commands) -> None:
 
 def _diagnose(options: argparse.Namespace) -> tuple[str, int]:
     if options.watch is not None or options.pid is not None:
-        return _watch(options), 0
+        return _watch(options)
     from coresize.diagnosis.diagnose import diagnose
 
     found = diagnose(main=options.main, measure=not options.quick)
@@ -47,20 +49,44 @@ def _diagnose(options: argparse.Namespace) -> tuple[str, int]:
     return found.as_json() if options.json else str(found), int(failed)
 
 
-def _watch(options: argparse.Namespace) -> str:
+def _watch(options: argparse.Namespace) -> tuple[str, int]:
+    """Until the time is over, the program has ended, or Ctrl-C."""
     from coresize.diagnosis import watching
+
+    _check_watch(options)
+    samples: list[Sample] = []
+
+    def tell(sample: Sample) -> None:
+        samples.append(sample)
+        if not options.json:
+            streams.write(str(sample))
+
+    status = 0
+    try:
+        seconds = _SECONDS if options.watch is None else options.watch
+        watching.watch(options.pid, seconds, tell)
+    except KeyboardInterrupt:
+        status = streams.INTERRUPTED
+    said = watching.conclude(samples)
+    if samples and not processes.is_running(options.pid):
+        said = f"The process has ended. {said}"
+    if not options.json:
+        return f"\n{said}", status
+    rows = [one.as_dict() for one in samples]
+    return json.dumps({"samples": rows, "conclusion": said}, indent=2), status
+
+
+def _check_watch(options: argparse.Namespace) -> None:
+    """Refuse what is left out, and what has nothing to do with a watch."""
     from coresize.errors import ConfigError
 
     if options.pid is None:
-        raise ConfigError("--watch", options.watch, "with --pid, the process to watch")
-    tell = None if options.json else lambda sample: streams.write(str(sample))
-    seconds = _SECONDS if options.watch is None else options.watch
-    samples = watching.watch(options.pid, seconds, tell)
-    if options.json:
-        rows = [one.as_dict() for one in samples]
-        said = watching.conclude(samples)
-        return json.dumps({"samples": rows, "conclusion": said}, indent=2)
-    return "\n" + watching.conclude(samples)
+        raise ConfigError("--pid", None, "the number of the process to watch")
+    for name in ("main", "fail_on", "quick"):
+        if getattr(options, name):
+            named = f"--{name.replace('_', '-')}"
+            value = getattr(options, name)
+            raise ConfigError(named, value, "without --watch and --pid")
 
 
 _SECONDS = 30.0

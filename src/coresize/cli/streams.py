@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 
+#: The exit status after Ctrl-C, as of a shell: 128 and the number of SIGINT.
+INTERRUPTED = 130
+
+
 def read() -> str:
     """All of standard input.
 

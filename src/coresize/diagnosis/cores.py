@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from coresize.detection import environ
 from coresize.diagnosis.findings import Finding
 
@@ -22,7 +20,7 @@ _MUCH, _FAR = 1.5, 4.0
 
 def belief(patient: Patient) -> Iterator[Finding]:
     """What os.cpu_count() and nproc say beside what there is for this process."""
-    tightest = _there(patient)
+    tightest = patient.there
     counts = {
         "os.cpu_count()": patient.host.cpu_count(),
         "nproc": patient.limits.cpu.affinity,
@@ -30,7 +28,7 @@ def belief(patient: Patient) -> Iterator[Finding]:
     most = max((count for count in counts.values() if count), default=0)
     if tightest is None or not tightest.amount or most < _MUCH * tightest.amount:
         return
-    factor = most / tightest.amount
+    factor = most / max(1.0, tightest.amount)  # one worker there is in any case
     told = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
     yield Finding(
         severity="error" if factor >= _FAR else "warning",
@@ -40,33 +38,30 @@ def belief(patient: Patient) -> Iterator[Finding]:
         where=f"{tightest.where} ({tightest.raw})",
         why="pools, BLAS and compilers start as many workers or threads as they count; "
         "so many on so few cores are throttled, or wait for each other",
-        advice=f"tell them that there are {patient.cores}: coresize run -- CMD, or "
-        "available_cores() in Python",
+        advice=f"{_first(patient)}tell them that there are {patient.real_cores}: "
+        "coresize run -- CMD, or available_cores() in Python",
     )
 
 
-def _there(patient: Patient) -> Fact | None:
-    """The tightest of what the machine allows: no override, no cap of the user's."""
-    return min(
-        (
-            fact
-            for fact in patient.limits.facts
-            if fact.resource == "cpu" and fact.role in ("limit", "capacity")
-        ),
-        key=lambda fact: math.inf if fact.amount is None else fact.amount,
-        default=None,
-    )
+def _first(patient: Patient) -> str:
+    """What has to go before coresize itself tells programs what there is."""
+    names = [fact.where for fact in _active(patient)]
+    told_more = patient.cores > patient.real_cores
+    return f"unset {' and '.join(names)}, and " if told_more and names else ""
 
 
-def overrides(patient: Patient) -> Iterator[Finding]:
-    """Overrides that are active, beside what is there, and those without effect."""
-    tightest = _there(patient)
-    active = [
+def _active(patient: Patient) -> list[Fact]:
+    return [
         fact
         for fact in patient.limits.facts
         if fact.resource == "cpu" and fact.role == "override"
     ]
-    for fact in active:
+
+
+def overrides(patient: Patient) -> Iterator[Finding]:
+    """Overrides that are active, beside what is there, and those without effect."""
+    tightest = patient.there
+    for fact in _active(patient):
         amount = fact.amount or 0.0
         there = (tightest and tightest.amount) or amount
         yield _override(fact.where, fact.raw, amount, there)
@@ -120,7 +115,7 @@ def _override(where: str, raw: str, amount: float, there: float) -> Finding:
 
 def caps(patient: Patient) -> Iterator[Finding]:
     """Caps and counts of the user's own that leave much of the cores unused."""
-    tightest = _there(patient)
+    tightest = patient.there
     there = (tightest and tightest.amount) or 0.0
     given = [
         (f"{fact.where}={fact.raw}", fact.where, fact.amount)
@@ -145,6 +140,17 @@ def caps(patient: Patient) -> Iterator[Finding]:
                 why="what is paid for is not used",
                 advice=f"raise or unset {where}, or ask for fewer cores",
             )
+    if workers is not None and workers > max(1.0, there) * _MUCH:
+        yield Finding(
+            severity="note",
+            check="caps",
+            title=f"{name}={workers} asks for more workers than there are cores",
+            seen=f"{workers} workers, {there:g} cores",
+            where=origin,
+            why="that is right for tasks that mostly wait; those that compute wait for "
+            "each other",
+            advice=f"lower or unset {origin} if tasks compute",
+        )
 
 
 def _serial(origin: str) -> Finding:
@@ -155,7 +161,9 @@ def _serial(origin: str) -> Finding:
         seen=f"parallel = false, by {origin}",
         where=origin,
         why="every executor of coresize runs its tasks in the caller",
-        advice=f"unset it in {origin} to run in parallel again",
+        advice=f"unset {origin} to run in parallel again"
+        if origin.isupper()
+        else f"take parallel out of {origin} to run in parallel again",
     )
 
 

@@ -20,6 +20,7 @@ from coresize.diagnosis.findings import Diagnosis, order
 from coresize.diagnosis.patient import admit
 from coresize.diagnosis.skipping import Skipped
 from coresize.errors import ConfigError
+from coresize.executor.setup import refuse_while_importing
 
 
 TYPE_CHECKING = False
@@ -46,9 +47,10 @@ _QUICK: dict[str, Callable[[Patient], Iterator[Finding]]] = {
     "threads": threads.blas,
     "GPUs": gpus.gpus,
 }
+_MAIN = "main module"
 _MEASURED: dict[str, Callable[[Patient], Iterator[Finding]]] = {
     "start methods": starting.methods,
-    "main module": importing.main_module,
+    _MAIN: importing.main_module,
     "imports": importing.imports,
     "scaling": scaling.scaling,
 }
@@ -68,10 +70,12 @@ def diagnose(*, main: str | None = None, measure: bool = True) -> Diagnosis:
         main: the file of a program, whose import by workers is timed; it is run as
             spawn does, so without what its guard ``__name__ == "__main__"`` keeps. None
             is this very program.
-        measure: make the checks that take seconds, too.
+        measure: make the checks that take seconds, too; that of a main module which is
+            given is made in any case.
 
     Raises:
         ConfigError: main is no file, or a CORESIZE variable or setting is malformed.
+        CoresizeError: this is a worker that imports the main module.
 
     Most of it is known on Linux alone; elsewhere there are fewer checks.
 
@@ -80,6 +84,7 @@ def diagnose(*, main: str | None = None, measure: bool = True) -> Diagnosis:
     >>> "throttling" in diagnosis.checks
     True
     """
+    refuse_while_importing("make no diagnosis")
     start = time.perf_counter()
     if main is not None and not storage.is_file(main):
         raise ConfigError("main", main, "the path of a Python file")
@@ -87,7 +92,7 @@ def diagnose(*, main: str | None = None, measure: bool = True) -> Diagnosis:
     findings: list[Finding] = []
     made: list[str] = []
     skipped: list[tuple[str, str]] = []
-    for name, check in {**_QUICK, **(_MEASURED if measure else {})}.items():
+    for name, check in _chosen(main, measure=measure).items():
         try:
             findings += check(patient)
         except Skipped as reason:
@@ -102,3 +107,11 @@ def diagnose(*, main: str | None = None, measure: bool = True) -> Diagnosis:
         skipped=tuple(skipped),
         seconds=time.perf_counter() - start,
     )
+
+
+def _chosen(
+    main: str | None, *, measure: bool
+) -> dict[str, Callable[[Patient], Iterator[Finding]]]:
+    if measure:
+        return {**_QUICK, **_MEASURED}
+    return {**_QUICK, _MAIN: importing.main_module} if main else _QUICK

@@ -10,8 +10,15 @@ from coresize.diagnosis.skipping import Skipped
 from coresize.model import Value
 
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from coresize.diagnosis.patient import Patient
+
 #: Seconds until it is ended, with all that it has started.
 PATIENCE = 30.0
+
+#: Bytes of what it starts, mostly.
+_MEMORY = 64 * 1024**2
 
 
 class Late(Skipped):
@@ -32,12 +39,14 @@ class Told(Value):
     err: str
 
 
-def run_python(*words: str) -> Told:
+def run_python(patient: Patient, *words: str) -> Told:
     """Run this interpreter with these arguments.
 
     Raises:
         Late: it did not end in time.
+        Skipped: there is too little memory to try.
     """
+    patient.require(_MEMORY)
     with subprocess.Popen(  # noqa: S603 - this interpreter
         [sys.executable, *words],
         stdin=subprocess.DEVNULL,

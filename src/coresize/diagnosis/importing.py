@@ -28,6 +28,10 @@ _LONGEST = 240
 
 _GUARD = 'if __name__ == "__main__":'
 
+#: What to do where a worker alone fails, and where every process does.
+_BELOW = f"put what starts work below {_GUARD}"
+_MEND = "mend that first: it would fail in any process"
+
 
 def main_module(patient: Patient) -> Iterator[Finding]:
     """The import of the main module by a worker, as spawn does it."""
@@ -35,20 +39,21 @@ def main_module(patient: Patient) -> Iterator[Finding]:
     if path is None:
         return
     try:
-        told = run_python("-X", "importtime", "-c", _IMPORT_MAIN, path)
+        told = run_python(patient, "-X", "importtime", "-c", _IMPORT_MAIN, path)
     except Late:
-        yield _broken(path, f"it was not imported within {PATIENCE:g} s")
+        yield _broken(path, f"it was not imported within {PATIENCE:g} s", _BELOW)
         return
     answer = json.loads(told.out or "{}")
     if "seconds" not in answer:
         failure = answer.get("error") or "the worker ended without a word"
         said = failure.replace("\\n", " ")  # an error in another's text
-        yield _broken(path, textwrap.shorten(said, _LONGEST, placeholder=" ..."))
+        seen = textwrap.shorten(said, _LONGEST, placeholder=" ...")
+        yield _broken(path, seen, _MEND if answer.get("anywhere") else _BELOW)
     elif answer["seconds"] > _LONG:
         yield _slow(path, answer["seconds"], _by_module(told.err))
 
 
-def _broken(path: str, seen: str) -> Finding:
+def _broken(path: str, seen: str, advice: str) -> Finding:
     return Finding(
         severity="error",
         check="main module",
@@ -57,7 +62,7 @@ def _broken(path: str, seen: str) -> Finding:
         where=path,
         why="spawn and forkserver import the main module in each worker, which then "
         "runs all that stands outside of its guard",
-        advice=f"put what starts work below {_GUARD}",
+        advice=advice,
     )
 
 
@@ -98,7 +103,10 @@ try:
     spawn.prepare(data)
     found = {"seconds": time.perf_counter() - start}
 except BaseException as error:
-    found = {"error": "".join(traceback.format_exception_only(error))}
+    found = {
+        "error": "".join(traceback.format_exception_only(error)),
+        "anywhere": isinstance(error, (ImportError, SyntaxError)),
+    }
 print(json.dumps(found), file=answer, flush=True)
 os._exit(0)
 """
@@ -131,7 +139,7 @@ def imports(patient: Patient) -> Iterator[Finding]:
     """The heaviest modules that are imported already, measured in a fresh process."""
     if not patient.modules:
         return
-    told = run_python("-c", _IMPORT_ALL, *patient.modules)
+    told = run_python(patient, "-c", _IMPORT_ALL, *patient.modules)
     costs: dict[str, float] = json.loads(told.out.rpartition("#")[2] or "{}")
     total = sum(costs.values())
     heavy = _heaviest(costs)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 from coresize import available
+from coresize.detection.parse import format_bytes
+from coresize.diagnosis.skipping import Skipped
 from coresize.host import current
 from coresize.model import Value
+from coresize.policy import memory_left, whole_cores
 from coresize.settings import load_settings
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from coresize.host import Host
-    from coresize.model import Limits
+    from coresize.model import Fact, Limits
     from coresize.settings import Settings
 
 
@@ -45,6 +50,40 @@ class Patient(Value):
     main: str | None
     modules: tuple[str, ...]
     seconds: float
+
+    @property
+    def there(self) -> Fact | None:
+        """The tightest of what the machine allows: no override, no cap."""
+        return min(
+            (
+                fact
+                for fact in self.limits.facts
+                if fact.resource == "cpu" and fact.role in ("limit", "capacity")
+            ),
+            key=lambda fact: math.inf if fact.amount is None else fact.amount,
+            default=None,
+        )
+
+    @property
+    def real_cores(self) -> int:
+        """Whole cores that may be used and are there, whatever an override says."""
+        there = self.there
+        amount = there.amount if there else None
+        return self.cores if amount is None else min(self.cores, whole_cores(amount))
+
+    def require(self, memory: int) -> None:
+        """Let nothing be killed for a check.
+
+        Raises:
+            Skipped: so many bytes are not left.
+        """
+        left = memory_left(self.limits.memory)
+        if left is not None and memory > left:
+            reason = (
+                f"it takes {format_bytes(memory)} of memory, and {format_bytes(left)} "
+                "are left"
+            )
+            raise Skipped(reason)
 
     def variable(self, *names: str) -> dict[str, str]:
         """Those of the environment's variables that are set."""

@@ -17,9 +17,12 @@ _LONG = 0.5
 
 
 def methods(patient: Patient) -> Iterator[Finding]:
-    """Seconds to start and end a worker, by start method."""
-    del patient
-    told = run_python("-c", _FRESH).out
+    """Seconds to start and end a worker, by start method.
+
+    Raises:
+        Skipped: there is too little memory to try.
+    """
+    told = run_python(patient, "-c", _FRESH).out
     costs = dict(line.split() for line in told.splitlines() if line.count(" ") == 1)
     if not costs:
         return
@@ -40,7 +43,8 @@ def methods(patient: Patient) -> Iterator[Finding]:
         advice="start fewer workers and keep them (no max_tasks_per_child), and put "
         "the virtual environment on a local disk"
         if slow
-        else "nothing: coresize uses forkserver on Linux, and starts workers on demand",
+        else "let a worker live for many tasks: coresize starts one when it is needed, "
+        "by forkserver on Linux",
     )
 
 

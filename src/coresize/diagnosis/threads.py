@@ -20,24 +20,26 @@ _MUCH = 1.5
 def blas(patient: Patient) -> Iterator[Finding]:
     """How many threads all workers together would keep busy."""
     plan = plan_workers(limits=patient.limits, settings=patient.settings)
-    given = {
-        int(text): name
-        for name, text in patient.variable(*exports.THREADS).items()
-        if text.isascii() and text.isdigit()
-    }
+    given = {}
+    for name, text in patient.variable(*exports.THREADS).items():
+        first = text.partition(",")[0].strip()  # OpenMP has one for each level
+        if first.isascii() and first.isdigit():
+            given[int(first)] = name
+        else:
+            yield _no_number(name, text)
     if given:  # of several the greatest: some library obeys it
         most = max(given)
         yield from _product(patient, f"{given[most]}={most}", most, plan.workers)
         return
     for library, threads in _loaded():
-        if threads > patient.cores * _MUCH:
+        if threads > patient.real_cores * _MUCH:
             yield from _product(patient, library, threads, 1)
 
 
 def _product(
     patient: Patient, named: str, threads: int, workers: int
 ) -> Iterator[Finding]:
-    total, cores = threads * workers, patient.cores
+    total, cores = threads * workers, patient.real_cores
     if total < _MUCH * cores or threads == 1:
         return
     of = (
@@ -55,6 +57,18 @@ def _product(
         "are many times slower than as many",
         advice=f"set it to {max(1, cores // workers)}, or leave it to "
         "coresize.ProcessPoolExecutor, which gives each worker its share",
+    )
+
+
+def _no_number(name: str, text: str) -> Finding:
+    return Finding(
+        severity="warning",
+        check="threads",
+        title=f"{name}={text} is no number of threads",
+        seen=f"{name}={text}",
+        where=name,
+        why="libraries ignore it, and take as many threads as they count CPUs",
+        advice=f"set {name} to a number above 0, or unset it",
     )
 
 

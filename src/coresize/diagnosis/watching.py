@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from coresize import available, counters, footprint, processes
+from coresize import available, counters, footprint, processes, runqueue
 from coresize.detection.parse import format_bytes
 from coresize.errors import ConfigError
 from coresize.host import LiveFor
@@ -25,6 +25,7 @@ class Sample(Value):
     Attributes:
         seconds: since the watch began.
         cores: that were busy.
+        waited: cores that it was ready to use besides, and had to wait for.
         limit: cores that may be used.
         throttled: the part of the quota's periods that were throttled.
         memory: bytes that it holds apart from files.
@@ -36,6 +37,7 @@ class Sample(Value):
     __slots__ = (  # noqa: RUF023
         "seconds",
         "cores",
+        "waited",
         "limit",
         "throttled",
         "memory",
@@ -46,6 +48,7 @@ class Sample(Value):
 
     seconds: float
     cores: float
+    waited: float
     limit: float
     throttled: float
     memory: int
@@ -55,10 +58,11 @@ class Sample(Value):
 
     def __str__(self) -> str:
         of = f" of {format_bytes(self.memory_limit)}" if self.memory_limit else ""
+        many = "1 process" if self.processes == 1 else f"{self.processes} processes"
         return (
             f"{self.seconds:5.0f} s  {self.cores:6.2f} of {self.limit:g} cores busy"
-            f"  {self.throttled:4.0%} throttled  {format_bytes(self.memory)}{of}"
-            f"  {self.processes} processes"
+            f"  {self.waited:5.2f} waited for  {self.throttled:4.0%} throttled"
+            f"  {format_bytes(self.memory)}{of}  {many}"
         )
 
 
@@ -81,37 +85,58 @@ def watch(
         raise ConfigError("pid", pid, "the number of a process that is alive")
     host = LiveFor(pid)
     samples: list[Sample] = []
-    start = before = time.monotonic()
-    used, counted = processes.cpu_of_tree(pid), counters.throttling(host)
-    while before < start + seconds and processes.is_running(pid):
+    before = _look(host, pid)
+    start = before.time
+    while before.time < start + seconds and processes.is_running(pid):
         time.sleep(min(_INTERVAL, seconds))
-        now, used_now = time.monotonic(), processes.cpu_of_tree(pid)
-        counted_now = counters.throttling(host)
-        if not used_now:  # it has ended meanwhile
+        now = _look(host, pid)
+        if not now.used:  # it has ended meanwhile
             break
-        shares = {
-            one: (used_now[one] - used.get(one, 0.0)) / (now - before)
-            for one in used_now
-        }
-        tightest = counters.tightest(counted_now, counted)
-        samples.append(_sample(host, now - start, shares, tightest))
+        samples.append(_between(host, start, before, now))
         if tell:
             tell(samples[-1])
-        before, used, counted = now, used_now, counted_now
+        before = now
     return samples
 
 
-def _sample(
-    host: LiveFor,
-    seconds: float,
-    shares: dict[int, float],
-    tightest: counters.Throttling | None,
-) -> Sample:
+class _Look(Value):
+    """What the kernel has counted so far."""
+
+    __slots__ = ("time", "used", "waited", "throttling")  # noqa: RUF023
+
+    time: float
+    used: dict[int, float]
+    waited: dict[int, float]
+    throttling: dict[str, counters.Throttling]
+
+
+def _look(host: LiveFor, pid: int) -> _Look:
+    return _Look(
+        time=time.monotonic(),
+        used=processes.cpu_of_tree(pid),
+        waited=runqueue.waited_of_tree(pid),
+        throttling=counters.throttling(host),
+    )
+
+
+def _between(host: LiveFor, start: float, before: _Look, now: _Look) -> Sample:
+    seconds = now.time - before.time
+    shares = {
+        one: (used - before.used.get(one, 0.0)) / seconds
+        for one, used in now.used.items()
+    }
+    waited = (
+        one - before.waited[thread]
+        for thread, one in now.waited.items()
+        if thread in before.waited
+    )
+    tightest = counters.tightest(now.throttling, before.throttling)
     limits = available.detect(host)
     held = [footprint.memory(pid) for pid in shares]
     return Sample(
-        seconds=seconds,
+        seconds=now.time - start,
         cores=sum(shares.values()),
+        waited=sum(waited) / seconds,
         limit=limits.cpu.limit or 1.0,
         throttled=tightest.share if tightest else 0.0,
         memory=sum(one.private for one in held if one),
@@ -127,7 +152,8 @@ def conclude(samples: list[Sample]) -> str:
         return "The process has ended before anything was seen."
     cores = sum(one.cores for one in samples) / len(samples)
     limit = samples[-1].limit
-    said = f"{cores:.2f} of {limit:g} cores were busy on average ({cores / limit:.0%})."
+    part = min(1.0, cores / limit)  # clocks differ a little
+    said = f"{cores:.2f} of {limit:g} cores were busy on average ({part:.0%})."
     most = max(samples, key=lambda one: one.memory)
     if most.memory_limit and most.memory >= _FULL * most.memory_limit:
         share = f"{most.memory / most.memory_limit:.0%}"
@@ -142,6 +168,12 @@ def _reason(samples: list[Sample], cores: float, limit: float) -> str:
         return f"The quota was used up in {share}: fewer threads lose less time."
     if cores >= _BUSY * limit:
         return "All cores are busy: more workers would gain nothing."
+    waited = sum(one.waited for one in samples) / len(samples)
+    if waited >= _IDLE and waited >= _CROWDED * (cores + waited):
+        return (
+            f"It was ready to use {waited:.2f} cores more, and others had them: more "
+            "workers would gain nothing. Look for who else computes on this machine."
+        )
     if cores < _IDLE:
         return (
             "It waits nearly all the time: for files, the network, a lock or tasks. "
@@ -161,5 +193,5 @@ def _reason(samples: list[Sample], cores: float, limit: float) -> str:
 
 
 #: Parts: of periods, of the limit in cores, of one core, of memory; of a moment that a
-#: process computes.
-_THROTTLED, _BUSY, _IDLE, _FULL, _HALF = 0.1, 0.9, 0.1, 0.9, 0.5
+#: process computes; of the time that a core was wanted.
+_THROTTLED, _BUSY, _IDLE, _FULL, _HALF, _CROWDED = 0.1, 0.9, 0.1, 0.9, 0.5, 0.25

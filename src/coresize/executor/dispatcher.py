@@ -8,13 +8,11 @@ the one that it died of, and all others it was given go back.
 
 from __future__ import annotations
 
-import multiprocessing
 import selectors
 import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
 
-from coresize.errors import CoresizeError
 from coresize.executor import verdicts
 from coresize.executor.answers import Answers
 from coresize.executor.assignment import Assignment
@@ -22,7 +20,7 @@ from coresize.executor.burial import Undertaker
 from coresize.executor.crew import Crew
 from coresize.executor.mailbox import Mailbox
 from coresize.executor.pace import Pace
-from coresize.executor.setup import check_fork
+from coresize.executor.setup import check_fork, refuse_while_importing
 
 
 TYPE_CHECKING = False
@@ -39,12 +37,6 @@ _LOOK = 0.25
 
 #: Workers that could not start, one after the other, before the pool is given up.
 _MOST_FAILURES = 3
-
-
-_UNGUARDED = (
-    "a worker that imports the main module may start no pool of its own: put what "
-    'starts the work below if __name__ == "__main__":'
-)
 
 
 class Dispatcher:
@@ -121,13 +113,11 @@ class Dispatcher:
         with self._mailbox.lock:
             if self.thread is not None:
                 return
-            if getattr(multiprocessing.current_process(), "_inheriting", False):
-                self._mailbox.arrived.clear()
-                raise CoresizeError(_UNGUARDED)
             thread = threading.Thread(
                 target=self._serve, name="coresize-dispatcher", daemon=True
             )
             try:
+                refuse_while_importing("start no pool of its own")
                 if self.setup.forks:
                     self._fork_all()
                 thread.start()

@@ -24,6 +24,20 @@ if TYPE_CHECKING:
 _SHARE = "CORESIZE_MAX_CORES"
 
 
+def refuse_while_importing(what: str) -> None:
+    """Let no worker that imports the main module do what is for the program alone.
+
+    Raises:
+        CoresizeError: this is one.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        msg = (
+            f"a worker that imports the main module may {what}: put what starts the "
+            'work below if __name__ == "__main__":'
+        )
+        raise CoresizeError(msg)
+
+
 class Setup(Value):
     """How workers are made, and what bounds their tasks.
 
