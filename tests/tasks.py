@@ -194,6 +194,13 @@ def take_for_ever():
         kept.append(bytearray(b"x") * (10 * MIB))
 
 
+def spin(seconds):
+    """Compute for so long, of CPU time."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
 def take(size):
     kept = bytearray(b"x") * (size * MIB)
     time.sleep(0.2)

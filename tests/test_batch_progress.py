@@ -74,6 +74,7 @@ def outcome(status="ok", **fields):
         "peak_memory": None,
         "wall": 0.0,
         "cpu": 0.0,
+        "waited": 0.0,
         "worker": "",
     }
     return Outcome(**{**standard, **fields})

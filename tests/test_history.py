@@ -11,9 +11,17 @@ import tasks
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coresize import ConfigError, CoresizeError, cli, plan_workers, run_batch
+from coresize import (
+    ConfigError,
+    CoresizeError,
+    cli,
+    detect,
+    plan_workers,
+    run_batch,
+)
 from coresize.history import store
 from coresize.history.prediction import FEW, MARGIN, Predictor
+from coresize.testing import container
 
 
 @pytest.fixture
@@ -97,6 +105,24 @@ def test_a_batch_records_what_its_tasks_took(asked, environment):
     assert {one.workers for one in seen} == {1}
 
 
+def test_waiting_for_a_core_is_no_time_of_a_task():
+    # Eight that compute, on two cores at most: each has a core a part of its time.
+    outcomes = list(run_batch(tasks.spin, [0.2] * 8, max_workers=8, history=True))
+    assert sum(one.wall for one in outcomes) > 1.5 * sum(one.cpu for one in outcomes)
+    assert all(one.waited <= one.wall for one in outcomes)
+    plan = plan_workers(
+        profile="history:tasks:spin", limits=detect(container(cpus=8, memory="1TiB"))
+    )
+    assert plan.workers <= 9  # a core each, and not the share that they had
+
+
+@pytest.mark.parametrize("executor", ["thread", "serial"])
+def test_it_is_said_when_nothing_can_be_recorded(executor, caplog):
+    run_batch(tasks.take, [1], executor=executor, history=True).wait()
+    (told,) = caplog.messages
+    assert told.startswith("history: nothing is recorded of tasks:take: ")
+
+
 def test_planning_goes_by_what_was_recorded():
     rows = [(float(n), 1_000_000_000 * n, 2.0, 1.0) for n in range(1, 41)]
     store.record("mine", rows, workers=2, throughput=1.0)
@@ -105,6 +131,8 @@ def test_planning_goes_by_what_was_recorded():
     )
     assert large.memory_per_worker > 900 * 10**9
     assert small.memory_per_worker < 3 * 10**9
+    assert small.warnings == ()
+    assert "extrapolated to 25 times the largest size that was" in large.warnings[0]
     with pytest.raises(ConfigError, match=r'recorded \("mine"\)'):
         plan_workers(profile="history:other")
 
@@ -115,6 +143,20 @@ def test_the_latest_and_the_largest_are_kept():
     seen = store.recall("mine")
     assert len(seen) == 10_001
     assert max(one.peak_memory for one in seen) == 10**12
+
+
+@pytest.mark.parametrize("size", [-1, float("nan"), float("inf"), "20MB", [1]])
+def test_a_size_is_a_number(size):
+    store.record("mine", [(1.0, 1, 1.0, 1.0)], workers=1, throughput=1.0)
+    with pytest.raises(ConfigError, match=r"^item_size=.* use a number, 0 or above"):
+        plan_workers(profile="history:mine", item_size=size)
+
+
+def test_a_folder_that_cannot_be_used(environment, tmp_path):
+    (tmp_path / "file").touch()
+    environment(XDG_STATE_HOME=str(tmp_path / "file"))
+    with pytest.raises(CoresizeError, match="set XDG_STATE_HOME to a folder that can"):
+        store.names()
 
 
 def test_a_file_that_is_none_is_named(state):
@@ -131,10 +173,21 @@ def test_the_command_shows_exports_and_forgets(capsys):
     assert "       3   976.6 KiB  mine" in capsys.readouterr().out
     assert cli.main(["history", "mine", "--size", "5"]) == 0
     assert "largest seen, margin 10 %" in capsys.readouterr().out
+    assert cli.main(["history", "mine", "--size", "nan"]) == 2
+    assert "item_size=nan is not valid" in capsys.readouterr().err
+    for words in (["--size", "5"], ["--forget"], ["mine", "--forget", "--all"]):
+        assert cli.main(["history", *words]) == 2
+        assert "with a function" in capsys.readouterr().err
+    for words in (["--forget"], ["--export"], []):
+        assert cli.main(["history", "other", *words]) == 2
+        assert 'recorded ("mine")' in capsys.readouterr().err
     assert cli.main(["history", "--export"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["size"] for line in lines] == [0, 1, 2]
     assert cli.main(["history", "mine", "--forget"]) == 0
     assert "3 tasks of mine are forgotten" in capsys.readouterr().out
+    store.record("mine", rows, workers=2, throughput=1.0)
+    assert cli.main(["history", "--forget", "--all"]) == 0
+    assert "3 tasks are forgotten" in capsys.readouterr().out
     assert cli.main(["history"]) == 0
     assert "nothing is recorded" in capsys.readouterr().out

@@ -191,6 +191,7 @@ def _need(
         cores=cores * share,
         waits=share < 1.0,
         gpus=gpus,
+        doubt=task.doubt if task else "",
     )
 
 

@@ -54,15 +54,17 @@ class Need(Value):
         cores: cores that the worker keeps busy, a fraction where tasks wait.
         waits: whether the fraction comes from waiting, which is bounded.
         gpus: devices, a fraction where tasks share one.
+        doubt: why it may need more memory than that; empty where nothing says so.
     """
 
-    __slots__ = ("memory", "shared", "cores", "waits", "gpus")  # noqa: RUF023
+    __slots__ = ("memory", "shared", "cores", "waits", "gpus", "doubt")  # noqa: RUF023
 
     memory: int | None
     shared: int
     cores: float
     waits: bool
     gpus: float
+    doubt: str
 
 
 class Decision(Value):

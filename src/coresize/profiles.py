@@ -50,14 +50,15 @@ class TaskProfile(Value):
         idle_memory: bytes of the idle worker: the interpreter and what it imports.
         shared_memory: bytes that all workers share and that are there once.
         cpu: seconds of CPU time, of all its threads and processes; None if unknown.
-        wall: seconds from start to end; None if unknown.
+        wall: seconds from start to end, without those in which it was ready to run and
+            had no CPU, where that is known; None if unknown.
         threads: threads that it keeps busy at the same time, at least 1.
         cpu_share: the part of the time that these threads compute: 1.0 is CPU-bound,
             0.05 mostly waits.
         most_workers: so many workers at most, as more were found to gain nothing; None
             for no such bound.
-        method: how this was found out: "by hand", "cgroup", "proc", "psutil" or
-            "sweep".
+        method: how this was found out: "by hand", "cgroup", "proc", "psutil", "sweep"
+            or "history" with what it did.
         peaks: the peak of each run in bytes, where it was measured.
 
     Sizes are given in bytes or as texts such as "2GiB". Threads and share that are not
@@ -128,6 +129,11 @@ class TaskProfile(Value):
     def memory(self) -> int | None:
         """Bytes of one worker while it runs the task; None if unknown."""
         return None if self.peak_memory is None else self.idle_memory + self.peak_memory
+
+    @property
+    def doubt(self) -> str:
+        """Why the task may need more memory than that; empty where nothing says so."""
+        return self.method if "extrapolated" in self.method else ""
 
 
 #: A task that seemed to compute nothing at all still computes something.

@@ -38,6 +38,8 @@ def warnings(decision: Decision) -> Iterator[str]:
             "the memory available here is not known, so it bounds nothing: "
             "set CORESIZE_OVERRIDE_MEMORY"
         )
+    if need.doubt:
+        yield f"what a task needs may be more or less: {need.doubt}"
     if need.gpus and "gpu" not in bounds:
         yield (
             "the number of GPUs is not known, so they bound nothing: "

@@ -176,3 +176,29 @@ def test_a_plan_is_safe_and_not_timid(many, tmp_path):
     else:
         assert int(kills) >= 1
         assert "-9" in codes
+
+
+CROWDED = """\
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import tasks
+from coresize import plan_workers, profile_task, run_batch
+
+if __name__ == "__main__":
+    profile = profile_task(tasks.spin, 0.3)
+    run_batch(tasks.spin, [0.2] * 8, max_workers=4, history=True).wait()
+    plan = plan_workers(profile="history:tasks:spin")
+    print(json.dumps([profile.cpu_share, plan.workers, plan.reason]))
+"""
+
+
+def test_what_a_quota_takes_is_not_taken_for_waiting(tmp_path):
+    """A task that computes is throttled half of the time, and does not wait."""
+    (tmp_path / "program.py").write_text(CROWDED)
+    container = Container(
+        quota=0.5, env={"XDG_STATE_HOME": "/dev/shm", "TMPDIR": "/dev/shm"}
+    )
+    words = [str(tmp_path / "program.py"), str(Path(__file__).parents[1])]
+    share, workers, reason = json.loads(containers.run(container, words, tmp_path))
+    assert share > 0.8
+    assert workers == 1, reason

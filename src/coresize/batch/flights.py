@@ -138,7 +138,7 @@ def outcome_of(
     error = CancelledError() if future.cancelled() else future.exception()
     if error is not None:
         return _ended(entry, error, attempts, seen), None, None
-    good, written, text, wall, cpu, peak, worker, began = future.result()
+    good, written, text, wall, cpu, waited, peak, worker, began = future.result()
     value, failure = written, None
     if not good:
         value, failure = None, written
@@ -158,6 +158,7 @@ def outcome_of(
         peak_memory=max(filter(None, (peak, seen)), default=None),
         wall=wall,
         cpu=cpu,
+        waited=waited,
         worker=worker,
     )
     return outcome, written if good else None, began
@@ -186,5 +187,6 @@ def _ended(
         peak_memory=seen,
         wall=0.0 if status == "cancelled" else entry.seconds,
         cpu=0.0,
+        waited=0.0,
         worker="",
     )

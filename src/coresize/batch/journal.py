@@ -42,7 +42,8 @@ DECODERS: dict[str, Callable[[Any], object]] = {
 
 def recalled(key: str, index: int, result: tuple[Any, ...], serializer: str) -> Outcome:
     """What became of a task at an earlier start, of what is written about it."""
-    status, value, error, traceback, attempts, peak, wall, cpu, worker = result
+    status, value, error, traceback, attempts, peak, *times, worker = result
+    wall, cpu, waited = times
     ok = status == "ok"
     return Outcome(
         key=key,
@@ -55,6 +56,7 @@ def recalled(key: str, index: int, result: tuple[Any, ...], serializer: str) -> 
         peak_memory=peak,
         wall=wall,
         cpu=cpu,
+        waited=waited,
         worker=worker,
     )
 
@@ -166,7 +168,7 @@ class Journal:
                     one.message,
                 ),
                 *(one.traceback, one.attempts, one.peak_memory, one.wall, one.cpu),
-                *(one.worker, now),
+                *(one.waited, one.worker, now),
             )
             for one, value in ended
         ]

@@ -61,6 +61,8 @@ class Outcome(Value):
         wall: seconds that the last attempt took; of a task that did not end, as by a
             timeout or a kill: since it was handed on.
         cpu: seconds of CPU time that it took; 0 of a task that did not end.
+        waited: seconds in which it was ready to run and had no CPU, as others had it or
+            a quota was used up; 0 where nobody tells, as of threads (Linux).
         worker: the process that ran it, or the thread.
     """
 
@@ -75,6 +77,7 @@ class Outcome(Value):
         "peak_memory",
         "wall",
         "cpu",
+        "waited",
         "worker",
     )
 
@@ -88,6 +91,7 @@ class Outcome(Value):
     peak_memory: int | None
     wall: float
     cpu: float
+    waited: float
     worker: str
 
     @property

@@ -22,6 +22,11 @@ _log = logging.getLogger("coresize")
 #: Tasks of one run that are kept.
 _KEPT = 2000
 
+_NOTHING = (
+    "history: nothing is recorded of %s: what a task held is known only where it ran "
+    "in a process of its own (in no thread, not serially) for a millisecond or more"
+)
+
 
 class Recorder:
     """The tasks of one run.
@@ -37,20 +42,19 @@ class Recorder:
         self._size_of = size_of or _size_of
         self._rows: list[tuple[float | None, int, float, float]] = []
         self._largest: tuple[float | None, int, float, float] | None = None
-        self._count = 0
+        self._count = self._unmeasured = 0
         # The same tasks each time, as far as they come in the same order.
         self._random = random.Random(0)  # noqa: S311 - a sample, no secret
 
     def add(self, item: Any, outcome: Outcome) -> None:
         """Take note of a task, if it is a measure of anything."""
-        if outcome.status != "ok" or outcome.peak_memory is None:
+        if outcome.status != "ok":
             return
-        row = (
-            self._size_of(item),
-            outcome.peak_memory,
-            outcome.wall,
-            outcome.cpu,
-        )
+        if outcome.peak_memory is None:
+            self._unmeasured += 1
+            return
+        alone = outcome.wall - outcome.waited  # on a machine with a core for it
+        row = (self._size_of(item), outcome.peak_memory, alone, outcome.cpu)
         if self._largest is None or row[1] > self._largest[1]:
             self._largest = row
         self._count += 1
@@ -64,6 +68,8 @@ class Recorder:
     def save(self, *, workers: int, throughput: float) -> None:
         """Write them; where that is not possible, say so in the log."""
         if self._largest is None:
+            if self._unmeasured:
+                _log.warning(_NOTHING, self._name)
             return
         if self._largest not in self._rows:
             self._rows[-1] = self._largest

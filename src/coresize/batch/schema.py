@@ -28,6 +28,7 @@ RESULT = (
     "peak_memory",
     "wall",
     "cpu",
+    "waited",
     "worker",
 )
 COLUMNS = ("key", "item", *RESULT, "ended")
@@ -46,6 +47,7 @@ CREATE TABLE tasks (
     peak_memory INTEGER,    -- bytes
     wall REAL NOT NULL DEFAULT 0,   -- seconds
     cpu REAL NOT NULL DEFAULT 0,    -- seconds
+    waited REAL NOT NULL DEFAULT 0, -- seconds
     worker TEXT NOT NULL DEFAULT '',
     ended REAL              -- seconds since 1970
 );

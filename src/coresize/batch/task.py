@@ -11,7 +11,7 @@ import pickle
 import threading
 import time
 
-from coresize import footprint, processes, transfer
+from coresize import footprint, processes, runqueue, transfer
 
 
 TYPE_CHECKING = False
@@ -20,15 +20,18 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     #: Whether there is a value; the value, or the error; a traceback; seconds; seconds
-    #: of CPU time; bytes; who; when it began.
-    Answer: TypeAlias = tuple[bool, Any, str, float, float, int | None, str, float]
+    #: of CPU time; seconds of waiting for a CPU; bytes; who; when it began.
+    Answer: TypeAlias = tuple[
+        bool, Any, str, float, float, float, int | None, str, float
+    ]
 
 #: What takes less than this cannot fill much memory, and is not measured: to ask the
 #: kernel would take a part of that.
 _QUICK = 0.001
 
-#: Whether VmHWM of this process is to be reset before the next task.
-_stale = True
+#: Whether the counts of this process are to begin anew with the next task, and what it
+#: had waited for a CPU until then.
+_stale, _waited = True, 0.0
 
 
 class Task:
@@ -75,8 +78,12 @@ class Task:
             if self.crosses:
                 value = transfer.dump_error(error)
         wall, cpu = clock() - start, cpu_clock() - cpu
-        peak = _peak() if self.crosses and wall >= _QUICK else None
-        return good, value, text, wall, cpu, peak, _who(self.crosses), began
+        waited, peak = 0.0, None
+        if self.crosses and wall >= _QUICK:
+            waited, peak = _counted()
+            waited = min(waited, max(0.0, wall - cpu))
+        who = _who(self.crosses)
+        return good, value, text, wall, cpu, waited, peak, who, began
 
 
 def _task(
@@ -92,17 +99,20 @@ def _who(crosses: bool) -> str:  # noqa: FBT001 - of one place
 
 
 def _reset() -> None:
-    global _stale  # noqa: PLW0603 - it belongs to the process
+    """Count from here on, but where nobody has read the counts since."""
+    global _stale, _waited
     if _stale:
         processes.reset_peak("self")
-        _stale = False
+        _stale, _waited = False, runqueue.waited()
 
 
-def _peak() -> int | None:
+def _counted() -> tuple[float, int | None]:
+    """Seconds of waiting for a CPU, and the most bytes that were resident."""
     global _stale  # noqa: PLW0603 - it belongs to the process
     _stale = True
     memory = footprint.memory()
-    return None if memory is None else memory.anonymous_peak
+    peak = None if memory is None else memory.anonymous_peak
+    return runqueue.waited() - _waited, peak
 
 
 # --- How values are written -----------------------------------------------------

@@ -23,16 +23,26 @@ def add_history(commands: Commands) -> None:
     command.add_argument(
         "--export", action="store_true", help="all tasks, a line of JSON each"
     )
-    command.add_argument("--forget", action="store_true", help="the function, or all")
+    command.add_argument(
+        "--forget", action="store_true", help="the function, or with --all everything"
+    )
+    command.add_argument("--all", action="store_true", help="with --forget: everything")
     command.set_defaults(run=_history)
 
 
 def _history(options: argparse.Namespace) -> str:
+    from coresize.errors import ConfigError
     from coresize.history import store
 
     if options.forget:
+        if (options.name is None) != options.all:
+            raise ConfigError(
+                "--forget", options.name, "with a function, or with --all"
+            )
         of = f" of {options.name}" if options.name else ""
         return f"{store.forget(options.name)} tasks{of} are forgotten"
+    if options.size is not None and options.name is None:
+        raise ConfigError("--size", options.size, "with a function, module:function")
     if options.export:
         return _exported(options.name)
     if options.name is None:

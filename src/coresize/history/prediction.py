@@ -37,7 +37,8 @@ class Prediction(Value):
     Attributes:
         need: bytes, with the margin.
         tasks: how many it is predicted from.
-        method: "largest seen", "quantile" (without sizes) or "conformal".
+        method: "largest seen", "quantile" (without sizes), "conformal", or for sizes
+            above all that were seen "extrapolated", of which nothing is promised.
     """
 
     __slots__ = ("need", "tasks", "method")  # noqa: RUF023
@@ -78,7 +79,8 @@ class Predictor:
         if size is None:
             return _told(_quantile(self._peaks), count, "quantile")
         peak = _at(self._law, size / self._scale) * _quantile(self._ratios)
-        return _told(peak, self._sized, "conformal")
+        inside = size <= self._scale
+        return _told(peak, self._sized, "conformal" if inside else "extrapolated")
 
 
 def _told(peak: float, tasks: int, method: str) -> Prediction:

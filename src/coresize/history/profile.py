@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 
 from coresize.errors import ConfigError
@@ -9,6 +10,11 @@ from coresize.history import store
 from coresize.history.prediction import Predictor
 from coresize.profiles import TaskProfile
 
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from coresize.history.prediction import Prediction
+    from coresize.history.store import Seen
 
 #: The latest tasks decide.
 _LATEST = 2000
@@ -23,21 +29,32 @@ def profile_of(name: str, item_size: float | None = None) -> TaskProfile:
             unknown.
 
     Raises:
-        ConfigError: nothing was recorded under that name.
+        ConfigError: nothing was recorded under that name, or the size is none.
     """
+    _check(item_size)
     seen = store.recall(name)[-_LATEST:]
-    if not seen:
-        known = ", ".join(f'"{one}"' for one, *_ in store.names()) or "nothing yet"
-        allowed = (
-            f"a name of which runs were recorded ({known}): run_batch(history=True)"
-        )
-        raise ConfigError("history", name, allowed)
     predictor = Predictor([(one.size, one.peak_memory) for one in seen])
     found = predictor.predict(item_size)
     return TaskProfile(
         peak_memory=found.need,
         cpu=statistics.median(one.cpu for one in seen),
         wall=statistics.median(one.wall for one in seen),
-        method=f"history, {found.method}",
+        method=f"history, {found.method}{_how_far(found, item_size, seen)}",
         peaks=sorted(one.peak_memory for one in seen)[-10:],
     )
+
+
+def _check(size: object) -> None:
+    is_number = isinstance(size, (int, float)) and math.isfinite(size) and size >= 0
+    if size is not None and not is_number:
+        allowed = "a number, 0 or above, in the unit in which sizes were recorded"
+        raise ConfigError("item_size", size, allowed)
+
+
+def _how_far(found: Prediction, size: float | None, seen: list[Seen]) -> str:
+    if size is None or found.method != "extrapolated":
+        return ""
+    largest = max(one.size for one in seen if one.size is not None)
+    if not largest:
+        return ""
+    return f" to {size / largest:.3g} times the largest size that was seen"

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from coresize import storage
-from coresize.errors import CoresizeError
+from coresize.errors import ConfigError, CoresizeError
 from coresize.model import Value
 
 
@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS tasks (
     name TEXT NOT NULL,           -- of the function
     size REAL,                    -- of the item; NULL: unknown
     peak_memory INTEGER NOT NULL, -- bytes
-    wall REAL NOT NULL,           -- seconds
+    wall REAL NOT NULL,           -- seconds, but those of waiting for a CPU
     cpu REAL NOT NULL,            -- seconds
     workers INTEGER NOT NULL,     -- of the run
     throughput REAL NOT NULL,     -- tasks a second, of the run
@@ -40,7 +40,7 @@ class Seen(Value):
     Attributes:
         size: of the item, in whatever unit; None if unknown.
         peak_memory: bytes of its worker.
-        wall: seconds.
+        wall: seconds, but those in which it was ready to run and had no CPU.
         cpu: seconds of CPU time.
         workers: of the run that it was part of.
         throughput: of that run, in tasks a second.
@@ -122,11 +122,14 @@ def recall(name: str) -> list[Seen]:
     """What was seen of a function, as it came.
 
     Raises:
+        ConfigError: nothing was recorded under that name.
         CoresizeError: the file cannot be read.
     """
     query = f"SELECT {_COLUMNS} FROM tasks WHERE name = ? ORDER BY id"  # noqa: S608
     with _opened() as file:
         rows = file.execute(query, (name,)).fetchall()
+    if not rows:
+        raise _unknown(name)
     return [Seen(**dict(zip(Seen.__slots__, row, strict=True))) for row in rows]
 
 
@@ -147,12 +150,22 @@ def forget(name: str | None) -> int:
     """Forget one function, or with None all; returns how many tasks that were.
 
     Raises:
+        ConfigError: nothing was recorded under that name.
         CoresizeError: the file cannot be written.
     """
     with _opened() as file:
         if name is None:
             return file.execute("DELETE FROM tasks").rowcount
-        return file.execute("DELETE FROM tasks WHERE name = ?", (name,)).rowcount
+        count = file.execute("DELETE FROM tasks WHERE name = ?", (name,)).rowcount
+    if not count:
+        raise _unknown(name)
+    return count
+
+
+def _unknown(name: str) -> ConfigError:
+    known = ", ".join(f'"{one}"' for one, *_ in names()) or "nothing yet"
+    allowed = f"a name of which runs were recorded ({known}): run_batch(history=True)"
+    return ConfigError("history", name, allowed)
 
 
 @contextlib.contextmanager
@@ -165,5 +178,9 @@ def _opened() -> Iterator[sqlite3.Connection]:
             file.executescript(_TABLES)
             yield file
     except (sqlite3.Error, OSError) as error:
-        msg = f"the history {where} cannot be used: {error}; remove it to begin anew"
+        # Of the operating system: no place, no permission. Else the file is damaged.
+        outside = isinstance(error, (sqlite3.OperationalError, OSError))
+        hint = "set XDG_STATE_HOME to a folder that can be written"
+        hint = hint if outside else "remove it to begin anew"
+        msg = f"the history {where} cannot be used: {error}; {hint}"
         raise CoresizeError(msg) from error

@@ -6,7 +6,7 @@ import contextlib
 import pickle
 import time
 
-from coresize import processes, transfer
+from coresize import processes, runqueue, transfer
 
 
 TYPE_CHECKING = False
@@ -52,6 +52,8 @@ def _timed(
     task: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, float, float]:
     before, start = processes.cpu_seconds(), time.perf_counter()
+    waited = runqueue.waited()
     kept = task(*args, **kwargs)
     wall = time.perf_counter() - start
-    return kept, wall, processes.cpu_seconds() - before
+    waited = runqueue.waited() - waited
+    return kept, wall - waited, processes.cpu_seconds() - before

@@ -35,7 +35,8 @@ class Run(Value):
     Attributes:
         peak: bytes on top of the idle worker.
         idle: bytes of the idle worker.
-        wall: seconds.
+        wall: seconds; of a call without those in which it was ready to run and had no
+            CPU, as others had it or a quota was used up (Linux).
         cpu: seconds of CPU time.
         exit_code: what a command ended with; minus the signal where one ended it; None
             where nobody can tell (SIGCHLD is ignored).
