@@ -201,11 +201,11 @@ def test_an_override_is_not_taken_for_what_is_there():
     diagnosis = examine(container(cpus=4, quota=1.0, env=env))
     (one,) = found(diagnosis, "counted CPUs")
     assert "4 times too many" in one.title
-    assert "unset PARALLELLY_OVERRIDE_CORES, and tell them that there are 1:" in (
+    assert "unset PARALLELLY_OVERRIDE_CORES, and tell them that there is 1:" in (
         one.advice
     )
     (one,) = found(diagnosis, "threads")
-    assert one.title == "16 workers x 4 threads on 1 cores"
+    assert one.title == "16 workers x 4 threads on 1 core"
 
 
 @pytest.mark.parametrize(

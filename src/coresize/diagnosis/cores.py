@@ -38,7 +38,8 @@ def belief(patient: Patient) -> Iterator[Finding]:
         where=f"{tightest.where} ({tightest.raw})",
         why="pools, BLAS and compilers start as many workers or threads as they count; "
         "so many on so few cores are throttled, or wait for each other",
-        advice=f"{_first(patient)}tell them that there are {patient.real_cores}: "
+        advice=f"{_first(patient)}tell them that there "
+        f"{'is' if patient.real_cores == 1 else 'are'} {patient.real_cores}: "
         "coresize run -- CMD, or available_cores() in Python",
     )
 

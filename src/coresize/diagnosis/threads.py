@@ -50,8 +50,9 @@ def _product(
     yield Finding(
         severity="warning",
         check="threads",
-        title=f"{of} on {cores} cores",
-        seen=f"{named}: {total} threads in all, {total / cores:.3g} for each core",
+        title=f"{of} on {cores} core{'s' if cores > 1 else ''}",
+        seen=f"{named}: {total} threads in all, {round(total / cores, 1):g} for each "
+        "core",
         where=named,
         why="threads of BLAS and OpenMP spin while they wait: more of them than cores "
         "are many times slower than as many",
