@@ -430,19 +430,19 @@ with contextlib.suppress(PermissionError):
     os.nice(-20)
 from coresize import diagnose
 from coresize.testing import container, use_host
-with use_host(container(cpus=4, memory=MEMORY)):
+with use_host(container(cpus=8, memory=MEMORY)):
     print(diagnose().as_json())
 """
 
 
 @linux
 def test_workers_without_cores_of_their_own_do_not_scale():
-    # One CPU, on a machine that is said to have four.
+    # One CPU, on a machine that is said to have eight.
     diagnosis = json.loads(run("-c", ONE_CPU.replace("MEMORY", "'4GiB'")).stdout)
     (one,) = [one for one in diagnosis["findings"] if one["check"] == "scaling"]
     assert one["severity"] == "warning"
-    assert one["title"].startswith("pure computing: 4 workers are ")
-    assert "4 were to be expected" in one["seen"]
+    assert one["title"].startswith("pure computing: 8 workers are ")
+    assert "8 were to be expected" in one["seen"]
     (starts,) = [
         one for one in diagnosis["findings"] if one["check"] == "start methods"
     ]
@@ -456,7 +456,7 @@ def test_workers_without_cores_of_their_own_do_not_scale():
 def test_nothing_is_killed_for_a_check():
     diagnosis = json.loads(run("-c", ONE_CPU.replace("MEMORY", "'64MiB'")).stdout)
     reasons = {one["check"]: one["why"] for one in diagnosis["skipped"]}
-    assert reasons["scaling"].startswith("it takes 288.0 MiB of memory, and ")
+    assert reasons["scaling"].startswith("it takes 576.0 MiB of memory, and ")
 
 
 @linux
