@@ -311,7 +311,7 @@ def _left_early(journals, folder):
 
 WRONG = [
     (_of_another_function, "is of function 'tasks:scaled', "),
-    (_of_other_arguments, "is of parameters "),
+    (_of_other_arguments, " have other arguments bound to its function"),
     (_of_another_count, "is shard 1/3 but "),
     (_by_key, "is of shard_by 'index', "),
     (_pickled, "is of serializer 'json', "),

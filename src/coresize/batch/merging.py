@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from coresize import storage
 from coresize.batch import journal as journals
 from coresize.batch import reading, schema
-from coresize.batch.schema import JournalError
+from coresize.batch.schema import BOUND, JournalError
 from coresize.batch.shards import Shard
 from coresize.errors import CoresizeError
 from coresize.model import Value
@@ -128,6 +128,8 @@ def _check_same(parts: Sequence[_Part]) -> None:
             one, other = getattr(first.identity, name), getattr(part.identity, name)
             if one != other:
                 text = f"{first.path} is of {name} {one!r}, {part.path} of {other!r}"
+                if name == "parameters":  # a hash says nothing to a person
+                    text = f"{first.path} and {part.path} have other {BOUND}"
                 raise MergeError([text])
     counts = {part.shard.count: part for part in parts}
     if len(counts) > 1:

@@ -103,6 +103,9 @@ class Identity(Value):
     serializer: str
 
 
+#: What the parameters are, of which a journal has the hash alone.
+BOUND = "arguments bound to its function (functools.partial)"
+
 _KEPT = Identity.__slots__
 _HINTS = {
     "function": "take another file for another function",
@@ -127,7 +130,10 @@ def prepare(file: sqlite3.Connection, path: str, identity: Identity) -> None:
         old, new = getattr(there, name), getattr(identity, name)
         if old != new:
             hint = _HINTS.get(name, "each shard has a file of its own")
-            raise JournalError(path, f"it is of {name} {old!r}, not {new!r}: {hint}")
+            what = f"it is of {name} {old!r}, not {new!r}"
+            if name == "parameters":  # a hash says nothing to a person
+                what = f"it has other {BOUND}"
+            raise JournalError(path, f"{what}: {hint}")
 
 
 def identity_of(file: sqlite3.Connection, path: str) -> Identity:
