@@ -163,6 +163,8 @@ def test_with_a_journal_nothing_is_printed_and_it_is_gone_on_with(run, folder):
     again = run(*words, *SERIAL)
     assert again.returncode == 1
     assert "1 failed, 1 before | 4 skipped" in again.stderr
+    assert "failed: 3: ValueError: three\n" in again.stderr
+    assert "1 of 5 tasks have failed; --retry failed runs them again" in again.stderr
     (folder / "jobs.py").write_text(JOBS.replace("item == 3", "item == 9"))
     fixed = run(*words, *SERIAL, "--retry", "failed,timeout")
     assert (fixed.returncode, fixed.stdout) == (0, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coresize.errors import (
+    CoresizeError,
     TaskCrashedError,
     TaskKilledError,
     TaskOutOfMemoryError,
@@ -104,6 +105,8 @@ class Outcome(Value):
         """The type and the text of the error; empty where there is none."""
         if self.error is None:
             return ""
+        if type(self.error) is CoresizeError:  # of an earlier start, type and text
+            return str(self.error)
         name = type(self.error).__name__
         try:
             return f"{name}: {self.error}"

@@ -79,6 +79,8 @@ def add_batch(commands: Commands) -> None:
 
 
 def _batch(options: argparse.Namespace) -> tuple[str, int]:
+    from coresize.batch.outcomes import BAD
+
     given = _given(options)
     signals = _Signals()
     run = _begin(given)
@@ -99,7 +101,9 @@ def _batch(options: argparse.Namespace) -> tuple[str, int]:
     report = run.report
     if report.failed:
         of = "" if report.total is None else f" of {report.total}"
-        streams.complain(f"coresize: {report.failed}{of} tasks have failed")
+        again = ",".join(name for name in BAD if report.counts.get(name))
+        hint = f"; --retry {again} runs them again" if "journal" in given else ""
+        streams.complain(f"coresize: {report.failed}{of} tasks have failed{hint}")
     return "", 1 if report.failed else 0
 
 
