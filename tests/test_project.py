@@ -27,7 +27,7 @@ TESTS = sorted(Path(__file__).parent.rglob("*.py"))
 #: a path or the word ``__main__`` a few more.
 DOORS = {
     "os": {
-        *("host.py", "recorded.py", "processes.py"),
+        *("host.py", "recorded.py", "processes.py", "storage.py"),
         *("batch/launcher.py", "batch/run.py", "batch/terminal.py"),
         *("cli/batch.py", "cli/programs.py", "cli/streams.py"),
         *("measuring/cgroup.py", "measuring/commands.py"),
