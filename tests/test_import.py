@@ -31,6 +31,7 @@ FORBIDDEN = {
 
 #: What is imported: modules that it does not load.
 LIGHT = {
+    "batch.launcher": {"pydantic"},
     "cli": {"hashlib", "pydantic", "secrets", "subprocess", "tempfile", "tomllib"},
     "executor.worker": {"psutil", "pydantic", "subprocess"},
     "measuring.child": {"psutil", "pydantic", "subprocess"},
