@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
+
+import commands
+import pytest
 
 from coresize import settings
 from coresize.batch import arrays, shards, status
@@ -14,3 +18,15 @@ from coresize.detection import environ
 _BATCH = arrays.NAMES | {shards.SHARD, status.STATUS}
 for _name in environ.NAMES | settings.NAMES | _BATCH:
     os.environ.pop(_name, None)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run ``coresize`` in an empty folder."""
+    return functools.partial(commands.run, tmp_path)
+
+
+@pytest.fixture
+def call(tmp_path):
+    """Call it there, where it is what it answers that counts."""
+    return functools.partial(commands.call, tmp_path)
