@@ -32,6 +32,7 @@ FORBIDDEN = {
 #: What is imported: modules that it does not load.
 LIGHT = {
     "batch.launcher": {"pydantic"},
+    "batch.run": {"pydantic"},
     "cli": {"hashlib", "pydantic", "secrets", "subprocess", "tempfile", "tomllib"},
     "executor.worker": {"psutil", "pydantic", "subprocess"},
     "measuring.child": {"psutil", "pydantic", "subprocess"},
