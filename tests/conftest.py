@@ -13,6 +13,9 @@ from coresize.batch import arrays, shards, status
 from coresize.detection import environ
 
 
+# It takes memory and time, and has no example.
+collect_ignore = ["heavy_start.py"]
+
 # Before any test, and for the programs they start: a variable that detection reads may
 # well be set where these tests run, in a batch job for instance.
 _BATCH = arrays.NAMES | {shards.SHARD, status.STATUS}
