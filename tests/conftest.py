@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import os
+
+import commands
+import pytest
 
 from coresize import settings
 from coresize.batch import arrays, shards, status
 from coresize.detection import environ
 
 
+# It takes memory and time, and has no example.
+collect_ignore = ["heavy_start.py"]
+
 # Before any test, and for the programs they start: a variable that detection reads may
 # well be set where these tests run, in a batch job for instance.
 _BATCH = arrays.NAMES | {shards.SHARD, status.STATUS}
 for _name in environ.NAMES | settings.NAMES | _BATCH:
     os.environ.pop(_name, None)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run ``coresize`` in an empty folder."""
+    return functools.partial(commands.run, tmp_path)
+
+
+@pytest.fixture
+def call(tmp_path):
+    """Call it there, where it is what it answers that counts."""
+    return functools.partial(commands.call, tmp_path)

@@ -60,7 +60,7 @@ def read_a_file(path):
     with Path(path).open("rb") as file:
         view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         found = sum(view[place] for place in range(0, len(view), 4096))
-    time.sleep(0.05)
+    time.sleep(0.2)  # mapped over several looks, also of a busy machine
     return found
 
 
@@ -71,7 +71,7 @@ def children(size, count):
     processes = [subprocess.Popen(command, **pipes) for _ in range(count)]
     for process in processes:
         process.stdout.readline()
-    time.sleep(0.1)
+    time.sleep(0.3)  # several looks, also of a busy machine
     for process in processes:
         process.communicate(b"\n")
 

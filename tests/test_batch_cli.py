@@ -1,4 +1,4 @@
-"""The commands for batches, as programs that are run."""
+"""The commands for batches."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import commands
 import pytest
 
 from coresize import processes
@@ -41,33 +42,13 @@ def interrupt(item):
 """
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def folder(tmp_path):
+    """With a module and items."""
     (tmp_path / "jobs.py").write_text(JOBS)
     lines = [json.dumps(item) for item in range(5)]
     (tmp_path / "items.jsonl").write_text("\n".join(lines) + "\n\n")
     return tmp_path
-
-
-def command(folder, words, env):
-    return {
-        "args": [sys.executable, "-m", "coresize", *map(str, words)],
-        "cwd": folder,
-        "env": {**os.environ, "XDG_STATE_HOME": str(folder), **(env or {})},
-        "text": True,
-    }
-
-
-@pytest.fixture
-def run(folder):
-    """Run ``coresize`` in a folder with a module and items."""
-
-    def run(*words, env=None):
-        return subprocess.run(
-            **command(folder, words, env), capture_output=True, check=False, timeout=60
-        )
-
-    return run
 
 
 @pytest.fixture
@@ -76,8 +57,16 @@ def begin(folder):
     begun = []
 
     def begin(*words, env=None):
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        begun.append(subprocess.Popen(**command(folder, words, env), **pipes))
+        begun.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "coresize", *map(str, words)],
+                cwd=folder,
+                env=commands.environment(folder, env),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
         return begun[-1]
 
     yield begin
@@ -133,18 +122,18 @@ ODD_TEXT = "a\u2028b\x0bc\x85d"
         ("a.txt", f"one\n\ntwo \r\n{ODD_TEXT}", ["one", "two ", ODD_TEXT]),
     ],
 )
-def test_items_are_read_by_the_suffix(run, folder, name, content, found):
+def test_items_are_read_by_the_suffix(call, folder, name, content, found):
     (folder / name).write_bytes(content.encode())
-    done = run("batch", "jobs:fields", "--items", name, *SERIAL)
+    done = call("batch", "jobs:fields", "--items", name, *SERIAL)
     assert done.returncode == 0, done.stderr
     assert values(done) == found
 
 
-def test_items_may_be_the_paths_of_files(run, folder):
+def test_items_may_be_the_paths_of_files(call, folder):
     (folder / "in").mkdir()
     for name in ("b.dat", "a.dat", "c.other"):
         (folder / "in" / name).touch()
-    done = run("batch", "jobs:shout", "--items", "@in/**/*.dat", *SERIAL)
+    done = call("batch", "jobs:shout", "--items", "@in/**/*.dat", *SERIAL)
     assert values(done) == ["IN/A.DAT", "IN/B.DAT"]
 
 
@@ -156,17 +145,17 @@ def test_failures_are_named_and_counted(run):
     assert "coresize: 1 of 5 tasks have failed" in done.stderr
 
 
-def test_with_a_journal_nothing_is_printed_and_it_is_gone_on_with(run, folder):
+def test_with_a_journal_nothing_is_printed_and_it_is_gone_on_with(run, call, folder):
     words = ("batch", "jobs:picky", "--items", "items.jsonl", "--journal", "out/a.db")
     first = run(*words, *SERIAL)
     assert (first.returncode, first.stdout) == (1, "")
-    again = run(*words, *SERIAL)
+    again = call(*words, *SERIAL)
     assert again.returncode == 1
     assert "1 failed, 1 before | 4 skipped" in again.stderr
     assert "failed: 3: ValueError: three\n" in again.stderr
     assert "1 of 5 tasks have failed; --retry failed runs them again" in again.stderr
-    (folder / "jobs.py").write_text(JOBS.replace("item == 3", "item == 9"))
-    fixed = run(*words, *SERIAL, "--retry", "failed,timeout")
+    (folder / "jobs.py").write_text(JOBS.replace("item == 3", "item == 90"))
+    fixed = call(*words, *SERIAL, "--retry", "failed,timeout")
     assert (fixed.returncode, fixed.stdout) == (0, "")
 
 
@@ -202,52 +191,53 @@ def test_a_file_says_all_of_it_and_other_names_are_noted(run, folder):
     ],
 )
 def test_the_command_line_goes_before_the_variable_and_that_before_the_file(
-    run, folder, file, given, serial
+    call, folder, file, given, serial
 ):
     words, env = given
-    (folder / "run.toml").write_text(f"[batch]\nparallel = {file}\nworkers = 2\n")
+    content = f'[batch]\nparallel = {file}\nworkers = 2\nexecutor = "thread"\n'
+    (folder / "run.toml").write_text(content)
     config = ("batch", "jobs:where", "--config", "run.toml", "--items", "items.jsonl")
-    begun = run(*config, *words, env=env)
+    begun = call(*config, *words, env=env)
     assert begun.returncode == 0, begun.stderr
     workers = {json.loads(line)["worker"] for line in begun.stdout.splitlines()}
     assert (workers == {"MainThread"}) is serial
 
 
-def test_the_command_line_goes_before_the_file(run, folder):
+def test_the_command_line_goes_before_the_file(call, folder):
     (folder / "run.toml").write_text(
         'function = "jobs:picky"\nitems = "nowhere.txt"\nexecutor = "joblib"\n'
         'key = "id"\n'
     )
     (folder / "rows.jsonl").write_text('{"id": 5, "name": "x"}\n')
     words = ("jobs:fields", "--items", "rows.jsonl", *SERIAL)
-    done = run("batch", *words, "--config", "run.toml")
+    done = call("batch", *words, "--config", "run.toml")
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)
     assert (outcome["key"], outcome["worker"]) == ("5", "MainThread")
 
 
 @pytest.mark.parametrize("retry", ["failed", '"timeout, failed"', "[failed, oom]"])
-def test_what_is_run_again_may_be_a_text_in_a_file(run, folder, retry):
+def test_what_is_run_again_may_be_a_text_in_a_file(call, folder, retry):
     words = ("batch", "jobs:picky", "--items", "items.jsonl", "--journal", "a.db")
-    assert run(*words, *SERIAL).returncode == 1
-    (folder / "jobs.py").write_text(JOBS.replace("item == 3", "item == 9"))
+    assert call(*words, *SERIAL).returncode == 1
+    (folder / "jobs.py").write_text(JOBS.replace("item == 3", "item == 90"))
     (folder / "run.yaml").write_text(f"retry: {retry}\n")
-    done = run(*words, *SERIAL, "--config", "run.yaml")
+    done = call(*words, *SERIAL, "--config", "run.yaml")
     assert done.returncode == 0, done.stderr
 
 
-def test_what_cannot_be_done_in_serial_is_left_out(run):
+def test_what_cannot_be_done_in_serial_is_left_out(call):
     words = ("--items", "items.jsonl", "--timeout", "5", "--memory", "1GiB")
-    done = run("batch", "jobs:double", *words, "--no-parallel")
+    done = call("batch", "jobs:double", *words, "--no-parallel")
     assert (done.returncode, values(done)) == (0, [0, 2, 4, 6, 8])
 
 
-def test_a_shard_is_a_part(run):
+def test_a_shard_is_a_part(call):
     words = ("batch", "jobs:double", "--items", "items.jsonl", *SERIAL)
-    assert values(run(*words, "--shard", "1/2")) == [2, 6]
+    assert values(call(*words, "--shard", "1/2")) == [2, 6]
     env = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_MIN": "1"}
     env |= {"SLURM_ARRAY_TASK_MAX": "2", "SLURM_ARRAY_TASK_COUNT": "2"}
-    assert values(run(*words, "--shard", "auto", env=env)) == [0, 4, 8]
+    assert values(call(*words, "--shard", "auto", env=env)) == [0, 4, 8]
 
 
 @pytest.mark.parametrize(
@@ -280,7 +270,7 @@ def test_a_shard_is_a_part(run):
         ("jobs:double --items items.jsonl --journal jobs.py", "it is no SQLite file"),
     ],
 )
-def test_bad_usage_exits_2_with_a_message(run, folder, words, message):
+def test_bad_usage_exits_2_with_a_message(call, folder, words, message):
     (folder / "jobs.jsonl").write_text("1\n{\n")
     (folder / "jobs.csv").write_text('a,b\n1,"2\n3"\n1\n')
     (folder / "twice.csv").write_text("a,b,c,b\n1,2,3,4\n")
@@ -288,7 +278,7 @@ def test_bad_usage_exits_2_with_a_message(run, folder, words, message):
     (folder / "odd.toml").write_text("wrokers = 3\n")
     (folder / "two.yaml").write_text("n_jobs: 3\nnum_workers: 3\n")
     (folder / "jobs.py").write_text(JOBS + "#" * 4096)
-    done = run("batch", *words.split())
+    done = call("batch", *words.split())
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -305,10 +295,10 @@ def test_bad_usage_exits_2_with_a_message(run, folder, words, message):
     ],
 )
 def test_a_module_that_cannot_be_imported_is_named_in_one_line(
-    run, folder, content, reason
+    call, folder, content, reason
 ):
     (folder / "odd.py").write_text(content)
-    done = run("batch", "odd:x", "--items", "items.jsonl")
+    done = call("batch", "odd:x", "--items", "items.jsonl")
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("coresize: error: the module odd cannot be imported: ")
@@ -316,13 +306,13 @@ def test_a_module_that_cannot_be_imported_is_named_in_one_line(
     assert f"odd.py, line {content.count(chr(10))})" in line
 
 
-def test_ctrl_c_stops_a_batch_that_can_go_on(run):
+def test_ctrl_c_stops_a_batch_that_can_go_on(run, call):
     words = ("batch", "jobs:interrupt", "--items", "items.jsonl", *SERIAL)
     done = run(*words, "--journal", "out.db")
     assert done.returncode == 130
     assert done.stderr.endswith("coresize: stopped; start it again to go on\n")
     assert "Traceback" not in done.stderr
-    assert json.loads(run("status", "out.db", "--json").stdout)[0]["done"] == 3
+    assert json.loads(call("status", "out.db", "--json").stdout)[0]["done"] == 3
 
 
 # --- shards -------------------------------------------------------------------
@@ -346,7 +336,7 @@ def test_all_parts_run_each_with_its_own(run, folder):
     assert [line.split()[1] for line in table[-3:]] == ["done"] * 3
 
 
-def test_each_part_has_its_share_of_memory_and_as_many_run_as_fit(run, folder):
+def test_each_part_has_its_share_of_memory_and_as_many_run_as_fit(run, call, folder):
     env = {"CORESIZE_MAX_MEMORY": "1GiB", "CORESIZE_OVERRIDE_CORES": "4"}
     program = "echo $CORESIZE_MAX_CORES $CORESIZE_MAX_MEMORY; mkdir one || exit 1; "
     program += "sleep 0.2; rmdir one"
@@ -357,7 +347,7 @@ def test_each_part_has_its_share_of_memory_and_as_many_run_as_fit(run, folder):
     cores, memory = map(int, lines[-1].split())
     assert cores == 4
     assert memory == int(1024**3 * 0.8)
-    none = run(*words[:2], "--memory", "2GiB", *words[2:], env=env)
+    none = call(*words[:2], "--memory", "2GiB", *words[2:], env=env)
     assert none.returncode == 1
     assert "not even one task fits" in none.stderr
 
@@ -404,8 +394,8 @@ def test_batches_in_parts_are_merged_and_their_progress_is_shown(run, folder):
         ("merge nowhere.db -o all.csv", "there is no such file"),
     ],
 )
-def test_bad_usage_of_the_others_exits_2_too(run, words, message):
-    done = run(*words.split())
+def test_bad_usage_of_the_others_exits_2_too(call, words, message):
+    done = call(*words.split())
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -420,10 +410,10 @@ def test_bad_usage_of_the_others_exits_2_too(run, words, message):
     ],
 )
 def test_a_program_that_cannot_be_started_is_told_before_any_part_is(
-    run, folder, word, code, message
+    call, folder, word, code, message
 ):
     (folder / "part-0.py").write_text("")
-    done = run("shards", "2", "--", word)
+    done = call("shards", "2", "--", word)
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr == f"coresize: error: {message}\n"
     assert not (folder / "shards").exists()
@@ -480,35 +470,35 @@ def test_what_a_part_leaves_behind_is_ended_with_it(run, folder):
 
 
 @pytest.fixture
-def journals(run):
+def journals(call):
     words = ("batch", "jobs:picky", "--items", "items.jsonl", *SERIAL)
     for index in range(2):
-        run(*words, "--journal", f"out-{index}.db", "--shard", f"{index}/2")
+        call(*words, "--journal", f"out-{index}.db", "--shard", f"{index}/2")
     return "out-0.db", "out-1.db"
 
 
-def test_status_is_a_table_or_json(run, journals):
+def test_status_is_a_table_or_json(run, call, journals):
     lines = run("status", *journals).stdout.splitlines()
     assert [line.split()[:4] for line in lines] == [
         ["SHARD", "STATE", "DONE", "FAILED"],
         ["0/2", "done", "3/3", "0"],
         ["1/2", "done", "2/2", "1"],
     ]
-    rows = json.loads(run("status", "--json", *journals).stdout)
+    rows = json.loads(call("status", "--json", *journals).stdout)
     assert [(row["path"], row["failed"]) for row in rows] == [
         ("out-0.db", 0),
         ("out-1.db", 1),
     ]
 
 
-def test_status_passes_over_what_stands_beside_a_journal(run, folder, journals):
+def test_status_passes_over_what_stands_beside_a_journal(call, folder, journals):
     (folder / "out-1.db-journal").touch()
     paths = sorted(path.name for path in folder.glob("out-*"))
     assert len(paths) == 7
-    done = run("status", *paths)
+    done = call("status", *paths)
     assert done.returncode == 0, done.stderr
     assert [line.split()[-1] for line in done.stdout.splitlines()[1:]] == [*journals]
-    assert run("status", "out-0.db.lock").returncode == 2
+    assert call("status", "out-0.db.lock").returncode == 2
 
 
 def test_status_watches_what_has_not_written_yet(begin, folder, journals):
@@ -542,13 +532,13 @@ def test_status_can_be_watched_until_all_have_ended(begin, folder, journals):
     assert "running" not in out.split("SHARD")[-1]
 
 
-def test_merge_names_what_is_missing(run, folder, journals):
+def test_merge_names_what_is_missing(run, call, folder, journals):
     done = run("merge", journals[0], "-o", "all.csv")
     assert (done.returncode, done.stdout) == (2, "")
     assert "coresize: no journal of shard 1/2" in done.stderr
     assert "--allow-partial takes what is there" in done.stderr
     assert not (folder / "all.csv").exists()
-    part = run("merge", journals[0], "-o", "all.csv", "--allow-partial")
+    part = call("merge", journals[0], "-o", "all.csv", "--allow-partial")
     assert (part.returncode, part.stdout) == (0, "3 tasks in all.csv\n")
     assert "coresize: warning: no journal of shard 1/2" in part.stderr
     assert len((folder / "all.csv").read_text().splitlines()) == 4

@@ -1,4 +1,4 @@
-"""The command line, as a program that is run."""
+"""The command line: what is asked of the machine."""
 
 from __future__ import annotations
 
@@ -18,18 +18,6 @@ HOSTS = Path(__file__).parent / "hosts"
 EXAMPLE = HOSTS / "edge-C8.toml"
 
 
-def run(
-    *words: object, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "coresize", *map(str, words)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **(env or {})},
-        check=False,
-    )
-
-
 @pytest.fixture
 def host(tmp_path):
     def write(**details):
@@ -40,12 +28,14 @@ def host(tmp_path):
     return write
 
 
-def test_report_is_the_default_command():
-    assert run("--host", EXAMPLE).stdout == run("report", "--host", EXAMPLE).stdout
+def test_report_is_the_default_command(run, call):
+    done = run("--host", EXAMPLE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == call("report", "--host", EXAMPLE).stdout != ""
 
 
-def test_report_fits_80_columns_and_says_what_binds():
-    out = run("report", "--host", HOSTS / "edge-C20.toml").stdout
+def test_report_fits_80_columns_and_says_what_binds(call):
+    out = call("report", "--host", HOSTS / "edge-C20.toml").stdout
     lines = out.splitlines()
     assert lines[0] == "CPU      2 cores"
     assert 'set by cgroup1:cpu.cfs_quota_us = "200000 100000"' in out
@@ -53,8 +43,8 @@ def test_report_fits_80_columns_and_says_what_binds():
     assert max(map(len, lines)) <= 80
 
 
-def test_json_has_the_fields_that_programs_rely_on():
-    answer = json.loads(run("report", "--host", EXAMPLE, "--json").stdout)
+def test_json_has_the_fields_that_programs_rely_on(call):
+    answer = json.loads(call("report", "--host", EXAMPLE, "--json").stdout)
     assert answer["cpu"] == {
         "limit": 1.5,
         "cores": 2,
@@ -76,53 +66,53 @@ def test_json_has_the_fields_that_programs_rely_on():
     assert set(answer["memory"]) >= {"soft_limit", "available", "total", "binding"}
 
 
-def test_nothing_known_is_null_in_json(tmp_path):
+def test_nothing_known_is_null_in_json(call, tmp_path):
     path = tmp_path / "host.toml"
     path.write_text("format = 1\n")
-    answer = json.loads(run("--json", "--host", path).stdout)
+    answer = json.loads(call("--json", "--host", path).stdout)
     assert (answer["cpu"]["limit"], answer["cpu"]["cores"]) == (None, 1)
     assert answer["memory"]["limit"] is None
-    assert run("--host", path).returncode == 0
+    assert call("--host", path).returncode == 0
 
 
-def test_cores_prints_an_integer(host):
+def test_cores_prints_an_integer(run, call, host):
     path = host(quota=2.5)
     assert run("cores", "--host", path).stdout == "3\n"
-    assert run("cores", "--host", path, "--rounding", "floor").stdout == "2\n"
-    assert run("cores", "--host", path, "--reserve", "1").stdout == "2\n"
-    assert run("cores", env={"CORESIZE_OVERRIDE_CORES": "5"}).stdout == "5\n"
+    assert call("cores", "--host", path, "--rounding", "floor").stdout == "2\n"
+    assert call("cores", "--host", path, "--reserve", "1").stdout == "2\n"
+    assert call("cores", env={"CORESIZE_OVERRIDE_CORES": "5"}).stdout == "5\n"
 
 
-def test_memory_prints_an_integer(host):
+def test_memory_prints_an_integer(run, host):
     assert run("memory", "--host", host(memory="512MiB", used="12MiB")).stdout == (
         f"{500 * 1024**2}\n"
     )
 
 
-def test_the_reserve_shows_in_the_report(host):
+def test_the_reserve_shows_in_the_report(call, host):
     path = host(cpus=8, env={"CORESIZE_RESERVE_CORES": "2"})
     # The recording holds the variable, as every other that detection reads.
-    assert "2 to keep free" in run("--host", path).stdout
-    assert json.loads(run("--json", "--host", path).stdout)["cpu"]["cores"] == 6
+    assert "2 to keep free" in call("--host", path).stdout
+    assert json.loads(call("--json", "--host", path).stdout)["cpu"]["cores"] == 6
 
 
-def test_record_and_replay(tmp_path):
+def test_record_and_replay(run, call, tmp_path):
     path = tmp_path / "here.toml"
     assert run("record", path, "--note", "here").returncode == 0
-    then = json.loads(run("--json").stdout)
-    replayed = json.loads(run("--json", "--host", path).stdout)
+    then = json.loads(call("--json").stdout)
+    replayed = json.loads(call("--json", "--host", path).stdout)
     assert replayed["cpu"] == then["cpu"]
     assert replayed["memory"]["limit"] == then["memory"]["limit"]
     assert run("record", "-").stdout.startswith(
         f"# Recorded by coresize {__version__}\n"
     )
-    assert run("record", path).returncode == 0  # a host file may be replaced
+    assert call("record", path).returncode == 0  # a host file may be replaced
 
 
-def test_record_does_not_overwrite_other_files(tmp_path):
+def test_record_does_not_overwrite_other_files(call, tmp_path):
     path = tmp_path / "thesis.txt"
     path.write_text("years of work")
-    done = run("record", path)
+    done = call("record", path)
     assert (done.returncode, path.read_text()) == (2, "years of work")
     assert str(path) in done.stderr
 
@@ -142,17 +132,34 @@ def test_record_does_not_overwrite_other_files(tmp_path):
         (["memory"], {"CORESIZE_MAX_MEMORY": "0"}, "CORESIZE_MAX_MEMORY='0'"),
     ],
 )
-def test_bad_usage_exits_2_with_a_message(words, env, message):
-    done = run(*words, env=env)
+def test_bad_usage_exits_2_with_a_message(call, words, env, message):
+    done = call(*words, env=env)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
 
-def test_version_and_help():
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("cores --reserve 1", 0),
+        ("cores --reserve -1", 2),
+        ("cores --reserve x", 2),
+        ("workers --memory 9000TiB --strict", 1),
+    ],
+)
+def test_what_is_called_ends_as_the_program_does(run, call, words, code):
+    done, called = run(*words.split()), call(*words.split())
+    assert done.returncode == called.returncode == code
+    assert done.stdout == called.stdout
+    assert (done.stderr == "") is (called.stderr == "") is (code == 0)
+    assert "Traceback" not in done.stderr
+
+
+def test_version_and_help(run, call):
     assert run("--version").stdout == f"coresize {__version__}\n"
-    assert "make -j$(coresize cores)" in run("--help").stdout
+    assert "make -j$(coresize cores)" in call("--help").stdout
 
 
 def test_a_reader_that_leaves_early_is_no_error():
@@ -206,10 +213,10 @@ def test_closed_streams_are_no_traceback():
         assert "Traceback" not in done.stderr
 
 
-def test_a_misspelt_table_is_said(tmp_path):
+def test_a_misspelt_table_is_said(call, tmp_path):
     path = tmp_path / "host.toml"
     path.write_text("format = 1\n[hots]\ncpu_count = 8\n[host]\ncpus = 8\n")
-    done = run("cores", "--host", path)
+    done = call("cores", "--host", path)
     assert done.stdout == "1\n"
     assert "'hots' is not known" in done.stderr
     assert "[host] cpus is not known" in done.stderr

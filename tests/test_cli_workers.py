@@ -1,9 +1,8 @@
-"""The commands that plan, measure and hand on, as programs that are run."""
+"""The commands that plan, measure and hand on."""
 
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -17,23 +16,6 @@ from coresize.testing import container
 
 
 GIB = 1024**3
-
-
-@pytest.fixture
-def run(tmp_path):
-    """Run ``coresize`` in an empty folder."""
-
-    def run(*words, env=None):
-        return subprocess.run(
-            [sys.executable, "-m", "coresize", *map(str, words)],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "XDG_STATE_HOME": str(tmp_path), **(env or {})},
-            check=False,
-        )
-
-    return run
 
 
 @pytest.fixture
@@ -62,8 +44,8 @@ def host(tmp_path):
         ("--memory 20GiB", 1),
     ],
 )
-def test_workers_prints_the_integer_alone(run, host, words, count):
-    done = run("workers", "--host", host, *words.split())
+def test_workers_prints_the_integer_alone(call, host, words, count):
+    done = call("workers", "--host", host, *words.split())
     assert (done.stdout, done.returncode) == (f"{count}\n", 0)
 
 
@@ -75,22 +57,22 @@ def test_workers_warns_on_standard_error(run, host):
     assert str(20 * GIB) in strict.stderr
 
 
-def test_workers_explains(run, host):
+def test_workers_explains(call, host):
     (host.parent / "coresize.toml").write_text("reserve_cores = 1\n")
-    out = run("workers", "--host", host, "--memory", "1.8GiB", "--explain").stdout
+    out = call("workers", "--host", host, "--memory", "1.8GiB", "--explain").stdout
     assert out.startswith("WORKERS  7\n")
     # A recorded machine has no working directory: that file is this machine's.
     assert "16      cpu" in out
-    here = run("workers", "--explain").stdout
+    here = call("workers", "--explain").stdout
     assert "reserve_cores = 1" in here
     # A long path is broken into lines.
     assert f"{host.parent}/coresize.toml" in "".join(here.split())
     assert max(map(len, out.splitlines())) <= 80
 
 
-def test_workers_json_has_the_fields_that_programs_rely_on(run, host):
+def test_workers_json_has_the_fields_that_programs_rely_on(call, host):
     words = ("workers", "--host", host, "--memory", "2GiB", "--json")
-    answer = json.loads(run(*words).stdout)
+    answer = json.loads(call(*words).stdout)
     settings = answer.pop("settings")
     assert answer == {
         "workers": 6,
@@ -105,20 +87,20 @@ def test_workers_json_has_the_fields_that_programs_rely_on(run, host):
     assert settings[0] == {"name": "workers", "value": None, "origin": "default"}
 
 
-def test_a_flag_beats_the_file_and_the_report_shows_both(run, tmp_path):
+def test_a_flag_beats_the_file_and_the_report_shows_both(call, tmp_path):
     (tmp_path / "coresize.toml").write_text("parallel = false\n")
     env = {"CORESIZE_OVERRIDE_CORES": "4"}
-    assert run("workers", env=env).stdout == "1\n"
-    assert run("workers", "--parallel", env=env).stdout == "4\n"
-    assert run("workers", "--workers", "3", env=env).stdout == "3\n"
-    rows = json.loads(run("report", "--json").stdout)["settings"]
+    assert call("workers", env=env).stdout == "1\n"
+    assert call("workers", "--parallel", env=env).stdout == "4\n"
+    assert call("workers", "--workers", "3", env=env).stdout == "3\n"
+    rows = json.loads(call("report", "--json").stdout)["settings"]
     assert {
         key: row[key]
         for row in rows
         for key in ("name", "value")
         if row["origin"].endswith("coresize.toml")
     } == {"name": "parallel", "value": False}
-    assert "parallel = false" in run("report").stdout
+    assert "parallel = false" in call("report").stdout
 
 
 @pytest.mark.parametrize(
@@ -139,8 +121,8 @@ def test_a_flag_beats_the_file_and_the_report_shows_both(run, tmp_path):
         ("profile --method x -- true", "method='x'"),
     ],
 )
-def test_bad_usage_exits_2_with_a_message(run, words, message):
-    done = run(*words.split())
+def test_bad_usage_exits_2_with_a_message(call, words, message):
+    done = call(*words.split())
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -163,14 +145,14 @@ def test_profile_json_has_the_fields_that_programs_rely_on(run):
     assert done.stderr == "said\n"
 
 
-def test_a_saved_profile_sizes_the_next_run(run, tmp_path):
+def test_a_saved_profile_sizes_the_next_run(run, call, tmp_path):
     words = ("--repeat", 2, "--save", "hold", "--", sys.executable, "-c", HOLD)
     out = run("profile", *words)
     assert "the largest of 2 runs" in out.stdout
     path = tmp_path / "coresize" / "profiles" / "hold.toml"
     assert f"saved to {path}" in out.stderr
     assert len(load_profile(str(path)).peaks) == 2
-    answer = json.loads(run("workers", "--profile", "hold", "--json").stdout)
+    answer = json.loads(call("workers", "--profile", "hold", "--json").stdout)
     assert 50 << 20 < answer["memory_per_worker"] < 80 << 20
 
 
@@ -194,8 +176,8 @@ def test_profile_that_is_ended_ends_its_program(number):
     assert [pid for pid in tree if processes.read(pid, "cmdline")] == []
 
 
-def test_a_wrong_method_starts_nothing(run, tmp_path):
-    run("profile", "--method", "x", "--", "touch", str(tmp_path / "ran"))
+def test_a_wrong_method_starts_nothing(call, tmp_path):
+    call("profile", "--method", "x", "--", "touch", str(tmp_path / "ran"))
     assert not (tmp_path / "ran").exists()
 
 
@@ -217,14 +199,14 @@ def test_a_profile_of_a_failure_gives_no_advice(run):
     assert "It failed" in run("profile", "--", "sh", "-c", "exit 3").stdout
 
 
-def test_profile_ends_as_its_program_does_and_saves_no_failure(run, tmp_path):
+def test_profile_ends_as_its_program_does_and_saves_no_failure(run, call, tmp_path):
     done = run("profile", "--save", "x", "--", "sh", "-c", "exit 3")
     assert done.returncode == 3
     assert "nothing is saved" in done.stderr
     assert not (tmp_path / "coresize").exists()
     assert run("profile", "--", "sh", "-c", "kill -KILL $$").returncode == 137
-    assert run("profile", "--", "no-such-program").returncode == 127
-    assert run("profile", "--", str(tmp_path)).returncode == 126
+    assert call("profile", "--", "no-such-program").returncode == 127
+    assert call("profile", "--", tmp_path).returncode == 126
 
 
 # --- env and run --------------------------------------------------------------
@@ -238,7 +220,7 @@ NAMES = {
 }
 
 
-def test_env_is_for_shells(run, host):
+def test_env_is_for_shells(run, call, host):
     text = run("env", "--host", host).stdout
     script = f"{text}\nenv"
     done = subprocess.run(
@@ -246,45 +228,45 @@ def test_env_is_for_shells(run, host):
     )
     found = dict(line.split("=", 1) for line in done.stdout.splitlines())
     assert {name: found[name] for name in NAMES} == json.loads(
-        run("env", "--host", host, "--json").stdout
+        call("env", "--host", host, "--json").stdout
     )
     assert all(line.startswith("export ") for line in text.splitlines())
 
 
-def test_env_is_for_dotenv(run, host):
-    lines = run("env", "--host", host, "--dotenv").stdout.splitlines()
+def test_env_is_for_dotenv(call, host):
+    lines = call("env", "--host", host, "--dotenv").stdout.splitlines()
     assert dict(line.split("=", 1) for line in lines) == json.loads(
-        run("env", "--host", host, "--json").stdout
+        call("env", "--host", host, "--json").stdout
     )
 
 
-def test_alone_a_program_gets_all_and_as_one_of_several_its_share(run, host):
-    alone = json.loads(run("env", "--host", host, "--json").stdout)
+def test_alone_a_program_gets_all_and_as_one_of_several_its_share(call, host):
+    alone = json.loads(call("env", "--host", host, "--json").stdout)
     assert set(alone) == NAMES
     assert {alone[name] for name in (*exports.PROCESSES, *exports.THREADS)} == {"16"}
     assert alone["UV_THREADPOOL_SIZE"] == "16"
     assert int(alone["GOMEMLIMIT"]) == pytest.approx(16 * GIB * 0.8)
     words = ("env", "--host", host, "--json", "--memory", "2GiB")
-    several = json.loads(run(*words).stdout)
+    several = json.loads(call(*words).stdout)
     assert {several[name] for name in exports.PROCESSES} == {"6"}
     assert {several[name] for name in exports.THREADS} == {"2"}
     assert (several["MAKEFLAGS"], several["GOMEMLIMIT"]) == ("-j6", str(2 * GIB))
 
 
-def test_what_the_user_has_set_stays_unless_forced(run):
+def test_what_the_user_has_set_stays_unless_forced(call):
     env = {"OMP_NUM_THREADS": "77", "MAKEFLAGS": "k", "JAVA_TOOL_OPTIONS": "-Xmx1g"}
-    kept = json.loads(run("env", "--json", env=env).stdout)
+    kept = json.loads(call("env", "--json", env=env).stdout)
     assert "OMP_NUM_THREADS" not in kept
     assert kept["MAKEFLAGS"].startswith("-j")
     assert kept["MAKEFLAGS"].endswith(" -k")
     # Of two options the JVM obeys the last: the user's.
     assert kept["JAVA_TOOL_OPTIONS"].startswith("-XX:ActiveProcessorCount=")
     assert kept["JAVA_TOOL_OPTIONS"].endswith(" -Xmx1g")
-    forced = json.loads(run("env", "--json", "--force", env=env).stdout)
+    forced = json.loads(call("env", "--json", "--force", env=env).stdout)
     assert forced["OMP_NUM_THREADS"] == forced["MKL_NUM_THREADS"]
     theirs = {"MAKEFLAGS": "-j7", "JAVA_TOOL_OPTIONS": "-XX:ActiveProcessorCount=7"}
-    assert not set(theirs) & set(json.loads(run("env", "--json", env=theirs).stdout))
-    again = json.loads(run("env", "--json", "--force", env=theirs).stdout)
+    assert not set(theirs) & set(json.loads(call("env", "--json", env=theirs).stdout))
+    again = json.loads(call("env", "--json", "--force", env=theirs).stdout)
     assert "7" not in again["MAKEFLAGS"]
 
 
@@ -315,15 +297,15 @@ def test_a_reserve_is_taken_off_once(run):
     assert run("cores", env=env).stdout == run(*words, env=env).stdout == "6\n"
 
 
-def test_off_is_serial(run, host):
+def test_off_is_serial(call, host):
     words = ("env", "--host", host, "--json", "--no-parallel")
-    found = json.loads(run(*words).stdout)
+    found = json.loads(call(*words).stdout)
     assert {found[name] for name in (*exports.PROCESSES, *exports.THREADS)} == {"1"}
 
 
 @pytest.mark.parametrize("option", [("--max-workers", 16), ("--workers", 16)])
-def test_any_option_of_the_plan_makes_it_one_of_several(run, host, option):
-    found = json.loads(run("env", "--host", host, "--json", *option).stdout)
+def test_any_option_of_the_plan_makes_it_one_of_several(call, host, option):
+    found = json.loads(call("env", "--host", host, "--json", *option).stdout)
     assert (found["MC_CORES"], found["OMP_NUM_THREADS"]) == ("16", "1")
 
 
@@ -332,9 +314,9 @@ def test_with_a_recorded_machine_the_users_variables_stay(run, host):
     assert run(*words, env={"OMP_NUM_THREADS": "77"}).stdout == "77 16\n"
 
 
-def test_a_settings_file_that_is_named_is_this_machines(run, host):
+def test_a_settings_file_that_is_named_is_this_machines(call, host):
     (host.parent / "c.toml").write_text("workers = 5\n")
-    assert run("workers", "--host", host, "--config", "c.toml").stdout == "5\n"
+    assert call("workers", "--host", host, "--config", "c.toml").stdout == "5\n"
 
 
 def test_run_leaves_signals_as_they_were(run):
@@ -360,8 +342,8 @@ def test_the_programs_own_words_are_not_touched(run):
     assert done.stdout == f"{['-c', *words]}\n"
 
 
-def test_values_are_quoted_for_the_shell(run):
+def test_values_are_quoted_for_the_shell(call):
     env = {"JAVA_TOOL_OPTIONS": "-Dname=$HOME'x  y"}
-    out = run("env", env=env).stdout
+    out = call("env", env=env).stdout
     line = next(line for line in out.splitlines() if "JAVA_TOOL_OPTIONS" in line)
     assert shlex.split(line)[1].endswith(" -Dname=$HOME'x  y")

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -501,8 +500,14 @@ def test_nothing_found():
     assert json.loads(diagnosis.as_json())["findings"] == []
 
 
-def command(*words, **env):
-    return run("-m", "coresize", "diagnose", "--quick", *words, **env)
+TOO_MANY = {"CORESIZE_OVERRIDE_CORES": "1000"}
+
+
+def test_a_program_that_is_to_fail_does():
+    words = ("-m", "coresize", "diagnose", "--quick", "--fail-on", "warning")
+    done = run(*words, **TOO_MANY)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert " warning  CORESIZE_OVERRIDE_CORES=1000 asks for more" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -514,15 +519,17 @@ def command(*words, **env):
         (("--fail-on", "note"), 1),
     ],
 )
-def test_the_exit_status(words, code):
-    done = command(*words, CORESIZE_OVERRIDE_CORES="1000")
+def test_the_exit_status(call, words, code):
+    with use_host(container(env=TOO_MANY)):
+        done = call("diagnose", "--quick", *words)
     assert done.returncode == code, done.stderr
     assert " warning  CORESIZE_OVERRIDE_CORES=1000 asks for more" in done.stdout
     assert "\n  do     unset CORESIZE_OVERRIDE_CORES" in done.stdout
 
 
-def test_json():
-    done = command("--json", CORESIZE_OVERRIDE_CORES="1000")
+def test_json(call):
+    with use_host(container(env=TOO_MANY)):
+        done = call("diagnose", "--quick", "--json")
     answer = json.loads(done.stdout)
     assert set(answer) == {"findings", "checks", "skipped", "seconds"}
     (one,) = [one for one in answer["findings"] if one["check"] == "overrides"]
@@ -555,10 +562,11 @@ BUSY = "while True: pass"
 PINNED = f"import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n{BUSY}"
 
 
-def watched(program, seconds=1.0):
-    with subprocess.Popen([sys.executable, "-c", program]) as process:
+def watched(program, seconds=0.5):
+    words = [sys.executable, "-c", f"print(flush=True)\n{program}"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
         try:
-            time.sleep(0.5)  # until it has started
+            process.stdout.readline()  # it has started
             return watching.watch(process.pid, seconds)
         finally:
             processes.kill_tree(process.pid)

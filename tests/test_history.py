@@ -89,7 +89,7 @@ def test_without_sizes_the_upper_quantile_counts(peaks):
 
 
 def test_nothing_is_recorded_unless_it_is_asked_for(state):
-    run_batch(tasks.take, [1, 2], max_workers=1).wait()
+    run_batch(tasks.array_for_a_moment, [1, 2], max_workers=1).wait()
     assert not state.exists()
 
 
@@ -98,8 +98,8 @@ def test_a_batch_records_what_its_tasks_took(asked, environment):
     if asked == "setting":
         environment(CORESIZE_HISTORY="1")
     given_ = {"history": True} if asked == "argument" else {}
-    run_batch(tasks.take, [10, 20, 30], max_workers=1, **given_).wait()
-    seen = store.recall("tasks:take")
+    run_batch(tasks.array_for_a_moment, [10, 20, 30], max_workers=1, **given_).wait()
+    seen = store.recall("tasks:array_for_a_moment")
     assert [one.size for one in seen] == [10, 20, 30]
     assert seen[2].peak_memory > seen[0].peak_memory > 10_000_000
     assert {one.workers for one in seen} == {1}

@@ -1,4 +1,4 @@
-"""What ``from coresize import available_cores`` costs, counted in modules."""
+"""What imports cost, counted in modules: the front door, the command, a worker."""
 
 from __future__ import annotations
 
@@ -27,6 +27,28 @@ FORBIDDEN = {
         "argparse",
     ),
 }
+
+
+#: What is imported: modules that it does not load.
+LIGHT = {
+    "batch.launcher": {"pydantic"},
+    "batch.run": {"pydantic"},
+    "cli": {"hashlib", "pydantic", "secrets", "subprocess", "tempfile", "tomllib"},
+    "executor.worker": {"psutil", "pydantic", "subprocess"},
+    "measuring.child": {"psutil", "pydantic", "subprocess"},
+}
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_what_is_not_loaded(module):
+    program = (
+        "import sys; before = {*sys.modules}\n"
+        f"import coresize.{module}; print(*({{*sys.modules}} - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert LIGHT[module] & set(done.stdout.split()) == set()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere psutil is asked")

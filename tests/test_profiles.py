@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import heavy_start
 import pytest
 import tasks
 
@@ -239,6 +238,8 @@ def test_seconds_and_share():
 
 
 def test_what_it_took_to_get_ready_is_no_part_of_the_task():
+    import heavy_start
+
     for method in ("proc", None):
         profile = profile_task(heavy_start.array, 50, method=method)
         assert profile.peak_memory / MIB == pytest.approx(50, abs=4)

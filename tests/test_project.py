@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import pickle
 import re
 import statistics
@@ -27,7 +28,7 @@ TESTS = sorted(Path(__file__).parent.rglob("*.py"))
 #: a path or the word ``__main__`` a few more.
 DOORS = {
     "os": {
-        *("host.py", "recorded.py", "processes.py"),
+        *("host.py", "recorded.py", "processes.py", "storage.py"),
         *("batch/launcher.py", "batch/run.py", "batch/terminal.py"),
         *("cli/batch.py", "cli/programs.py", "cli/streams.py"),
         *("measuring/cgroup.py", "measuring/commands.py"),
@@ -68,9 +69,10 @@ def test_the_machine_has_one_door(module):
     assert users == DOORS[module]
 
 
-def _imports(path: Path) -> set[str]:
+@functools.cache
+def _imports(path: Path) -> frozenset[str]:
     """The modules that a file imports when it runs."""
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(_running(ast.parse(path.read_text()))):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
@@ -78,7 +80,7 @@ def _imports(path: Path) -> set[str]:
             names.add((node.module or "").partition(".")[0])
         elif isinstance(node, ast.Name) and node.id == "open":
             names.add("io")
-    return names
+    return frozenset(names)
 
 
 def _running(tree: ast.Module) -> ast.Module:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 import time
 
+import commands
 import pytest
 import tasks
 from hypothesis import given, settings
@@ -283,26 +283,14 @@ def test_a_picture(tmp_path, kind):
 # --- The command --------------------------------------------------------------
 
 
-def command(*words, stdin="", **env):
-    return subprocess.run(
-        [sys.executable, "-m", "coresize", "sweep", *words],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **env},
-        check=False,
-    )
-
-
 NAP = "import sys, time; time.sleep(0.2 / int(sys.argv[1]))"
 
 
-def test_a_command(tmp_path):
-    picture = tmp_path / "sweep.png"
-    done = command(
-        *("--workers", "1,2", "--repeat", "1", "--json", "--save", "nap"),
-        *("--plot", picture, "--", sys.executable, "-c", NAP, "{workers}"),
-        XDG_STATE_HOME=str(tmp_path),
+def test_a_command(call, tmp_path):
+    done = commands.run(
+        tmp_path,
+        *("sweep", "--workers", "1,2", "--repeat", "1", "--json", "--save", "nap"),
+        *("--", sys.executable, "-c", NAP, "{workers}"),
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -310,13 +298,7 @@ def test_a_command(tmp_path):
     assert set(result["points"]) == {"1", "2"}
     assert (result["model"], result["unit"]) == (None, "runs")
     assert "2 workers, round 1 of 1" in done.stderr
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    planned = subprocess.run(
-        [sys.executable, "-m", "coresize", "workers", "--profile", "nap", "--json"],
-        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
-        capture_output=True,
-        check=True,
-    )
+    planned = call("workers", "--profile", "nap", "--json")
     assert json.loads(planned.stdout)["bounds"]["profile"] == result["recommended"]
 
 
@@ -331,12 +313,12 @@ def test_a_command_knows_its_count_by_a_variable_too():
 FAIL_BEYOND_ONE = "import sys; sys.exit(int(sys.argv[1]) - 1)"
 
 
-def test_a_command_that_fails():
+def test_a_command_that_fails(call, tmp_path):
     words = ("--repeat", "1", "--", sys.executable, "-c", FAIL_BEYOND_ONE, "{workers}")
-    done = command("--workers", "1,2", *words)
+    done = call("sweep", "--workers", "1,2", *words)
     assert (done.returncode, "exit status 1" in done.stdout) == (0, True)
     assert "Not measured well: 2." in done.stdout
-    done = command("--workers", "2,3", *words)
+    done = commands.run(tmp_path, "sweep", "--workers", "2,3", *words)
     assert (done.returncode, "exit status 2" in done.stderr) == (2, True)
 
 
@@ -351,17 +333,19 @@ def test_a_command_that_fails():
         ((), 2, "no program is named"),
     ],
 )
-def test_bad_commands(words, code, text):
-    done = command(*words)
+def test_bad_commands(call, words, code, text):
+    done = call("sweep", *words)
     assert (done.returncode, text in done.stderr) == (code, True), done.stderr
 
 
-def test_points_from_a_file_have_this_shape(tmp_path):
+def test_points_from_a_file_have_this_shape(call, tmp_path):
     points = {str(n): x for n, x in MEASURED["Docker"][0].items()}
     path = tmp_path / "points.json"
     path.write_text(json.dumps(points))
-    done = command("--from", path, "--json")
+    picture = tmp_path / "points.png"
+    done = call("sweep", "--from", path, "--json", "--plot", picture)
     assert done.returncode == 0, done.stderr
+    assert picture.read_bytes().startswith(b"\x89PNG")
     answer = json.loads(done.stdout)
     assert (answer["recommended"], answer["best"]) == (8, 8)
     assert answer["points"] == points
@@ -369,7 +353,8 @@ def test_points_from_a_file_have_this_shape(tmp_path):
     assert answer["reason"] == (
         "8 workers are the best measured. The fitted law has its peak at 10.3."
     )
-    shown = command("--from", "-", stdin=json.dumps(points)).stdout.splitlines()
+    done = commands.run(tmp_path, "sweep", "--from", "-", input=json.dumps(points))
+    shown = done.stdout.splitlines()
     assert shown[0].split() == ["WORKERS", "RUNS/S"]
     assert [line.split() for line in shown if line.endswith(" <-")] == [
         ["8", "61.31", "<-"]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from coresize.executor.process import ProcessPoolExecutor
     from coresize.executor.serial import SerialExecutor
     from coresize.executor.threads import ThreadPoolExecutor
-    from coresize.measuring import profile_task
+    from coresize.measuring.profiling import profile_task
     from coresize.planning import plan_workers
     from coresize.plans import WorkerPlan
     from coresize.profile_files import load_profile, save_profile
@@ -108,7 +108,7 @@ _LAZY = {
     "load_profile": "profile_files",
     "load_settings": "settings",
     "plan_workers": "planning",
-    "profile_task": "measuring",
+    "profile_task": "measuring.profiling",
     "save_profile": "profile_files",
 }
 

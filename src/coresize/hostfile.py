@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import tomllib
 
 from coresize.detection import parse
 from coresize.errors import HostFileError, ParseError
@@ -67,6 +66,8 @@ def loads(text: str, path: str) -> HostFile:
     Raises:
         HostFileError: the text is no TOML, or no host of this format.
     """
+    import tomllib
+
     try:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import secrets
-import shutil
+import os
 import sys
-import tempfile
 from pathlib import Path
 
 from coresize.host import Live
@@ -58,7 +56,7 @@ def replacing(path: str) -> Iterator[TextIO]:
         OSError: it cannot be written; the other is as it was.
     """
     target = Path(path)
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    beside = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
     try:
         # Names of files that are no UTF-8 are written with escapes.
         with beside.open(
@@ -86,6 +84,8 @@ class Space(Value):
 
 def space(path: str) -> Space | None:
     """The space where a folder is; None where there is no such folder."""
+    import shutil
+
     try:
         usage = shutil.disk_usage(path)
     except OSError:
@@ -95,6 +95,8 @@ def space(path: str) -> Space | None:
 
 def temporary_folder() -> str:
     """Where temporary files go, by the rules of Python's tempfile."""
+    import tempfile
+
     return tempfile.gettempdir()
 
 
@@ -104,6 +106,8 @@ def write_scratch(folder: str, content: bytes) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    import tempfile
+
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(content)
 

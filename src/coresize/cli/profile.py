@@ -39,15 +39,15 @@ def add_profile(commands: Commands) -> None:
 
 
 def _profile(options: argparse.Namespace) -> tuple[str, int]:
-    from coresize import measuring
     from coresize.measuring.commands import measure_command
+    from coresize.measuring.profiling import times
     from coresize.measuring.runs import ended, summarize
 
     words = programs.words_of(options)
     runs = []
     try:
         _end_by_signals()
-        for _ in range(measuring.times(options.repeat)):
+        for _ in range(times(options.repeat)):
             runs.append(measure_command(words, options.method))
             if runs[-1].exit_code != 0:
                 break

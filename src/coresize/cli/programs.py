@@ -9,7 +9,6 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 
 from coresize import available, exports
@@ -109,6 +108,8 @@ def _run(options: argparse.Namespace) -> tuple[str, int]:
     environment = {**os.environ, **variables}
     try:
         if sys.platform == "win32":  # there exec leaves the caller without a result
+            import subprocess
+
             done = subprocess.run(words, env=environment, check=False)  # noqa: S603
             return "", done.returncode
         # Python ignores these, and exec keeps that: `CMD | head` would not end.

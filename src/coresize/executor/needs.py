@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 from coresize.detection import parse
 from coresize.errors import ConfigError
-from coresize.profiles import TaskProfile
 from coresize.sizes import to_bytes
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeAlias
+
+    from typing_extensions import TypeIs
+
+    from coresize.profiles import TaskProfile
 
     #: Bytes or a text such as "2GiB", a profile, "auto", or what gives the size of a
     #: task from its arguments.
@@ -36,7 +39,7 @@ class Needs:
         self.learns = memory == AUTO
         self.fixed: int | None = None
         self._of: Callable[..., int | str] | None = None
-        if isinstance(memory, TaskProfile):
+        if _is_profile(memory):
             self.fixed = memory.peak_memory
             self.learns = self.fixed is None
         elif callable(memory):
@@ -56,3 +59,12 @@ class Needs:
         if self._of is None:
             return self.fixed
         return to_bytes("memory", self._of(*args, **kwargs))
+
+
+def _is_profile(memory: Memory) -> TypeIs[TaskProfile]:
+    """Whether it is a profile that is given."""
+    if isinstance(memory, (int, str)):
+        return False
+    from coresize.profiles import TaskProfile  # brings pydantic
+
+    return isinstance(memory, TaskProfile)

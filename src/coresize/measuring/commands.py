@@ -9,8 +9,6 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-import psutil
-
 from coresize import processes
 from coresize.measuring.meters import TreeMeter
 from coresize.measuring.runs import Pause, Run, cgroup_of, meter_of
@@ -105,6 +103,8 @@ def _watch_by_psutil(
     process: subprocess.Popen[bytes], meter: Meter
 ) -> tuple[int | None, float]:
     """The same where there is no wait4(2): CPU time as the last sample saw it."""
+    import psutil
+
     seen = psutil.Process(process.pid)
     cpu = 0.0
     pause = Pause()

@@ -12,13 +12,13 @@ from coresize.host import Live
 from coresize.measuring.cgroup import CgroupMeter, make_meter
 from coresize.measuring.meters import PsutilMeter, TreeMeter
 from coresize.model import Value
-from coresize.profiles import TaskProfile
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from coresize.measuring.meters import Meter
+    from coresize.profiles import TaskProfile
 
 METHODS = ("cgroup", "proc", "psutil")
 
@@ -55,6 +55,8 @@ class Run(Value):
 
 def summarize(runs: list[Run]) -> TaskProfile:
     """Several runs as one profile: the largest peak, the longest times."""
+    from coresize.profiles import TaskProfile  # pydantic: who measures may not need it
+
     most = max(runs, key=lambda run: run.peak)
     longest = max(runs, key=lambda run: run.wall)
     unknown = longest.wall < _TOO_SHORT

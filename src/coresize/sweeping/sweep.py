@@ -78,7 +78,7 @@ def sweep(
 
     >>> import time
     >>> from coresize import sweep
-    >>> result = sweep(time.sleep, [0.01] * 8, workers=[1, 4], executor="thread")
+    >>> result = sweep(time.sleep, [0.01] * 8, [1, 4], executor="thread", repeat=1)
     >>> result.recommended, result.rows[1].speedup > 2
     (4, True)
     """
