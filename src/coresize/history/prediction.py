@@ -54,7 +54,7 @@ class Predictor:
     Args:
         seen: sizes and peaks of tasks that ended well, at least one, as they came.
 
-    >>> seen = [(float(n), 1_000_000 + 2_000 * n) for n in range(100)]
+    >>> seen = [(float(n), 1_000_000 + 2_000 * n) for n in range(0, 2000, 20)]
     >>> prediction = Predictor(seen).predict(1000)
     >>> prediction.method, round(prediction.need / 1.1 / 3_000_000, 2)
     ('conformal', 1.0)
