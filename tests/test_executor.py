@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import gc
 import itertools
 import logging
@@ -503,6 +504,80 @@ def test_a_map_that_is_not_read_does_not_hold_its_pool(cls):
     assert reference() is None
     assert list(values) == list(range(10))
     assert list(cls(1).map(tasks.echo, range(5000))) == list(range(5000))
+
+
+class Collecting:
+    """An input in the middle of which garbage is collected."""
+
+    def __init__(self, count):
+        self.left, self.count = count, count
+
+    def __len__(self):
+        return self.count
+
+    def __iter__(self):
+        while self.left:
+            self.left -= 1
+            if self.left == self.count // 2:
+                gc.collect()
+            yield self.left
+
+
+@pytest.mark.parametrize("cls", [ProcessPoolExecutor, ThreadPoolExecutor])
+def test_a_map_may_be_collected_while_its_input_is_taken(cls):
+    gc.disable()
+    try:
+        with cls(1) as pool:
+            held = [pool.map(abs, Collecting(6000), buffersize=10)]
+            held.append(held)
+            del held
+        assert gc.collect() >= 0
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("cls", [ProcessPoolExecutor, ThreadPoolExecutor])
+def test_a_shutdown_waits_for_no_input_that_another_waits_for(cls):
+    asked, come = threading.Event(), threading.Event()
+
+    def items():
+        yield from range(50)
+        asked.set()
+        come.wait(60)
+
+    def read():
+        with contextlib.suppress(RuntimeError):  # of what comes after the shutdown
+            list(values)
+
+    pool = cls(1)
+    values = pool.map(tasks.echo, items(), buffersize=4)
+    assert next(values) == 0
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert asked.wait(20)
+    ending = threading.Thread(target=pool.shutdown, kwargs={"wait": False})
+    ending.start()
+    ending.join(20)
+    assert not ending.is_alive()
+    come.set()
+    reader.join(20)
+    assert not reader.is_alive()
+
+
+@pytest.mark.parametrize("cls", [ProcessPoolExecutor, ThreadPoolExecutor])
+def test_a_pool_is_shut_down_although_an_input_fails(cls):
+    def items():
+        yield from range(10)
+        msg = "no more"
+        raise OSError(msg)
+
+    pool = cls(1)
+    values = pool.map(tasks.echo, items(), buffersize=2)
+    with pytest.raises(OSError, match="no more"):
+        pool.shutdown()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(tasks.echo, 1)
+    assert next(values) == 0
 
 
 def test_nothing_of_a_pool_is_left_after_its_end():

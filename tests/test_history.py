@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
+import sqlite3
+import sys
 
+import numpy as np
 import pytest
 import tasks
 from hypothesis import given
@@ -105,15 +109,28 @@ def test_a_batch_records_what_its_tasks_took(asked, environment):
     assert {one.workers for one in seen} == {1}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="told by the kernel")
 def test_waiting_for_a_core_is_no_time_of_a_task():
-    # Eight that compute, on two cores at most: each has a core a part of its time.
+    # Eight that compute: with fewer cores each has one for a part of its time.
     outcomes = list(run_batch(tasks.spin, [0.2] * 8, max_workers=8, history=True))
-    assert sum(one.wall for one in outcomes) > 1.5 * sum(one.cpu for one in outcomes)
-    assert all(one.waited <= one.wall for one in outcomes)
+    for one in outcomes:
+        assert 0 <= one.waited <= one.wall
+        assert one.wall - one.waited == pytest.approx(one.cpu, rel=0.4)
     plan = plan_workers(
         profile="history:tasks:spin", limits=detect(container(cpus=8, memory="1TiB"))
     )
-    assert plan.workers <= 9  # a core each, and not the share that they had
+    assert plan.workers <= 11  # about a core each, and not the share that they had
+
+
+@pytest.mark.parametrize("odd", ["20MB", -1, float("nan"), 10**400, None, [1]])
+def test_an_odd_size_is_unknown_and_said_once(odd, caplog):
+    run_batch(
+        tasks.take, [1, 1], max_workers=1, history=True, item_size=lambda _: odd
+    ).wait()
+    assert [one.size for one in store.recall("tasks:take")] == [None, None]
+    told = [text for text in caplog.messages if "the size of an item" in text]
+    assert len(told) == (odd is not None)
+    assert plan_workers(profile="history:tasks:take", item_size=np.int64(5)) >= 1
 
 
 @pytest.mark.parametrize("executor", ["thread", "serial"])
@@ -145,7 +162,7 @@ def test_the_latest_and_the_largest_are_kept():
     assert max(one.peak_memory for one in seen) == 10**12
 
 
-@pytest.mark.parametrize("size", [-1, float("nan"), float("inf"), "20MB", [1]])
+@pytest.mark.parametrize("size", [-1, math.nan, math.inf, "20MB", [1], 10**400])
 def test_a_size_is_a_number(size):
     store.record("mine", [(1.0, 1, 1.0, 1.0)], workers=1, throughput=1.0)
     with pytest.raises(ConfigError, match=r"^item_size=.* use a number, 0 or above"):
@@ -156,6 +173,15 @@ def test_a_folder_that_cannot_be_used(environment, tmp_path):
     (tmp_path / "file").touch()
     environment(XDG_STATE_HOME=str(tmp_path / "file"))
     with pytest.raises(CoresizeError, match="set XDG_STATE_HOME to a folder that can"):
+        store.names()
+
+
+def test_a_file_of_other_tables_is_named(state):
+    state.parent.mkdir()
+    file = sqlite3.connect(state)
+    file.execute("CREATE TABLE tasks (name TEXT)")
+    file.close()
+    with pytest.raises(CoresizeError, match=r"no such column.* remove it to"):
         store.names()
 
 
@@ -175,6 +201,8 @@ def test_the_command_shows_exports_and_forgets(capsys):
     assert "largest seen, margin 10 %" in capsys.readouterr().out
     assert cli.main(["history", "mine", "--size", "nan"]) == 2
     assert "item_size=nan is not valid" in capsys.readouterr().err
+    assert cli.main(["history", "--all"]) == 2
+    assert "with --forget" in capsys.readouterr().err
     for words in (["--size", "5"], ["--forget"], ["mine", "--forget", "--all"]):
         assert cli.main(["history", *words]) == 2
         assert "with a function" in capsys.readouterr().err

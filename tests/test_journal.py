@@ -221,10 +221,18 @@ def _other_sqlite(path):
     file.close()
 
 
+def _older(path):
+    _of_format(path, 1)
+
+
 def _newer(path):
+    _of_format(path, 3)
+
+
+def _of_format(path, number):
     start(path, [1])
     file = sqlite3.connect(path)
-    file.execute("PRAGMA user_version = 2")
+    file.execute(f"PRAGMA user_version = {number}")
     file.commit()
     file.close()
 
@@ -234,7 +242,8 @@ def _newer(path):
     [
         (_not_sqlite, "it is no SQLite file"),
         (_other_sqlite, "it is an SQLite file, but no journal of coresize"),
-        (_newer, "it is of format 2, and 1 is known: update coresize"),
+        (_newer, "it is of format 3, and 2 is known: update coresize"),
+        (_older, "it is of format 1, and 2 is known: take another file"),
         (Path.mkdir, "it cannot be opened"),
     ],
 )

@@ -14,6 +14,11 @@ def waited() -> float:
     return procfs.run_delay(processes.read("thread-self", "schedstat")) or 0.0
 
 
+def waited_since(begun: float, wall: float) -> float:
+    """Seconds of this thread since it had waited so many, in that time of the clock."""
+    return min(max(0.0, waited() - begun), wall)
+
+
 def waited_of_tree(pid: int) -> dict[int, float]:
     """Seconds of each thread of a process and of all that descend from it."""
     found = {}

@@ -63,7 +63,8 @@ class Outcome(Value):
             timeout or a kill: since it was handed on.
         cpu: seconds of CPU time that it took; 0 of a task that did not end.
         waited: seconds in which it was ready to run and had no CPU, as others had it or
-            a quota was used up; 0 where nobody tells, as of threads (Linux).
+            a quota was used up; 0 where nobody tells, as of threads, and of a task that
+            comes after one of less than a millisecond (Linux).
         worker: the process that ran it, or the thread.
     """
 

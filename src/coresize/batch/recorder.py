@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import numbers
 import random
 from collections.abc import Sized
 from typing import TYPE_CHECKING
 
 from coresize.errors import CoresizeError
 from coresize.history import store
+from coresize.history.prediction import size_of
 
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ _log = logging.getLogger("coresize")
 _KEPT = 2000
 
 _NOTHING = (
-    "history: nothing is recorded of %s: what a task held is known only where it ran "
-    "in a process of its own (in no thread, not serially) for a millisecond or more"
+    "history: nothing is recorded of %s: what a task held is known on Linux alone, and "
+    "where it ran in a process of its own (no thread) for a millisecond or more"
 )
 
 
@@ -33,16 +35,17 @@ class Recorder:
 
     Args:
         name: of the function.
-        size_of: what gives the size of an item; None takes a number as it is, and of
-            what has a length its length.
+        size_of_item: what gives the size of an item; None takes a number as it is, and
+            of what has a length its length.
     """
 
-    def __init__(self, name: str, size_of: Callable[[Any], float] | None) -> None:
+    def __init__(self, name: str, size_of_item: Callable[[Any], float] | None) -> None:
         self._name = name
-        self._size_of = size_of or _size_of
+        self._size_of = size_of_item or _size_of
         self._rows: list[tuple[float | None, int, float, float]] = []
         self._largest: tuple[float | None, int, float, float] | None = None
         self._count = self._unmeasured = 0
+        self._told = False
         # The same tasks each time, as far as they come in the same order.
         self._random = random.Random(0)  # noqa: S311 - a sample, no secret
 
@@ -54,7 +57,7 @@ class Recorder:
             self._unmeasured += 1
             return
         alone = outcome.wall - outcome.waited  # on a machine with a core for it
-        row = (self._size_of(item), outcome.peak_memory, alone, outcome.cpu)
+        row = (self._size(item), outcome.peak_memory, alone, outcome.cpu)
         if self._largest is None or row[1] > self._largest[1]:
             self._largest = row
         self._count += 1
@@ -64,6 +67,17 @@ class Recorder:
             place = self._random.randrange(self._count)
             if place < _KEPT:
                 self._rows[place] = row
+
+    def _size(self, item: Any) -> float | None:
+        """Of an item; unknown where what tells it has failed, which is said once."""
+        try:
+            size = self._size_of(item)
+            return None if size is None else size_of(size)
+        except Exception as error:  # noqa: BLE001 - the user's function; the batch goes on
+            if not self._told:
+                _log.warning("history: %s: the size of an item: %s", self._name, error)
+            self._told = True
+            return None
 
     def save(self, *, workers: int, throughput: float) -> None:
         """Write them; where that is not possible, say so in the log."""
@@ -80,6 +94,8 @@ class Recorder:
 
 
 def _size_of(item: Any) -> float | None:
-    if isinstance(item, (int, float)):
-        return float(item)
+    """What an item tells of its size by itself."""
+    if isinstance(item, numbers.Real):
+        number = float(item)
+        return number if number >= 0 else None
     return float(len(item)) if isinstance(item, Sized) else None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: "core" in ASCII; SQLite keeps it for programs in the head of the file.
 _APPLICATION = 0x636F7265
-_FORMAT = 1
+_FORMAT = 2
 
 #: What is known of a task that has ended.
 RESULT = (
@@ -140,13 +140,14 @@ def identity_of(file: sqlite3.Connection, path: str) -> Identity:
     """Whose run a journal is of.
 
     Raises:
-        JournalError: it is no journal, or a newer one.
+        JournalError: it is no journal, or of another format.
     """
     if file.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
         raise JournalError(path, "it is an SQLite file, but no journal of coresize")
     version = file.execute("PRAGMA user_version").fetchone()[0]
     if version != _FORMAT:
-        reason = f"it is of format {version}, and {_FORMAT} is known: update coresize"
+        newer = "update coresize" if version > _FORMAT else "take another file"
+        reason = f"it is of format {version}, and {_FORMAT} is known: {newer}"
         raise JournalError(path, reason)
     rows = dict(file.execute("SELECT name, value FROM run"))
     return Identity(**{name: rows[name] for name in _KEPT})

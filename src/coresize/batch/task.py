@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 #: kernel would take a part of that.
 _QUICK = 0.001
 
-#: Whether the counts of this process are to begin anew with the next task, and what it
-#: had waited for a CPU until then.
-_stale, _waited = True, 0.0
+#: Whether VmHWM of this process is to be reset before the next task.
+_stale = True
 
 
 class Task:
@@ -63,8 +62,7 @@ class Task:
         """Call it; the answer says what came of it."""
         began, clock = time.time(), time.perf_counter
         cpu_clock = time.process_time if self.crosses else time.thread_time
-        if self.crosses:
-            _reset()
+        begun = _reset() if self.crosses else None
         good, text = True, ""
         start, cpu = clock(), cpu_clock()
         try:
@@ -80,8 +78,7 @@ class Task:
         wall, cpu = clock() - start, cpu_clock() - cpu
         waited, peak = 0.0, None
         if self.crosses and wall >= _QUICK:
-            waited, peak = _counted()
-            waited = min(waited, max(0.0, wall - cpu))
+            waited, peak = _counted(begun, wall)
         who = _who(self.crosses)
         return good, value, text, wall, cpu, waited, peak, who, began
 
@@ -98,21 +95,26 @@ def _who(crosses: bool) -> str:  # noqa: FBT001 - of one place
     return str(processes.own()) if crosses else threading.current_thread().name
 
 
-def _reset() -> None:
-    """Count from here on, but where nobody has read the counts since."""
-    global _stale, _waited
-    if _stale:
-        processes.reset_peak("self")
-        _stale, _waited = False, runqueue.waited()
+def _reset() -> float | None:
+    """Count from here on, but after a quick task, which has not read the counts.
+
+    Returns what this thread had waited for a CPU; None where that is not asked.
+    """
+    global _stale  # noqa: PLW0603 - it belongs to the process
+    if not _stale:
+        return None
+    processes.reset_peak("self")
+    _stale = False
+    return runqueue.waited()
 
 
-def _counted() -> tuple[float, int | None]:
+def _counted(begun: float | None, wall: float) -> tuple[float, int | None]:
     """Seconds of waiting for a CPU, and the most bytes that were resident."""
     global _stale  # noqa: PLW0603 - it belongs to the process
     _stale = True
     memory = footprint.memory()
     peak = None if memory is None else memory.anonymous_peak
-    return runqueue.waited() - _waited, peak
+    return 0.0 if begun is None else runqueue.waited_since(begun, wall), peak
 
 
 # --- How values are written -----------------------------------------------------

@@ -67,9 +67,7 @@ def _watch(options: argparse.Namespace) -> tuple[str, int]:
         watching.watch(options.pid, seconds, tell)
     except KeyboardInterrupt:
         status = streams.INTERRUPTED
-    said = watching.conclude(samples)
-    if samples and not processes.is_running(options.pid):
-        said = f"The process has ended. {said}"
+    said = watching.conclude(samples, ended=not processes.is_running(options.pid))
     if not options.json:
         return f"\n{said}", status
     rows = [one.as_dict() for one in samples]

@@ -41,6 +41,8 @@ def _history(options: argparse.Namespace) -> str:
             )
         of = f" of {options.name}" if options.name else ""
         return f"{store.forget(options.name)} tasks{of} are forgotten"
+    if options.all:
+        raise ConfigError("--all", options.all, "with --forget")
     if options.size is not None and options.name is None:
         raise ConfigError("--size", options.size, "with a function, module:function")
     if options.export:

@@ -26,9 +26,11 @@ def belief(patient: Patient) -> Iterator[Finding]:
         "nproc": patient.limits.cpu.affinity,
     }
     most = max((count for count in counts.values() if count), default=0)
-    if tightest is None or not tightest.amount or most < _MUCH * tightest.amount:
+    if tightest is None or not tightest.amount:
         return
     factor = most / max(1.0, tightest.amount)  # one worker there is in any case
+    if factor < _MUCH:
+        return
     told = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
     yield Finding(
         severity="error" if factor >= _FAR else "warning",
@@ -141,7 +143,7 @@ def caps(patient: Patient) -> Iterator[Finding]:
                 why="what is paid for is not used",
                 advice=f"raise or unset {where}, or ask for fewer cores",
             )
-    if workers is not None and workers > max(1.0, there) * _MUCH:
+    if workers is not None and there and workers > max(1.0, there) * _MUCH:
         yield Finding(
             severity="note",
             check="caps",

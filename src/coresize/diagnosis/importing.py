@@ -28,27 +28,32 @@ _LONGEST = 240
 
 _GUARD = 'if __name__ == "__main__":'
 
-#: What to do where a worker alone fails, and where every process does.
-_BELOW = f"put what starts work below {_GUARD}"
-_MEND = "mend that first: it would fail in any process"
+#: What to do, by the kind of error.
+_ADVICE = {
+    "": f"put what starts work below {_GUARD}",
+    "import": "mend that first: it would fail in any process",
+    "relative": "run it as a module (python -m PACKAGE.MODULE), or import absolutely",
+}
 
 
 def main_module(patient: Patient) -> Iterator[Finding]:
     """The import of the main module by a worker, as spawn does it."""
-    path = patient.main or _own_main()
+    path, module = (patient.main, "") if patient.main else _own_main()
     if path is None:
         return
+    words = ("-X", "importtime", "-c", _IMPORT_MAIN, path, module)
     try:
-        told = run_python(patient, "-X", "importtime", "-c", _IMPORT_MAIN, path)
+        told = run_python(patient, *words)
     except Late:
-        yield _broken(path, f"it was not imported within {PATIENCE:g} s", _BELOW)
+        seen = f"it was not imported within {PATIENCE:g} s"
+        yield _broken(path, seen, _ADVICE[""])
         return
     answer = json.loads(told.out or "{}")
     if "seconds" not in answer:
         failure = answer.get("error") or "the worker ended without a word"
         said = failure.replace("\\n", " ")  # an error in another's text
         seen = textwrap.shorten(said, _LONGEST, placeholder=" ...")
-        yield _broken(path, seen, _MEND if answer.get("anywhere") else _BELOW)
+        yield _broken(path, seen, _ADVICE[answer.get("kind", "")])
     elif answer["seconds"] > _LONG:
         yield _slow(path, answer["seconds"], _by_module(told.err))
 
@@ -86,16 +91,19 @@ def _slow(path: str, seconds: float, costs: dict[str, float]) -> Finding:
 _IMPORT_MAIN = """
 import json, os, sys, time, traceback
 from multiprocessing import process, spawn
-path = sys.argv[1]
+path, module = sys.argv[1:]
 answer = os.fdopen(os.dup(1), "w")
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-folder = os.path.dirname(os.path.abspath(path))
+folder = os.getcwd() if module else os.path.dirname(os.path.abspath(path))
 data = {
     "sys_path": [folder, *sys.path[1:]],
     "sys_argv": [path],
     "start_method": "spawn",
-    "init_main_from_path": path,
 }
+if module:
+    data["init_main_from_name"] = module
+else:
+    data["init_main_from_path"] = path
 process.current_process()._inheriting = True
 print("#", file=sys.stderr, flush=True)
 start = time.perf_counter()
@@ -103,10 +111,10 @@ try:
     spawn.prepare(data)
     found = {"seconds": time.perf_counter() - start}
 except BaseException as error:
-    found = {
-        "error": "".join(traceback.format_exception_only(error)),
-        "anywhere": isinstance(error, (ImportError, SyntaxError)),
-    }
+    text = "".join(traceback.format_exception_only(error))
+    kind = "import" if isinstance(error, (ImportError, SyntaxError)) else ""
+    kind = "relative" if "relative import" in text else kind
+    found = {"error": text, "kind": kind}
 print(json.dumps(found), file=answer, flush=True)
 os._exit(0)
 """
@@ -182,13 +190,13 @@ def loaded() -> tuple[str, ...]:
     )
 
 
-def _own_main() -> str | None:
-    """The file of the program, but of the command ``coresize``."""
+def _own_main() -> tuple[str | None, str]:
+    """The file of the program, but of the command ``coresize``; its name by ``-m``."""
     main = sys.modules["__main__"]
     file = getattr(main, "__file__", None)
     spec = getattr(main, "__spec__", None)
-    if file is None or (
-        spec is not None and spec.name.startswith(("coresize", "pytest"))
-    ):
-        return None
-    return None if file.endswith(("/coresize", "/pytest")) else str(file)
+    name = spec.name if spec is not None else ""
+    ours = name.startswith(("coresize", "pytest"))
+    if file is None or ours or file.endswith(("/coresize", "/pytest")):
+        return None, ""
+    return str(file), name

@@ -17,15 +17,19 @@ if TYPE_CHECKING:
 _MUCH = 1.5
 
 
+#: OpenMP takes a number for each level of nesting; rayon takes 0 for "as many as CPUs".
+_BY_LEVEL, _AUTOMATIC = ("OMP_NUM_THREADS",), ("RAYON_NUM_THREADS", "0")
+
+
 def blas(patient: Patient) -> Iterator[Finding]:
     """How many threads all workers together would keep busy."""
     plan = plan_workers(limits=patient.limits, settings=patient.settings)
     given = {}
     for name, text in patient.variable(*exports.THREADS).items():
-        first = text.partition(",")[0].strip()  # OpenMP has one for each level
-        if first.isascii() and first.isdigit():
+        first = text.partition(",")[0] if name in _BY_LEVEL else text
+        if first.strip().isascii() and first.strip().isdigit() and int(first):
             given[int(first)] = name
-        else:
+        elif (name, text) != _AUTOMATIC:
             yield _no_number(name, text)
     if given:  # of several the greatest: some library obeys it
         most = max(given)

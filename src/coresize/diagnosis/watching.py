@@ -146,14 +146,22 @@ def _between(host: LiveFor, start: float, before: _Look, now: _Look) -> Sample:
     )
 
 
-def conclude(samples: list[Sample]) -> str:
-    """Whether all cores are busy, and if not, what may be the reason."""
+def conclude(samples: list[Sample], *, ended: bool = False) -> str:
+    """Whether all cores are busy, and if not, what may be the reason.
+
+    Args:
+        samples: what was seen.
+        ended: the process has ended meanwhile.
+    """
     if not samples:
-        return "The process has ended before anything was seen."
+        return (
+            "It has ended before anything was seen." if ended else "Nothing was seen."
+        )
     cores = sum(one.cores for one in samples) / len(samples)
     limit = samples[-1].limit
     part = min(1.0, cores / limit)  # clocks differ a little
-    said = f"{cores:.2f} of {limit:g} cores were busy on average ({part:.0%})."
+    said = "It has ended. " if ended else ""
+    said += f"{cores:.2f} of {limit:g} cores were busy on average ({part:.0%})."
     most = max(samples, key=lambda one: one.memory)
     if most.memory_limit and most.memory >= _FULL * most.memory_limit:
         share = f"{most.memory / most.memory_limit:.0%}"
@@ -167,12 +175,14 @@ def _reason(samples: list[Sample], cores: float, limit: float) -> str:
         share = f"{throttled:.0%} of its periods"
         return f"The quota was used up in {share}: fewer threads lose less time."
     if cores >= _BUSY * limit:
-        return "All cores are busy: more workers would gain nothing."
+        return f"All cores are busy. {_NO_MORE}."
     waited = sum(one.waited for one in samples) / len(samples)
     if waited >= _IDLE and waited >= _CROWDED * (cores + waited):
+        fewer = cores + waited > limit
         return (
-            f"It was ready to use {waited:.2f} cores more, and others had them: more "
-            "workers would gain nothing. Look for who else computes on this machine."
+            f"It was ready to use {waited:.2f} cores more than it had: others compute "
+            "on this machine, or an affinity keeps it on the same CPUs. "
+            f"{'Fewer workers would wait less' if fewer else _NO_MORE}."
         )
     if cores < _IDLE:
         return (
@@ -195,3 +205,5 @@ def _reason(samples: list[Sample], cores: float, limit: float) -> str:
 #: Parts: of periods, of the limit in cores, of one core, of memory; of a moment that a
 #: process computes; of the time that a core was wanted.
 _THROTTLED, _BUSY, _IDLE, _FULL, _HALF, _CROWDED = 0.1, 0.9, 0.1, 0.9, 0.5, 0.25
+
+_NO_MORE = "More workers would gain nothing"

@@ -217,11 +217,13 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
             wait: return when that is so.
             cancel_futures: cancel the tasks that have not begun.
         """
-        if not cancel_futures:
-            self._dispatcher.finish()
-        self._dispatcher.close(cancel=cancel_futures)
-        if wait:
-            self._dispatcher.join()
+        try:
+            if not cancel_futures:
+                self._dispatcher.finish()
+        finally:
+            self._dispatcher.close(cancel=cancel_futures)
+            if wait:
+                self._dispatcher.join()
 
     def kill_workers(self) -> None:
         """Take no more tasks, cancel those that wait and end those that run, at once.

@@ -144,9 +144,11 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
             wait: return when that is so.
             cancel_futures: cancel the tasks that have not begun.
         """
-        for finish in [] if cancel_futures else list(self._maps):
-            finish()
-        super().shutdown(wait, cancel_futures=cancel_futures)
+        try:
+            for finish in [] if cancel_futures else list(self._maps):
+                finish()
+        finally:
+            super().shutdown(wait, cancel_futures=cancel_futures)
 
 
 class _Map(Unfinished):
@@ -178,12 +180,12 @@ class _Map(Unfinished):
         self._fill()
 
     def _fill(self) -> None:
-        while self._owner and len(self._futures) < self._ahead:
+        while (pool := self._owner) and len(self._futures) < self._ahead:
             args = next(self._items, None)
             if args is None:
                 self._let_go()
             else:
-                self._futures.append(self._owner.submit(self._function, *args))
+                self._futures.append(pool.submit(self._function, *args))
 
     def _values(self, end: float | None) -> Iterator[Any]:
         self._read = True

@@ -33,16 +33,27 @@ class Unfinished:
         self._owner = owner
         self._maps = maps
         self._sized = sized
-        self._filling = threading.Lock()
-        self._read = False
+        # Whoever collects garbage may finish a map, the thread that fills it as well.
+        self._filling = threading.RLock()
+        self._read = self._finishing = False
         maps.add(self.finish)
 
     def finish(self) -> None:
-        """Take all of the input, but of one that may be endless and was read."""
+        """Take all of the input, but of one that may be endless and was read.
+
+        Raises:
+            BaseException: what the input raises.
+        """
+        if self._read and not self._sized:
+            self._let_go()  # without waiting for an input that another thread waits for
+            return
         with self._filling:
-            if self._sized or not self._read:
-                self._take_all()
-        self._let_go()
+            if not self._finishing:
+                self._finishing = True
+                try:
+                    self._take_all()
+                finally:
+                    self._let_go()
 
     def values(self, end: float | None) -> Iterator[Any]:
         """The values in the order of the items; who drops them unread wants the calls.

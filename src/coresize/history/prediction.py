@@ -11,8 +11,10 @@ says whatever the law, where tasks are alike. A margin comes on top.
 from __future__ import annotations
 
 import math
+import numbers
 
 from coresize import least_squares
+from coresize.errors import ConfigError
 from coresize.model import Value
 
 
@@ -29,6 +31,25 @@ MARGIN = 1.1
 
 #: For fewer tasks than this the largest that was seen counts.
 FEW = 20
+
+
+def size_of(given: object) -> float:
+    """The size of an item, checked.
+
+    Raises:
+        ConfigError: it is no number, or below 0.
+
+    >>> size_of(3)
+    3.0
+    """
+    try:
+        size = float(given) if isinstance(given, numbers.Real) else math.nan
+    except OverflowError:
+        size = math.inf
+    if not 0 <= size < math.inf:
+        allowed = "a number, 0 or above, in the unit in which sizes were recorded"
+        raise ConfigError("item_size", given, allowed)
+    return size
 
 
 class Prediction(Value):

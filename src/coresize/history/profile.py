@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 
-from coresize.errors import ConfigError
 from coresize.history import store
-from coresize.history.prediction import Predictor
+from coresize.history.prediction import Predictor, size_of
 from coresize.profiles import TaskProfile
 
 
@@ -31,7 +29,8 @@ def profile_of(name: str, item_size: float | None = None) -> TaskProfile:
     Raises:
         ConfigError: nothing was recorded under that name, or the size is none.
     """
-    _check(item_size)
+    if item_size is not None:
+        item_size = size_of(item_size)
     seen = store.recall(name)[-_LATEST:]
     predictor = Predictor([(one.size, one.peak_memory) for one in seen])
     found = predictor.predict(item_size)
@@ -42,13 +41,6 @@ def profile_of(name: str, item_size: float | None = None) -> TaskProfile:
         method=f"history, {found.method}{_how_far(found, item_size, seen)}",
         peaks=sorted(one.peak_memory for one in seen)[-10:],
     )
-
-
-def _check(size: object) -> None:
-    is_number = isinstance(size, (int, float)) and math.isfinite(size) and size >= 0
-    if size is not None and not is_number:
-        allowed = "a number, 0 or above, in the unit in which sizes were recorded"
-        raise ConfigError("item_size", size, allowed)
 
 
 def _how_far(found: Prediction, size: float | None, seen: list[Seen]) -> str:

@@ -178,9 +178,19 @@ def _opened() -> Iterator[sqlite3.Connection]:
             file.executescript(_TABLES)
             yield file
     except (sqlite3.Error, OSError) as error:
-        # Of the operating system: no place, no permission. Else the file is damaged.
-        outside = isinstance(error, (sqlite3.OperationalError, OSError))
-        hint = "set XDG_STATE_HOME to a folder that can be written"
-        hint = hint if outside else "remove it to begin anew"
+        # The lower byte is the primary code (SQLite, "Result and Error Codes").
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CANTOPEN) & 0xFF
+        hint = _HINTS.get(code, "remove it to begin anew")
         msg = f"the history {where} cannot be used: {error}; {hint}"
         raise CoresizeError(msg) from error
+
+
+_PLACE = "set XDG_STATE_HOME to a folder that can be written"
+_HINTS = {
+    sqlite3.SQLITE_CANTOPEN: _PLACE,
+    sqlite3.SQLITE_READONLY: _PLACE,
+    sqlite3.SQLITE_PERM: _PLACE,
+    sqlite3.SQLITE_IOERR: _PLACE,
+    sqlite3.SQLITE_FULL: "make room on its disk",
+    sqlite3.SQLITE_BUSY: "another program has it; try again",
+}

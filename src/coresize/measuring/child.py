@@ -52,8 +52,8 @@ def _timed(
     task: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, float, float]:
     before, start = processes.cpu_seconds(), time.perf_counter()
-    waited = runqueue.waited()
+    begun = runqueue.waited()
     kept = task(*args, **kwargs)
     wall = time.perf_counter() - start
-    waited = runqueue.waited() - waited
-    return kept, wall - waited, processes.cpu_seconds() - before
+    wall -= runqueue.waited_since(begun, wall)
+    return kept, wall, processes.cpu_seconds() - before
