@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 #: Characters of a value that a message shows.
-_SHOWN = 200
+_SHOWN = 500
 
 
 class CoresizeError(Exception):
