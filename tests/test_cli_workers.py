@@ -176,8 +176,24 @@ def test_profile_that_is_ended_ends_its_program(number):
     assert [pid for pid in tree if processes.read(pid, "cmdline")] == []
 
 
-def test_a_wrong_method_starts_nothing(call, tmp_path):
-    call("profile", "--method", "x", "--", "touch", str(tmp_path / "ran"))
+def test_a_signal_that_is_ignored_ends_nothing():
+    """As nohup does it."""
+    program = (
+        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'coresize', *sys.argv[1:]])"
+    )
+    words = ["profile", "--", "sh", "-c", "echo started >&2; sleep 0.5; exit 3"]
+    command = [sys.executable, "-c", program, *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr.readline() == "started\n"
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(10) == 3
+
+
+@pytest.mark.parametrize("words", [("--method", "x"), ("--save", "history:x")])
+def test_what_is_wrong_starts_nothing(call, words, tmp_path):
+    done = call("profile", *words, "--", "touch", str(tmp_path / "ran"))
+    assert done.returncode == 2
     assert not (tmp_path / "ran").exists()
 
 

@@ -23,6 +23,7 @@ from coresize import (
 )
 from coresize.measuring.cgroup import make_meter
 from coresize.measuring.commands import measure_command
+from coresize.profile_files import check_name
 
 
 MIB = 1024**2
@@ -109,7 +110,7 @@ PROFILE = TaskProfile(
 )
 
 
-@pytest.mark.parametrize("name", ["x.toml", "x.json", "x"])
+@pytest.mark.parametrize("name", ["x.toml", "x.json"])
 def test_what_is_saved_is_loaded(tmp_path, name):
     path = f"{tmp_path}/{name}"
     assert save_profile(PROFILE, path) == path
@@ -145,6 +146,23 @@ def test_a_file_that_cannot_be_is_an_error(tmp_path):
         save_profile(PROFILE, "/dev/null/x.toml")
     with pytest.raises(ConfigError, match="a name or a path"):
         load_profile("")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", ".", "..", "-", " x", "a\nb", "a/b", "../x", "a/"),
+        *("a:b", "history:x", "history:x.toml", ".toml", "a\x1b.toml"),
+    ],
+)
+def test_a_name_that_is_none_is_an_error(name):
+    with pytest.raises(ConfigError, match="a name that begins with a letter"):
+        save_profile(PROFILE, name)
+
+
+@pytest.mark.parametrize("name", ["x", "größe 2", "v1.2", "7", "./history:x.toml"])
+def test_a_good_name(name):
+    check_name(name)
 
 
 # --- Measured -----------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import subprocess
 import sys
 import time
@@ -14,12 +15,12 @@ import tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coresize import ConfigError, CoresizeError, plan_workers, sweep
+from coresize import ConfigError, CoresizeError, plan_workers, processes, sweep
 from coresize.cli import main
 from coresize.sweeping import advice, usl
-from coresize.sweeping.result import from_points
-from coresize.sweeping.saving import save
-from coresize.sweeping.sweep import run, sweep_command
+from coresize.sweeping.result import conclude, from_points
+from coresize.sweeping.rounds import Rounds
+from coresize.sweeping.sweep import rounds_of_command
 from coresize.sweeping.trials import Trial
 
 
@@ -66,7 +67,7 @@ def test_a_peak_outside_of_what_was_measured_is_an_extrapolation():
     assert "an extrapolation" in advice.advise(points).reason
     linear = advice.advise({1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0})
     assert linear.model.peak is None
-    assert "only rises. 4 is the most that was measured" in linear.reason
+    assert linear.reason.endswith("The fitted law only rises.")
 
 
 #: (points, bound, recommended, best, part of the reason)
@@ -114,6 +115,11 @@ def test_no_coefficient_is_negative(points):
         assert found.peak is None or found.peak >= 1
 
 
+@given(st.dictionaries(st.integers(1, 500), st.floats(5e-324, 1e15), min_size=1))
+def test_any_lawful_points_have_an_answer(points):
+    assert str(from_points(points, "test"))
+
+
 @settings(max_examples=300)
 @given(measured, st.none() | st.integers(1, 500))
 def test_what_is_recommended(points, bound):
@@ -131,6 +137,14 @@ def test_what_is_recommended(points, bound):
 # --- Rounds -------------------------------------------------------------------
 
 
+def run(subject, counts, **options):
+    return Rounds(subject, counts, **options).run()
+
+
+def run_command(words, counts, **options):
+    return rounds_of_command(words, counts, **options).run()
+
+
 class Subject:
     """One whose numbers are known."""
 
@@ -141,15 +155,20 @@ class Subject:
         self.asked = []
 
     def serial(self):
-        self.asked.append("serial")
-        return self._trial(1, self.rates.get(1, 1.0))
+        return self._next(1, "serial", self.rates.get("serial", self.rates.get(1, 1.0)))
 
     def run(self, workers):
-        self.asked.append(workers)
-        return self._trial(workers, self.rates[workers])
+        return self._next(workers, workers, self.rates[workers])
+
+    def _next(self, workers, name, rates):
+        """One rate, or one for each round."""
+        turn = self.asked.count(name)
+        self.asked.append(name)
+        return self._trial(workers, rates[turn] if isinstance(rates, list) else rates)
 
     def _trial(self, workers, rate):
-        known = {"startup": 0.0, "cores": 1.0, "throttled": 0.0, "swapped": 0}
+        cores = self.details.get("cores", 1.0)
+        known = {"startup": 0.0, "cores": cores, "throttled": 0.0, "swapped": 0}
         return Trial(
             workers=workers,
             throughput=rate,
@@ -182,9 +201,9 @@ def test_counts_that_die_are_rows_and_two_of_them_are_enough():
     assert result.points == {1: 10, 2: 19}
     assert [row.error for row in result.rows] == ["", "", *["killed for memory"] * 2]
     assert result.recommended == 2
-    assert "Not measured well: 4, 8." in result.reason
+    assert result.reason.endswith("With 4 and 8 workers it failed: killed for memory.")
     assert "killed for memory" in str(result)
-    with pytest.raises(ConfigError, match="killed for memory"):
+    with pytest.raises(CoresizeError, match="killed for memory"):
         run(Subject({2: 0, 4: 0}), [2, 4], repeat=1, progress=None)
 
 
@@ -198,13 +217,148 @@ def test_a_function_is_bounded_by_what_one_worker_holds_and_a_command_is_not():
     assert (result.memory_bound, result.recommended) == (None, 4)
 
 
-def test_it_is_said_when_serial_is_best():
-    class Dear(Subject):
-        def serial(self):
-            return self._trial(1, 100.0)
+FLAT = "by more than the spread of the rounds: more workers gain nothing that shows"
 
-    result = run(Dear({1: 10, 2: 19}), [1, 2], repeat=1, progress=None)
-    assert "Serially it is faster" in result.reason
+#: What rounds have come to: (rates by round, workers that fit, recommended, what is
+#: said, what is not)
+ROUNDS = {
+    "a noisy host": (
+        {"serial": [59, 83, 101], 1: [69, 79, 83], 2: [56, 77, 88], 3: [70, 87, 103]},
+        None,
+        1,
+        f"less. No count differs from another or from serial {FLAT}, and repeat=9",
+        "law",
+    ),
+    "no gain, but serial is slower": (
+        {"serial": [20, 21, 22], 2: [80, 85, 90], 4: [79, 86, 91]},
+        None,
+        2,
+        f"No count differs from another {FLAT}",
+        "serial",
+    ),
+    "more than 10 % that may be noise": (
+        {"serial": [50, 61, 100], 1: [40, 60, 100], 2: [50, 87, 103], 4: [10, 11, 12]},
+        None,
+        2,
+        "The spread of the rounds does not tell serial and 1 from that: repeat=9",
+        "gain nothing",
+    ),
+    "one slow round hides nothing": (
+        {"serial": [40, 41, 42], 1: [40, 41, 42], 2: [20, 79, 80]},
+        None,
+        2,
+        "2 workers are the best measured.",
+        "spread",
+    ),
+    "memory has room for one": (
+        {"serial": [3.9, 3.98, 4.0], 1: [3.8, 3.83, 3.9], 2: [7.3, 7.34, 7.4]},
+        1,
+        1,
+        "Memory has room for 1; 2 had 92% more.",
+        "Serially it is faster",
+    ),
+    "serial is 1 % faster": (
+        {"serial": [4.54, 4.55, 4.56], 1: [4.48, 4.49, 4.5], 2: [3.0, 3.1, 3.2]},
+        None,
+        1,
+        "1 worker is the best measured.",
+        "Serially it is faster",
+    ),
+    "serial is twice as fast": (
+        {"serial": [100], 1: [10], 2: [19]},
+        None,
+        2,
+        "Serially it is faster than with any number of workers tried: stay serial.",
+        "more may be better",
+    ),
+    "serial is twice as fast as what fits": (
+        {"serial": [100], 1: [10], 2: [19], 4: [200]},
+        2,
+        2,
+        "Serially it is faster than with any number of workers that may fit",
+        "tried",
+    ),
+    "tiny tasks": (
+        {"serial": [4e6], 1: [14_000], 2: [13_000]},
+        None,
+        1,
+        "a task of 0.25 microseconds is not worth a worker. Let each task do many",
+        "any number",
+    ),
+    "it rises": (
+        {1: [10], 2: [20], 4: [40]},
+        None,
+        4,
+        "measured: more may be better, so try workers=[4, 8, 16].",
+        "waits",
+    ),
+    "it rises, and memory has room for 9": (
+        {1: [10], 2: [20], 4: [40]},
+        9,
+        4,
+        "so try workers=[4, 8].",
+        "16",
+    ),
+    "it rises, and memory has room for no more": (
+        {1: [10], 2: [20], 4: [40]},
+        4,
+        4,
+        "4 workers are the best measured.",
+        "more may be better",
+    ),
+    "larger counts fail": (
+        {1: [10], 2: [20], 4: [0], 8: [0]},
+        None,
+        2,
+        "With 4 and 8 workers it failed: killed for memory.",
+        "more may be better",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDS)
+def test_what_rounds_tell(name):
+    rates, bound, recommended, said, unsaid = ROUNDS[name]
+    subject, counts = Subject(rates), [n for n in rates if n != "serial"]
+    rounds = Rounds(subject, counts, repeat=len(rates[1 if 1 in rates else 2]))
+    measured = rounds.run()
+    result = conclude(measured.rows, measured.serial, "tasks", bound)
+    shown = "9.2% below the best, 3, which is within the spread of the rounds"
+    assert (shown in result.reason) == (name == "a noisy host")
+    assert result.recommended == recommended
+    assert said in result.reason
+    assert unsaid not in result.reason
+
+
+@pytest.mark.parametrize(
+    ("unit", "text"),
+    [
+        ("tasks", "mostly waits: try many more, workers=[4, 16, 64], or threads"),
+        ("runs", "mostly waits: try many more, --workers 4,16,64."),
+    ],
+)
+def test_what_mostly_waits_is_to_be_tried_with_many_more(unit, text):
+    rates = {1: 10, 2: 20, 4: 40}
+    result = run(Subject(rates, unit=unit, cores=0.01), list(rates), repeat=1)
+    assert result.reason.endswith(".")
+    assert text in result.reason
+
+
+def test_what_is_interrupted_has_a_result_of_what_there_was():
+    class Stopped(Subject):
+        def run(self, workers):
+            if self.asked.count("serial") == 2:
+                raise KeyboardInterrupt
+            return super().run(workers)
+
+    rounds = Rounds(Stopped({1: 10, 2: 19}), [1, 2], repeat=3)
+    with pytest.raises(CoresizeError, match="no number of workers was measured"):
+        rounds.result(interrupted=True)
+    with pytest.raises(KeyboardInterrupt):
+        rounds.run()
+    result = rounds.result(interrupted=True)
+    assert result.points == {1: 10, 2: 19}
+    assert result.reason.startswith("It was interrupted")
 
 
 # --- Real functions -----------------------------------------------------------
@@ -229,6 +383,21 @@ def test_what_sleeps_wants_as_many_threads_as_there_are():
     assert result.model.a < 0.5
 
 
+def test_what_is_cheap_ends_and_is_told():
+    result = sweep(abs, [1] * 8, [1, 2], repeat=1)
+    assert "microseconds is not worth a worker" in result.reason
+    result = sweep(abs, range(10**6), [1], "thread", repeat=1)
+    assert "microseconds is not worth a worker" in result.reason
+
+
+def test_what_takes_too_long_is_a_row():
+    result = sweep(time.sleep, [0.01, 0.3], [1], repeat=1, timeout=60)
+    assert (result.serial.error, result.rows[0].error) == ("", "")
+    with pytest.raises(CoresizeError, match=r"longer than 0\.1 s") as caught:
+        sweep(time.sleep, [0.01, 9], [1], repeat=1, timeout=0.1)
+    assert "serially: the task took longer than 0.7 s" in str(caught.value)
+
+
 def test_what_fails_is_told():
     with pytest.raises(ValueError, match="boo"):
         sweep(tasks.fail, ["boo", "boo"], [1], "thread", repeat=1)
@@ -244,6 +413,8 @@ def test_what_fails_is_told():
         ({"workers": "many"}, "workers"),
         ({"executor": "fiber"}, "executor"),
         ({"repeat": 0}, "repeat"),
+        ({"timeout": 1}, "timeout"),
+        ({"timeout": 0, "executor": "process"}, "timeout"),
     ],
 )
 def test_bad_arguments(words, setting):
@@ -258,15 +429,32 @@ def test_bad_arguments(words, setting):
 def test_it_is_kept_for_planning(tmp_path):
     rates = {1: 10, 2: 19, 3: 12}
     result = run(Subject(rates, peak_memory=2**20), [1, 2, 3], repeat=1, progress=None)
-    path = save(result, str(tmp_path / "kept.toml"))
+    path = result.save(str(tmp_path / "kept.toml"))
     plan = plan_workers(profile=path, cpus=0.1)
     assert (plan + 0, plan.binding) == (2, "profile")
     command = Subject({1: 10, 3: 29}, unit="runs", peak_memory=2**50)
-    path = save(
-        run(command, [1, 3], repeat=1, progress=None), str(tmp_path / "command.json")
-    )
+    result = run(command, [1, 3], repeat=1, progress=None)
+    path = result.save(str(tmp_path / "command.json"))
     plan = plan_workers(profile=path, cpus=0.1)
     assert (plan + 0, plan.binding) == (3, "profile")
+
+
+def test_a_worker_is_planned_by_the_cores_that_it_takes_alone():
+    """Four share one core: none of them is a task that waits."""
+    crowded = Subject({1: 10, 4: 19}, cores=1.0)
+    profile = run(crowded, [1, 4], repeat=1).profile
+    assert (profile.cpu, profile.cpu_share, profile.most_workers) == (1.0, 1.0, 4)
+    for bound in (2, 4, 10**6):
+        assert plan_workers(profile=profile, at_most=bound) <= min(bound, 4)
+    assert from_points({1: 10.0, 2: 19.0}, "test").profile.cpu is None
+
+
+def test_a_sweep_is_no_profile_but_has_one():
+    result = from_points(MEASURED["Docker"][0], "test")
+    with pytest.raises(ConfigError, match=r"of a sweep: its \.profile") as caught:
+        plan_workers(profile=result)
+    assert len(str(caught.value)) < 700
+    assert plan_workers(profile=result.profile).bounds["profile"] == 8
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
@@ -287,10 +475,11 @@ NAP = "import sys, time; time.sleep(0.2 / int(sys.argv[1]))"
 
 
 def test_a_command(call, tmp_path):
+    picture = tmp_path / "sweep.png"
     done = commands.run(
         tmp_path,
         *("sweep", "--workers", "1,2", "--repeat", "1", "--json", "--save", "nap"),
-        *("--", sys.executable, "-c", NAP, "{workers}"),
+        *("--plot", picture, "--", sys.executable, "-c", NAP, "{workers}"),
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -298,15 +487,16 @@ def test_a_command(call, tmp_path):
     assert set(result["points"]) == {"1", "2"}
     assert (result["model"], result["unit"]) == (None, "runs")
     assert "2 workers, round 1 of 1" in done.stderr
+    assert f"plot written to {picture}" in done.stderr
+    assert f"saved to {tmp_path}/coresize/profiles/nap.toml" in done.stderr
+    assert picture.read_bytes().startswith(b"\x89PNG")
     planned = call("workers", "--profile", "nap", "--json")
     assert json.loads(planned.stdout)["bounds"]["profile"] == result["recommended"]
 
 
 def test_a_command_knows_its_count_by_a_variable_too():
     program = "import os, sys; sys.exit(os.environ['CORESIZE_WORKERS'] != sys.argv[1])"
-    result = sweep_command(
-        [sys.executable, "-c", program, "{workers}"], [1, 2], repeat=1
-    )
+    result = run_command([sys.executable, "-c", program, "{workers}"], [1, 2], repeat=1)
     assert [row.error for row in result.rows] == ["", ""]
 
 
@@ -317,9 +507,95 @@ def test_a_command_that_fails(call, tmp_path):
     words = ("--repeat", "1", "--", sys.executable, "-c", FAIL_BEYOND_ONE, "{workers}")
     done = call("sweep", "--workers", "1,2", *words)
     assert (done.returncode, "exit status 1" in done.stdout) == (0, True)
-    assert "Not measured well: 2." in done.stdout
+    assert "With 2 workers it failed: ended with exit status 1." in done.stdout
     done = commands.run(tmp_path, "sweep", "--workers", "2,3", *words)
     assert (done.returncode, "exit status 2" in done.stderr) == (2, True)
+
+
+def test_the_last_that_a_command_says_is_told(call):
+    words = ("--workers", "2,3", "--repeat", "1")
+    script = 'echo first >&2; echo "too many: {workers}" >&2; exit 7'
+    done = call("sweep", *words, "--", "sh", "-c", script)
+    assert (done.returncode, done.stdout) == (2, "")
+    last = done.stderr.splitlines()[-1]
+    assert "serially: ended with exit status 7: too many: 1" in last
+    assert "with 3: ended with exit status 7: too many: 3" in last
+    assert "run it by itself" in last
+
+
+#: It says much, and leaves one behind that holds its standard error open.
+TALK = """\
+import subprocess, sys
+sys.stderr.write("x" * 4_000_000 + "\\n\\x1b[1mlast\\x1b[0m words\\n")
+left = subprocess.Popen(["sleep", "77"])
+print(left.pid, file=open(sys.argv[2], "w"))
+sys.exit(int(sys.argv[1]) - 1)
+"""
+
+
+def test_a_command_that_says_much_and_leaves_one_behind(tmp_path):
+    path = str(tmp_path / "pid")
+    words = [sys.executable, "-c", TALK, "{workers}", path]
+    rows = run_command(words, [1, 2], repeat=1).rows
+    assert rows[0].error == ""
+    assert rows[1].error.startswith("ended with exit status 1: ")
+    assert rows[1].error.endswith("words")
+    pid = int((tmp_path / "pid").read_text())
+    for _ in range(100):
+        if not processes.is_running(pid):
+            break
+        time.sleep(0.05)
+    assert not processes.is_running(pid)
+
+
+def test_a_command_is_run_once_for_nothing_and_each_count_once(call, tmp_path):
+    words = ("--workers", "2,2,2", "--repeat", "2")
+    script = f"echo {{workers}} >> {tmp_path}/ran"
+    done = call("sweep", *words, "--", "sh", "-c", script)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "ran").read_text().split() == ["1", "1", "2", "1", "2"]
+
+
+def test_a_command_that_takes_too_long_is_a_row(call):
+    words = ("--workers", "1,2", "--repeat", "1", "--timeout", "1")
+    script = "[ {workers} = 1 ] || sleep 77"
+    done = call("sweep", *words, "--", "sh", "-c", script)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "With 2 workers it failed: took longer than 1 s, and was ended." in done.stdout
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_measured_is_printed_where_it_is_interrupted(number, tmp_path):
+    picture = tmp_path / "x.png"
+    words = ["--workers", "1,2", "--repeat", "2", "--json", "--plot", str(picture)]
+    script = f"[ $(wc -l < {tmp_path}/ran) -lt 5 ] || sleep 77"
+    script = f"echo {{workers}} >> {tmp_path}/ran; {script}"
+    # Whoever runs the tests may ignore it, and a shell gives that on.
+    program = ["env", "--default-signal", sys.executable, "-m", "coresize", "sweep"]
+    with subprocess.Popen(
+        [*program, *words, "--", "sh", "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while "serial, round 2 of 2" not in process.stderr.readline():
+            pass
+        time.sleep(0.3)
+        tree = processes.descendants(process.pid)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, "Traceback" in err) == (128 + number, False)
+    result = json.loads(out)
+    assert set(result["points"]) == {"1", "2"}
+    assert result["reason"].startswith("It was interrupted")
+    assert not picture.exists()
+    assert len(tree) >= 3
+    assert [pid for pid in tree if processes.read(pid, "cmdline")] == []
+
+
+RUN = ("--", "touch", "ran{workers}")
 
 
 @pytest.mark.parametrize(
@@ -329,13 +605,28 @@ def test_a_command_that_fails(call, tmp_path):
         (("--workers", "0", "--", "true", "{workers}"), 2, "whole numbers above 0"),
         (("--workers", "one", "--", "true", "{workers}"), 2, "whole numbers above 0"),
         (("--repeat", "0", "--", "true", "{workers}"), 2, "repeat"),
+        (("--timeout", "0", "--", "true", "{workers}"), 2, "timeout=0.0"),
         (("--", "./no-such-program", "{workers}"), 127, "no-such-program"),
         ((), 2, "no program is named"),
+        (("--plot", "/tmp", *RUN), 2, "--plot='/tmp' is not valid: use the path of a"),
+        (("--plot", "-", *RUN), 2, ".png, .svg or .pdf"),
+        (("--plot", "out", *RUN), 2, ".png, .svg or .pdf"),
+        (("--plot", "out.jpg", *RUN), 2, ".png, .svg or .pdf"),
+        (("--plot", "", *RUN), 2, ".png, .svg or .pdf"),
+        (("--plot", "no/such.png", *RUN), 2, "in a folder that is there"),
+        (("--save", "", *RUN), 2, "--save='' is not valid: use a name that begins"),
+        (("--save", "history:x", *RUN), 2, "has no colon"),
+        (("--from", "x", "--save", ".."), 2, "a name that begins with"),
+        (("--from", "x", "--workers", "1"), 2, "--workers is for trials"),
+        (("--from", "x", "--repeat", "1"), 2, "--repeat is for trials"),
+        (("--from", "x", "--timeout", "1"), 2, "--timeout is for trials"),
+        (("--from", "x", "--", "make", "{workers}"), 2, "--from needs no CMD"),
     ],
 )
-def test_bad_commands(call, words, code, text):
+def test_bad_commands(call, words, code, text, tmp_path):
     done = call("sweep", *words)
     assert (done.returncode, text in done.stderr) == (code, True), done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_points_from_a_file_have_this_shape(call, tmp_path):
@@ -379,8 +670,9 @@ def test_a_table():
         *('{"2": "3"}', '{"2": null}', '{"2": true}', '{"2": -1}', '{"2": [1]}'),
         *('{"2": NaN}', '{"2": Infinity}', '{"2": 0}', '{"2": 1, "02": 2}'),
         *('{"2": 1' + "0" * 400 + "}", '{"' + "9" * 5000 + '": 1}'),
+        '{"1": 1e308, "2": 1.5e308, "4": 1.7e308, "8": 1e308}',
     ],
-    ids=range(23),
+    ids=range(24),
 )
 def test_bad_points(text, tmp_path, capsys):
     path = tmp_path / "points.json"
@@ -399,7 +691,7 @@ def test_files_that_cannot_be_read(name, tmp_path, capsys):
 def test_an_extra_that_is_missing_is_named():
     program = (
         "import sys; sys.modules['matplotlib'] = None\n"
-        "from coresize.sweeping.plot import plot; plot(None, 'x.png')"
+        "from coresize.sweeping.plot import check; check('x.png')"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False

@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+#: Characters of a value that a message shows.
+_SHOWN = 500
+
+
 class CoresizeError(Exception):
     """Base of every error raised by coresize."""
 
@@ -22,7 +26,10 @@ class ConfigError(CoresizeError, ValueError):
     """
 
     def __init__(self, setting: str, value: object, allowed: str) -> None:
-        super().__init__(f"{setting}={value!r} is not valid: use {allowed}")
+        shown = repr(value)
+        if len(shown) > _SHOWN:
+            shown = f"{shown[: _SHOWN - 3]}..."
+        super().__init__(f"{setting}={shown} is not valid: use {allowed}")
         self.setting = setting
         self.value = value
         self.allowed = allowed

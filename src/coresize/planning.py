@@ -12,7 +12,7 @@ import operator
 from coresize import available, policy
 from coresize.detection import parse
 from coresize.errors import ConfigError
-from coresize.plans import Kind, Need, Resources
+from coresize.plans import OF_HISTORY, Kind, Need, Resources
 from coresize.settings import VARIABLES, Settings, load_settings
 from coresize.sizes import to_bytes
 
@@ -207,6 +207,9 @@ def _kind(settings: Settings, name: str) -> Kind:
 _PLAIN = Kind(resources=Resources(cpu=1.0, memory=None, gpu=0.0), profile=None)
 
 
+_PROFILES = "a TaskProfile (of a sweep: its .profile), or the name of one"
+
+
 def _profile(
     settings: Settings, profile: TaskProfile | str | None, item_size: float | None
 ) -> TaskProfile | None:
@@ -217,11 +220,11 @@ def _profile(
 
         if isinstance(profile, TaskProfile):
             return profile
-        raise ConfigError("profile", profile, "a TaskProfile, or the name of one")
-    if profile.startswith(_OF_HISTORY):
+        raise ConfigError("profile", profile, _PROFILES)
+    if profile.startswith(OF_HISTORY):
         from coresize.history.profile import profile_of
 
-        return profile_of(profile.removeprefix(_OF_HISTORY), item_size)
+        return profile_of(profile.removeprefix(OF_HISTORY), item_size)
     if profile in settings.profiles:
         return settings.profiles[profile]
     from coresize.profile_files import load_profile
@@ -234,10 +237,6 @@ def _profile(
         known = ", ".join(f'"{name}"' for name in settings.profiles)
         allowed = f"one of the settings, {known}, or {error.allowed}"
         raise ConfigError("profile", profile, allowed) from None
-
-
-#: What a name begins with to be taken from what earlier runs have recorded.
-_OF_HISTORY = "history:"
 
 
 def _either(name: str, value: _T, alias: str, other: _T) -> _T:

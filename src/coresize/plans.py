@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 #: Where a setting that nobody set comes from.
 DEFAULT = "default"
 
+#: What a name begins with to be taken from what earlier runs have recorded.
+OF_HISTORY = "history:"
+
 
 class Resources(Value):
     """What a task of one kind uses.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from coresize import storage
 from coresize.errors import ConfigError
+from coresize.plans import OF_HISTORY
 from coresize.profiles import from_table
 
 
@@ -21,11 +22,11 @@ def save_profile(profile: TaskProfile, name: str | os.PathLike[str]) -> str:
 
     Args:
         profile: what to write.
-        name: a name, for a file in the user's state folder; or the path of a file,
-            which has a slash or ends in ``.toml`` or ``.json``.
+        name: a name, for a file in the user's state folder; or the path of a file
+            that ends in ``.toml`` or ``.json``.
 
     Raises:
-        ConfigError: the file cannot be written.
+        ConfigError: the name is none, or the file cannot be written.
 
     >>> import os, tempfile
     >>> from coresize import TaskProfile, load_profile, save_profile
@@ -35,6 +36,7 @@ def save_profile(profile: TaskProfile, name: str | os.PathLike[str]) -> str:
     >>> load_profile(path).peak_memory
     1500000000
     """
+    check_name(name)
     try:
         path = _path(name)
         storage.make_folder_of(path)
@@ -52,6 +54,35 @@ def save_profile(profile: TaskProfile, name: str | os.PathLike[str]) -> str:
     except (OSError, ValueError) as error:  # ValueError: a NUL character
         raise _unusable(name, error) from None
     return path
+
+
+def check_name(name: str | os.PathLike[str], where: str = "profile") -> None:
+    """See that something can be kept under a name, and found again.
+
+    Args:
+        name: as of `save_profile`.
+        where: the argument that it comes from, for messages.
+
+    Raises:
+        ConfigError: it cannot.
+
+    >>> check_name("align-2"), check_name("profiles/align.toml")
+    (None, None)
+    """
+    text = os.fspath(name)
+    if _is_path(text):
+        good = storage.suffix(text) in _SUFFIXES and not text.startswith(OF_HISTORY)
+    else:
+        good = text[:1].isalnum() and ":" not in text
+    if not (good and text.isprintable()):
+        raise ConfigError(where, text, _NAMES)
+
+
+_SUFFIXES = ("toml", "json")
+_NAMES = (
+    "a name that begins with a letter or a digit and has no colon, such as align-2, or "
+    "the path of a .toml or .json file"
+)
 
 
 def load_profile(name: str | os.PathLike[str]) -> TaskProfile:
@@ -81,9 +112,13 @@ def _path(name: str | os.PathLike[str]) -> str:
     text = os.fspath(name)
     if not text:
         raise ConfigError("profile", text, "a name or a path")
-    if "/" in text or "\\" in text or text.endswith((".toml", ".json")):
+    if _is_path(text):
         return text
     return storage.state_path("profiles", f"{text}.toml")
+
+
+def _is_path(text: str) -> bool:
+    return "/" in text or "\\" in text or storage.suffix(text) in _SUFFIXES
 
 
 def _unusable(name: object, error: Exception) -> ConfigError:

@@ -117,6 +117,11 @@ def suffix(path: str) -> str:
     return Path(path).suffix.removeprefix(".")
 
 
+def has_folder(path: str) -> bool:
+    """Whether the folder is there that a file is to be in."""
+    return Path(path).parent.is_dir()
+
+
 def size(path: str) -> int:
     """The bytes in a file; 0 where there is none."""
     file = Path(path)

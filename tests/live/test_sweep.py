@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,14 +77,14 @@ def test_memory(tmp_path):
 #: The kernel is to kill what grows, and not who counts.
 COMMAND = """\
 import json, sys
-from coresize.sweeping.sweep import sweep_command
+from coresize.sweeping.sweep import rounds_of_command
 
 grow = (
     "import sys; open('/proc/self/oom_score_adj', 'w').write('1000')\\n"
     "b'x' * (int(sys.argv[1]) * 50 << 20)"
 )
 words = [sys.executable, "-c", grow, "{workers}"]
-result = sweep_command(words, [1, 2, 10], repeat=1)
+result = rounds_of_command(words, [1, 2, 10], repeat=1).run()
 rows = {row.workers: row.error for row in result.rows}
 print(json.dumps([result.recommended, rows, result.reason]))
 """
@@ -96,4 +97,32 @@ def test_a_command_that_dies_of_memory_is_a_row(tmp_path):
     recommended, rows, reason = json.loads(out)
     assert recommended in (1, 2)
     assert rows == {"1": "", "2": "", "10": "killed for memory"}
-    assert "Not measured well: 10." in reason
+    assert "With 10 workers it failed: killed for memory." in reason
+
+
+#: A pool that loses a process waits for its answer for ever.
+POOL = """\
+import multiprocessing, sys, time
+
+def hold(size):
+    open("/proc/self/oom_score_adj", "w").write("1000")
+    kept = b"x" * (size << 20)
+    time.sleep(0.5)
+
+if __name__ == "__main__":
+    workers = int(sys.argv[1])
+    with multiprocessing.Pool(workers) as pool:
+        pool.map(hold, [90] * workers, chunksize=1)
+"""
+
+
+@in_containers
+def test_a_command_that_waits_for_who_was_killed_is_a_row(tmp_path):
+    (tmp_path / "pool.py").write_text(POOL)
+    words = ["sweep", "--workers", "1,4", "--repeat", "1", "--json", "--"]
+    words += [sys.executable, str(tmp_path / "pool.py"), "{workers}"]
+    container = Container(memory=200 * MIB, **DETAILS)
+    result = json.loads(containers.run(container, ["-m", "coresize", *words], tmp_path))
+    assert list(result["points"]) == ["1"]
+    assert result["rows"][1]["error"].startswith("killed for memory, and what was left")
+    assert "With 4 workers it failed: killed for memory" in result["reason"]

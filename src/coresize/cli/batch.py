@@ -6,9 +6,9 @@ import argparse
 import functools
 import json
 import os
-import signal
 
 from coresize.cli import streams
+from coresize.cli.signals import Signals
 from coresize.errors import CoresizeError
 from coresize.plans import DEFAULT
 from coresize.settings import VARIABLES, load_settings
@@ -16,7 +16,7 @@ from coresize.settings import VARIABLES, load_settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import Any
 
     from coresize.batch.outcomes import Outcome
     from coresize.batch.run import BatchRun
@@ -82,7 +82,7 @@ def _batch(options: argparse.Namespace) -> tuple[str, int]:
     from coresize.batch.outcomes import BAD
 
     given = _given(options)
-    signals = _Signals()
+    signals = Signals()
     run = _begin(given)
     failures: list[Outcome] = []
     try:
@@ -95,7 +95,7 @@ def _batch(options: argparse.Namespace) -> tuple[str, int]:
         run.close()
         hint = "; start it again to go on" if "journal" in given else ""
         streams.complain(f"coresize: stopped{hint}")
-        return "", 128 + signals.number
+        return "", signals.status
     for outcome in failures:
         streams.complain(f"{outcome.status}: {outcome.key}: {outcome.message}")
     report = run.report
@@ -105,24 +105,6 @@ def _batch(options: argparse.Namespace) -> tuple[str, int]:
         hint = f"; --retry {again} runs them again" if "journal" in given else ""
         streams.complain(f"coresize: {report.failed}{of} tasks have failed{hint}")
     return "", 1 if report.failed else 0
-
-
-class _Signals:
-    """Let signals that end a program end the batch as Ctrl-C does.
-
-    Attributes:
-        number: the signal that came, or SIGINT.
-    """
-
-    def __init__(self) -> None:
-        self.number = int(signal.SIGINT)
-        for name in ("SIGTERM", "SIGHUP"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), self._end)
-
-    def _end(self, number: int, _frame: object) -> NoReturn:
-        self.number = number
-        raise KeyboardInterrupt
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import signal
 
 from coresize import available, report
 from coresize.cli import programs, streams
+from coresize.cli.signals import Signals
 from coresize.errors import CoresizeError
 from coresize.host import Live
 
@@ -14,7 +15,6 @@ from coresize.host import Live
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from typing import NoReturn
 
     from coresize.cli.options import Commands
     from coresize.profiles import TaskProfile
@@ -39,29 +39,32 @@ def add_profile(commands: Commands) -> None:
 
 
 def _profile(options: argparse.Namespace) -> tuple[str, int]:
+    from coresize import profile_files
     from coresize.measuring.commands import measure_command
     from coresize.measuring.profiling import times
     from coresize.measuring.runs import ended, summarize
 
     words = programs.words_of(options)
+    if options.save is not None:
+        profile_files.check_name(options.save, "--save")
+    signals = Signals()
     runs = []
     try:
-        _end_by_signals()
         for _ in range(times(options.repeat)):
             runs.append(measure_command(words, options.method))
             if runs[-1].exit_code != 0:
                 break
     except OSError as error:
         return "", programs.cannot_start(words[0], error)
-    except _Ended as error:
-        return "", 128 + error.args[0]
+    except KeyboardInterrupt:
+        return "", signals.status
     code, profile = runs[-1].exit_code, summarize(runs)
     if options.json:
         text = json.dumps(report.profile_as_json(profile, code), indent=2)
     else:
         text = report.profile_as_text(profile, ended(code), _failure(code))
     status = 0 if code is None else code if code >= 0 else 128 - code
-    if options.save:
+    if options.save is not None:
         status = _save(profile, options.save, status)
     return text, status
 
@@ -82,6 +85,11 @@ def _save(profile: TaskProfile, name: str, status: int) -> int:
     if status:
         streams.complain("coresize: warning: the command failed: nothing is saved")
         return status
+    return keep(profile, name)
+
+
+def keep(profile: TaskProfile, name: str) -> int:
+    """Save a profile, and say where or why not; returns the exit status."""
     from coresize import profile_files
 
     try:
@@ -91,23 +99,3 @@ def _save(profile: TaskProfile, name: str, status: int) -> int:
         return 2
     streams.complain(f"coresize: saved to {path}")
     return 0
-
-
-class _Ended(BaseException):
-    """A signal asks this program to end."""
-
-
-def _end_by_signals() -> None:
-    """Let signals that end a program end the measured one first.
-
-    SIGCHLD as it is by default: who ignores it is not told how a program ends.
-    """
-
-    def end(number: int, _frame: object) -> NoReturn:
-        raise _Ended(number)
-
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), end)
-    if hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)

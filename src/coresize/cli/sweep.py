@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
-from coresize.cli import programs, streams
-from coresize.errors import ConfigError
+from coresize import available
+from coresize.cli import profile, programs, streams
+from coresize.cli.signals import Signals
+from coresize.errors import ConfigError, CoresizeError
 
 
 TYPE_CHECKING = False
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
     from coresize.cli.options import Commands
     from coresize.sweeping.result import SweepResult
+    from coresize.sweeping.rounds import Rounds
 
 
 def add_sweep(commands: Commands) -> None:
@@ -21,10 +24,11 @@ def add_sweep(commands: Commands) -> None:
     text = "find the best number of workers: coresize sweep -- CMD -j {workers}"
     command = commands.add_parser("sweep", help=text)
     command.add_argument(
-        "--workers", default="auto", metavar="1,2,4", help="the counts (default: auto)"
+        "--workers", metavar="1,2,4", help="the counts (default: auto)"
     )
+    command.add_argument("--repeat", type=int, metavar="N", help="rounds (default: 3)")
     command.add_argument(
-        "--repeat", type=int, default=3, metavar="N", help="rounds (default: 3)"
+        "--timeout", type=float, metavar="SECONDS", help="that one run may take"
     )
     command.add_argument(
         "--from",
@@ -33,7 +37,7 @@ def add_sweep(commands: Commands) -> None:
         help='points measured elsewhere, as JSON: {"2": 82.98, "5": 153.94}',
     )
     command.add_argument("--json", action="store_true", help="print JSON, for programs")
-    command.add_argument("--plot", metavar="FILE", help="a picture, .png or .svg")
+    command.add_argument("--plot", metavar="FILE", help="a picture, .png, .svg or .pdf")
     command.add_argument(
         "--save", metavar="NAME", help="keep it, for plan_workers(profile=NAME)"
     )
@@ -42,35 +46,88 @@ def add_sweep(commands: Commands) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> tuple[str, int]:
-    from coresize import available
+    _check(options)
+    if options.points is not None:
+        return _told(_from_file(options.points), options)
+    from coresize.sweeping.sweep import rounds_of_command
 
-    if options.points:
-        result = _from_file(options.points)
-    else:
-        from coresize.sweeping.sweep import sweep_command
+    words = programs.words_of(options)
+    rounds = rounds_of_command(
+        words,
+        "auto" if options.workers is None else _counts(options.workers),
+        repeat=3 if options.repeat is None else options.repeat,
+        timeout=options.timeout,
+        progress=lambda line: streams.complain(f"coresize: {line}"),
+    )
+    signals = Signals()
+    try:
+        result = rounds.run()
+    except OSError as error:
+        return "", programs.cannot_start(words[0], error)
+    except KeyboardInterrupt:
+        return _so_far(rounds, options), signals.status
+    return _told(result, options)
 
-        words = programs.words_of(options)
-        try:
-            result = sweep_command(
-                words,
-                _counts(options.workers),
-                repeat=options.repeat,
-                progress=lambda line: streams.complain(f"coresize: {line}"),
-            )
-        except OSError as error:
-            return "", programs.cannot_start(words[0], error)
-    if options.plot:
-        from coresize.sweeping.plot import plot
 
-        plot(result, options.plot, cores=available.available_cores())
-    if options.save:
-        from coresize.sweeping.saving import save
+def _check(options: argparse.Namespace) -> None:
+    """See that all that is asked for can be, before anything is measured."""
+    if options.points is not None:
+        for name in _OF_TRIALS:
+            if getattr(options, name) is not None:
+                options.parser.error(f"--{name} is for trials: --from makes none")
+        if options.words:
+            options.parser.error("--from needs no CMD: its points are measured already")
+    if options.plot is not None:
+        from coresize.sweeping import plot
 
-        streams.complain(f"coresize: saved to {save(result, options.save)}")
-    return result.as_json() if options.json else str(result), 0
+        plot.check(options.plot, "--plot")
+    if options.save is not None:
+        from coresize import profile_files
+
+        profile_files.check_name(options.save, "--save")
+
+
+#: Options that say how trials are made.
+_OF_TRIALS = ("workers", "repeat", "timeout")
+
+
+def _so_far(rounds: Rounds, options: argparse.Namespace) -> str:
+    """What was measured before it was interrupted; it is neither kept nor drawn."""
+    try:
+        return _text(rounds.result(interrupted=True), options)
+    except CoresizeError as error:
+        streams.complain(f"coresize: interrupted: {error}")
+        return ""
+
+
+def _told(result: SweepResult, options: argparse.Namespace) -> tuple[str, int]:
+    """The answer; it is printed even where it cannot be drawn or kept."""
+    status = 0
+    if options.plot is not None:
+        status = _draw(result, options.plot)
+    if options.save is not None:
+        status = profile.keep(result.profile, options.save) or status
+    return _text(result, options), status
+
+
+def _draw(result: SweepResult, path: str) -> int:
+    from coresize.sweeping.plot import plot
+
+    try:
+        plot(result, path, cores=available.available_cores())
+    except CoresizeError as error:
+        streams.complain(f"coresize: error: {error}")
+        return 2
+    streams.complain(f"coresize: plot written to {path}")
+    return 0
+
+
+def _text(result: SweepResult, options: argparse.Namespace) -> str:
+    return result.as_json() if options.json else str(result)
 
 
 def _counts(text: str) -> list[int] | str:
+    """The counts, or "auto"."""
     if text == "auto":
         return text
     try:

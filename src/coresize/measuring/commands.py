@@ -15,8 +15,10 @@ from coresize.measuring.runs import Pause, Run, cgroup_of, meter_of
 
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
+    from coresize.measuring.attendant import Attendant
     from coresize.measuring.meters import Meter
 
 
@@ -25,19 +27,20 @@ def measure_command(
     method: str | None = None,
     *,
     variables: Mapping[str, str] | None = None,
-    quiet: bool = False,
+    attendant: Attendant | None = None,
 ) -> Run:
     """Run a command to its end, with all that it starts, and measure it.
 
     All of its memory is its peak: where it begins to work nobody can tell. What it
-    prints goes to standard error, so that standard output holds the answer alone. Where
-    this is interrupted, the command and all that it started is ended.
+    prints goes to standard error, so that standard output holds the answer alone; with
+    an attendant it goes nowhere else, nothing can be typed, and what it leaves behind
+    is ended. Where this is interrupted, the command and all that it started is ended.
 
     Args:
         words: the program and its arguments.
         method: as of `coresize.profile_task`.
         variables: of the environment, besides those of this process.
-        quiet: what it prints goes nowhere.
+        attendant: who reads what it complains of, and may end it.
 
     Raises:
         ConfigError: the method is not known, or does not work here.
@@ -49,17 +52,21 @@ def measure_command(
     try:
         process = subprocess.Popen(  # noqa: S603 - it is what the user asked for
             words,
-            stdout=subprocess.DEVNULL if quiet else sys.stderr,
-            stderr=subprocess.DEVNULL if quiet else None,
+            **(_alone() if attendant else {"stdout": sys.stderr}),
             env={**os.environ, **(variables or {})},
             # Before the command begins, so that it is charged with its own start.
             preexec_fn=cgroup.join if cgroup else None,  # noqa: PLW1509 - no threads
         )
-        meter = cgroup or start_meter(process.pid)
         try:
-            code, cpu = _watch(process, meter)
+            if attendant:
+                attendant.begin(process)
+            wait = attendant.wait if attendant else time.sleep
+            meter = cgroup or start_meter(process.pid)
+            code, cpu = _watch(process, meter, wait)
         finally:
             processes.kill_tree(process.pid)
+            if attendant:
+                attendant.close()
         wall = time.perf_counter() - start
         if cgroup:
             cgroup.sample()
@@ -73,10 +80,24 @@ def measure_command(
     )
 
 
-def _watch(process: subprocess.Popen[bytes], meter: Meter) -> tuple[int | None, float]:
+def _alone() -> dict[str, Any]:
+    """How a command is started that nobody looks at."""
+    return {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.DEVNULL,
+        # Windows can wait for no pipe.
+        "stderr": subprocess.PIPE if hasattr(os, "wait4") else subprocess.DEVNULL,
+        "bufsize": 0,
+        "start_new_session": True,
+    }
+
+
+def _watch(
+    process: subprocess.Popen[bytes], meter: Meter, wait: Callable[[float], None]
+) -> tuple[int | None, float]:
     """Measure until the command ends; returns how, and its seconds of CPU time."""
     if not hasattr(os, "wait4"):
-        return _watch_by_psutil(process, meter)
+        return _watch_by_psutil(process, meter, wait)
     import resource
 
     # Of this very process: a child inherits it over fork and exec (getrusage(2)).
@@ -92,7 +113,7 @@ def _watch(process: subprocess.Popen[bytes], meter: Meter) -> tuple[int | None, 
             return None, 0.0
         if pid:
             break
-        time.sleep(pause.seconds)
+        wait(pause.seconds)
     process.returncode = os.waitstatus_to_exitcode(status)
     if isinstance(meter, TreeMeter) and usage.ru_maxrss > inherited:
         meter.believe(usage.ru_maxrss * 1024)  # what came after the last sample
@@ -100,7 +121,7 @@ def _watch(process: subprocess.Popen[bytes], meter: Meter) -> tuple[int | None, 
 
 
 def _watch_by_psutil(
-    process: subprocess.Popen[bytes], meter: Meter
+    process: subprocess.Popen[bytes], meter: Meter, wait: Callable[[float], None]
 ) -> tuple[int | None, float]:
     """The same where there is no wait4(2): CPU time as the last sample saw it."""
     import psutil
@@ -113,5 +134,5 @@ def _watch_by_psutil(
             meter.sample()
             with contextlib.suppress(psutil.Error):
                 cpu = sum(seen.cpu_times()[:2])
-        time.sleep(pause.seconds)
+        wait(pause.seconds)
     return process.returncode, cpu

@@ -4,43 +4,67 @@ from __future__ import annotations
 
 from coresize.model import Value
 from coresize.sweeping import usl
+from coresize.sweeping.spread import apart
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from coresize.sweeping.usl import Model
 
 #: A count within this part of the best is as good, and a smaller one costs less.
 NEAR = 0.05
 
+#: So is one within this part that the rounds do not tell from the best: noise may hide
+#: a gain, but no larger one than this.
+ALIKE = 0.10
+
 
 class Advice(Value):
     """The count that is recommended, and why.
 
     Attributes:
-        recommended: the smallest measured count within 5 % of the best, of those that
-            memory allows.
+        recommended: the smallest measured count that is as good as the best of those
+            that memory allows.
         best: the measured count with the highest throughput.
+        top: the same of those that memory allows.
+        alike: those that memory allows and that the rounds do not tell from that one.
+        flat: there are others, and the rounds tell none from it.
         model: the Universal Scalability Law, fitted; None for too few points.
         reason: a sentence or two.
     """
 
-    __slots__ = ("recommended", "best", "model", "reason")  # noqa: RUF023
+    __slots__ = (  # noqa: RUF023
+        "recommended",
+        "best",
+        "top",
+        "alike",
+        "flat",
+        "model",
+        "reason",
+    )
 
     recommended: int
     best: int
+    top: int
+    alike: tuple[int, ...]
+    flat: bool
     model: Model | None
     reason: str
 
 
-def advise(points: Mapping[int, float], memory_bound: int | None = None) -> Advice:
+def advise(
+    points: Mapping[int, float],
+    memory_bound: int | None = None,
+    rounds: Mapping[int, Sequence[float]] | None = None,
+) -> Advice:
     """The count that is recommended.
 
     Args:
         points: throughput by number of workers, at least one of them above 0.
         memory_bound: workers that fit into memory; None where nobody knows.
+        rounds: throughput in each round by number of workers, where that is known.
 
     >>> points = {4: 41.67, 8: 61.31, 20: 56.75, 64: 9.51, 128: 9.41}
     >>> advice = advise(points)
@@ -54,27 +78,56 @@ def advise(points: Mapping[int, float], memory_bound: int | None = None) -> Advi
     }
     if not allowed:  # the least is the safest
         allowed = {min(points): points[min(points)]}
-    best = max(points, key=points.__getitem__)
-    top = max(allowed.values())
-    chosen = min(n for n, x in allowed.items() if x >= top * (1 - NEAR))
-    model = usl.fit(points)
-    reason = (
-        f"{_chosen(chosen, allowed, points)}{_beyond(allowed, points, memory_bound)}"
+    top = max(allowed, key=allowed.__getitem__)
+    known = rounds or {}
+    alike = tuple(
+        n
+        for n in allowed
+        if n == top or not apart(known.get(n, ()), known.get(top, ()))
     )
-    reason += _law(model, points, rising=top == points[max(points)])
-    return Advice(recommended=chosen, best=best, model=model, reason=reason)
+    chosen = min(n for n in allowed if _is_as_good(n, top, allowed, alike))
+    model = usl.fit(points)
+    flat = len(alike) == len(allowed) > 1
+    said = [
+        _chosen(chosen, top, allowed, points),
+        _beyond(allowed, points, memory_bound),
+    ]
+    if not flat:  # else the law would explain noise
+        said.append(_law(model, points))
+    return Advice(
+        recommended=chosen,
+        best=max(points, key=points.__getitem__),
+        top=top,
+        alike=alike,
+        flat=flat,
+        model=model,
+        reason=" ".join(filter(None, said)),
+    )
+
+
+def _is_as_good(
+    count: int, top: int, points: Mapping[int, float], alike: Sequence[int]
+) -> bool:
+    less = ALIKE if count in alike else NEAR
+    return points[count] >= points[top] * (1 - less)
 
 
 def _chosen(
-    chosen: int, allowed: Mapping[int, float], points: Mapping[int, float]
+    chosen: int, top: int, allowed: Mapping[int, float], points: Mapping[int, float]
 ) -> str:
-    workers = "1 worker is" if chosen == 1 else f"{chosen} workers are"
-    best = max(allowed, key=allowed.__getitem__)
-    if chosen != best:
-        less = 1 - allowed[chosen] / allowed[best]
-        return f"{workers} within {less:.1%} of the best, {best}, and cost less."
-    measured = "of those that may fit" if len(allowed) < len(points) else "measured"
-    return f"{workers} the best {measured}."
+    workers, costs = f"{chosen} workers are", "cost"
+    if chosen == 1:
+        workers, costs = "1 worker is", "costs"
+    if chosen == top:
+        measured = "of those that may fit" if len(allowed) < len(points) else "measured"
+        return f"{workers} the best {measured}."
+    less = 1 - allowed[chosen] / allowed[top]
+    if less <= NEAR:
+        return f"{workers} within {less:.1%} of the best, {top}, and {costs} less."
+    return (
+        f"{workers} {less:.1%} below the best, {top}, which is within the spread of "
+        f"the rounds, and {costs} less."
+    )
 
 
 def _beyond(
@@ -85,19 +138,16 @@ def _beyond(
         return ""
     best, top = max(points, key=points.__getitem__), max(allowed.values())
     more = f"; {best} had {points[best] / top - 1:.0%} more"
-    return f" Memory has room for {memory_bound}{more if best not in allowed else ''}."
+    return f"Memory has room for {memory_bound}{more if best not in allowed else ''}."
 
 
-def _law(model: Model | None, points: Mapping[int, float], *, rising: bool) -> str:
-    last, more = max(points), ""
-    if rising and len(points) > 1:
-        more = f" {last} is the most that was measured: more may be better."
+def _law(model: Model | None, points: Mapping[int, float]) -> str:
     if model is None:
         count = f"{len(points)} of {usl.LEAST_POINTS}"
-        return f" There are not enough points for a law ({count}).{more}"
+        return f"There are not enough points for a law ({count})."
     if model.peak is None:
-        return f" The fitted law only rises.{more}"
-    told = f" The fitted law has its peak at {model.peak:.1f}"
-    if not min(points) <= model.peak <= last:
-        return f"{told}, outside of what was measured: an extrapolation.{more}"
+        return "The fitted law only rises."
+    told = f"The fitted law has its peak at {model.peak:.1f}"
+    if not min(points) <= model.peak <= max(points):
+        return f"{told}, outside of what was measured: an extrapolation."
     return f"{told}."

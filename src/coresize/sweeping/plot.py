@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from coresize import storage
 from coresize.errors import ConfigError, CoresizeError
 
 
@@ -12,10 +13,33 @@ if TYPE_CHECKING:
 
     from coresize.sweeping.result import SweepResult
 
+_KINDS = ("png", "svg", "pdf")
 _STEPS = 200
 
 #: The height of the picture, in throughputs.
 _ABOVE = 1.3
+
+
+def check(path: str, where: str = "plot") -> None:
+    """See that a picture can be drawn to a path, before anything is measured.
+
+    Args:
+        path: of the picture.
+        where: the argument that it comes from, for messages.
+
+    Raises:
+        CoresizeError: matplotlib is not installed.
+        ConfigError: it is no path of a picture, or its folder is not there.
+    """
+    if storage.suffix(path).lower() not in _KINDS:
+        raise ConfigError(where, path, "the path of a .png, .svg or .pdf file")
+    if not storage.has_folder(path):
+        raise ConfigError(where, path, "a path in a folder that is there")
+    try:
+        import matplotlib  # noqa: F401, ICN001 - only whether it is there
+    except ImportError:
+        msg = "a plot needs matplotlib: install the extra coresize[plot]"
+        raise CoresizeError(msg) from None
 
 
 def plot(result: SweepResult, path: str, *, cores: int | None = None) -> None:
@@ -28,21 +52,19 @@ def plot(result: SweepResult, path: str, *, cores: int | None = None) -> None:
 
     Raises:
         CoresizeError: matplotlib is not installed.
-        ConfigError: the file cannot be written.
+        ConfigError: it is no path of a picture, or cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        msg = "a plot needs matplotlib: install the extra coresize[plot]"
-        raise CoresizeError(msg) from None
+    check(path)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     _draw(figure.subplots(), result, cores)
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:
-        allowed = f"a .png, .svg or .pdf file that can be written ({error})"
+        allowed = f"a file that can be written ({error})"
         raise ConfigError("plot", path, allowed) from None
 
 

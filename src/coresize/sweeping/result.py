@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 
 from coresize.detection import parse
-from coresize.errors import ConfigError, ParseError
+from coresize.errors import ConfigError, CoresizeError, ParseError
 from coresize.model import Value
-from coresize.sweeping import advice
+from coresize.sweeping import advice, hints
+from coresize.sweeping.row import given
 
 
 TYPE_CHECKING = False
@@ -16,58 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from coresize.profiles import TaskProfile
+    from coresize.sweeping.row import Row
     from coresize.sweeping.usl import Model
-
-
-class Row(Value):
-    """What one count came to, over all rounds.
-
-    Attributes:
-        workers: the count.
-        throughput: tasks or runs a second, the median.
-        low: the lowest.
-        high: the highest.
-        speedup: beside the serial baseline.
-        startup: seconds until all workers were there.
-        cores: cores that were busy.
-        peak_memory: bytes of one worker, or of the command; None if unknown.
-        throttled: the part of the quota's periods that were throttled.
-        swapped: pages that the machine swapped out.
-        error: why this is no measure; empty where it is one.
-    """
-
-    __slots__ = (  # noqa: RUF023
-        "workers",
-        "throughput",
-        "low",
-        "high",
-        "speedup",
-        "startup",
-        "cores",
-        "peak_memory",
-        "throttled",
-        "swapped",
-        "error",
-    )
-
-    workers: int
-    throughput: float
-    low: float
-    high: float
-    speedup: float
-    startup: float
-    cores: float
-    peak_memory: int | None
-    throttled: float
-    swapped: int
-    error: str
 
 
 class SweepResult(Value):
     """Which number of workers is best, and what was measured.
 
     Attributes:
-        recommended: the smallest count within 5 % of the best, that fits into memory.
+        recommended: the smallest count within 5 % of the best, or within 10 % where
+            the rounds do not tell them apart, that fits into memory.
         best: the count with the highest throughput.
         model: the Universal Scalability Law, fitted; None for too few points.
         reason: why that is recommended.
@@ -101,6 +60,34 @@ class SweepResult(Value):
     def points(self) -> dict[int, float]:
         """Throughput by count, of those that were measured well."""
         return {row.workers: row.throughput for row in self.rows if not row.error}
+
+    @property
+    def profile(self) -> TaskProfile:
+        """What it tells `coresize.plan_workers`: a bound, and what one worker needs."""
+        from coresize.sweeping.saving import profile_of  # brings pydantic
+
+        return profile_of(self)
+
+    def save(self, name: str) -> str:
+        """Keep the profile, and return the path of the file.
+
+        Args:
+            name: as of `coresize.save_profile`.
+
+        Raises:
+            ConfigError: the name is none, or the file cannot be written.
+
+        >>> import os, tempfile
+        >>> from coresize import plan_workers
+        >>> from coresize.sweeping.result import from_points
+        >>> path = os.path.join(tempfile.mkdtemp(), "align.toml")
+        >>> kept = from_points({1: 10.0, 2: 19.0, 3: 12.0}, "here").save(path)
+        >>> plan_workers(profile=kept).bounds["profile"]
+        2
+        """
+        from coresize.profile_files import save_profile
+
+        return save_profile(self.profile, name)
 
     def as_dict(self) -> dict[str, object]:
         """What is printed as JSON."""
@@ -156,34 +143,76 @@ def _line(name: str, row: Row, recommended: int) -> str:
 
 
 def conclude(
-    rows: Sequence[Row], serial: Row | None, unit: str, memory_bound: int | None
+    rows: Sequence[Row],
+    serial: Row | None,
+    unit: str,
+    memory_bound: int | None,
+    *,
+    interrupted: bool = False,
 ) -> SweepResult:
     """What follows from what was measured.
 
+    Args:
+        rows: what each count came to.
+        serial: the baseline; None where points were given.
+        unit: what throughput counts: "tasks" or "runs".
+        memory_bound: workers that fit into memory; None if unknown.
+        interrupted: there would have been more.
+
     Raises:
-        ConfigError: nothing of it ended well.
+        CoresizeError: nothing of it ended well.
     """
-    points = {row.workers: row.throughput for row in rows if not row.error}
-    if not any(points.values()):
-        errors = "; ".join(f"{row.workers}: {row.error}" for row in rows)
-        raise ConfigError("workers", errors, "a task and counts of which some end well")
-    found = advice.advise(points, memory_bound)
-    reason = found.reason
-    failed = [str(row.workers) for row in rows if row.error]
-    if failed:
-        reason += f" Not measured well: {', '.join(failed)}."
-    if serial and serial.throughput > points[found.recommended]:
-        reason += " Serially it is faster than with any number of workers tried."
+    good = [row for row in rows if not row.error]
+    if not any(row.throughput for row in good):
+        raise CoresizeError(_nothing(rows, serial, unit))
+    points = {row.workers: row.throughput for row in good}
+    rounds = {row.workers: row.rates for row in good}
+    found = advice.advise(points, memory_bound, rounds)
+    case = hints.Case(
+        good=good,
+        failed=[row for row in rows if row.error],
+        serial=serial,
+        unit=unit,
+        memory_bound=memory_bound,
+        advice=found,
+    )
+    begin = _INTERRUPTED if interrupted else ""
+    said = (begin, found.reason, hints.failures(case), hints.hint(case))
     return SweepResult(
         recommended=found.recommended,
         best=found.best,
         model=found.model,
-        reason=reason,
+        reason=" ".join(filter(None, said)),
         rows=tuple(rows),
         serial=serial,
         unit=unit,
         memory_bound=memory_bound,
     )
+
+
+_INTERRUPTED = "It was interrupted: this is of what was measured until then."
+
+
+def _nothing(rows: Sequence[Row], serial: Row | None, unit: str) -> str:
+    """What went wrong where nothing ended well."""
+    if not rows:
+        return "no number of workers was measured"
+    tried = [("serially", serial.error)] if serial else []
+    tried += [(f"with {row.workers}", row.error) for row in rows]
+    errors = "; ".join(f"{name}: {error}" for name, error in tried if error)
+    if unit == "runs":
+        return (
+            f"no run of the command ended well ({errors}): run it by itself, with a "
+            "number in place of {workers}, to see why"
+        )
+    return (
+        f"with no number of workers all tasks ended well ({errors}): try smaller "
+        "numbers, or a sample of which each item ends well"
+    )
+
+
+#: Runs a second that nobody measures, and that no sum of squares could hold.
+_MOST_RATE = 1e15
 
 
 def from_points(points: Mapping[Any, Any], where: str) -> SweepResult:
@@ -192,34 +221,20 @@ def from_points(points: Mapping[Any, Any], where: str) -> SweepResult:
     Raises:
         ConfigError: these are no such points.
     """
-    allowed = 'counts with runs a second, such as {"2": 82.98, "5": 153.94}'
+    allowed = (
+        f'counts with runs a second up to {_MOST_RATE:g}, such as {{"2": 82.98, '
+        '"5": 153.94}'
+    )
     known: dict[int, float] = {}
     for name, rate in points.items():
         try:
             count, number = parse.positive(str(name)), float(rate)
         except (ParseError, TypeError, ValueError, OverflowError):
             raise ConfigError(where, {name: rate}, allowed) from None
-        lawful = not isinstance(rate, (bool, str)) and 0 <= number < math.inf
+        lawful = not isinstance(rate, (bool, str)) and 0 <= number <= _MOST_RATE
         if not lawful or count in known:
             raise ConfigError(where, {name: rate}, allowed)
         known[count] = number
     if not any(known.values()):
         raise ConfigError(where, dict(points), allowed)
-    rows = [_given(count, known[count]) for count in sorted(known)]
-    return conclude(rows, None, "runs", None)
-
-
-def _given(workers: int, rate: float) -> Row:
-    return Row(
-        workers=workers,
-        throughput=rate,
-        low=rate,
-        high=rate,
-        speedup=0.0,
-        startup=0.0,
-        cores=0.0,
-        peak_memory=None,
-        throttled=0.0,
-        swapped=0,
-        error="",
-    )
+    return conclude([given(n, known[n]) for n in sorted(known)], None, "runs", None)

@@ -1,33 +1,35 @@
-"""A sweep kept as a profile, so that planning uses it the next time."""
+"""A sweep as a profile, so that planning uses it the next time."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coresize.profile_files import save_profile
 from coresize.profiles import TaskProfile
 
 
 if TYPE_CHECKING:
     from coresize.sweeping.result import SweepResult
+    from coresize.sweeping.row import Row
 
 
-def save(result: SweepResult, name: str) -> str:
-    """Keep what was found under a name, or in a file; returns the path of the file.
-
-    The profile bounds the workers that are planned, and of a function it has what one
-    worker needs, as far as that was measured.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
+def profile_of(result: SweepResult) -> TaskProfile:
+    """The bound on workers; of a function what one needs, as far as it was measured."""
     row = next(row for row in result.rows if row.workers == result.recommended)
-    profile = TaskProfile(
+    alone = _least_crowded(result)
+    return TaskProfile(
         # What a command takes is of all its workers together, of which some is shared.
         peak_memory=row.peak_memory if result.unit == "tasks" else None,
-        cpu=row.cores / row.workers if row.cores else None,
-        wall=1.0 if row.cores else None,
+        cpu=alone.cores / alone.workers if alone.cores else None,
+        wall=1.0 if alone.cores else None,
         most_workers=result.recommended,
         method="sweep",
     )
-    return save_profile(profile, name)
+
+
+def _least_crowded(result: SweepResult) -> Row:
+    """Where workers did not have to wait for each other's core, or as few as can be."""
+    if result.serial and not result.serial.error:
+        return result.serial
+    return min(
+        (row for row in result.rows if not row.error), key=lambda row: row.workers
+    )

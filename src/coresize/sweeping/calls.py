@@ -1,0 +1,189 @@
+"""Trials of a function over a sample of items."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from coresize.batch.run import run_batch
+from coresize.errors import ConfigError, CoresizeError
+from coresize.executor.process import ProcessPoolExecutor
+from coresize.executor.threads import ThreadPoolExecutor
+from coresize.sweeping.trials import Watch
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Executor
+    from typing import Any
+
+    from coresize.batch.outcomes import Outcome
+    from coresize.sweeping.trials import Trial
+
+#: Seconds that the steady state is to be watched, at least, and tasks for each worker.
+_STEADY, _TASKS = 0.5, 4
+
+#: When a pass over the sample is broken off: after so many seconds, and so many times
+#: what it takes serially. What has become so much slower is no choice.
+_LONGEST, _HOPELESS = 5.0, 4
+
+#: Seconds that a worker is kept busy, so that another has to be started.
+_WARM = 0.05
+_MOST_ROUNDS = 20
+
+
+class Calls:
+    """Trials of a function over a sample of items.
+
+    Args:
+        function: what is called.
+        sample: the items, at least one.
+        executor: "process" or "thread".
+        timeout: seconds that one task may take; only with "process".
+
+    Raises:
+        ConfigError: the sample is empty, or the executor is another.
+    """
+
+    unit = "tasks"
+
+    def __init__(
+        self,
+        function: Callable[[Any], object],
+        sample: Sequence[Any],
+        executor: str,
+        timeout: float | None = None,
+    ) -> None:
+        if not sample:
+            raise ConfigError("sample", sample, "at least one item")
+        if executor not in _POOLS:
+            raise ConfigError("executor", executor, '"process" or "thread"')
+        self._function = function
+        self._sample = sample
+        self._timeout = timeout
+        self._make = _POOLS[executor]
+        if timeout is not None:
+            if executor != "process":
+                allowed = 'None: only executor="process" can end what takes too long'
+                raise ConfigError("timeout", timeout, allowed)
+            self._make = partial(ProcessPoolExecutor, timeout=timeout)
+        self._pass = 0.0  # seconds of the sample, serially
+
+    def serial(self) -> Trial:
+        """One after the other, without sending anything: the baseline."""
+        with self._alone() as pool:
+            pool.submit(_ready, self._function, 0.0).result()
+            watch = Watch()
+            try:
+                done, cpu = pool.submit(_serial, self._function, self._sample).result()
+            except CoresizeError as error:
+                watch.stop()
+                return watch.trial(1, 0, cpu=0.0, error=str(error))
+            watch.stop()
+        self._pass = watch.seconds * len(self._sample) / done
+        return watch.trial(1, done, cpu=cpu)
+
+    def run(self, workers: int) -> Trial:
+        """So many workers, all of them started before the clock is."""
+        with self._make(workers) as pool:
+            began = time.perf_counter()
+            error = _warm(pool, self._function, workers)
+            startup = time.perf_counter() - began
+            watch, sums = Watch(), _Sums()
+            for outcome in [] if error else self._outcomes(pool, workers):
+                sums.add(outcome)
+            watch.stop()
+        return watch.trial(
+            workers,
+            sums.good,
+            cpu=sums.cpu,
+            startup=startup,
+            peak_memory=sums.peak or None,
+            error=error or sums.told(),
+        )
+
+    def _alone(self) -> Executor:
+        """One worker, for which all of the sample is one task."""
+        if self._timeout is None:
+            return self._make(1)
+        return ProcessPoolExecutor(
+            1, timeout=_STEADY + self._timeout * len(self._sample)
+        )
+
+    def _outcomes(self, pool: Executor, workers: int) -> Iterable[Outcome]:
+        items = self._items(workers * _TASKS)
+        return run_batch(self._function, items, executor=pool, progress=False)
+
+    def _items(self, least: int) -> Iterator[Any]:
+        """The sample again and again, until there is a steady state to speak of."""
+        start, given = time.perf_counter(), 0
+        patience = max(_LONGEST, self._pass * _HOPELESS)
+        while given < least or time.perf_counter() - start < _STEADY:
+            for item in self._sample:
+                if time.perf_counter() - start > patience:
+                    return
+                yield item
+                given += 1
+
+
+class _Sums:
+    """What tasks have come to, without their values."""
+
+    def __init__(self) -> None:
+        self.good = self.bad = self.peak = 0
+        self.cpu = 0.0
+        self._first = ""
+
+    def add(self, outcome: Outcome) -> None:
+        if outcome.ok:
+            self.good += 1
+            self.cpu += outcome.cpu
+            self.peak = max(self.peak, outcome.peak_memory or 0)
+            return
+        self._first = self._first or f"{outcome.status}: {outcome.error}"
+        self.bad += 1
+
+    def told(self) -> str:
+        """What went wrong with some, as a sentence."""
+        return f"{self.bad} of {self.good + self.bad} {self._first}" if self.bad else ""
+
+
+_POOLS: dict[str, Callable[[int], Executor]] = {
+    "process": ProcessPoolExecutor,
+    "thread": ThreadPoolExecutor,
+}
+
+
+def _warm(pool: Executor, function: Callable[[Any], object], workers: int) -> str:
+    """Have all workers started; why that cannot be, or nothing."""
+    for _ in range(_MOST_ROUNDS):
+        ready = [pool.submit(_ready, function, _WARM) for _ in range(workers)]
+        try:
+            for future in ready:
+                future.result()
+        except Exception as error:  # noqa: BLE001 - it is a row of the table
+            return str(error)
+        if not isinstance(pool, ProcessPoolExecutor):
+            break
+        if pool.observe().workers >= workers:
+            break
+    return ""
+
+
+def _ready(_function: object, seconds: float) -> None:
+    """A task that only imports what the function needs, and keeps its worker busy."""
+    time.sleep(seconds)
+
+
+def _serial(
+    function: Callable[[Any], object], sample: Sequence[Any]
+) -> tuple[int, float]:
+    """How many tasks, and the seconds of CPU time that they took."""
+    before, end = time.process_time(), time.perf_counter() + _STEADY
+    done = 0
+    while not done or time.perf_counter() < end:
+        for item in sample:
+            function(item)
+        done += len(sample)
+    return done, time.process_time() - before

@@ -1,0 +1,178 @@
+"""What a sweep says besides its advice: what failed, and one thing to do. Pure."""
+
+from __future__ import annotations
+
+from coresize.model import Value
+from coresize.sweeping.advice import NEAR
+from coresize.sweeping.spread import apart
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from coresize.sweeping.advice import Advice
+    from coresize.sweeping.row import Row
+
+#: Seconds below which a task is not worth a worker, where serial is faster.
+_TINY = 0.001
+
+#: A part of a core: what keeps less of it busy mostly waits.
+_WAITS = 0.2
+
+#: What may be tried next, as multiples of the most that was: where cores are shared,
+#: and where there is only waiting.
+_FURTHER, _FAR = (1, 2, 4), (1, 4, 16)
+
+#: As many rounds would narrow a spread to about half.
+_MORE_ROUNDS = 3
+
+
+class Case(Value):
+    """What was measured, and what is advised.
+
+    Attributes:
+        good: the counts that were measured well.
+        failed: the others.
+        serial: the baseline; None where points were given.
+        unit: what throughput counts: "tasks" of a function, "runs" of a command.
+        memory_bound: workers that fit into memory; None if unknown.
+        advice: what is recommended.
+    """
+
+    __slots__ = ("good", "failed", "serial", "unit", "memory_bound", "advice")  # noqa: RUF023
+
+    good: Sequence[Row]
+    failed: Sequence[Row]
+    serial: Row | None
+    unit: str
+    memory_bound: int | None
+    advice: Advice
+
+    @property
+    def top(self) -> Row:
+        """The best of those that memory allows."""
+        return next(row for row in self.good if row.workers == self.advice.top)
+
+    @property
+    def last(self) -> int:
+        """The greatest count that was measured well."""
+        return max(row.workers for row in self.good)
+
+
+def failures(case: Case) -> str:
+    """Which counts failed, and how."""
+    told = []
+    if case.serial and case.serial.error:
+        told.append(f"Serially it failed: {case.serial.error}.")
+    if case.failed:
+        counts = [row.workers for row in case.failed]
+        workers = "1 worker" if counts == [1] else f"{_listed(counts)} workers"
+        told.append(f"With {workers} it failed: {case.failed[0].error}.")
+    return " ".join(told)
+
+
+def hint(case: Case) -> str:
+    """One thing to do, where there is one: what matters most."""
+    return next(filter(None, (find(case) for find in _HINTS)), "")
+
+
+def _tiny(case: Case) -> str:
+    if case.unit != "tasks" or not _serial_wins(case) or case.serial is None:
+        return ""
+    seconds = 1 / case.serial.throughput
+    if seconds >= _TINY:
+        return ""
+    return (
+        f"Serially it is faster: a task of {seconds * 1e6:.2g} microseconds is not "
+        "worth a worker. Let each task do many, or stay serial."
+    )
+
+
+def _serial(case: Case) -> str:
+    if not _serial_wins(case):
+        return ""
+    fit = case.memory_bound is not None and case.last > case.memory_bound
+    which = "that may fit" if fit else "tried"
+    return (
+        f"Serially it is faster than with any number of workers {which}: stay serial."
+    )
+
+
+def _noise(case: Case) -> str:
+    """What the rounds do not tell apart, though it would cost less."""
+    serial = _good_serial(case)
+    names = [str(n) for n in case.advice.alike if n < case.advice.recommended]
+    smallest = case.advice.flat and not names
+    if serial and not apart(serial.rates, case.top.rates):
+        names.insert(0, "serial")
+    repeat = _option(case.unit, "repeat", [_MORE_ROUNDS * len(case.top.rates)])
+    if smallest:
+        serially = " or from serial" if names else ""
+        return (
+            f"No count differs from another{serially} by more than the spread of the "
+            "rounds: more workers gain nothing that shows, and "
+            f"{repeat} would tell more."
+        )
+    if names:
+        return (
+            f"The spread of the rounds does not tell {_listed(names)} from that: "
+            f"{repeat} would tell more."
+        )
+    return ""
+
+
+def _more(case: Case) -> str:
+    """Whether to try more, where the greatest count is the best."""
+    peak = case.advice.model.peak if case.advice.model else None
+    is_peak = peak is not None and peak <= case.last
+    died = any(row.workers > case.last for row in case.failed)
+    if case.advice.recommended < case.last or len(case.good) == 1 or is_peak or died:
+        return ""
+    serial = _good_serial(case)
+    waits = serial is not None and serial.cores < _WAITS
+    counts = [case.last * times for times in (_FAR if waits else _FURTHER)]
+    bound = case.memory_bound
+    fit = [count for count in counts if bound is None or count <= bound]
+    if len(fit) == 1:
+        return ""
+    told = f"{case.last} is the most that was measured"
+    option = _option(case.unit, "workers", fit)
+    if not waits:
+        return f"{told}: more may be better, so try {option}."
+    threads = ", or threads, which cost less" if case.unit == "tasks" else ""
+    return f"{told}, and it mostly waits: try many more, {option}{threads}."
+
+
+_HINTS: tuple[Callable[[Case], str], ...] = (_tiny, _serial, _noise, _more)
+
+
+def _good_serial(case: Case) -> Row | None:
+    return case.serial if case.serial and not case.serial.error else None
+
+
+def _serial_wins(case: Case) -> bool:
+    """Whether serial is faster, by more than is as good and than the spread."""
+    serial = _good_serial(case)
+    return (
+        serial is not None
+        and serial.throughput * (1 - NEAR) > case.top.throughput
+        and apart(serial.rates, case.top.rates)
+    )
+
+
+def _option(unit: str, name: str, numbers: Sequence[int]) -> str:
+    """How it is asked for: of the command, or of the function."""
+    if unit == "runs":
+        return f"--{name} {','.join(map(str, numbers))}"
+    return f"{name}={numbers[0] if name == 'repeat' else list(numbers)}"
+
+
+def _listed(names: Sequence[object]) -> str:
+    """Names as a sentence has them.
+
+    >>> _listed([4]), _listed([4, 8, 16])
+    ('4', '4, 8 and 16')
+    """
+    *first, last = map(str, names)
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,143 @@
+"""Trials of several numbers of workers, in rounds that go up and down."""
+
+from __future__ import annotations
+
+import statistics
+from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol
+
+from coresize import planning
+from coresize.errors import ConfigError
+from coresize.sweeping.result import conclude
+from coresize.sweeping.row import Row
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from coresize.sweeping.result import SweepResult
+    from coresize.sweeping.trials import Trial
+
+#: How often throughput must fall before greater counts are left out.
+_FALLS = 2
+
+
+class Subject(Protocol):
+    """What can be tried with any number of workers."""
+
+    unit: str
+
+    def serial(self) -> Trial:
+        """The baseline."""
+
+    def run(self, workers: int) -> Trial:
+        """One trial."""
+
+
+class Rounds:
+    """All trials; where they are interrupted, there is a result of those so far.
+
+    Args:
+        subject: what is tried.
+        counts: how many workers, in order.
+        repeat: rounds.
+        progress: called with a line now and then.
+
+    Raises:
+        ConfigError: there is to be no round.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        counts: Sequence[int],
+        *,
+        repeat: int,
+        progress: Callable[[str], object] | None = None,
+    ) -> None:
+        if repeat < 1:
+            raise ConfigError("repeat", repeat, "a whole number above 0")
+        self._subject = subject
+        self._counts = list(counts)
+        self._repeat = repeat
+        self._tell = progress or (lambda _line: None)
+        self._serials: list[Trial] = []
+        self._trials: dict[int, list[Trial]] = {}
+
+    def run(self) -> SweepResult:
+        """Run them all.
+
+        Raises:
+            CoresizeError: nothing of it ended well.
+        """
+        left = self._counts
+        for turn in range(self._repeat):
+            of = f"round {turn + 1} of {self._repeat}"
+            self._tell(f"serial, {of}")
+            self._serials.append(self._subject.serial())
+            for count in left if turn % 2 == 0 else reversed(left):
+                if turn == 0 and _falls(self._trials):
+                    break
+                workers = "1 worker" if count == 1 else f"{count} workers"
+                self._tell(f"{workers}, {of}")
+                trial = self._subject.run(count)
+                self._trials.setdefault(count, []).append(trial)
+            left = sorted(self._trials)
+        return self.result()
+
+    def result(self, *, interrupted: bool = False) -> SweepResult:
+        """What follows from what was run so far.
+
+        Args:
+            interrupted: there would have been more.
+
+        Raises:
+            CoresizeError: nothing of it ended well.
+        """
+        unit = self._subject.unit
+        serial = _row(1, self._serials, None) if self._serials else None
+        rows = [_row(n, self._trials[n], serial) for n in sorted(self._trials)]
+        seen = [serial, *rows] if serial else rows
+        # What a command takes is of all its workers together: each that ended well fits
+        bound = _bound(seen) if unit == "tasks" else None
+        return conclude(rows, serial, unit, bound, interrupted=interrupted)
+
+
+def _falls(trials: dict[int, list[Trial]]) -> bool:
+    """Whether throughput has fallen for two counts running; or was none at all."""
+    series = [trials[count][0].throughput for count in sorted(trials)]
+    if len(series) <= _FALLS:
+        return False
+    last = series[-_FALLS - 1 :]
+    return all(later < earlier or not later for earlier, later in pairwise(last))
+
+
+def _row(count: int, trials: list[Trial], serial: Row | None) -> Row:
+    good = [one for one in trials if not one.error]
+    used = good or trials
+    rates = [one.throughput for one in used]
+    middle = statistics.median(rates)
+    base = serial.throughput if serial else middle
+    return Row(
+        workers=count,
+        throughput=middle,
+        low=min(rates),
+        high=max(rates),
+        rates=tuple(rates),
+        speedup=middle / base if base else 0.0,
+        startup=statistics.median(one.startup for one in used),
+        cores=statistics.median(one.cores for one in used),
+        peak_memory=max((one.peak_memory or 0 for one in used), default=0) or None,
+        throttled=max(one.throttled for one in used),
+        swapped=max(one.swapped for one in used),
+        error=next((one.error for one in trials if one.error), ""),
+    )
+
+
+def _bound(rows: list[Row]) -> int | None:
+    """How many workers fit into memory, each as large as the largest that was seen."""
+    peaks = [row.peak_memory for row in rows if row.peak_memory]
+    if not peaks:
+        return None
+    plan = planning.plan_workers(memory=max(peaks))
+    return plan.bounds.get("memory")
