@@ -6,6 +6,7 @@ import json
 
 from coresize import processes
 from coresize.cli import streams
+from coresize.cli.signals import Signals
 
 
 TYPE_CHECKING = False
@@ -61,12 +62,12 @@ def _watch(options: argparse.Namespace) -> tuple[str, int]:
         if not options.json:
             streams.write(str(sample))
 
-    status = 0
+    signals, status = Signals(), 0
     try:
         seconds = _SECONDS if options.watch is None else options.watch
         watching.watch(options.pid, seconds, tell)
     except KeyboardInterrupt:
-        status = streams.INTERRUPTED
+        status = signals.status
     said = watching.conclude(samples, ended=not processes.is_running(options.pid))
     if not options.json:
         return f"\n{said}", status
