@@ -26,7 +26,7 @@ _STEADY, _TASKS = 0.5, 4
 
 #: When a pass over the sample is broken off: after so many seconds, and so many times
 #: what it takes serially. What has become so much slower is no choice.
-_LONGEST, _HOPELESS = 5.0, 4
+_LONGEST, _HOPELESS = 2.0, 4
 
 #: Seconds that a worker is kept busy, so that another has to be started.
 _WARM = 0.05
