@@ -23,8 +23,11 @@ def _install(session: nox.Session, *groups: str) -> None:
 def tests(session: nox.Session) -> None:
     """Tables, laws, recorded hosts and every example; no container."""
     _install(session, "tests")
-    # As many at once as coresize's own plugin says.
-    session.run("pytest", "-n", "auto", "--ignore=tests/live", *session.posargs)
+    # The tests keep half a core busy: they wait for the programs that they start.
+    count = session.run("coresize", "workers", "--cpus", "0.6", silent=True)
+    session.run(
+        "pytest", "-n", str(count).strip(), "--ignore=tests/live", *session.posargs
+    )
 
 
 @nox.session(python=[PYTHONS[0], PYTHONS[-1]])
