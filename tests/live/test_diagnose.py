@@ -48,6 +48,24 @@ def test_this_machine_is_clean():
     assert [name for name, _ in diagnosis.skipped if name != "GPUs"] == []
 
 
+def test_a_python_that_starts_slowly(tmp_path):
+    """As from a network disk: here something waits at each start."""
+    (tmp_path / "sitecustomize.py").write_text("import time; time.sleep(0.6)")
+    program = (
+        "from coresize.diagnosis import patient, starting\n"
+        "(one,) = starting.methods(patient.admit(None, (), 0.1))\n"
+        "print(one.severity, one.title)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "warning starting a Python process takes long here\n"
+
+
 # --- Mounts -------------------------------------------------------------------
 
 #: In a mount namespace of its own; what is mounted ends with it.
