@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from coresize import Diagnosis, diagnose, processes
+from coresize import Diagnosis, counters, diagnose, processes
 from coresize.cli import main
 from coresize.diagnosis import gpus, importing, scaling, watching
 from coresize.diagnosis.findings import Finding, order
@@ -157,6 +157,16 @@ def test_what_is_due(name):
     assert ", " not in one.where
     others = {two.check for two in diagnosis.findings} - {*FOLDERS, check}
     assert others == set()
+
+
+def test_a_cgroup_that_is_mounted_twice_is_told_once():
+    stat = "nr_periods 1000\nnr_throttled 300\nthrottled_usec 90000000\n"
+    host = recorded({"cpu.stat": stat}, quota=8.0)
+    mounts = host.files["/proc/self/mountinfo"]
+    host.files["/proc/self/mountinfo"] += mounts.replace(CGROUP, "/mnt/cgroup")
+    host.files["/mnt/cgroup/cpu.stat"] = stat
+    assert len(counters.throttling(host)) == 2
+    assert len(found(examine(host), "throttling")) == 1
 
 
 #: (variables, cores that are there, check, severity or None, what is said)
