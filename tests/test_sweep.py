@@ -217,7 +217,7 @@ def test_a_function_is_bounded_by_what_one_worker_holds_and_a_command_is_not():
     assert (result.memory_bound, result.recommended) == (None, 4)
 
 
-FLAT = "by more than the spread of the rounds: more workers gain nothing that shows"
+FLAT = "by more than the spread of the rounds: more workers may gain nothing"
 
 #: What rounds have come to: (rates by round, workers that fit, recommended, what is
 #: said, what is not)
@@ -225,8 +225,8 @@ ROUNDS = {
     "a noisy host": (
         {"serial": [59, 83, 101], 1: [69, 79, 83], 2: [56, 77, 88], 3: [70, 87, 103]},
         None,
-        1,
-        f"less. No count differs from another or from serial {FLAT}, and repeat=9",
+        3,
+        f"measured. No count differs from another or from serial {FLAT}, and repeat=9",
         "law",
     ),
     "no gain, but serial is slower": (
@@ -323,8 +323,6 @@ def test_what_rounds_tell(name):
     rounds = Rounds(subject, counts, repeat=len(rates[1 if 1 in rates else 2]))
     measured = rounds.run()
     result = conclude(measured.rows, measured.serial, "tasks", bound)
-    shown = "9.2% below the best, 3, which is within the spread of the rounds"
-    assert (shown in result.reason) == (name == "a noisy host")
     assert result.recommended == recommended
     assert said in result.reason
     assert unsaid not in result.reason

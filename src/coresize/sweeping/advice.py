@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 #: A count within this part of the best is as good, and a smaller one costs less.
 NEAR = 0.05
 
-#: So is one within this part that the rounds do not tell from the best: noise may hide
-#: a gain, but no larger one than this.
-ALIKE = 0.10
-
 
 class Advice(Value):
     """The count that is recommended, and why.
@@ -85,7 +81,7 @@ def advise(
         for n in allowed
         if n == top or not apart(known.get(n, ()), known.get(top, ()))
     )
-    chosen = min(n for n in allowed if _is_as_good(n, top, allowed, alike))
+    chosen = min(n for n, x in allowed.items() if x >= allowed[top] * (1 - NEAR))
     model = usl.fit(points)
     flat = len(alike) == len(allowed) > 1
     said = [
@@ -105,13 +101,6 @@ def advise(
     )
 
 
-def _is_as_good(
-    count: int, top: int, points: Mapping[int, float], alike: Sequence[int]
-) -> bool:
-    less = ALIKE if count in alike else NEAR
-    return points[count] >= points[top] * (1 - less)
-
-
 def _chosen(
     chosen: int, top: int, allowed: Mapping[int, float], points: Mapping[int, float]
 ) -> str:
@@ -122,12 +111,7 @@ def _chosen(
         measured = "of those that may fit" if len(allowed) < len(points) else "measured"
         return f"{workers} the best {measured}."
     less = 1 - allowed[chosen] / allowed[top]
-    if less <= NEAR:
-        return f"{workers} within {less:.1%} of the best, {top}, and {costs} less."
-    return (
-        f"{workers} {less:.1%} below the best, {top}, which is within the spread of "
-        f"the rounds, and {costs} less."
-    )
+    return f"{workers} within {less:.1%} of the best, {top}, and {costs} less."
 
 
 def _beyond(

@@ -103,17 +103,15 @@ def _noise(case: Case) -> str:
     """What the rounds do not tell apart, though it would cost less."""
     serial = _good_serial(case)
     names = [str(n) for n in case.advice.alike if n < case.advice.recommended]
-    smallest = case.advice.flat and not names
-    if serial and not apart(serial.rates, case.top.rates):
-        names.insert(0, "serial")
+    is_serial_alike = serial and not apart(serial.rates, case.top.rates)
     repeat = _option(case.unit, "repeat", [_MORE_ROUNDS * len(case.top.rates)])
-    if smallest:
-        serially = " or from serial" if names else ""
+    if case.advice.flat:
+        serially = " or from serial" if is_serial_alike else ""
         return (
             f"No count differs from another{serially} by more than the spread of the "
-            "rounds: more workers gain nothing that shows, and "
-            f"{repeat} would tell more."
+            f"rounds: more workers may gain nothing, and {repeat} would tell."
         )
+    names = [*(["serial"] if is_serial_alike else []), *names]
     if names:
         return (
             f"The spread of the rounds does not tell {_listed(names)} from that: "

@@ -25,8 +25,7 @@ class SweepResult(Value):
     """Which number of workers is best, and what was measured.
 
     Attributes:
-        recommended: the smallest count within 5 % of the best, or within 10 % where
-            the rounds do not tell them apart, that fits into memory.
+        recommended: the smallest count within 5 % of the best that fits into memory.
         best: the count with the highest throughput.
         model: the Universal Scalability Law, fitted; None for too few points.
         reason: why that is recommended.

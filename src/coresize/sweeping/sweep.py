@@ -41,8 +41,8 @@ def sweep(
     that go up and down, so that a drift of the machine favours none; workers are
     started before the clock is. A count where some tasks fail, or are killed for
     memory, is a row that says so. The recommendation is the smallest count within 5 %
-    of the best, or 10 % where three rounds or more do not tell them apart; never more
-    than fit into memory.
+    of the best, never more than fit into memory; the reason says what three rounds or
+    more do not tell apart.
 
     Args:
         fn: what is called with each item.
