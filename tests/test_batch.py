@@ -367,6 +367,7 @@ def test_an_error_of_the_input_is_raised_when_what_runs_is_written(tmp_path):
         ({"timeout": True}, "timeout"),
         ({"progress": "yes"}, "progress"),
         ({"progress": 1}, "progress"),
+        ({"item_size": 3}, "item_size"),
         ({"memory": "two apples"}, "memory"),
         ({"memory": "auto", "executor": "thread"}, "memory"),
     ],

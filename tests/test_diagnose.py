@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -314,8 +315,8 @@ def test_gpus(given, present, severity, text):
 # --- What is measured, of this machine ----------------------------------------
 
 
-def broken(check, path):
-    return list(check(admit(str(path), (), 0.1)))
+def broken(check, path, *words):
+    return list(check(admit((str(path), *words), (), 0.1)))
 
 
 UNGUARDED = {
@@ -346,10 +347,20 @@ def test_a_program_without_a_guard(tmp_path, name):
     assert "__main__" in one.advice
 
 
+ARGUMENTS = """\
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("file")
+parser.parse_args()
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "seen", "advice"),
     [
         ("import sys; sys.exit(3)", "SystemExit: 3", "below if __name__"),
+        ("import sys; sys.argv[1]", "IndexError", "--main FILE -- ARGUMENTS"),
+        (ARGUMENTS, "arguments are required: file", "--main FILE -- ARGUMENTS"),
         ("import no_such_module", "No module named 'no_such_module'", "mend that"),
         ("def", "SyntaxError", "mend that"),
         ("import os; os._exit(1)", "ended without a word", "below if __name__"),
@@ -359,14 +370,39 @@ def test_a_program_that_cannot_be_imported(tmp_path, text, seen, advice):
     path = tmp_path / "program.py"
     path.write_text(text)
     (one,) = broken(importing.main_module, path)
-    assert (one.severity, seen in one.seen) == ("error", True), one.seen
+    severity = "warning" if "ARGUMENTS" in one.advice else "error"
+    assert (one.severity, seen in one.seen) == (severity, True), one.seen
     assert advice in one.advice
+
+
+def test_a_program_that_has_its_arguments(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(ARGUMENTS)
+    assert broken(importing.main_module, path, "data.csv") == []
+    words = ("diagnose", "--quick", "--fail-on", "error", "--main")
+    with contextlib.chdir(tmp_path):
+        assert main([*words, "program", "--", "data.csv"]) == 0
+        assert main([*words, str(path), "--", "data.csv"]) == 0
+        with pytest.raises(SystemExit):
+            main(["diagnose", "--quick", "--", "data.csv"])
+
+
+def test_a_program_from_standard_input():
+    text = "from coresize import diagnose; print(diagnose().as_json())"
+    done = run("-", stdin=text)
+    told = {one["check"]: one for one in json.loads(done.stdout)["findings"]}
+    assert told["main module"]["severity"] == "warning"
+    assert told["main module"]["advice"].startswith("save it as a file")
 
 
 def test_a_program_that_diagnoses_itself_without_a_guard(tmp_path):
     path = tmp_path / "program.py"
     path.write_text("from coresize import diagnose\nprint(diagnose().as_json())")
-    diagnosis = json.loads(run(str(path)).stdout)  # one answer, not one of each worker
+    done = run(str(path))
+    diagnosis = json.loads(done.stdout)  # one answer, not one of each worker
+    assert done.stderr == ""
+    skipped = {one["check"]: one["why"] for one in diagnosis["skipped"]}
+    assert skipped["scaling"] == "workers cannot import the main module"
     told = {one["check"]: one for one in diagnosis["findings"]}
     assert "may make no diagnosis" in told["main module"]["seen"]
     assert "__main__" in told["main module"]["advice"]
@@ -380,13 +416,13 @@ def test_a_program_of_a_package(tmp_path):
         "from . import other\n"
         "if __name__ == '__main__':\n"
         "    from coresize.diagnosis import importing, patient\n"
-        "    one = patient.admit(None, (), 0.1)\n"
+        "    one = patient.admit((), (), 0.1)\n"
         "    print(list(importing.main_module(one)))\n"
     )
     done = run("-m", "pack.program", cwd=tmp_path)
     assert done.stdout == "[]\n"  # by name it can be imported, by path it cannot
     (one,) = broken(importing.main_module, path)
-    assert "run it as a module" in one.advice
+    assert "--main PACKAGE.MODULE" in one.advice
 
 
 def test_a_program_whose_import_is_slow(tmp_path):
@@ -410,11 +446,11 @@ def test_a_program_whose_import_is_quick(tmp_path):
 
 
 def test_imports_are_timed_in_a_fresh_process():
-    (one,) = importing.imports(admit(None, ("no_such", "matplotlib.pyplot"), 0.1))
+    (one,) = importing.imports(admit((), ("no_such", "matplotlib.pyplot"), 0.1))
     assert "matplotlib" in one.seen
     assert "no_such" not in one.seen
     assert "matplotlib" not in importing.loaded() or "matplotlib" in sys.modules
-    assert list(importing.imports(admit(None, (), 0.1))) == []
+    assert list(importing.imports(admit((), (), 0.1))) == []
 
 
 LOADED = """\
@@ -428,9 +464,10 @@ print(diagnose(measure=False).as_json())
 """
 
 
-def run(*words, cwd=None, **env):
+def run(*words, cwd=None, stdin=None, **env):
     return subprocess.run(
         [sys.executable, *words],
+        input=stdin,
         cwd=cwd,
         env={**os.environ, **env},
         capture_output=True,
@@ -495,7 +532,7 @@ def test_nothing_is_killed_for_a_check():
 
 def test_one_core_has_nothing_to_scale():
     with use_host(container(cpus=1)):
-        patient = admit(None, (), 0.1)
+        patient = admit((), (), 0.1)
     with pytest.raises(Skipped, match="there is one core"):
         list(scaling.scaling(patient))
 
@@ -572,6 +609,7 @@ def test_json(call):
     ("words", "text"),
     [
         (("--main", "no-such-file.py"), "the path of a Python file"),
+        (("--main", "nosuch.py"), "the path of a Python file"),
         (("--watch", "1"), "--pid"),
         (("--watch", "1", "--pid", "1", "--fail-on", "note"), "--fail-on"),
         (("--watch", "1", "--pid", "1", "--main", "x.py"), "--main"),
@@ -696,6 +734,8 @@ def sample(**given):
         ({"cores": 3.9, "waited": 4.0}, "All cores are busy"),
         ({"cores": 0.05, "waited": 0.04}, "waits nearly all the time"),
         ({"cores": 3.0, "throttled": 0.5}, "The quota was used up in 50%"),
+        ({"cores": 3.0, "waited": 4.0, "throttled": 0.5}, "or run fewer threads"),
+        ({"cores": 0.99, "limit": 1.0, "waited": 0.1, "throttled": 0.12}, "All cores"),
         ({"memory": 95, "memory_limit": 100}, "It held 95% of the memory"),
     ],
 )

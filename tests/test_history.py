@@ -140,6 +140,15 @@ def test_it_is_said_when_nothing_can_be_recorded(executor, caplog):
     assert told.startswith("history: nothing is recorded of tasks:take: ")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="told by the kernel")
+def test_a_crowd_of_short_tasks_has_a_core_each():
+    run_batch(tasks.spin, [0.02] * 60, max_workers=16, history=True).wait()
+    plan = plan_workers(
+        profile="history:tasks:spin", limits=detect(container(cpus=8, memory="1TiB"))
+    )
+    assert 8 <= plan.workers <= 12
+
+
 def test_planning_goes_by_what_was_recorded():
     rows = [(float(n), 1_000_000_000 * n, 2.0, 1.0) for n in range(1, 41)]
     store.record("mine", rows, workers=2, throughput=1.0)

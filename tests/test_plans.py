@@ -80,6 +80,12 @@ TABLE = {
         1,
         "waiting",
     ),
+    "waiting-measured": (
+        {"has": 2, "profile": TaskProfile(cpu_share=0.001, most_workers=128)},
+        128,
+        1,
+        "profile",
+    ),
     "nearly-busy": ({"profile": TaskProfile(cpu_share=0.95)}, 16, 1, "cpu"),
     "io": ({"kind": "io"}, 80, 1, "cpu"),
     "io-by-hand": ({"kind": "io", "profile": TaskProfile()}, 80, 1, "cpu"),

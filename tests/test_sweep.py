@@ -151,6 +151,7 @@ class Subject:
     def __init__(self, rates, unit="tasks", **details):
         self.rates = rates
         self.unit = unit
+        self.executor = details.pop("executor", "process")
         self.details = details
         self.asked = []
 
@@ -326,6 +327,34 @@ def test_what_rounds_tell(name):
     assert result.recommended == recommended
     assert said in result.reason
     assert unsaid not in result.reason
+
+
+def test_threads_that_take_turns_are_told():
+    rates = {"serial": 10, 1: 9.9, 2: 9.5, 4: 9.0}
+    told = run(Subject(rates, executor="thread"), [1, 2, 4], repeat=1).reason
+    assert 'in turns (the GIL): use executor="process", or stay serial.' in told
+    told = run(Subject(rates), [1, 2, 4], repeat=1).reason
+    assert "GIL" not in told
+
+
+def test_threads_that_wait_are_not_told_of_threads():
+    subject = Subject({1: 10, 2: 20, 4: 40}, cores=0.01, executor="thread")
+    told = run(subject, [1, 2, 4], repeat=1).reason
+    assert told.endswith("try many more, workers=[4, 16, 64].")
+
+
+def test_where_serial_and_the_fewest_fail_more_are_not_tried():
+    subject = Subject({"serial": 0, 1: 0, 2: 5, 4: 9})
+    with pytest.raises(CoresizeError, match="memory or time ran out, give it more"):
+        run(subject, [1, 2, 4], repeat=3)
+    assert subject.asked == ["serial", 1]
+
+
+def test_a_law_may_be_flat():
+    flat = from_points(dict.fromkeys((1, 2, 3, 4), 5.0), "here").reason
+    assert flat.endswith("The fitted law is flat: more workers gain nothing.")
+    tiny = from_points({n: 1e-300 * n for n in (1, 2, 3, 4)}, "here").reason
+    assert "not enough points" not in tiny
 
 
 @pytest.mark.parametrize(
@@ -517,7 +546,8 @@ def test_the_last_that_a_command_says_is_told(call):
     assert (done.returncode, done.stdout) == (2, "")
     last = done.stderr.splitlines()[-1]
     assert "serially: ended with exit status 7: too many: 1" in last
-    assert "with 3: ended with exit status 7: too many: 3" in last
+    assert "with 2: ended with exit status 7: too many: 2" in last
+    assert "with 3" not in last  # where one fails, and two, more do not help
     assert "run it by itself" in last
 
 

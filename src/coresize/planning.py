@@ -60,7 +60,8 @@ def plan_workers(
     what fits into memory, floor((budget - shared) / (idle worker + peak)), where the
     budget is a fraction (0.8) of what is available now below the tightest limit and
     below memory.high; the GPUs of CUDA_VISIBLE_DEVICES; tasks; at_most; and 61 on
-    Windows. Workers that mostly wait are cores / CPU share, at most 32 or five a core.
+    Windows. Workers that mostly wait are cores / CPU share, at most 32 or five a core,
+    but for a profile of a sweep, which has measured how many.
     CORESIZE_WORKERS or the setting ``workers`` replaces what cores, memory and GPUs
     allow; CORESIZE_PARALLEL=0 or ``parallel = false`` makes it 1.
 

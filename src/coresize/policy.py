@@ -107,6 +107,8 @@ def plan(
     cores = whole_cores(limits.cpu.limit, rounding=rounding, reserve=reserve)
     budget = memory_budget(limits.memory, memory_fraction)
     bounds = {**_bounds(limits, need, cores, budget), **caps}
+    if "profile" in caps:  # what was measured goes before a rule of thumb
+        bounds.pop("waiting", None)
     if strict and budget is not None and bounds.get("memory") == 0:
         raise InsufficientMemoryError((need.memory or 0) + need.shared, budget)
     ceiling = _least(limits, "workers")

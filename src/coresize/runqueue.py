@@ -6,17 +6,31 @@ throttled cgroup waits counts as well (measured on 6.1 and 6.18).
 
 from __future__ import annotations
 
+import time
+
 from coresize import processes, procfs
 
 
-def waited() -> float:
-    """Seconds of this thread since it began; 0 where the kernel does not tell."""
+class Mark:
+    """From where on this thread is looked at."""
+
+    def __init__(self) -> None:
+        self._waited = _waited()
+        self._ran = time.thread_time()
+
+    def waited(self, wall: float) -> float:
+        """Seconds that it has waited since, of so many by the clock.
+
+        0 where the kernel does not tell. To read that takes longer than to read a
+        clock; so of what was waited around the time meant, none counts in which the
+        thread ran.
+        """
+        ran = time.thread_time() - self._ran
+        return max(0.0, min(_waited() - self._waited, wall - ran))
+
+
+def _waited() -> float:
     return procfs.run_delay(processes.read("thread-self", "schedstat")) or 0.0
-
-
-def waited_since(begun: float, wall: float) -> float:
-    """Seconds of this thread since it had waited so many, in that time of the clock."""
-    return min(max(0.0, waited() - begun), wall)
 
 
 def waited_of_tree(pid: int) -> dict[int, float]:

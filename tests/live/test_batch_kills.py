@@ -64,7 +64,9 @@ def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_end(tmp_path):
             ended = {key for key, status in _rows(path) if status == "ok"}
             assert reported <= ended
             interrupted += len(ended) < ITEMS
-            assert overview.look(str(path)).state in ("killed", "done", "unknown")
+            found = overview.look(str(path))
+            assert found.state in ("killed", "done", "unknown")
+            assert found.done == len(ended)  # as the journal has it
         words = {"executor": "serial", "progress": False, "journal": path}
         outcomes = list(run_batch(tasks.square, range(ITEMS), **words))
         skipped = {outcome.key for outcome in outcomes if outcome.status == "skipped"}

@@ -53,7 +53,7 @@ def test_a_python_that_starts_slowly(tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import time; time.sleep(0.6)")
     program = (
         "from coresize.diagnosis import patient, starting\n"
-        "(one,) = starting.methods(patient.admit(None, (), 0.1))\n"
+        "(one,) = starting.methods(patient.admit((), (), 0.1))\n"
         "print(one.severity, one.title)"
     )
     done = subprocess.run(

@@ -84,6 +84,10 @@ class Options(Value):
         if not (plain or callable(self.progress)):
             allowed = "True, False, None or a function"
             raise ConfigError("progress", self.progress, allowed)
+        size: object = self.item_size
+        if size is not None and not callable(size):
+            allowed = "None, or a function that gives the size of an item"
+            raise ConfigError("item_size", size, allowed)
         for status in self.retry:
             if status not in BAD:
                 raise ConfigError("retry", status, f"some of {', '.join(BAD)}")

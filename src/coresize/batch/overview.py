@@ -93,6 +93,10 @@ def look(path: str) -> RunStatus:
 def _of_status(path: str, found: dict[str, Any]) -> RunStatus:
     fields: dict[str, Any] = {name: found.get(name) for name in RunStatus.__slots__}
     fields.update(path=path, state=_state(found))
+    if fields["state"] == "killed":  # its journal knows more than its last status
+        with contextlib.suppress(JournalError):
+            counts = reading.count(path.removesuffix(status.SUFFIX))
+            fields.update(_counted(counts))
     return RunStatus(**fields)
 
 
@@ -121,6 +125,14 @@ def _of_journal(path: str) -> RunStatus:
     return _row(path, identity.shard, state, counts, total)
 
 
+def _counted(counts: Mapping[str | None, int]) -> dict[str, int]:
+    """How many have ended, and how many of them have no value."""
+    return {
+        "done": sum(number for name, number in counts.items() if name is not None),
+        "failed": sum(counts.get(name, 0) for name in BAD),
+    }
+
+
 def _row(
     path: str,
     shard: str,
@@ -132,9 +144,8 @@ def _row(
         path=path,
         shard=shard,
         state=state,
-        done=sum(number for name, number in counts.items() if name is not None),
         total=total,
-        failed=sum(counts.get(name, 0) for name in BAD),
+        **_counted(counts),
         rate=0.0,
         eta=None,
         workers=0,

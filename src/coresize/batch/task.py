@@ -62,7 +62,7 @@ class Task:
         """Call it; the answer says what came of it."""
         began, clock = time.time(), time.perf_counter
         cpu_clock = time.process_time if self.crosses else time.thread_time
-        begun = _reset() if self.crosses else None
+        mark = _reset() if self.crosses else None
         good, text = True, ""
         start, cpu = clock(), cpu_clock()
         try:
@@ -78,7 +78,7 @@ class Task:
         wall, cpu = clock() - start, cpu_clock() - cpu
         waited, peak = 0.0, None
         if self.crosses and wall >= _QUICK:
-            waited, peak = _counted(begun, wall)
+            waited, peak = mark.waited(wall) if mark else 0.0, _peak()
         who = _who(self.crosses)
         return good, value, text, wall, cpu, waited, peak, who, began
 
@@ -95,26 +95,24 @@ def _who(crosses: bool) -> str:  # noqa: FBT001 - of one place
     return str(processes.own()) if crosses else threading.current_thread().name
 
 
-def _reset() -> float | None:
+def _reset() -> runqueue.Mark | None:
     """Count from here on, but after a quick task, which has not read the counts.
 
-    Returns what this thread had waited for a CPU; None where that is not asked.
+    Returns from where on waiting for a CPU counts; None where that is not asked.
     """
     global _stale  # noqa: PLW0603 - it belongs to the process
     if not _stale:
         return None
     processes.reset_peak("self")
     _stale = False
-    return runqueue.waited()
+    return runqueue.Mark()
 
 
-def _counted(begun: float | None, wall: float) -> tuple[float, int | None]:
-    """Seconds of waiting for a CPU, and the most bytes that were resident."""
+def _peak() -> int | None:
     global _stale  # noqa: PLW0603 - it belongs to the process
     _stale = True
     memory = footprint.memory()
-    peak = None if memory is None else memory.anonymous_peak
-    return 0.0 if begun is None else runqueue.waited_since(begun, wall), peak
+    return None if memory is None else memory.anonymous_peak
 
 
 # --- How values are written -----------------------------------------------------

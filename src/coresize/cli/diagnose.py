@@ -26,7 +26,9 @@ def add_diagnose(commands: Commands) -> None:
         "--quick", action="store_true", help="leave out what takes seconds to measure"
     )
     command.add_argument(
-        "--main", metavar="FILE", help="a program, to time what its workers import"
+        "--main",
+        metavar="FILE",
+        help="a program, or a module by its name, to time what its workers import",
     )
     command.add_argument(
         "--fail-on",
@@ -37,15 +39,21 @@ def add_diagnose(commands: Commands) -> None:
         "--watch", type=float, metavar="SECONDS", help="watch a running program instead"
     )
     command.add_argument("--pid", type=int, help="of the program that is watched")
+    command.add_argument(
+        "words", nargs="*", metavar="-- ARGUMENTS", help="of the program of --main"
+    )
     command.set_defaults(run=_diagnose)
 
 
 def _diagnose(options: argparse.Namespace) -> tuple[str, int]:
+    if options.words and options.main is None:
+        options.parser.error("arguments are those of the program of --main")
     if options.watch is not None or options.pid is not None:
         return _watch(options)
     from coresize.diagnosis.diagnose import diagnose
 
-    found = diagnose(main=options.main, measure=not options.quick)
+    main = None if options.main is None else [options.main, *options.words]
+    found = diagnose(main=main, measure=not options.quick)
     failed = options.fail_on is not None and found.has(options.fail_on)
     return found.as_json() if options.json else str(found), int(failed)
 

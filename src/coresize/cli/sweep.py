@@ -150,4 +150,4 @@ def _from_file(path: str) -> SweepResult:
         raise ConfigError("--from", path, f"valid JSON ({error})") from None
     if not isinstance(points, dict):
         raise ConfigError("--from", points, 'a mapping such as {"2": 82.98}')
-    return from_points(points, path)
+    return from_points(points, "standard input" if path == "-" else path)

@@ -141,7 +141,7 @@ def caps(patient: Patient) -> Iterator[Finding]:
                 seen=f"{amount:g} may be used of {there:g}",
                 where=where,
                 why="what is paid for is not used",
-                advice=f"raise or unset {where}, or ask for fewer cores",
+                advice=f"raise it in {where}, or ask for fewer cores",
             )
     if workers is not None and there and workers > max(1.0, there) * _MUCH:
         yield Finding(
@@ -152,7 +152,7 @@ def caps(patient: Patient) -> Iterator[Finding]:
             where=origin,
             why="that is right for tasks that mostly wait; those that compute wait for "
             "each other",
-            advice=f"lower or unset {origin} if tasks compute",
+            advice=f"lower it in {origin}, if tasks compute",
         )
 
 
@@ -173,6 +173,8 @@ def _serial(origin: str) -> Finding:
 def foreign(patient: Patient) -> Iterator[Finding]:
     """Variables that are set and that those they are meant for do not read."""
     found = patient.variable("PARALLELLY_OVERRIDE_CORES")
+    if patient.cores > patient.real_cores:
+        return  # it is wrong, and nobody should obey it
     for name, value in found.items():
         yield Finding(
             severity="note",

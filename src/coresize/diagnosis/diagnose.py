@@ -25,7 +25,7 @@ from coresize.executor.setup import refuse_while_importing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from coresize.diagnosis.findings import Finding
     from coresize.diagnosis.patient import Patient
@@ -47,19 +47,21 @@ _QUICK: dict[str, Callable[[Patient], Iterator[Finding]]] = {
     "threads": threads.blas,
     "GPUs": gpus.gpus,
 }
-_MAIN = "main module"
+_MAIN, _SCALING = "main module", "scaling"
 _MEASURED: dict[str, Callable[[Patient], Iterator[Finding]]] = {
     "start methods": starting.methods,
     _MAIN: importing.main_module,
     "imports": importing.imports,
-    "scaling": scaling.scaling,
+    _SCALING: scaling.scaling,
 }
 
 #: Seconds that counters are watched.
 _WATCHED = 0.5
 
 
-def diagnose(*, main: str | None = None, measure: bool = True) -> Diagnosis:
+def diagnose(
+    *, main: str | Sequence[str] | None = None, measure: bool = True
+) -> Diagnosis:
     """Why it may be slow here: what was found, the most severe first.
 
     Limits against what others believe, throttling, memory, kills of the past, swap,
@@ -67,14 +69,17 @@ def diagnose(*, main: str | None = None, measure: bool = True) -> Diagnosis:
     to start workers and what does not get faster with more of them.
 
     Args:
-        main: the file of a program, whose import by workers is timed; it is run as
-            spawn does, so without what its guard ``__name__ == "__main__"`` keeps. None
-            is this very program.
+        main: the file of a program, or the name of a module as for ``python -m``, whose
+            import by workers is timed; it is run as spawn does, so without what its
+            guard ``__name__ == "__main__"`` keeps. With its arguments, where it reads
+            them outside of that: ``["analyse.py", "data.csv"]``. None is this very
+            program.
         measure: make the checks that take seconds, too; that of a main module which is
             given is made in any case.
 
     Raises:
-        ConfigError: main is no file, or a CORESIZE variable or setting is malformed.
+        ConfigError: main is no file and no name of a module, or a CORESIZE variable or
+            setting is malformed.
         CoresizeError: this is a worker that imports the main module.
 
     Most of it is known on Linux alone; elsewhere there are fewer checks.
@@ -86,14 +91,14 @@ def diagnose(*, main: str | None = None, measure: bool = True) -> Diagnosis:
     """
     refuse_while_importing("make no diagnosis")
     start = time.perf_counter()
-    if main is not None and not storage.is_file(main):
-        raise ConfigError("main", main, "the path of a Python file")
-    patient = admit(main, importing.loaded(), _WATCHED)
+    patient = admit(_words(main), importing.loaded(), _WATCHED)
     findings: list[Finding] = []
     made: list[str] = []
     skipped: list[tuple[str, str]] = []
-    for name, check in _chosen(main, measure=measure).items():
+    for name, check in _chosen(patient, measure=measure).items():
         try:
+            if name == _SCALING and not patient.main:
+                _require_main(findings)
             findings += check(patient)
         except Skipped as reason:
             skipped.append((name, str(reason)))
@@ -109,9 +114,29 @@ def diagnose(*, main: str | None = None, measure: bool = True) -> Diagnosis:
     )
 
 
+def _words(main: str | Sequence[str] | None) -> tuple[str, ...]:
+    """A program and its arguments, checked."""
+    words = (main,) if isinstance(main, str) else tuple(main or ())
+    if words and not (storage.is_file(words[0]) or importing.is_module(words[0])):
+        allowed = "the path of a Python file, or the name of a module"
+        raise ConfigError("main", words[0], allowed)
+    return words
+
+
+def _require_main(findings: list[Finding]) -> None:
+    """Start no workers that would only say once more what is known.
+
+    Raises:
+        Skipped: they could not import this program.
+    """
+    if any(one.check == _MAIN and one.severity == "error" for one in findings):
+        reason = "workers cannot import the main module"
+        raise Skipped(reason)
+
+
 def _chosen(
-    main: str | None, *, measure: bool
+    patient: Patient, *, measure: bool
 ) -> dict[str, Callable[[Patient], Iterator[Finding]]]:
     if measure:
         return {**_QUICK, **_MEASURED}
-    return {**_QUICK, _MAIN: importing.main_module} if main else _QUICK
+    return {**_QUICK, _MAIN: importing.main_module} if patient.main else _QUICK

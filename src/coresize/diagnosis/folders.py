@@ -72,8 +72,7 @@ def shared_memory(patient: Patient) -> Iterator[Finding]:
             where=_SHM,
             why="shared memory that does not fit is made without an error, and writing "
             f"to it ends the process by SIGBUS; {joblib}",
-            advice="docker run --shm-size=2g; in Kubernetes an emptyDir with medium: "
-            "Memory at /dev/shm",
+            advice=_larger(patient),
         )
     elif space.free < _OF_JOBLIB:
         yield Finding(
@@ -85,6 +84,20 @@ def shared_memory(patient: Patient) -> Iterator[Finding]:
             why=joblib,
             advice="make /dev/shm larger if workers share arrays",
         )
+
+
+def _larger(patient: Patient) -> str:
+    """A size of /dev/shm that the memory has room for, as it counts as memory."""
+    limit = patient.limits.memory.limit
+    if limit is None or limit // 2 >= _OF_JOBLIB:
+        return (
+            "docker run --shm-size=2g; in Kubernetes an emptyDir with medium: Memory "
+            "at /dev/shm"
+        )
+    return (
+        f"share less, or raise the memory limit ({format_bytes(limit)}) first: shared "
+        "memory counts in it; then docker run --shm-size"
+    )
 
 
 def temporary(patient: Patient) -> Iterator[Finding]:

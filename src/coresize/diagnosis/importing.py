@@ -28,46 +28,58 @@ _LONGEST = 240
 
 _GUARD = 'if __name__ == "__main__":'
 
-#: What to do, by the kind of error.
+_BELOW = f"put what starts work below {_GUARD}"
+
+#: What to do, by the kind of error, where it is not that.
 _ADVICE = {
-    "": f"put what starts work below {_GUARD}",
     "import": "mend that first: it would fail in any process",
-    "relative": "run it as a module (python -m PACKAGE.MODULE), or import absolutely",
+    "relative": "try it as a module: coresize diagnose --main PACKAGE.MODULE",
+    "file": "save it as a file: spawn and forkserver import that (coresize's own pools "
+    "do without)",
+    "arguments": "if it lacks its arguments: coresize diagnose --main FILE -- "
+    f"ARGUMENTS; else {_BELOW}",
 }
 
 
 def main_module(patient: Patient) -> Iterator[Finding]:
     """The import of the main module by a worker, as spawn does it."""
-    path, module = (patient.main, "") if patient.main else _own_main()
-    if path is None:
+    path, module, *words = _given(patient.main) if patient.main else _own_main()
+    if not path:
         return
-    words = ("-X", "importtime", "-c", _IMPORT_MAIN, path, module)
+    program = ("-X", "importtime", "-c", _IMPORT_MAIN, path, module, *words)
     try:
-        told = run_python(patient, *words)
+        told = run_python(patient, *program)
     except Late:
         seen = f"it was not imported within {PATIENCE:g} s"
-        yield _broken(path, seen, _ADVICE[""])
+        yield _broken(path, seen)
         return
     answer = json.loads(told.out or "{}")
     if "seconds" not in answer:
         failure = answer.get("error") or "the worker ended without a word"
         said = failure.replace("\\n", " ")  # an error in another's text
         seen = textwrap.shorten(said, _LONGEST, placeholder=" ...")
-        yield _broken(path, seen, _ADVICE[answer.get("kind", "")])
+        kind = answer.get("kind", "")
+        if kind == "exit":
+            seen = textwrap.shorten(f"{seen}: {_last(told.err)}", _LONGEST)
+        if not words and kind in ("exit", "index"):
+            kind = "arguments"
+        yield _broken(path, seen, kind)
     elif answer["seconds"] > _LONG:
         yield _slow(path, answer["seconds"], _by_module(told.err))
 
 
-def _broken(path: str, seen: str, advice: str) -> Finding:
+def _broken(path: str, seen: str, kind: str = "") -> Finding:
+    if path.startswith("<"):
+        kind = "file"
     return Finding(
-        severity="error",
+        severity="warning" if kind in ("file", "arguments") else "error",
         check="main module",
         title=f"workers cannot import {path}",
         seen=seen,
         where=path,
         why="spawn and forkserver import the main module in each worker, which then "
         "runs all that stands outside of its guard",
-        advice=advice,
+        advice=_ADVICE.get(kind, _BELOW),
     )
 
 
@@ -91,13 +103,13 @@ def _slow(path: str, seconds: float, costs: dict[str, float]) -> Finding:
 _IMPORT_MAIN = """
 import json, os, sys, time, traceback
 from multiprocessing import process, spawn
-path, module = sys.argv[1:]
+path, module, *words = sys.argv[1:]
 answer = os.fdopen(os.dup(1), "w")
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 folder = os.getcwd() if module else os.path.dirname(os.path.abspath(path))
 data = {
     "sys_path": [folder, *sys.path[1:]],
-    "sys_argv": [path],
+    "sys_argv": [path, *words],
     "start_method": "spawn",
 }
 if module:
@@ -114,6 +126,7 @@ except BaseException as error:
     text = "".join(traceback.format_exception_only(error))
     kind = "import" if isinstance(error, (ImportError, SyntaxError)) else ""
     kind = "relative" if "relative import" in text else kind
+    kind = {SystemExit: "exit", IndexError: "index"}.get(type(error), kind)
     found = {"error": text, "kind": kind}
 print(json.dumps(found), file=answer, flush=True)
 os._exit(0)
@@ -190,13 +203,32 @@ def loaded() -> tuple[str, ...]:
     )
 
 
-def _own_main() -> tuple[str | None, str]:
-    """The file of the program, but of the command ``coresize``; its name by ``-m``."""
+def is_module(name: str) -> bool:
+    """Whether a text may be the name of a module, as for ``python -m``."""
+    parts = name.split(".")
+    return parts[-1] != "py" and all(part.isidentifier() for part in parts)
+
+
+def _given(main: tuple[str, ...]) -> list[str]:
+    """A program as path, name of a module or nothing, and arguments."""
+    name, *words = main
+    return [name, name if is_module(name) else "", *words]
+
+
+def _own_main() -> list[str]:
+    """The same of this program, but of the command ``coresize``."""
     main = sys.modules["__main__"]
     file = getattr(main, "__file__", None)
     spec = getattr(main, "__spec__", None)
     name = spec.name if spec is not None else ""
     ours = name.startswith(("coresize", "pytest"))
     if file is None or ours or file.endswith(("/coresize", "/pytest")):
-        return None, ""
-    return str(file), name
+        return ["", ""]
+    return [str(file), name, *sys.argv[1:]]
+
+
+def _last(text: str) -> str:
+    """What a program said last, among the lines of -X importtime."""
+    lines = text.partition("#\n")[2].splitlines()
+    said = [line for line in lines if line and not line.startswith("import time:")]
+    return said[-1] if said else ""

@@ -28,7 +28,8 @@ class Patient(Value):
         limits: what may be used of it.
         cores: whole cores that may be used.
         settings: what the user decided.
-        main: the program whose start is looked at, a path; None for this one.
+        main: the program whose start is looked at: the path of a file or the name of a
+            module, and its arguments; empty for this one.
         modules: what was imported before any check, in that order.
         seconds: how long counters are watched.
     """
@@ -47,7 +48,7 @@ class Patient(Value):
     limits: Limits
     cores: int
     settings: Settings
-    main: str | None
+    main: tuple[str, ...]
     modules: tuple[str, ...]
     seconds: float
 
@@ -98,7 +99,7 @@ class Patient(Value):
             return ""
 
 
-def admit(main: str | None, modules: tuple[str, ...], seconds: float) -> Patient:
+def admit(main: tuple[str, ...], modules: tuple[str, ...], seconds: float) -> Patient:
     """This machine, asked now."""
     host = current()
     return Patient(

@@ -60,7 +60,8 @@ class Sample(Value):
         of = f" of {format_bytes(self.memory_limit)}" if self.memory_limit else ""
         many = "1 process" if self.processes == 1 else f"{self.processes} processes"
         return (
-            f"{self.seconds:5.0f} s  {self.cores:6.2f} of {self.limit:g} cores busy"
+            f"{self.seconds:5.0f} s  {self.cores:6.2f} of {self.limit:g} "
+            f"core{'s' if self.limit > 1 else ''} busy"
             f"  {self.waited:5.2f} waited for  {self.throttled:4.0%} throttled"
             f"  {format_bytes(self.memory)}{of}  {many}"
         )
@@ -171,12 +172,16 @@ def conclude(samples: list[Sample], *, ended: bool = False) -> str:
 
 def _reason(samples: list[Sample], cores: float, limit: float) -> str:
     throttled = sum(one.throttled for one in samples) / len(samples)
-    if throttled >= _THROTTLED:
+    waited = sum(one.waited for one in samples) / len(samples)
+    is_enough = waited > 0 and cores + waited <= _ENOUGH * limit
+    if throttled >= _THROTTLED and not is_enough:
         share = f"{throttled:.0%} of its periods"
-        return f"The quota was used up in {share}: fewer threads lose less time."
+        return (
+            f"The quota was used up in {share}: raise it, or run fewer threads, which "
+            "lose less time."
+        )
     if cores >= _BUSY * limit:
         return f"All cores are busy. {_NO_MORE}."
-    waited = sum(one.waited for one in samples) / len(samples)
     if waited >= _IDLE and waited >= _CROWDED * (cores + waited):
         fewer = cores + waited > limit
         return (
@@ -205,5 +210,8 @@ def _reason(samples: list[Sample], cores: float, limit: float) -> str:
 #: Parts: of periods, of the limit in cores, of one core, of memory; of a moment that a
 #: process computes; of the time that a core was wanted.
 _THROTTLED, _BUSY, _IDLE, _FULL, _HALF, _CROWDED = 0.1, 0.9, 0.1, 0.9, 0.5, 0.25
+
+#: What keeps no more cores busy than that is not slowed by its quota.
+_ENOUGH = 1.25
 
 _NO_MORE = "More workers would gain nothing"

@@ -52,8 +52,8 @@ def _timed(
     task: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, float, float]:
     before, start = processes.cpu_seconds(), time.perf_counter()
-    begun = runqueue.waited()
+    mark = runqueue.Mark()
     kept = task(*args, **kwargs)
     wall = time.perf_counter() - start
-    wall -= runqueue.waited_since(begun, wall)
+    wall -= mark.waited(wall)
     return kept, wall, processes.cpu_seconds() - before

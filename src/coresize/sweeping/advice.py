@@ -127,9 +127,14 @@ def _beyond(
 
 def _law(model: Model | None, points: Mapping[int, float]) -> str:
     if model is None:
+        if len(points) >= usl.LEAST_POINTS:
+            return "No law fits the points."
         count = f"{len(points)} of {usl.LEAST_POINTS}"
         return f"There are not enough points for a law ({count})."
     if model.peak is None:
+        low, high = model.throughput(min(points)), model.throughput(max(points))
+        if high * (1 - NEAR) <= low:
+            return "The fitted law is flat: more workers gain nothing."
         return "The fitted law only rises."
     told = f"The fitted law has its peak at {model.peak:.1f}"
     if not min(points) <= model.peak <= max(points):

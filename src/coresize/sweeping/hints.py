@@ -24,6 +24,9 @@ _WAITS = 0.2
 #: and where there is only waiting.
 _FURTHER, _FAR = (1, 2, 4), (1, 4, 16)
 
+#: One core, and what is about as much.
+_ONE, _ROUGHLY = 1.0, 0.25
+
 #: As many rounds would narrow a spread to about half.
 _MORE_ROUNDS = 3
 
@@ -36,16 +39,26 @@ class Case(Value):
         failed: the others.
         serial: the baseline; None where points were given.
         unit: what throughput counts: "tasks" of a function, "runs" of a command.
+        threads: the workers were threads of one process.
         memory_bound: workers that fit into memory; None if unknown.
         advice: what is recommended.
     """
 
-    __slots__ = ("good", "failed", "serial", "unit", "memory_bound", "advice")  # noqa: RUF023
+    __slots__ = (  # noqa: RUF023
+        "good",
+        "failed",
+        "serial",
+        "unit",
+        "threads",
+        "memory_bound",
+        "advice",
+    )
 
     good: Sequence[Row]
     failed: Sequence[Row]
     serial: Row | None
     unit: str
+    threads: bool
     memory_bound: int | None
     advice: Advice
 
@@ -86,6 +99,20 @@ def _tiny(case: Case) -> str:
     return (
         f"Serially it is faster: a task of {seconds * 1e6:.2g} microseconds is not "
         "worth a worker. Let each task do many, or stay serial."
+    )
+
+
+def _lock(case: Case) -> str:
+    """Threads that take turns: Python runs one at a time (global interpreter lock)."""
+    if not case.threads or case.last == 1:
+        return ""
+    most = max(row.cores for row in case.good)
+    gain = case.top.speedup if case.serial else 0.0
+    if not _ONE - _ROUGHLY < most < _ONE + _ROUGHLY or gain > _ONE + _ROUGHLY:
+        return ""
+    return (
+        'The threads keep one core busy, in turns (the GIL): use executor="process", '
+        "or stay serial."
     )
 
 
@@ -138,11 +165,12 @@ def _more(case: Case) -> str:
     option = _option(case.unit, "workers", fit)
     if not waits:
         return f"{told}: more may be better, so try {option}."
-    threads = ", or threads, which cost less" if case.unit == "tasks" else ""
+    other = case.unit == "tasks" and not case.threads
+    threads = ", or threads, which cost less" if other else ""
     return f"{told}, and it mostly waits: try many more, {option}{threads}."
 
 
-_HINTS: tuple[Callable[[Case], str], ...] = (_tiny, _serial, _noise, _more)
+_HINTS: tuple[Callable[[Case], str], ...] = (_tiny, _lock, _serial, _noise, _more)
 
 
 def _good_serial(case: Case) -> Row | None:

@@ -147,6 +147,7 @@ def conclude(
     unit: str,
     memory_bound: int | None,
     *,
+    threads: bool = False,
     interrupted: bool = False,
 ) -> SweepResult:
     """What follows from what was measured.
@@ -156,6 +157,7 @@ def conclude(
         serial: the baseline; None where points were given.
         unit: what throughput counts: "tasks" or "runs".
         memory_bound: workers that fit into memory; None if unknown.
+        threads: the workers were threads of one process.
         interrupted: there would have been more.
 
     Raises:
@@ -172,6 +174,7 @@ def conclude(
         failed=[row for row in rows if row.error],
         serial=serial,
         unit=unit,
+        threads=threads,
         memory_bound=memory_bound,
         advice=found,
     )
@@ -202,11 +205,14 @@ def _nothing(rows: Sequence[Row], serial: Row | None, unit: str) -> str:
     if unit == "runs":
         return (
             f"no run of the command ended well ({errors}): run it by itself, with a "
-            "number in place of {workers}, to see why"
+            "number in place of {workers}, to see why; where memory or time ran out, "
+            "give it more"
         )
+    smaller = "smaller numbers, or " if min(row.workers for row in rows) > 1 else ""
     return (
-        f"with no number of workers all tasks ended well ({errors}): try smaller "
-        "numbers, or a sample of which each item ends well"
+        f"with no number of workers all tasks ended well ({errors}): try {smaller}a "
+        "sample of which each item ends well; where memory or time ran out, give it "
+        "more"
     )
 
 

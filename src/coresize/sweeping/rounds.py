@@ -26,6 +26,8 @@ class Subject(Protocol):
     """What can be tried with any number of workers."""
 
     unit: str
+    #: How workers run: "process", "thread", or "command".
+    executor: str
 
     def serial(self) -> Trial:
         """The baseline."""
@@ -82,8 +84,15 @@ class Rounds:
                 self._tell(f"{workers}, {of}")
                 trial = self._subject.run(count)
                 self._trials.setdefault(count, []).append(trial)
+                if self._is_hopeless():
+                    return self.result()
             left = sorted(self._trials)
         return self.result()
+
+    def _is_hopeless(self) -> bool:
+        """Whether nothing ended well, serially and with the fewest workers."""
+        first = [self._serials[0], *(trials[0] for trials in self._trials.values())]
+        return all(one.error and not one.throughput for one in first)
 
     def result(self, *, interrupted: bool = False) -> SweepResult:
         """What follows from what was run so far.
@@ -100,7 +109,14 @@ class Rounds:
         seen = [serial, *rows] if serial else rows
         # What a command takes is of all its workers together: each that ended well fits
         bound = _bound(seen) if unit == "tasks" else None
-        return conclude(rows, serial, unit, bound, interrupted=interrupted)
+        return conclude(
+            rows,
+            serial,
+            unit,
+            bound,
+            threads=self._subject.executor == "thread",
+            interrupted=interrupted,
+        )
 
 
 def _falls(trials: dict[int, list[Trial]]) -> bool:
