@@ -358,7 +358,7 @@ parser.parse_args()
 @pytest.mark.parametrize(
     ("text", "seen", "advice"),
     [
-        ("import sys; sys.exit(3)", "SystemExit: 3", "below if __name__"),
+        ("import sys; sys.exit(3)", "SystemExit: 3", "put what starts work below"),
         ("import sys; sys.argv[1]", "IndexError", "--main FILE -- ARGUMENTS"),
         (ARGUMENTS, "arguments are required: file", "--main FILE -- ARGUMENTS"),
         ("import no_such_module", "No module named 'no_such_module'", "mend that"),
@@ -373,6 +373,7 @@ def test_a_program_that_cannot_be_imported(tmp_path, text, seen, advice):
     severity = "warning" if "ARGUMENTS" in one.advice else "error"
     assert (one.severity, seen in one.seen) == (severity, True), one.seen
     assert advice in one.advice
+    assert one.advice.startswith("put") == advice.startswith(("put", "below"))
 
 
 def test_a_program_that_has_its_arguments(tmp_path):

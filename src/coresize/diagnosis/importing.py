@@ -6,6 +6,7 @@ import json
 import sys
 import textwrap
 
+from coresize import storage
 from coresize.diagnosis.findings import Finding
 from coresize.diagnosis.fresh import PATIENCE, Late, run_python
 
@@ -59,9 +60,9 @@ def main_module(patient: Patient) -> Iterator[Finding]:
         said = failure.replace("\\n", " ")  # an error in another's text
         seen = textwrap.shorten(said, _LONGEST, placeholder=" ...")
         kind = answer.get("kind", "")
-        if kind == "exit":
+        if kind == "usage":
             seen = textwrap.shorten(f"{seen}: {_last(told.err)}", _LONGEST)
-        if not words and kind in ("exit", "index"):
+        if not words and kind in ("usage", "index"):
             kind = "arguments"
         yield _broken(path, seen, kind)
     elif answer["seconds"] > _LONG:
@@ -126,7 +127,9 @@ except BaseException as error:
     text = "".join(traceback.format_exception_only(error))
     kind = "import" if isinstance(error, (ImportError, SyntaxError)) else ""
     kind = "relative" if "relative import" in text else kind
-    kind = {SystemExit: "exit", IndexError: "index"}.get(type(error), kind)
+    if isinstance(error, SystemExit) and error.code == 2:  # as argparse does
+        kind = "usage"
+    kind = "index" if isinstance(error, IndexError) else kind
     found = {"error": text, "kind": kind}
 print(json.dumps(found), file=answer, flush=True)
 os._exit(0)
@@ -212,7 +215,7 @@ def is_module(name: str) -> bool:
 def _given(main: tuple[str, ...]) -> list[str]:
     """A program as path, name of a module or nothing, and arguments."""
     name, *words = main
-    return [name, name if is_module(name) else "", *words]
+    return [name, "" if storage.is_file(name) else name, *words]
 
 
 def _own_main() -> list[str]:
