@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coresize.detection.parse import format_bytes
+from coresize.detection.parse import format_bytes, format_count
 
 
 TYPE_CHECKING = False
@@ -26,7 +26,7 @@ def sentence(decision: Decision) -> str:
     binds = _BINDS.get(decision.binding, _cap)(decision, number)
     if not number and decision.binding in ("cpu", "memory", "gpu"):
         binds = f"not even one task fits, {binds}"
-    said = f"{_count(decision.workers, 'worker')}: {binds}"
+    said = f"{format_count(decision.workers, 'worker')}: {binds}"
     return f"{said}; {others}" if others else said
 
 
@@ -108,10 +108,6 @@ def _off(decision: Decision, _number: int) -> str:
 
 def _cap(decision: Decision, number: int) -> str:
     return f"{decision.binding} binds (at most {number})"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' if number != 1 else ''}"
 
 
 _BINDS: dict[str, Callable[[Decision, int], str]] = {

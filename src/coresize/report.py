@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 
-from coresize.detection.parse import format_bytes
+from coresize.detection.parse import format_bytes, format_count
 from coresize.plans import DEFAULT
 
 
@@ -170,7 +170,7 @@ def memory_limit(limits: Limits) -> str:
 
 
 def _cpu_lines(limits: Limits, cores: int, reserve: int) -> Iterator[str]:
-    yield f"CPU      {cores} core{'s' if cores != 1 else ''}"
+    yield f"CPU      {format_count(cores, 'core')}"
     kept = f", {reserve} to keep free (CORESIZE_RESERVE_CORES)" if reserve else ""
     yield from _cpu_limit_lines(limits, kept)
 

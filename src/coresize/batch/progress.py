@@ -8,7 +8,7 @@ import time
 from coresize import footprint, processes
 from coresize.batch import terminal
 from coresize.batch.outcomes import BAD, STATUSES
-from coresize.detection.parse import format_bytes
+from coresize.detection.parse import format_bytes, format_count
 from coresize.model import Value
 
 
@@ -83,7 +83,7 @@ class Progress(Value):
         if self.eta is not None:
             parts.append(f"ETA {self.eta / 60:.1f} min")
         parts += [f"{self.failed} failed", *_skipped(self.skipped)]
-        parts.append("1 worker" if self.workers == 1 else f"{self.workers} workers")
+        parts.append(format_count(self.workers, "worker"))
         if self.memory is not None:
             parts.append(format_bytes(self.memory))
         return " | ".join(parts)

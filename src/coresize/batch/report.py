@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from coresize.detection.parse import format_bytes
+from coresize.detection.parse import format_bytes, format_count
 from coresize.model import Value
 
 
@@ -73,7 +73,7 @@ class BatchReport(Value):
             if count and status not in ("ok", "skipped", "failed", "cancelled")
         ]
         most = max((count for _, count in self.workers), default=0)
-        parts.append("1 worker" if most == 1 else f"{most} workers")
+        parts.append(format_count(most, "worker"))
         if self.startup_share >= _WORTH:
             parts.append(f"start-up {self.startup_share:.0%}")
         if self.kills or self.evictions:

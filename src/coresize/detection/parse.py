@@ -108,6 +108,17 @@ def format_bytes(amount: float) -> str:
     return f"{amount:.1f} {_SHOWN_UNITS[power]}" if power else f"{amount:g} bytes"
 
 
+def format_count(number: int, noun: str, plural: str = "") -> str:
+    """A number of things.
+
+    >>> format_count(1, "worker"), format_count(0, "core")
+    ('1 worker', '0 cores')
+    >>> format_count(2, "process", "processes")
+    '2 processes'
+    """
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def _decimal(text: str) -> tuple[int, int]:
     """``8.5`` as the fraction 85 / 10, exact at any size."""
     digits, point, fraction = text.partition(".")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 
+from coresize.detection.parse import format_count
 from coresize.model import Value
 
 
@@ -85,7 +86,7 @@ class Diagnosis(Value):
 
     def __str__(self) -> str:
         counts = [
-            f"{number} {severity}{'s' if number != 1 else ''}"
+            format_count(number, severity)
             for severity in SEVERITIES
             if (number := sum(one.severity == severity for one in self.findings))
         ]

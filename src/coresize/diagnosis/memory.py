@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coresize import counters
-from coresize.detection.parse import format_bytes
+from coresize.detection.parse import format_bytes, format_count
 from coresize.diagnosis.findings import Finding
 
 
@@ -78,7 +78,7 @@ def kills(patient: Patient) -> Iterator[Finding]:
     for where, values in counters.memory_events(patient.host).items():
         count = values.get("oom_kill", 0)
         if count:
-            killed = "1 process" if count == 1 else f"{count} processes"
+            killed = format_count(count, "process", "processes")
             yield Finding(
                 severity="warning",
                 check="kills",

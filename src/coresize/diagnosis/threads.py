@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coresize import exports
+from coresize.detection.parse import format_count
 from coresize.diagnosis.findings import Finding
 from coresize.planning import plan_workers
 
@@ -54,7 +55,7 @@ def _product(
     yield Finding(
         severity="warning",
         check="threads",
-        title=f"{of} on {cores} core{'s' if cores > 1 else ''}",
+        title=f"{of} on {format_count(cores, 'core')}",
         seen=f"{named}: {total} threads in all, {round(total / cores, 1):g} for each "
         "core",
         where=named,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from coresize import available, counters, footprint, processes, runqueue
-from coresize.detection.parse import format_bytes
+from coresize.detection.parse import format_bytes, format_count
 from coresize.errors import ConfigError
 from coresize.host import LiveFor
 from coresize.model import Value
@@ -58,7 +58,7 @@ class Sample(Value):
 
     def __str__(self) -> str:
         of = f" of {format_bytes(self.memory_limit)}" if self.memory_limit else ""
-        many = "1 process" if self.processes == 1 else f"{self.processes} processes"
+        many = format_count(self.processes, "process", "processes")
         return (
             f"{self.seconds:5.0f} s  {self.cores:6.2f} of {self.limit:g} "
             f"core{'s' if self.limit > 1 else ''} busy"

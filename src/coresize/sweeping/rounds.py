@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from coresize import planning
+from coresize.detection.parse import format_count
 from coresize.errors import ConfigError
 from coresize.sweeping.result import conclude
 from coresize.sweeping.row import Row
@@ -80,8 +81,7 @@ class Rounds:
             for count in left if turn % 2 == 0 else reversed(left):
                 if turn == 0 and _falls(self._trials):
                     break
-                workers = "1 worker" if count == 1 else f"{count} workers"
-                self._tell(f"{workers}, {of}")
+                self._tell(f"{format_count(count, 'worker')}, {of}")
                 trial = self._subject.run(count)
                 self._trials.setdefault(count, []).append(trial)
                 if self._is_hopeless():
