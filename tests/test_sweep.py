@@ -151,7 +151,7 @@ class Subject:
     def __init__(self, rates, unit="tasks", **details):
         self.rates = rates
         self.unit = unit
-        self.executor = details.pop("executor", "process")
+        self.threads = details.pop("threads", False)
         self.details = details
         self.asked = []
 
@@ -331,14 +331,14 @@ def test_what_rounds_tell(name):
 
 def test_threads_that_take_turns_are_told():
     rates = {"serial": 10, 1: 9.9, 2: 9.5, 4: 9.0}
-    told = run(Subject(rates, executor="thread"), [1, 2, 4], repeat=1).reason
+    told = run(Subject(rates, threads=True), [1, 2, 4], repeat=1).reason
     assert 'in turns (the GIL): use executor="process", or stay serial.' in told
     told = run(Subject(rates), [1, 2, 4], repeat=1).reason
     assert "GIL" not in told
 
 
 def test_threads_that_wait_are_not_told_of_threads():
-    subject = Subject({1: 10, 2: 20, 4: 40}, cores=0.01, executor="thread")
+    subject = Subject({1: 10, 2: 20, 4: 40}, cores=0.01, threads=True)
     told = run(subject, [1, 2, 4], repeat=1).reason
     assert told.endswith("try many more, workers=[4, 16, 64].")
 

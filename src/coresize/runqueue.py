@@ -11,6 +11,11 @@ import time
 from coresize import processes, procfs
 
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
 class Mark:
     """From where on this thread is looked at."""
 
@@ -33,12 +38,12 @@ def _waited() -> float:
     return procfs.run_delay(processes.read("thread-self", "schedstat")) or 0.0
 
 
-def waited_of_tree(pid: int) -> dict[int, float]:
-    """Seconds of each thread of a process and of all that descend from it."""
+def waited_of(pids: Iterable[int]) -> dict[int, float]:
+    """Seconds of each thread of some processes, by its number."""
     found = {}
-    for one in processes.descendants(pid):
-        for thread in processes.threads(one):
-            seconds = procfs.run_delay(processes.read(one, f"task/{thread}/schedstat"))
+    for pid in pids:
+        for thread in processes.threads(pid):
+            seconds = procfs.run_delay(processes.read(pid, f"task/{thread}/schedstat"))
             if seconds is not None:
                 found[thread] = seconds
     return found

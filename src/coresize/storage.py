@@ -134,6 +134,14 @@ def first_line(path: str) -> str:
         return file.readline(4096).decode("utf-8", "replace")
 
 
+def sqlite_code(error: Exception) -> int:
+    """What kind of error SQLite tells of; 0 where it does not.
+
+    The primary code is in the lower byte (SQLite, "Result and Error Codes").
+    """
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
 def append(path: str) -> TextIO:
     """A file to add text to; made, with its folder, where it is not there.
 

@@ -172,7 +172,7 @@ def is_open(path: str) -> bool:
         ) as file:
             file.execute("BEGIN EXCLUSIVE")
     except sqlite3.Error as error:
-        return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY
+        return storage.sqlite_code(error) == sqlite3.SQLITE_BUSY
     return False
 
 

@@ -208,6 +208,4 @@ _REASONS = {
 
 
 def _reason(error: sqlite3.Error) -> str:
-    code = getattr(error, "sqlite_errorcode", 0)
-    # The lower byte is the primary code (SQLite, "Result and Error Codes").
-    return _REASONS.get(code & 0xFF, f"{error}")
+    return _REASONS.get(storage.sqlite_code(error), f"{error}")

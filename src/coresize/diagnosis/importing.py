@@ -58,10 +58,10 @@ def main_module(patient: Patient) -> Iterator[Finding]:
     if "seconds" not in answer:
         failure = answer.get("error") or "the worker ended without a word"
         said = failure.replace("\\n", " ")  # an error in another's text
-        seen = textwrap.shorten(said, _LONGEST, placeholder=" ...")
         kind = answer.get("kind", "")
         if kind == "usage":
-            seen = textwrap.shorten(f"{seen}: {_last(told.err)}", _LONGEST)
+            said = f"{said.rstrip()}: {_last(told.err)}"
+        seen = textwrap.shorten(said, _LONGEST, placeholder=" ...")
         if not words and kind in ("usage", "index"):
             kind = "arguments"
         yield _broken(path, seen, kind)

@@ -112,10 +112,11 @@ class _Look(Value):
 
 
 def _look(host: LiveFor, pid: int) -> _Look:
+    now, used = time.monotonic(), processes.cpu_of_tree(pid)
     return _Look(
-        time=time.monotonic(),
-        used=processes.cpu_of_tree(pid),
-        waited=runqueue.waited_of_tree(pid),
+        time=now,
+        used=used,
+        waited=runqueue.waited_of(used),
         throttling=counters.throttling(host),
     )
 

@@ -178,15 +178,14 @@ def _opened() -> Iterator[sqlite3.Connection]:
             file.executescript(_TABLES)
             yield file
     except (sqlite3.Error, OSError) as error:
-        # The lower byte is the primary code (SQLite, "Result and Error Codes").
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CANTOPEN) & 0xFF
-        hint = _HINTS.get(code, "remove it to begin anew")
+        hint = _HINTS.get(storage.sqlite_code(error), "remove it to begin anew")
         msg = f"the history {where} cannot be used: {error}; {hint}"
         raise CoresizeError(msg) from error
 
 
 _PLACE = "set XDG_STATE_HOME to a folder that can be written"
 _HINTS = {
+    0: _PLACE,  # an error of the operating system's
     sqlite3.SQLITE_CANTOPEN: _PLACE,
     sqlite3.SQLITE_READONLY: _PLACE,
     sqlite3.SQLITE_PERM: _PLACE,

@@ -62,7 +62,7 @@ class Calls:
         self._function = function
         self._sample = sample
         self._timeout = timeout
-        self.executor = executor
+        self.threads = executor == "thread"
         self._make = _POOLS[executor]
         if timeout is not None:
             if executor != "process":

@@ -27,7 +27,7 @@ class Commands:
     """
 
     unit = "runs"
-    executor = "command"
+    threads = False
 
     def __init__(self, words: Sequence[str], timeout: float | None = None) -> None:
         if not any("{workers}" in word for word in words):

@@ -27,8 +27,8 @@ class Subject(Protocol):
     """What can be tried with any number of workers."""
 
     unit: str
-    #: How workers run: "process", "thread", or "command".
-    executor: str
+    #: Whether workers are threads of one process.
+    threads: bool
 
     def serial(self) -> Trial:
         """The baseline."""
@@ -114,7 +114,7 @@ class Rounds:
             serial,
             unit,
             bound,
-            threads=self._subject.executor == "thread",
+            threads=self._subject.threads,
             interrupted=interrupted,
         )
 
