@@ -6,6 +6,7 @@ import functools
 import os
 
 import commands
+import hypothesis
 import pytest
 
 from coresize import settings
@@ -15,6 +16,10 @@ from coresize.detection import environ
 
 # It takes memory and time, and has no example.
 collect_ignore = ["heavy_start.py"]
+
+# A machine that stands still for a moment disproves no law.
+hypothesis.settings.register_profile("coresize", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("coresize")
 
 # Before any test, and for the programs they start: a variable that detection reads may
 # well be set where these tests run, in a batch job for instance.

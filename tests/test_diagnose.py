@@ -512,6 +512,7 @@ with use_host(container(cpus=8, memory=MEMORY)):
 
 
 @linux
+@pytest.mark.flaky(reruns=2)  # it measures
 def test_workers_without_cores_of_their_own_do_not_scale():
     # One CPU, on a machine that is said to have eight.
     diagnosis = json.loads(run("-c", ONE_CPU.replace("MEMORY", "'4GiB'")).stdout)
@@ -647,6 +648,7 @@ def watched(program, seconds=0.5):
 
 
 @linux
+@pytest.mark.flaky(reruns=2)  # it measures
 def test_a_watch_tells_who_sleeps_from_who_computes():
     asleep, busy = watched(SLEEP), watched(BUSY)
     assert "waits nearly all the time" in watching.conclude(asleep)
@@ -668,6 +670,7 @@ def test_a_watch_ends_with_its_program():
 
 
 @linux
+@pytest.mark.flaky(reruns=2)  # it measures
 def test_a_watch_tells_who_waits_for_a_core():
     crowd = [subprocess.Popen([sys.executable, "-c", PINNED]) for _ in range(3)]
     try:

@@ -109,6 +109,7 @@ def test_a_batch_records_what_its_tasks_took(asked, environment):
     assert {one.workers for one in seen} == {1}
 
 
+@pytest.mark.flaky(reruns=2)  # it measures
 @pytest.mark.skipif(sys.platform != "linux", reason="told by the kernel")
 def test_waiting_for_a_core_is_no_time_of_a_task():
     # Eight that compute: with fewer cores each has one for a part of its time.
@@ -140,6 +141,7 @@ def test_it_is_said_when_nothing_can_be_recorded(executor, caplog):
     assert told.startswith("history: nothing is recorded of tasks:take: ")
 
 
+@pytest.mark.flaky(reruns=2)  # it measures
 @pytest.mark.skipif(sys.platform != "linux", reason="told by the kernel")
 def test_a_crowd_of_short_tasks_has_a_core_each():
     run_batch(tasks.spin, [0.02] * 60, max_workers=16, history=True).wait()

@@ -200,6 +200,7 @@ NEEDS = {
 
 @pytest.mark.hazard(12)
 @linux
+@pytest.mark.flaky(reruns=2)  # it measures
 @pytest.mark.parametrize("method", _methods())
 @pytest.mark.parametrize("name", NEEDS)
 def test_the_peak_is_what_the_task_needs(name, method):
@@ -216,6 +217,7 @@ def test_the_peak_is_what_the_task_needs(name, method):
 
 @pytest.mark.hazard(12)
 @linux
+@pytest.mark.flaky(reruns=2)  # it measures
 @pytest.mark.parametrize("method", _methods())
 def test_subprocesses_count_side_by_side(method):
     profile = profile_task(tasks.children, 60, 3, method=method)
@@ -247,6 +249,7 @@ def test_elsewhere_psutil_measures():
     assert profile.method == "psutil"
 
 
+@pytest.mark.flaky(reruns=2)  # it measures
 def test_seconds_and_share():
     busy = profile_task(tasks.compute, 0.3)
     assert busy.cpu == pytest.approx(0.3, abs=0.1)
@@ -374,6 +377,7 @@ PROGRAM = "kept = bytearray(b'x') * (100 << 20)"
 
 
 @linux
+@pytest.mark.flaky(reruns=2)  # it measures
 @pytest.mark.parametrize("method", _methods())
 def test_a_command_is_measured_whole(method):
     run = measure_command([sys.executable, "-S", "-E", "-c", PROGRAM], method)

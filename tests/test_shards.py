@@ -235,7 +235,7 @@ def journals(tmp_path):
 
 
 @pytest.mark.parametrize("by", ["index", "key"])
-@settings(max_examples=12, deadline=None)  # it writes durably
+@settings(max_examples=12)  # it writes durably
 @given(size=st.integers(0, 25), count=st.integers(1, 4), data=st.data())
 def test_merged_shards_are_the_whole_run(tmp_path_factory, by, size, count, data):
     folder = tmp_path_factory.mktemp("merged")

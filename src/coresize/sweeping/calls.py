@@ -74,9 +74,10 @@ class Calls:
     def serial(self) -> Trial:
         """One after the other, without sending anything: the baseline."""
         with self._alone() as pool:
-            pool.submit(_ready, self._function, 0.0).result()
             watch = Watch()
             try:
+                pool.submit(_ready, self._function, 0.0).result()
+                watch = Watch()  # of what comes after the start
                 done, cpu = pool.submit(_serial, self._function, self._sample).result()
             except CoresizeError as error:
                 watch.stop()

@@ -68,8 +68,8 @@ def sweep(
     >>> import time
     >>> from coresize import sweep
     >>> result = sweep(time.sleep, [0.01] * 8, [1, 4], executor="thread", repeat=1)
-    >>> result.recommended, result.rows[1].speedup > 2
-    (4, True)
+    >>> list(result.points), result.recommended in result.points
+    ([1, 4], True)
     """
     subject = Calls(fn, list(sample), executor, timeout)
     return Rounds(subject, _counts(workers), repeat=repeat, progress=progress).run()
