@@ -536,10 +536,17 @@ def test_nothing_is_killed_for_a_check():
     assert reasons["scaling"].startswith("it takes 576.0 MiB of memory, and ")
 
 
-def test_one_core_has_nothing_to_scale():
-    with use_host(container(cpus=1)):
+@pytest.mark.parametrize(
+    ("details", "reason"),
+    [
+        ({"cpus": 1}, "there is one core"),
+        ({"cpus": 8, "env": {"CORESIZE_PARALLEL": "0"}}, "serially, by CORESIZE_PARA"),
+    ],
+)
+def test_where_one_works_there_is_nothing_to_scale(details, reason):
+    with use_host(container(**details)):
         patient = admit((), (), 0.1)
-    with pytest.raises(Skipped, match="there is one core"):
+    with pytest.raises(Skipped, match=reason):
         list(scaling.scaling(patient))
 
 

@@ -22,6 +22,7 @@ from coresize.sweeping.result import conclude, from_points
 from coresize.sweeping.rounds import Rounds
 from coresize.sweeping.sweep import rounds_of_command
 from coresize.sweeping.trials import Trial
+from coresize.testing import container, use_host
 
 
 #: Runs a second by number of workers, as users have measured them:
@@ -448,6 +449,15 @@ def test_bad_arguments(words, setting):
     with pytest.raises(ConfigError) as caught:
         sweep(abs, **{"sample": [1], "workers": [1], "executor": "thread", **words})
     assert caught.value.setting == setting
+
+
+def test_where_all_is_serial_no_number_can_be_tried():
+    serially = container(cpus=4, env={"CORESIZE_PARALLEL": "0"})
+    with (
+        use_host(serially),
+        pytest.raises(CoresizeError, match="CORESIZE_PARALLEL makes every pool serial"),
+    ):
+        sweep(abs, [1], [1, 2], repeat=1)
 
 
 # --- Keeping it ---------------------------------------------------------------

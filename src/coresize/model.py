@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     #: in devices, ``workers`` in processes that one pool can have.
     Resource: TypeAlias = Literal["cpu", "memory", "address_space", "gpu", "workers"]
 
+    #: The kernel's count of kills for memory moved in the cgroup of a process, moved on
+    #: the whole machine, did not move.
+    OutOfMemory: TypeAlias = Literal["yes", "probably", "no"]
+
     #: capacity: what the machine has. limit: joins the minimum. cap: a bound set by a
     #: user or a scheduler, joins the minimum too. override: replaces what was detected.
     #: soft: crossing it throttles, nothing is killed. available, soft_available: what

@@ -20,7 +20,7 @@ from coresize import available, planning, processes, storage
 from coresize.batch import status
 from coresize.batch.shards import SHARD
 from coresize.errors import ConfigError, CoresizeError
-from coresize.executor.pressure import Kills
+from coresize.kills import Kills
 from coresize.measuring.runs import meter_of
 from coresize.policy import memory_budget
 from coresize.settings import load_settings

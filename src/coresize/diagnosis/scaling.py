@@ -6,10 +6,11 @@ import pickle
 import time
 from typing import TYPE_CHECKING
 
-from coresize import processes, storage
+from coresize import storage
 from coresize.diagnosis.findings import Finding
 from coresize.diagnosis.skipping import Skipped
 from coresize.executor.process import ProcessPoolExecutor
+from coresize.executor.warming import warm
 from coresize.model import Value
 
 
@@ -23,9 +24,6 @@ _EACH = 0.2
 
 #: How often that is tried where it is less than it should be.
 _TRIES = 3
-
-#: Rounds at most until all workers are there, and seconds of a task in one.
-_ROUNDS, _NAP = 20, 0.05
 
 #: Parts of what so many workers should get done.
 _POOR, _BAD = 0.7, 0.4
@@ -115,8 +113,11 @@ def scaling(patient: Patient) -> Iterator[Finding]:
     """Each kind with one worker, with two, and with as many as there are cores.
 
     Raises:
-        Skipped: there is one core, or too little memory to try.
+        Skipped: there is one core, all runs serially, or memory is too little to try.
     """
+    if not patient.settings.parallel:
+        reason = f"everything runs serially, by {patient.settings.origins['parallel']}"
+        raise Skipped(reason)
     most = min(patient.real_cores, _MOST)
     if most < 2:
         reason = "there is one core"
@@ -124,7 +125,7 @@ def scaling(patient: Patient) -> Iterator[Finding]:
     patient.require(most * _MEMORY)
     expected = min(most, patient.limits.cpu.limit or most)
     with ProcessPoolExecutor(most, threads=1) as pool:
-        _warm(pool, most)
+        warm(pool, most)  # else the imports are in what one worker gets done
         compute = _speedups(pool, "compute", most, expected)
         if compute[most] < _POOR * expected:  # what the others tell would be no news
             yield _finding("compute", compute, expected)
@@ -133,19 +134,6 @@ def scaling(patient: Patient) -> Iterator[Finding]:
             speedups = _speedups(pool, name, most, expected)
             if speedups[most] < _POOR * expected:
                 yield _finding(name, speedups, expected)
-
-
-def _warm(pool: ProcessPoolExecutor, most: int) -> None:
-    """Have all workers started: else their imports are in what one gets done."""
-    for _ in range(_ROUNDS):
-        if len(set(pool.map(ready, [_NAP] * 2 * most))) >= most:
-            break
-
-
-def ready(seconds: float) -> int:
-    """Keep this worker busy, so that another has to be started; returns its number."""
-    time.sleep(seconds)
-    return processes.own()
 
 
 def _speedups(

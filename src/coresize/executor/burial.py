@@ -8,8 +8,8 @@ from coresize import processes, report
 from coresize.available import detect
 from coresize.errors import TaskKilledError, TaskOutOfMemoryError
 from coresize.executor import verdicts
-from coresize.executor.pressure import Kills
 from coresize.host import Live
+from coresize.kills import Kills
 
 
 TYPE_CHECKING = False
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from coresize.executor.jobs import Job
     from coresize.executor.setup import Setup
     from coresize.executor.slot import Slot
+    from coresize.model import OutOfMemory
 
 
 class Undertaker:
@@ -83,7 +84,7 @@ class Undertaker:
         if slot.doomed == "timeout":
             seconds = self._setup.timeout or 0.0
             return verdicts.overdue(seconds, peak=job.seen, attempts=job.attempts)
-        moved: verdicts.OutOfMemory = "no"
+        moved: OutOfMemory = "no"
         if slot.kills and not slot.doomed:
             moved = slot.kills.moved()
         return verdicts.verdict(

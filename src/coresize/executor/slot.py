@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
     from coresize.executor.jobs import Job
-    from coresize.executor.pressure import Kills
     from coresize.executor.setup import Setup
+    from coresize.kills import Kills
 
 #: So much is read at a time before another worker has its turn.
 _READS = 16

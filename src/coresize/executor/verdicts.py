@@ -15,11 +15,7 @@ from coresize.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Literal
-
-    #: The kernel's count of out-of-memory kills moved in the worker's own cgroup, moved
-    #: on the whole machine, did not move.
-    OutOfMemory = Literal["yes", "probably", "no"]
+    from coresize.model import OutOfMemory
 
 #: Signals that others send; all the rest are faults of the process itself.
 _SENT = frozenset(

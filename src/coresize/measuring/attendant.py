@@ -13,7 +13,7 @@ import time
 from multiprocessing import connection
 
 from coresize import processes
-from coresize.executor.pressure import Kills
+from coresize.kills import Kills
 from coresize.measuring.runs import ended
 
 
@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
 
-    from coresize.executor.verdicts import OutOfMemory
+    from coresize.model import OutOfMemory
 
 #: Seconds that a command has to end by itself when some of it was killed for memory.
 PATIENCE = 10.0

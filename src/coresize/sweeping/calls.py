@@ -10,6 +10,8 @@ from coresize.batch.run import run_batch
 from coresize.errors import ConfigError, CoresizeError
 from coresize.executor.process import ProcessPoolExecutor
 from coresize.executor.threads import ThreadPoolExecutor
+from coresize.executor.warming import warm
+from coresize.settings import load_settings
 from coresize.sweeping.trials import Watch
 
 
@@ -28,10 +30,6 @@ _STEADY, _TASKS = 0.5, 4
 #: what it takes serially. What has become so much slower is no choice.
 _LONGEST, _HOPELESS = 2.0, 4
 
-#: Seconds that a worker is kept busy, so that another has to be started.
-_WARM = 0.05
-_MOST_ROUNDS = 20
-
 
 class Calls:
     """Trials of a function over a sample of items.
@@ -44,6 +42,7 @@ class Calls:
 
     Raises:
         ConfigError: the sample is empty, or the executor is another.
+        CoresizeError: a setting makes every pool serial.
     """
 
     unit = "tasks"
@@ -59,6 +58,11 @@ class Calls:
             raise ConfigError("sample", sample, "at least one item")
         if executor not in _POOLS:
             raise ConfigError("executor", executor, '"process" or "thread"')
+        settings = load_settings()
+        if not settings.parallel:
+            origin = settings.origins["parallel"]
+            msg = f"{origin} makes every pool serial: take it away to try workers"
+            raise CoresizeError(msg)
         self._function = function
         self._sample = sample
         self._timeout = timeout
@@ -76,7 +80,7 @@ class Calls:
         with self._alone() as pool:
             watch = Watch()
             try:
-                pool.submit(_ready, self._function, 0.0).result()
+                warm(pool, 1, self._function)
                 watch = Watch()  # of what comes after the start
                 done, cpu = pool.submit(_serial, self._function, self._sample).result()
             except CoresizeError as error:
@@ -90,7 +94,7 @@ class Calls:
         """So many workers, all of them started before the clock is."""
         with self._make(workers) as pool:
             began = time.perf_counter()
-            error = _warm(pool, self._function, workers)
+            error = self._start(pool, workers)
             startup = time.perf_counter() - began
             watch, sums = Watch(), _Sums()
             for outcome in [] if error else self._outcomes(pool, workers):
@@ -104,6 +108,14 @@ class Calls:
             peak_memory=sums.peak or None,
             error=error or sums.told(),
         )
+
+    def _start(self, pool: Executor, workers: int) -> str:
+        """Have all workers started; why that cannot be, or nothing."""
+        try:
+            warm(pool, workers, self._function)
+        except Exception as error:  # noqa: BLE001 - it is a row of the table
+            return str(error)
+        return ""
 
     def _alone(self) -> Executor:
         """One worker, for which all of the sample is one task."""
@@ -155,27 +167,6 @@ _POOLS: dict[str, Callable[[int], Executor]] = {
     "process": ProcessPoolExecutor,
     "thread": ThreadPoolExecutor,
 }
-
-
-def _warm(pool: Executor, function: Callable[[Any], object], workers: int) -> str:
-    """Have all workers started; why that cannot be, or nothing."""
-    for _ in range(_MOST_ROUNDS):
-        ready = [pool.submit(_ready, function, _WARM) for _ in range(workers)]
-        try:
-            for future in ready:
-                future.result()
-        except Exception as error:  # noqa: BLE001 - it is a row of the table
-            return str(error)
-        if not isinstance(pool, ProcessPoolExecutor):
-            break
-        if pool.observe().workers >= workers:
-            break
-    return ""
-
-
-def _ready(_function: object, seconds: float) -> None:
-    """A task that only imports what the function needs, and keeps its worker busy."""
-    time.sleep(seconds)
 
 
 def _serial(

@@ -56,7 +56,8 @@ def sweep(
 
     Raises:
         ConfigError: an argument is not valid.
-        CoresizeError: with no count all tasks ended well.
+        CoresizeError: with no count all tasks ended well, or all pools are serial
+            (CORESIZE_PARALLEL=0).
         TransferError: the function cannot be sent to another process.
 
     What the function itself raises when it is run serially is raised.

@@ -26,7 +26,8 @@ def grow(mebibytes: int) -> int:
 def main() -> None:
     """Print what the tasks returned, what was warned about, and what is kept free."""
     from coresize import ProcessPoolExecutor
-    from coresize.executor.pressure import Kills, Pressure
+    from coresize.executor.pressure import Pressure
+    from coresize.kills import Kills
 
     warnings = logging.handlers.BufferingHandler(100)
     warnings.setLevel(logging.WARNING)

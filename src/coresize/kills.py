@@ -1,0 +1,80 @@
+"""Whether the kernel has killed for memory where a process runs."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from coresize import detection, processes
+from coresize.detection import cgroup, parse
+from coresize.errors import ParseError
+from coresize.host import Live
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from coresize.model import OutOfMemory
+
+#: By version: the file with the count of kills in the own cgroup (kernel
+#: Documentation/admin-guide: cgroup-v1/memory.rst, cgroup-v2.rst "memory.events").
+_KILLS = {1: "memory.oom_control", 2: "memory.events"}
+_VMSTAT = "/proc/vmstat"
+
+#: Seconds from the count of a kill to the end of the process, which first gives back
+#: its memory.
+_EXPLAINS = 5.0
+
+
+class Kills:
+    """The kernel's count of kills for memory, where a process runs.
+
+    Counted in the cgroup of the victim: v1 counts there alone, v2 there and above.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._host = Live()
+        self._path = self._find(pid)
+        self._last = self.count()
+        self._recent: deque[float] = deque()
+
+    def count(self) -> int | None:
+        """How many so far; None where nobody tells."""
+        for path in (self._path, _VMSTAT):
+            try:
+                line = parse.line(self._host.read(path), "oom_kill ")
+                return parse.memory_stat(line)
+            except (OSError, ParseError):
+                continue
+        return None
+
+    def note(self) -> None:
+        """See which kills are new, and forget those that no worker's end explains."""
+        count, now = self.count(), time.monotonic()
+        if count is not None and self._last is not None:
+            self._recent.extend([now] * (count - self._last))
+        self._last = count
+        while self._recent and now - self._recent[0] > _EXPLAINS:
+            self._recent.popleft()
+
+    def moved(self) -> OutOfMemory:
+        """Whether there was one not long ago; that one is then spent."""
+        self.note()
+        if not self._recent:
+            return "no"
+        self._recent.popleft()
+        return "probably" if self._path == _VMSTAT else "yes"
+
+    def _find(self, pid: int) -> str:
+        own = detection.read_membership(self._host)
+        membership = cgroup.Membership(
+            cgroup=processes.read(pid, "cgroup"), mountinfo=own.mountinfo, problems=()
+        )
+        chains, _ = cgroup.locate(membership, "memory", "memory")
+        for version, directories in chains:
+            path = f"{directories[0]}/{_KILLS[version]}"
+            try:
+                self._host.read(path)
+            except OSError:
+                continue
+            return path
+        return _VMSTAT
