@@ -93,6 +93,7 @@ def v2(tmp_path_factory):
         )
         scenarios["swapped"] = _v2({"memory.max": str(64 * MIB)}, program="swapped.py")
         scenarios["mounted"] = _v2(program="mounted.py")
+        scenarios["strained"] = _v2(program="strained.py", cpus="0-1")
     return guest.run(scenarios, tmp_path_factory.mktemp("v2"))
 
 
@@ -126,47 +127,63 @@ def test_v2_a_change_while_running_is_seen_by_the_next_call(v2):
     assert [answer["cpu"]["quota"] for answer in v2["later"]] == [1.5, 3.0]
 
 
-#: What is provoked in a guest: by scenario and check its severity, what is seen, where.
+#: What is provoked in a guest: by scenario, check and a part of the title its severity,
+#: what is seen, where.
 OWN = "/sys/fs/cgroup/p/own"
 DIAGNOSED = {
-    ("examined", "counted CPUs"): (
+    ("examined", "counted CPUs", ""): (
         "error",
         "os.cpu_count() 8, nproc 8; may be used: 2",
         f"{OWN}/cpu.max",
     ),
-    ("examined", "memory limits"): (
+    ("examined", "memory limits", ""): (
         "warning",
         "memory.high 256.0 MiB",
         f"{OWN}/memory.high",
     ),
-    ("examined", "memory.oom.group"): (
+    ("examined", "memory.oom.group", ""): (
         "warning",
         "memory.oom.group = 1",
         f"{OWN}/memory.oom.group",
     ),
-    ("examined", "kills"): (
+    ("examined", "kills", ""): (
         "warning",
         "oom_kill 1",
         "/sys/fs/cgroup/p/memory.events",
     ),
-    ("examined", "throttling"): (
+    ("examined", "throttling", ""): (
         "error",
         " periods since it was made",
         f"{OWN}/cpu.stat",
     ),
-    ("swapped", "swap"): ("warning", "swap in use ", f"{OWN}/memory.swap.current"),
-    ("swapped", "pressure"): ("warning", "some avg60=", f"{OWN}/memory.pressure"),
-    ("mounted", "temporary folder"): ("warning", "file system nfs4", "TMPDIR:"),
+    ("swapped", "swap", ""): ("warning", "swap in use ", f"{OWN}/memory.swap.current"),
+    ("swapped", "pressure", ""): ("warning", "some avg60=", f"{OWN}/memory.pressure"),
+    ("mounted", "temporary folder", ""): ("warning", "file system nfs4", "TMPDIR:"),
+    ("strained", "pressure", "for cpu"): (
+        "warning",
+        "some avg60=",
+        f"{OWN}/cpu.pressure",
+    ),
+    ("strained", "pressure", "for io"): (
+        "warning",
+        "some avg60=",
+        f"{OWN}/io.pressure",
+    ),
+    ("strained", "scaling", "files"): ("note", "2 were to be expected", "measured"),
 }
 
 
 @pytest.mark.skipif(guest.other_python() is not None, reason=str(guest.other_python()))
-@pytest.mark.parametrize(("scenario", "check"), DIAGNOSED)
-def test_v2_what_is_diagnosed(v2, scenario, check):
-    severity, seen, where = DIAGNOSED[scenario, check]
+@pytest.mark.parametrize(("scenario", "check", "title"), DIAGNOSED)
+def test_v2_what_is_diagnosed(v2, scenario, check, title):
+    severity, seen, where = DIAGNOSED[scenario, check, title]
     (answer,) = v2[scenario]
     assert answer["code"] == 0
-    (one,) = [one for one in answer["out"]["findings"] if one["check"] == check]
+    (one,) = [
+        one
+        for one in answer["out"]["findings"]
+        if one["check"] == check and title in one["title"]
+    ]
     assert one["severity"] == severity, one
     assert seen in one["seen"], one
     assert one["where"].split()[0] == where, one
