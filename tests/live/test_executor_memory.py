@@ -74,6 +74,19 @@ def test_the_run_that_defeats_others(memory):
     assert found == MIXED
 
 
+@pytest.mark.parametrize("workers", [1, 4])
+def test_alone_is_without_what_others_keep(workers):
+    """The last fits into 400 MiB, but not beside workers that keep some of it."""
+    found, done = run(
+        400,
+        "need = lambda size: size << 20\n"
+        f"with ProcessPoolExecutor({workers}, memory=need) as pool:\n"
+        "    print(json.dumps(outcomes(pool, tasks.take, zip([20] * 7 + [345]))))\n",
+    )
+    assert found == [20] * 7 + [345]
+    assert done.kills <= 1
+
+
 def test_the_standard_pool_returns_nothing():
     found, _ = run(
         600,

@@ -72,7 +72,7 @@ class Assignment:
         if not idle and not self._crew.has_room:
             return False
         job = gate.choose(self.waiting, self._crew.slots, must_start=not idle)
-        if job is None:
+        if job is None or (job.alone and not self._crew.empty()):
             return False
         slot = next(iter(idle), None) or self._add()
         if slot is None:

@@ -46,13 +46,16 @@ class Undertaker:
         for kills in self._kills.values():
             kills.note()
 
-    def again(self, slot: Slot, code: int | None, *, busy: int) -> list[Job]:
+    def again(
+        self, slot: Slot, code: int | None, *, busy: int, others: int
+    ) -> list[Job]:
         """The jobs to be run again, after the first has got its verdict.
 
         Args:
             slot: the worker.
             code: its exit code.
             busy: how many were at work, this one included.
+            others: how many there are, without this one.
         """
         jobs = list(slot.running)
         slot.running.clear()
@@ -72,7 +75,8 @@ class Undertaker:
             return jobs
         error = self._verdict(slot, first, code)
         if isinstance(error, TaskOutOfMemoryError) and self._gate:
-            retry = self._gate.may_retry(first, busy)
+            had_all = not others and not slot.served
+            retry = self._gate.may_retry(first, had_all=had_all)
             self._gate.admission.killed(first, first.seen, busy)
             if retry:
                 return jobs

@@ -56,6 +56,18 @@ class Crew:
         """Whether one more may be started: who forks later forks beside threads."""
         return not self._setup.forks and len(self.slots) < self._setup.max_workers
 
+    def empty(self) -> bool:
+        """End all workers; whether there are none left, or they cannot be replaced.
+
+        What they keep of earlier tasks is memory that one task alone may need.
+        """
+        if self._setup.forks:
+            return True
+        for slot in self.slots:
+            if not slot.retiring and not slot.stop():
+                self.listen(slot, writing=True)
+        return not self.slots
+
     def add(self) -> Slot:
         """Start a worker.
 

@@ -225,7 +225,9 @@ class Dispatcher:
                 self._break(
                     f"workers end before they are ready, {verdicts.unready(code)}"
                 )
-        again = self._undertaker.again(slot, code, busy=1 + len(self._crew.busy))
+        again = self._undertaker.again(
+            slot, code, busy=1 + len(self._crew.busy), others=len(self.slots)
+        )
         self.waiting.extendleft(reversed(again))
         if self.setup.forks and not self.slots and not self._mailbox.closing:
             self._break("all workers that were forked have ended")

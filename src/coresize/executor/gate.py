@@ -79,10 +79,15 @@ class Gate:
         growth = self._growth.pop(job, None) or Growth(slot.began)
         self.admission.succeeded(job, peak, growth.longest_rest(peak, now))
 
-    def may_retry(self, job: Job, busy: int) -> bool:
-        """Whether a task that was killed among so many is run again: alone, then."""
+    def may_retry(self, job: Job, *, had_all: bool) -> bool:
+        """Whether a task that was killed is run again: alone, then.
+
+        Args:
+            job: the task.
+            had_all: no other worker was there, and its own was a fresh one.
+        """
         job.kills += 1
-        return busy > 1 and job.kills <= self.oom_retries and not job.alone
+        return not had_all and job.kills <= self.oom_retries and not job.alone
 
     def watch(self, slots: Sequence[Slot]) -> None:
         """Count what tasks have started; end the youngest when it gets tight."""
