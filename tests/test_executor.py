@@ -35,8 +35,11 @@ from coresize import (
     ThreadPoolExecutor,
     TransferError,
     limit_memory,
+    load_settings,
+    plan_workers,
     processes,
 )
+from coresize.testing import container, use_host
 
 
 MIB = 1024**2
@@ -759,6 +762,28 @@ def test_threads_are_sized_for_waiting():
     with ThreadPoolExecutor(cpu_share=0.05) as pool:
         assert pool._max_workers == min(cores * 20, max(32, 5 * cores))
         assert list(pool.map(abs, [-1, -2])) == [1, 2]
+    with use_host(container(cpus=8, env={"CORESIZE_WORKERS": "3"})):
+        assert ThreadPoolExecutor()._max_workers == 3
+        assert ThreadPoolExecutor(2)._max_workers == 2
+
+
+@pytest.mark.parametrize("pool", [ProcessPoolExecutor, ThreadPoolExecutor])
+@pytest.mark.parametrize(
+    ("variable", "flags", "serial"),
+    [
+        ("1", {}, False),
+        ("0", {}, True),
+        ("1", {"parallel": False}, True),
+        ("0", {"parallel": True}, False),
+        ("0", {"workers": 2}, False),
+    ],
+)
+def test_a_pool_goes_by_the_settings_of_its_plan(pool, variable, flags, serial):
+    with use_host(container(cpus=8, env={"CORESIZE_PARALLEL": variable})):
+        plan = plan_workers(settings=load_settings(command_line=flags))
+        with pool(plan) as made, pool(max_workers=plan) as named:
+            for one in (made, named):
+                assert isinstance(one, SerialExecutor) == serial
 
 
 def test_threads_wait_for_room_when_asked_to():

@@ -101,6 +101,7 @@ def load_settings(
     arguments: Mapping[str, object] | None = None,
     command_line: Mapping[str, object] | Namespace | None = None,
     file: str | os.PathLike[str] | None = None,
+    defaults: Mapping[str, object] | None = None,
     host: Host | None = None,
 ) -> Settings:
     """The settings of this program, and where each came from.
@@ -115,6 +116,7 @@ def load_settings(
         command_line: what a command line set, as argparse gives it; None is not given,
             and flags that are no settings are passed over.
         file: a settings file, instead of CORESIZE_CONFIG or one that is found.
+        defaults: values by name of a program that has its own, weaker than all others.
         host: the machine; None is this one.
 
     Raises:
@@ -133,6 +135,7 @@ def load_settings(
     present = host.variables(NAMES)
     values, origins = copy.deepcopy(_DEFAULTS), dict.fromkeys(_DEFAULTS, DEFAULT)
     layers = (
+        _given(DEFAULT, defaults),
         settings_files.find(host, os.fspath(file) if file else None, present),
         _from_environment(present),
         _given("command line", _known(command_line)),

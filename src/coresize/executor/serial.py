@@ -10,6 +10,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import TYPE_CHECKING
 
 from coresize.executor import sizing
+from coresize.plans import WorkerPlan
 from coresize.settings import load_settings
 
 
@@ -178,9 +179,16 @@ class SerialWhenOff:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Make a pool; or what runs its calls in the caller, with its initializer."""
-        if load_settings().parallel:
-            return super().__new__(cls)
         given = {name: args[at] for at, name in _TAKEN.items() if at < len(args)}
         taken = _TAKEN.values()
         given |= {name: value for name, value in kwargs.items() if name in taken}
+        if _is_parallel(given.get("max_workers")):
+            return super().__new__(cls)
         return SerialExecutor(**given)  # type: ignore[return-value]
+
+
+def _is_parallel(max_workers: int | None) -> bool:
+    """Whether there are to be workers: a plan goes by the settings it was made of."""
+    if isinstance(max_workers, WorkerPlan):
+        return max_workers.binding != "parallel"
+    return load_settings().parallel

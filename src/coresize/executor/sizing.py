@@ -23,6 +23,7 @@ def plan(
     memory: int | None = None,
     cpus: float | None = None,
     cpu_share: float | None = None,
+    usual: int | None = None,
 ) -> WorkerPlan:
     """The workers of an executor; logged once, at INFO, with what overrides it.
 
@@ -31,6 +32,8 @@ def plan(
         memory: bytes that one task needs.
         cpus: cores that one task keeps busy.
         cpu_share: the part of its time that a task computes.
+        usual: the number where nobody says one, neither here nor in the settings; None
+            for what fits.
 
     Raises:
         ConfigError: max_workers is not above 0.
@@ -41,7 +44,7 @@ def plan(
         cpus=cpus,
         profile=_profile(cpu_share),
         limits=limits,
-        settings=_settings(max_workers),
+        settings=_settings(max_workers, usual),
     )
     text = f"{made} workers x {made.threads_per_worker} threads: "
     text += made.reason.partition(": ")[2]
@@ -72,8 +75,8 @@ def check(max_workers: int | None) -> None:
         raise ConfigError("max_workers", max_workers, allowed)
 
 
-def _settings(max_workers: int | None) -> Settings:
+def _settings(max_workers: int | None, usual: int | None) -> Settings:
     check(max_workers)
-    if max_workers is None:
-        return settings.load_settings()
-    return settings.load_settings(arguments={"workers": max_workers})
+    return settings.load_settings(
+        arguments={"workers": max_workers}, defaults={"workers": usual}
+    )

@@ -40,8 +40,9 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
     With CORESIZE_PARALLEL=0 this makes a `SerialExecutor`.
 
     Args:
-        max_workers: threads; None is the cores that this process may use + 4, at most
-            32, or with ``cpu_share`` the cores / share, at most 32 or five a core.
+        max_workers: threads; None is what the settings say (CORESIZE_WORKERS), else the
+            cores that this process may use + 4, at most 32, or with ``cpu_share`` the
+            cores / share, at most 32 or five a core.
         thread_name_prefix: what the names of the threads begin with.
         initializer: what each thread calls first.
         initargs: its arguments.
@@ -71,9 +72,10 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
     ) -> None:
         if queue_size is not None and queue_size < 1:
             raise ConfigError("queue_size", queue_size, "a number above 0, or None")
+        usual = None
         if max_workers is None and cpu_share is None:
-            max_workers = min(_MOST, available.available_cores() + _MORE)
-        plan = sizing.plan(max_workers, cpu_share=cpu_share)
+            usual = min(_MOST, available.available_cores() + _MORE)
+        plan = sizing.plan(max_workers, cpu_share=cpu_share, usual=usual)
         super().__init__(plan.workers, thread_name_prefix, initializer, initargs)
         self._maps: set[Callable[[], None]] = set()
         self._room: threading.Semaphore | None = None
