@@ -115,7 +115,9 @@ def test_those_of_a_batch_that_have_not_begun_run_all_the_same(pool):
     ("function", "words", "error", "text"),
     [
         (tasks.refuse, ("one", "two"), TransferError, "OddError: one and two"),
-        (tasks.unpicklable_result, (), Exception, "lambda"),
+        (tasks.refuse, ("one", "two"), TransferError, "as it is: let its class hand"),
+        (tasks.unpicklable_result, (), TransferError, "the result cannot be sent back"),
+        (tasks.unpicklable_result, (), TransferError, "lambda"),
         (tasks.unloadable_result, (), TransferError, "cannot be made again"),
         (tasks.fail, ("boo",), ValueError, "boo"),
         (tasks.echo, (threading.Lock(),), TransferError, "cannot be sent"),

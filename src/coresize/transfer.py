@@ -66,6 +66,22 @@ def dump(message: object, function: object) -> bytes:
     return content
 
 
+def dump_value(value: object) -> bytes:
+    """What a call has returned, on its way back.
+
+    Raises:
+        TransferError: it cannot be pickled.
+    """
+    try:
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        msg = (
+            f"the result cannot be sent back to the caller ({error}): return what can "
+            "be pickled, such as plain data"
+        )
+        raise TransferError(msg) from error
+
+
 #: What Python calls the file of a program that it reads from standard input.
 STDIN = "<stdin>"
 
@@ -85,29 +101,38 @@ def traceback_of(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
-def dump_error(error: BaseException) -> tuple[bytes | None, str]:
-    """An error as pickled, None where it cannot be, and its traceback as text."""
+def dump_error(error: BaseException) -> tuple[bytes, str]:
+    """An error as pickled, or what tells of it, and its traceback as text."""
     text = traceback_of(error)
     try:
         content = pickle.dumps(error)
         pickle.loads(content)  # noqa: S301 - written one line above
     except Exception:  # noqa: BLE001 - pickle calls the user's code
-        return None, text
+        content = pickle.dumps(_untold("".join(traceback.format_exception_only(error))))
     return content, text
 
 
-def load_error(content: bytes | None, text: str) -> BaseException:
-    """An error from another process as itself, or as a text; its traceback as cause."""
+def load_error(content: bytes, text: str) -> BaseException:
+    """An error from another process, or what tells of it; its traceback as cause."""
     error: object = None
-    if content is not None:
-        try:
-            error = pickle.loads(content)  # noqa: S301 - of our own child
-        except Exception:  # noqa: BLE001 - pickle calls the user's code
-            error = None
+    try:
+        error = pickle.loads(content)  # noqa: S301 - of our own child
+    except Exception:  # noqa: BLE001, S110 - pickle calls the user's code
+        pass
     if not isinstance(error, BaseException):
-        error = TransferError(text)
+        error = _untold(text.strip().rpartition("\n")[2])
     # What the standard library's pool sets as the cause, which prints as it stands.
     from concurrent.futures.process import _RemoteTraceback
 
     error.__cause__ = _RemoteTraceback(f'\n"""\n{text}"""')  # type: ignore[arg-type]
     return error
+
+
+def _untold(said: str) -> TransferError:
+    """In place of an error that cannot be pickled, or not be made again."""
+    msg = (
+        f"the task has raised {said.strip()}; that error cannot be sent to the caller "
+        "as it is: let its class hand all its arguments to Exception.__init__, or "
+        "define __reduce__"
+    )
+    return TransferError(msg)

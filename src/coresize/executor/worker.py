@@ -165,7 +165,7 @@ class _Worker:
             value = function(*args, **kwargs)
             seconds = time.perf_counter() - start
             peak = self._own().anonymous_peak if self.measured else 0
-            payload = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+            payload = transfer.dump_value(value)
         except BaseException as error:  # noqa: BLE001 - it is sent on
             peak = self._own().anonymous_peak if self.measured else 0
             self._fail(error, peak, time.perf_counter() - start)
