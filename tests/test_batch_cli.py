@@ -368,6 +368,31 @@ def test_what_has_not_ended_well_is_told_with_how_to_go_on(run):
     assert (again.stdout, again.returncode) == ("part 1\n", 3)
 
 
+@pytest.mark.usefixtures("folder")
+def test_what_has_failed_is_passed_over_and_that_is_told(run, call):
+    words = ("jobs:picky", "--items", "items.jsonl", "--executor", "serial")
+    batch = (sys.executable, "-m", "coresize", "batch", *words)
+    done = run("shards", "1", "--", *batch, "--journal", "out-{index}.db")
+    assert done.returncode == 1
+    assert "passes over tasks that have failed" in done.stderr.splitlines()[-1]
+    merged = call("merge", "out-0.db", "-o", "all.csv")
+    assert merged.stdout == "5 tasks in all.csv, 1 of them failed\n"
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("output", "said"), [("all.txt", "of no known kind"), ("out.db", "is one of them")]
+)
+def test_what_no_option_mends_is_not_told_to_be(call, output, said):
+    words = ("jobs:double", "--items", "items.jsonl", "--executor", "serial")
+    call("batch", *words, "--journal", "out.db")
+    for more in ((), ("--allow-partial",)):
+        done = call("merge", "out.db", "-o", output, *more)
+        problem, last = done.stderr.splitlines()
+        assert said in problem
+        assert last == "coresize: error: nothing is written"
+
+
 def test_batches_in_parts_are_merged_and_their_progress_is_shown(run, folder):
     words = ("jobs:double", "--items", "items.jsonl", "--executor", "serial")
     batch = (sys.executable, "-m", "coresize", "batch", *words)

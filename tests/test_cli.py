@@ -130,6 +130,9 @@ def test_record_does_not_overwrite_other_files(call, tmp_path):
         ([], {"CORESIZE_OVERRIDE_CORES": "8,5"}, "CORESIZE_OVERRIDE_CORES='8,5'"),
         (["cores"], {"CORESIZE_MAX_CORES": "nan"}, "CORESIZE_MAX_CORES='nan'"),
         (["memory"], {"CORESIZE_MAX_MEMORY": "0"}, "CORESIZE_MAX_MEMORY='0'"),
+        (["cores"], {"CORESIZE_PARALLEL": "maybe"}, "CORESIZE_PARALLEL='maybe'"),
+        (["memory"], {"CORESIZE_WORKERS": "0"}, "CORESIZE_WORKERS='0'"),
+        (["cores"], {"CORESIZE_CONFIG": "/nowhere.toml"}, "/nowhere.toml"),
     ],
 )
 def test_bad_usage_exits_2_with_a_message(call, words, env, message):

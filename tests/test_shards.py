@@ -333,6 +333,8 @@ def test_what_is_not_whole_is_refused_and_named(tmp_path, journals, make, text):
         merge(make(journals, tmp_path), str(output))
     assert text in str(caught.value)
     assert caught.value.problems
+    assert caught.value.partial == ((make, text) in PARTIAL)
+    assert "no more" not in str(caught.value)  # what is twice is not stale as well
     assert not output.exists()
 
 

@@ -7,6 +7,7 @@ installed, for what plain pickle cannot do (lambdas, functions of a notebook).
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import sys
 import traceback
@@ -115,10 +116,8 @@ def dump_error(error: BaseException) -> tuple[bytes, str]:
 def load_error(content: bytes, text: str) -> BaseException:
     """An error from another process, or what tells of it; its traceback as cause."""
     error: object = None
-    try:
+    with contextlib.suppress(Exception):  # pickle calls the user's code
         error = pickle.loads(content)  # noqa: S301 - of our own child
-    except Exception:  # noqa: BLE001, S110 - pickle calls the user's code
-        pass
     if not isinstance(error, BaseException):
         error = _untold(text.strip().rpartition("\n")[2])
     # What the standard library's pool sets as the cause, which prints as it stands.

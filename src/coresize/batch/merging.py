@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import heapq
-import json
 import sqlite3
 from typing import TYPE_CHECKING
 
 from coresize import storage
-from coresize.batch import journal as journals
-from coresize.batch import reading, schema
+from coresize.batch import exporting, reading
 from coresize.batch.schema import BOUND, JournalError
 from coresize.batch.shards import Shard
 from coresize.errors import CoresizeError
@@ -19,8 +15,7 @@ from coresize.model import Value
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Any, TextIO
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from coresize.batch.schema import Identity
 
@@ -33,14 +28,16 @@ class MergeError(CoresizeError):
 
     Attributes:
         problems: what is wrong, a sentence each.
+        partial: nothing is, but that it is not whole: ``allow_partial`` takes that.
     """
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    def __init__(self, problems: Sequence[str], partial: bool = False) -> None:  # noqa: FBT001, FBT002 - as __reduce__ gives it
         super().__init__("the journals make no whole run: " + "; ".join(problems))
         self.problems = tuple(problems)
+        self.partial = partial
 
-    def __reduce__(self) -> tuple[Callable[..., MergeError], tuple[tuple[str, ...]]]:
-        return type(self), (self.problems,)
+    def __reduce__(self) -> tuple[Callable[..., MergeError], tuple[object, ...]]:
+        return type(self), (self.problems, self.partial)
 
 
 class Merged(Value):
@@ -49,13 +46,15 @@ class Merged(Value):
     Attributes:
         path: the file that was written.
         tasks: how many tasks are in it.
+        failed: how many of them have not ended well.
         problems: what is not whole, where that was allowed.
     """
 
-    __slots__ = ("path", "tasks", "problems")  # noqa: RUF023
+    __slots__ = ("path", "tasks", "failed", "problems")  # noqa: RUF023
 
     path: str
     tasks: int
+    failed: int
     problems: tuple[str, ...]
 
 
@@ -88,12 +87,17 @@ def merge(paths: Iterable[str], output: str, *, allow_partial: bool = False) -> 
         raise MergeError([f"{output} is one of them: write to another file"])
     _check_output(output)
     _check_same(parts)
-    twice, missing = _check_keys(parts)
-    problems = [*_check_shards(parts), *missing]
+    found = _Tasks(max(part.items or 0 for part in parts))
+    found.look(parts)
+    twice, problems = found.twice(), [*_check_shards(parts), *found.missing()]
     if twice or (problems and not allow_partial):
-        raise MergeError([*twice, *problems])
-    tasks = _write(parts, output)
-    return Merged(path=output, tasks=tasks, problems=tuple(problems))
+        raise MergeError([*twice, *problems], partial=not twice)
+    items = parts[0].items if None not in {part.items for part in parts} else None
+    paths = [part.path for part in parts]
+    tasks = exporting.write(paths, parts[0].identity, items, output)
+    return Merged(
+        path=output, tasks=tasks, failed=found.failed, problems=tuple(problems)
+    )
 
 
 class _Part(Value):
@@ -157,36 +161,58 @@ def _check_shards(parts: Sequence[_Part]) -> list[str]:
     return problems
 
 
-def _check_keys(parts: Sequence[_Part]) -> tuple[list[str], list[str]]:
-    """Sentences about keys that are twice, and about tasks that have not ended."""
-    twice: list[str] = []
-    missing: list[str] = []
-    stale: list[str] = []
-    seen = sqlite3.connect("")
-    marks = bytearray(max(part.items or 0 for part in parts))
-    with contextlib.closing(seen):
-        seen.execute("CREATE TABLE seen (key TEXT PRIMARY KEY, path) WITHOUT ROWID")
-        for part in parts:
-            for row in reading.read(part.path):
-                key = str(row["key"])
-                try:
-                    seen.execute("INSERT INTO seen VALUES (?, ?)", (key, part.path))
-                except sqlite3.IntegrityError:
-                    where = seen.execute("SELECT path FROM seen WHERE key = ?", (key,))
-                    twice.append(f"{key!r} in {where.fetchone()[0]} and {part.path}")
-                if row["status"] in (None, "cancelled"):
-                    missing.append(repr(key))
-                item = int(str(row["item"]))
-                if item < len(marks) and not marks[item]:
-                    marks[item] = 1
-                elif marks:
-                    stale.append(repr(key))
-    unseen = [str(item) for item, mark in enumerate(marks) if not mark]
-    return _told("keys are twice", twice), [
-        *_told("tasks have not ended", missing),
-        *_told("items (counted from 0) were not begun", unseen),
-        *_told("tasks are of items that have left the input, or beside them", stale),
-    ]
+class _Tasks:
+    """The keys of all journals: what is twice, what has not ended, what has failed.
+
+    Args:
+        items: how many the input has.
+    """
+
+    def __init__(self, items: int) -> None:
+        self.failed = 0
+        self._marks = bytearray(items)
+        self._twice: list[str] = []
+        self._waiting: list[str] = []
+        self._stale: list[str] = []
+
+    def look(self, parts: Iterable[_Part]) -> None:
+        """Read all that is in some journals."""
+        with contextlib.closing(sqlite3.connect("")) as seen:
+            seen.execute("CREATE TABLE seen (key TEXT PRIMARY KEY, path) WITHOUT ROWID")
+            for part in parts:
+                for row in reading.read(part.path):
+                    self._take(seen, part.path, row)
+
+    def _take(
+        self, seen: sqlite3.Connection, path: str, row: Mapping[str, object]
+    ) -> None:
+        key, item, status = str(row["key"]), int(str(row["item"])), row["status"]
+        try:
+            seen.execute("INSERT INTO seen VALUES (?, ?)", (key, path))
+        except sqlite3.IntegrityError:
+            where = seen.execute("SELECT path FROM seen WHERE key = ?", (key,))
+            self._twice.append(f"{key!r} in {where.fetchone()[0]} and {path}")
+            return
+        if status in (None, "cancelled"):
+            self._waiting.append(repr(key))
+        self.failed += status not in (None, "ok")
+        if item < len(self._marks) and not self._marks[item]:
+            self._marks[item] = 1
+        elif self._marks:
+            self._stale.append(repr(key))
+
+    def twice(self) -> list[str]:
+        """A sentence about what no file can have, if there is any."""
+        return _told("keys are twice", self._twice)
+
+    def missing(self) -> list[str]:
+        """Sentences about what is not whole."""
+        unseen = [str(item) for item, mark in enumerate(self._marks) if not mark]
+        return [
+            *_told("tasks have not ended", self._waiting),
+            *_told("items (counted from 0) were not begun", unseen),
+            *_told("tasks are of items that the input has no more", self._stale),
+        ]
 
 
 def _told(what: str, names: Sequence[str]) -> list[str]:
@@ -205,8 +231,8 @@ def _check_output(output: str) -> None:
         MergeError: the file is there and no merge of before, or of no known kind.
     """
     suffix = storage.suffix(output)
-    if suffix and suffix not in (*_EXPORTS, *_OF_JOURNALS):
-        names = ", ".join(f".{name}" for name in (*_OF_JOURNALS, *_EXPORTS))
+    if suffix and suffix not in (*exporting.EXPORTS, *_OF_JOURNALS):
+        names = ", ".join(f".{name}" for name in (*_OF_JOURNALS, *exporting.EXPORTS))
         raise MergeError([f"{output} is of no known kind: {names}"])
     if storage.size(output) and not _is_merge(output, suffix):
         problem = f"{output} is there, and no merge: remove it, or take another name"
@@ -219,73 +245,10 @@ _OF_JOURNALS = ("sqlite", "sqlite3", "db")
 
 def _is_merge(path: str, suffix: str) -> bool:
     """Whether a file looks like what is written here."""
-    if suffix not in _EXPORTS:
+    if suffix not in exporting.EXPORTS:
         try:
             return reading.describe(path)[0].shard == "0/1"
         except JournalError:
             return False
     start = storage.first_line(path)
-    return start.startswith(('{"key": ', ",".join(_TABLE)))
-
-
-# --- Writing --------------------------------------------------------------------
-
-
-def _rows(parts: Sequence[_Part]) -> Iterator[dict[str, object]]:
-    """The tasks that have ended, in the order of the input."""
-    rows = heapq.merge(
-        *(reading.read(part.path) for part in parts),
-        key=lambda row: (row["item"], row["key"]),
-    )
-    return (row for row in rows if row["status"] is not None)
-
-
-def _write(parts: Sequence[_Part], output: str) -> int:
-    write = _EXPORTS.get(storage.suffix(output))
-    if write is None:
-        items = parts[0].items if None not in {part.items for part in parts} else None
-        return journals.write_whole(output, parts[0].identity, _rows(parts), items)
-    serializer = parts[0].identity.serializer
-    try:
-        with storage.replacing(output) as file:
-            return write(file, (_plain(row, serializer) for row in _rows(parts)))
-    except OSError as error:
-        raise JournalError(output, f"it cannot be written: {error.strerror}") from None
-
-
-def _plain(row: dict[str, Any], serializer: str) -> dict[str, Any]:
-    """A row with its value as it was; who merges pickles has chosen them before."""
-    value = row["value"]
-    return {**row, "value": value and journals.DECODERS[serializer](value)}
-
-
-def _write_lines(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
-    count = 0
-    for count, row in enumerate(rows, 1):  # noqa: B007 - the last is how many
-        file.write(json.dumps(row, default=repr) + "\n")
-    return count
-
-
-#: The columns of a table.
-_TABLE = tuple(name for name in schema.COLUMNS if name != "traceback")
-
-
-def _write_table(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
-    columns = _TABLE
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    count = 0
-    for count, row in enumerate(rows, 1):  # noqa: B007 - the last is how many
-        value = row["value"]
-        if value is not None and not isinstance(value, (str, int, float)):
-            row["value"] = json.dumps(value, default=repr)
-        writer.writerow([row[name] for name in columns])
-    return count
-
-
-#: What writes the tasks as such, by the suffix of the file.
-_EXPORTS: dict[str, Callable[[TextIO, Iterator[dict[str, Any]]], int]] = {
-    "jsonl": _write_lines,
-    "ndjson": _write_lines,
-    "csv": _write_table,
-}
+    return start.startswith(('{"key": ', ",".join(exporting.TABLE)))

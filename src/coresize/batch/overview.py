@@ -121,7 +121,8 @@ def _of_journal(path: str) -> RunStatus:
             raise
         return _row(path, "-", "starting", {}, None)
     total = items if identity.shard == "0/1" else None
-    state = "starting" if starting else "unknown"
+    ended = total is not None and _counted(counts)["done"] >= total
+    state = "starting" if starting else "done" if ended else "unknown"
     return _row(path, identity.shard, state, counts, total)
 
 

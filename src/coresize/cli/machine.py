@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import argparse
 
     from coresize.cli.options import Commands
+    from coresize.host import Host
 
 _RECORDED_BY = "# Recorded by coresize"
 
@@ -86,9 +87,16 @@ def _report(options: argparse.Namespace) -> str:
     return json.dumps({"coresize": __version__, **answer}, indent=2)
 
 
+def _checked(options: argparse.Namespace) -> Host:
+    """The machine, of which no setting is wrong, even one that is not asked for."""
+    host = given.host(options)
+    settings.load_settings(host=host)
+    return host
+
+
 def _cores(options: argparse.Namespace) -> str:
     cores = available.cores_of(
-        given.host(options),
+        _checked(options),
         reserve=options.reserve,
         rounding=options.rounding,
         physical=options.physical,
@@ -97,7 +105,7 @@ def _cores(options: argparse.Namespace) -> str:
 
 
 def _memory(options: argparse.Namespace) -> str:
-    return str(available.memory_of(given.host(options)))
+    return str(available.memory_of(_checked(options)))
 
 
 def _record(options: argparse.Namespace) -> str:

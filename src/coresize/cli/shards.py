@@ -8,6 +8,7 @@ import signal
 import time
 
 from coresize.cli import programs, streams
+from coresize.detection.parse import format_bytes, format_count
 from coresize.errors import CoresizeError
 
 
@@ -117,6 +118,8 @@ def _shards(
         streams.complain("coresize: to go on with what has not ended well:")
         for part in again:
             streams.complain(f"  {part.resume}")
+        if any(part.progress().get("failed") for part in again):
+            streams.complain(_FAILED)
     return "", code
 
 
@@ -145,6 +148,11 @@ class _View:
         streams.write(text)
 
 
+_FAILED = (
+    "coresize: that passes over tasks that have failed, unless it asks for them: "
+    'run_batch(retry=("failed", ...)), or coresize batch --retry failed'
+)
+
 _HEAD = ("SHARD", "STATE", "PID", "DONE", "FAILED", "ETA", "TIME", "PEAK", "LOG")
 
 
@@ -155,8 +163,6 @@ def _table(parts: list[Part]) -> str:
 
 
 def _cells(part: Part) -> tuple[str, ...]:
-    from coresize.detection.parse import format_bytes
-
     told = part.progress()
     done, total, eta = (told.get(name) for name in ("done", "total", "eta"))
     state = part.state
@@ -218,8 +224,10 @@ def _merge(options: argparse.Namespace) -> str:
     except MergeError as error:
         for problem in error.problems:
             streams.complain(f"coresize: {problem}")
-        msg = "nothing is written; --allow-partial takes what is there"
+        more = "; --allow-partial takes what is there" if error.partial else ""
+        msg = f"nothing is written{more}"
         raise CoresizeError(msg) from None
     for problem in merged.problems:
         streams.complain(f"coresize: warning: {problem}")
-    return f"{merged.tasks} tasks in {merged.path}"
+    failed = f", {merged.failed} of them failed" if merged.failed else ""
+    return f"{format_count(merged.tasks, 'task')} in {merged.path}{failed}"
