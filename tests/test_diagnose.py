@@ -12,9 +12,9 @@ import time
 
 import pytest
 
-from coresize import Diagnosis, counters, diagnose, processes
+from coresize import Diagnosis, counters, diagnose, processes, storage
 from coresize.cli import main
-from coresize.diagnosis import gpus, importing, scaling, watching
+from coresize.diagnosis import folders, gpus, importing, scaling, watching
 from coresize.diagnosis.findings import Finding, order
 from coresize.diagnosis.patient import admit
 from coresize.diagnosis.skipping import Skipped
@@ -273,17 +273,51 @@ def test_the_file_system_of_temporary_files(tmp_path, kind, severity, text):
     assert all(text in one.title for one in findings)
 
 
-def test_a_temporary_folder_that_is_none():
-    host = container(env={"LOKY_TEMP": "/no/such/folder"})
+@pytest.mark.parametrize("folder", ["/no/such/folder", __file__])
+def test_a_temporary_folder_that_is_none(folder):
+    host = container(env={"LOKY_TEMP": folder})
     (one,) = [
         one
         for one in found(examine(host), "temporary folder")
         if one.where == "LOKY_TEMP"
     ]
-    assert (one.severity, one.title) == (
-        "warning",
-        "LOKY_TEMP=/no/such/folder is no folder",
-    )
+    assert (one.severity, one.title) == ("warning", f"LOKY_TEMP={folder} is no folder")
+
+
+@linux
+def test_no_temporary_file_can_be_written(tmp_path):
+    words = f'ulimit -f 0; exec "{sys.executable}" -m coresize diagnose --quick --json'
+    env = {**os.environ, "LOKY_TEMP": str(tmp_path / "none")}
+    done = subprocess.run(["sh", "-c", words], env=env, capture_output=True, check=True)
+    diagnosis = json.loads(done.stdout)
+    assert "temporary folder" in diagnosis["checks"]
+    told = [one for one in diagnosis["findings"] if one["check"] == "temporary folder"]
+    assert (told[0]["severity"], told[0]["where"]) == ("error", "tempfile.gettempdir()")
+    assert "LOKY_TEMP" in [one["where"] for one in told]
+
+
+GB, MB64 = 10**9, 64 * 10**6
+
+
+@pytest.mark.parametrize(
+    ("folder", "size", "severity", "title", "why"),
+    [
+        (None, MB64, "warning", "/dev/shm has only", "temporary folder instead"),
+        ("/dev/shm", MB64, "warning", "/dev/shm has only", "use it, and fail"),
+        (None, GB, "note", "joblib does not use", "temporary folder instead"),
+        ("/dev/shm", GB, "note", "joblib has 953.7 MiB in", "use it, and fail"),
+        ("/dev/shm/me", GB, "note", "joblib has", "=/dev/shm/me makes joblib use"),
+        ("/dev/shmem", GB, "note", "joblib does not use", "folder instead"),
+        (None, 3 * GB, None, "", ""),
+    ],
+)
+def test_shared_memory(folder, size, severity, title, why):
+    with use_host(container(env={"JOBLIB_TEMP_FOLDER": folder} if folder else {})):
+        patient = admit((), (), 0.1)
+    space = storage.Space(total=size, free=size)
+    findings = list(folders.compare(patient, space))
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+    assert all(title in one.title and why in one.why for one in findings)
 
 
 A100 = [gpus.Gpu(name="A100", uuid=f"GPU-{number}a7c-12") for number in range(4)]
@@ -413,21 +447,48 @@ def test_a_program_that_diagnoses_itself_without_a_guard(tmp_path):
     assert "__main__" in told["main module"]["advice"]
 
 
+OWN_PROGRAM = """\
+if __name__ == '__main__':
+    from coresize.diagnosis import importing, patient
+    print(list(importing.main_module(patient.admit((), (), 0.1))))
+"""
+
+
 def test_a_program_of_a_package(tmp_path):
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack" / "other.py").touch()
     path = tmp_path / "pack" / "program.py"
-    path.write_text(
-        "from . import other\n"
-        "if __name__ == '__main__':\n"
-        "    from coresize.diagnosis import importing, patient\n"
-        "    one = patient.admit((), (), 0.1)\n"
-        "    print(list(importing.main_module(one)))\n"
-    )
+    path.write_text(f"from . import other\n{OWN_PROGRAM}")
     done = run("-m", "pack.program", cwd=tmp_path)
     assert done.stdout == "[]\n"  # by name it can be imported, by path it cannot
     (one,) = broken(importing.main_module, path)
     assert "--main PACKAGE.MODULE" in one.advice
+
+
+@pytest.mark.parametrize(
+    ("module", "seen"),
+    [
+        ("pack", None),
+        ("pack.inner", None),
+        ("pack.__main__", None),
+        ("pack.other", "cannot be directly executed"),
+        ("no.such", "No module named 'no'"),
+    ],
+)
+def test_workers_leave_the_main_module_of_a_package_alone(tmp_path, module, seen):
+    for folder in ("pack", "pack/inner", "pack/other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").touch()
+    for folder in ("pack", "pack/inner"):
+        (tmp_path / folder / "__main__.py").write_text("raise SystemExit('it was run')")
+    with contextlib.chdir(tmp_path):
+        findings = broken(importing.main_module, module)
+    assert [seen in one.seen for one in findings] == ([True] if seen else [])
+
+
+def test_a_folder_that_is_run_as_a_program(tmp_path):
+    (tmp_path / "__main__.py").write_text(OWN_PROGRAM)
+    assert run(str(tmp_path)).stdout == "[]\n"
 
 
 def test_a_program_whose_import_is_slow(tmp_path):
