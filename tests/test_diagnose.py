@@ -14,7 +14,14 @@ import pytest
 
 from coresize import Diagnosis, counters, diagnose, processes, storage
 from coresize.cli import main
-from coresize.diagnosis import folders, gpus, importing, scaling, watching
+from coresize.diagnosis import (
+    folders,
+    gpus,
+    importing,
+    scaling,
+    throttling,
+    watching,
+)
 from coresize.diagnosis.findings import Finding, order
 from coresize.diagnosis.patient import admit
 from coresize.diagnosis.skipping import Skipped
@@ -320,6 +327,51 @@ def test_shared_memory(folder, size, severity, title, why):
     assert all(title in one.title and why in one.why for one in findings)
 
 
+#: case: (periods and throttled ones since it was made, of the watch, severity, share)
+THROTTLED = {
+    "one of one says nothing": ((1000, 1), (1, 1), None, ""),
+    "three of three say nothing": ((1000, 3), (3, 3), None, ""),
+    "of few periods": ((10, 10), (5, 5), None, ""),
+    "before": ((1000, 300), (5, 0), "warning", "was used up in 30% of its"),
+    "a little": ((1000, 20), (5, 0), "note", "was used up in 2% of its"),
+    "now": ((1000, 30), (5, 4), "error", "is used up now, in 80% of its"),
+    "somewhat now": ((1000, 3), (5, 1), "warning", "is used up now, in 20% of its"),
+    "both": ((1000, 900), (5, 4), "error", "is used up now, in 80% of its"),
+    "mostly before": ((1000, 400), (5, 1), "warning", "was used up in 40% of its"),
+}
+
+
+@pytest.mark.parametrize("case", THROTTLED)
+def test_throttling_by_the_share_that_counts(case):
+    *counts, severity, title = THROTTLED[case]
+    whole, now = (
+        counters.Throttling(where="f", periods=periods, throttled=many, seconds=0.0)
+        for periods, many in counts
+    )
+    findings = list(throttling.compare(whole, now, 0.5))
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+    assert all(title in one.title for one in findings)
+
+
+#: case: (files below the cgroup, severity, title)
+SWAPPED = {
+    "of the machine": ({}, "warning", "31.0 GiB are swapped out, of all on this mach"),
+    "none of the cgroup": ({"memory.swap.current": "0\n"}, None, ""),
+    "of the cgroup": ({"memory.swap.current": f"{GIB}\n"}, "note", "1.0 GiB are swap"),
+    "of the cgroup, v1": ({"memory.stat": f"swap {GIB}\n"}, "note", "1.0 GiB are swap"),
+}
+
+
+@pytest.mark.parametrize("case", SWAPPED)
+def test_swap_of_the_cgroup_else_of_the_machine(case):
+    files, severity, title = SWAPPED[case]
+    host = recorded(files)
+    host.files["/proc/meminfo"] += "SwapTotal: 33554432 kB\nSwapFree: 1048576 kB\n"
+    findings = found(examine(host), "swap")
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+    assert all(title in one.title for one in findings)
+
+
 A100 = [gpus.Gpu(name="A100", uuid=f"GPU-{number}a7c-12") for number in range(4)]
 
 
@@ -329,6 +381,7 @@ A100 = [gpus.Gpu(name="A100", uuid=f"GPU-{number}a7c-12") for number in range(4)
         ("0,1,2,3", A100, None, ""),
         ("0,1", A100, "note", "2 of 4 GPUs may be used"),
         ("-1", A100, "note", "0 of 4 GPUs"),
+        ("", A100, "note", "0 of 4 GPUs"),
         ("0,-1,1", A100, "note", "1 of 4 GPUs"),
         ("GPU-1a7c", A100, "note", "1 of 4 GPUs"),
         ("GPU-1a7c,GPU-8", A100, "error", "not there: GPU-8"),
