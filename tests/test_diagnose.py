@@ -19,6 +19,7 @@ from coresize.diagnosis import (
     gpus,
     importing,
     scaling,
+    threads,
     throttling,
     watching,
 )
@@ -574,12 +575,16 @@ def test_imports_are_timed_in_a_fresh_process():
 
 LOADED = """\
 import os
-import numpy
+import numpy, threadpoolctl
 for name in list(os.environ):
     if name.endswith("_NUM_THREADS"):
         del os.environ[name]
 from coresize import diagnose
+from coresize.testing import container, use_host
+threadpoolctl.threadpool_limits(2)
 print(diagnose(measure=False).as_json())
+with use_host(container(cpus=8)):
+    assert "threads" not in {one.check for one in diagnose(measure=False).findings}
 """
 
 
@@ -596,11 +601,36 @@ def run(*words, cwd=None, stdin=None, **env):
 
 
 def test_threads_that_blas_has_started():
-    done = run("-c", LOADED, OPENBLAS_NUM_THREADS="8", CORESIZE_OVERRIDE_CORES="2")
+    done = run("-c", LOADED, CORESIZE_WORKERS="512")
+    assert done.stderr == ""
     findings = json.loads(done.stdout)["findings"]
-    told = [one["seen"] for one in findings if one["check"] == "threads"]
+    told = [one for one in findings if one["check"] == "threads"]
     if "openblas" in done.stdout:
-        assert told == ["openblas in this process: 8 threads in all, 4 for each core"]
+        (title,) = [one["title"] for one in told]
+        assert title.startswith("512 workers x 2 threads on ")
+        assert told[0]["seen"].startswith("openblas in this process: 1024 threads in")
+
+
+@pytest.mark.parametrize(
+    ("env", "loaded", "severity", "title"),
+    [
+        ({}, {}, None, ""),
+        ({}, {"openblas": 8}, "note", "8 workers x 8 threads on 8 cores"),
+        ({}, {"openblas": 1, "openmp": 2}, "note", "8 workers x 2 threads on 8 cores"),
+        ({}, {"openblas": 1}, None, ""),
+        ({}, {"openblas": 64}, "warning", "8 workers x 64 threads on 8 cores"),
+        ({"CORESIZE_PARALLEL": "0"}, {"openblas": 8}, None, ""),
+        ({"CORESIZE_PARALLEL": "0"}, {"mkl": 64}, "warning", "64 threads on 8 cores"),
+        ({"CORESIZE_WORKERS": "2"}, {"mkl": 4}, None, ""),
+    ],
+)
+def test_threads_of_libraries_times_workers(env, loaded, severity, title):
+    with use_host(container(cpus=8, env=env)):
+        patient = admit((), (), 0.1)
+    findings = list(threads.compare(patient, loaded))
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+    assert all(one.title == title for one in findings)
+    assert all("coresize run --workers" in one.advice for one in findings)
 
 
 def test_threads_times_workers_by_variables():
