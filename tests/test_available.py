@@ -271,6 +271,16 @@ def test_variables_may_come_and_go_meanwhile():
         sys.setswitchinterval(interval)
 
 
+def test_an_empty_variable_says_nothing_unless_it_hides_all():
+    names = ("CUDA_VISIBLE_DEVICES", "CORESIZE_MAX_CORES")
+    program = f"from coresize.host import Live; print(Live().variables({{*{names}}}))"
+    env = {**os.environ, **dict.fromkeys(names, "")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, check=True
+    )
+    assert done.stdout.decode().strip() == "{'CUDA_VISIBLE_DEVICES': ''}"
+
+
 @pytest.mark.parametrize(
     "wrong", [{"cpus": 0}, {"cpus": "8"}, {"quota": 0}, {"memory": -1}]
 )

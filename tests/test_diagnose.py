@@ -12,9 +12,17 @@ import time
 
 import pytest
 
-from coresize import Diagnosis, counters, diagnose, processes
+from coresize import Diagnosis, counters, diagnose, processes, storage
 from coresize.cli import main
-from coresize.diagnosis import gpus, importing, scaling, watching
+from coresize.diagnosis import (
+    folders,
+    gpus,
+    importing,
+    scaling,
+    threads,
+    throttling,
+    watching,
+)
 from coresize.diagnosis.findings import Finding, order
 from coresize.diagnosis.patient import admit
 from coresize.diagnosis.skipping import Skipped
@@ -273,17 +281,96 @@ def test_the_file_system_of_temporary_files(tmp_path, kind, severity, text):
     assert all(text in one.title for one in findings)
 
 
-def test_a_temporary_folder_that_is_none():
-    host = container(env={"LOKY_TEMP": "/no/such/folder"})
+@pytest.mark.parametrize("folder", ["/no/such/folder", __file__])
+def test_a_temporary_folder_that_is_none(folder):
+    host = container(env={"LOKY_TEMP": folder})
     (one,) = [
         one
         for one in found(examine(host), "temporary folder")
         if one.where == "LOKY_TEMP"
     ]
-    assert (one.severity, one.title) == (
-        "warning",
-        "LOKY_TEMP=/no/such/folder is no folder",
+    assert (one.severity, one.title) == ("warning", f"LOKY_TEMP={folder} is no folder")
+
+
+@linux
+def test_no_temporary_file_can_be_written(tmp_path):
+    words = f'ulimit -f 0; exec "{sys.executable}" -m coresize diagnose --quick --json'
+    env = {**os.environ, "LOKY_TEMP": str(tmp_path / "none")}
+    done = subprocess.run(["sh", "-c", words], env=env, capture_output=True, check=True)
+    diagnosis = json.loads(done.stdout)
+    assert "temporary folder" in diagnosis["checks"]
+    told = [one for one in diagnosis["findings"] if one["check"] == "temporary folder"]
+    assert (told[0]["severity"], told[0]["where"]) == ("error", "tempfile.gettempdir()")
+    assert "LOKY_TEMP" in [one["where"] for one in told]
+
+
+GB, MB64 = 10**9, 64 * 10**6
+
+
+@pytest.mark.parametrize(
+    ("folder", "size", "severity", "title", "why"),
+    [
+        (None, MB64, "warning", "/dev/shm has only", "temporary folder instead"),
+        ("/dev/shm", MB64, "warning", "/dev/shm has only", "use it, and fail"),
+        (None, GB, "note", "joblib does not use", "temporary folder instead"),
+        ("/dev/shm", GB, "note", "joblib has 953.7 MiB in", "use it, and fail"),
+        ("/dev/shm/me", GB, "note", "joblib has", "=/dev/shm/me makes joblib use"),
+        ("/dev/shmem", GB, "note", "joblib does not use", "folder instead"),
+        (None, 3 * GB, None, "", ""),
+    ],
+)
+def test_shared_memory(folder, size, severity, title, why):
+    with use_host(container(env={"JOBLIB_TEMP_FOLDER": folder} if folder else {})):
+        patient = admit((), (), 0.1)
+    space = storage.Space(total=size, free=size)
+    findings = list(folders.compare(patient, space))
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+    assert all(title in one.title and why in one.why for one in findings)
+
+
+#: case: (periods and throttled ones since it was made, of the watch, severity, share)
+THROTTLED = {
+    "one of one says nothing": ((1000, 1), (1, 1), None, ""),
+    "three of three say nothing": ((1000, 3), (3, 3), None, ""),
+    "of few periods": ((10, 10), (5, 5), None, ""),
+    "before": ((1000, 300), (5, 0), "warning", "was used up in 30% of its"),
+    "a little": ((1000, 20), (5, 0), "note", "was used up in 2% of its"),
+    "now": ((1000, 30), (5, 4), "error", "is used up now, in 80% of its"),
+    "somewhat now": ((1000, 3), (5, 1), "warning", "is used up now, in 20% of its"),
+    "both": ((1000, 900), (5, 4), "error", "is used up now, in 80% of its"),
+    "mostly before": ((1000, 400), (5, 1), "warning", "was used up in 40% of its"),
+}
+
+
+@pytest.mark.parametrize("case", THROTTLED)
+def test_throttling_by_the_share_that_counts(case):
+    *counts, severity, title = THROTTLED[case]
+    whole, now = (
+        counters.Throttling(where="f", periods=periods, throttled=many, seconds=0.0)
+        for periods, many in counts
     )
+    findings = list(throttling.compare(whole, now, 0.5))
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+    assert all(title in one.title for one in findings)
+
+
+#: case: (files below the cgroup, severity, title)
+SWAPPED = {
+    "of the machine": ({}, "warning", "31.0 GiB are swapped out, of all on this mach"),
+    "none of the cgroup": ({"memory.swap.current": "0\n"}, None, ""),
+    "of the cgroup": ({"memory.swap.current": f"{GIB}\n"}, "note", "1.0 GiB are swap"),
+    "of the cgroup, v1": ({"memory.stat": f"swap {GIB}\n"}, "note", "1.0 GiB are swap"),
+}
+
+
+@pytest.mark.parametrize("case", SWAPPED)
+def test_swap_of_the_cgroup_else_of_the_machine(case):
+    files, severity, title = SWAPPED[case]
+    host = recorded(files)
+    host.files["/proc/meminfo"] += "SwapTotal: 33554432 kB\nSwapFree: 1048576 kB\n"
+    findings = found(examine(host), "swap")
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+    assert all(title in one.title for one in findings)
 
 
 A100 = [gpus.Gpu(name="A100", uuid=f"GPU-{number}a7c-12") for number in range(4)]
@@ -295,6 +382,7 @@ A100 = [gpus.Gpu(name="A100", uuid=f"GPU-{number}a7c-12") for number in range(4)
         ("0,1,2,3", A100, None, ""),
         ("0,1", A100, "note", "2 of 4 GPUs may be used"),
         ("-1", A100, "note", "0 of 4 GPUs"),
+        ("", A100, "note", "0 of 4 GPUs"),
         ("0,-1,1", A100, "note", "1 of 4 GPUs"),
         ("GPU-1a7c", A100, "note", "1 of 4 GPUs"),
         ("GPU-1a7c,GPU-8", A100, "error", "not there: GPU-8"),
@@ -413,21 +501,48 @@ def test_a_program_that_diagnoses_itself_without_a_guard(tmp_path):
     assert "__main__" in told["main module"]["advice"]
 
 
+OWN_PROGRAM = """\
+if __name__ == '__main__':
+    from coresize.diagnosis import importing, patient
+    print(list(importing.main_module(patient.admit((), (), 0.1))))
+"""
+
+
 def test_a_program_of_a_package(tmp_path):
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack" / "other.py").touch()
     path = tmp_path / "pack" / "program.py"
-    path.write_text(
-        "from . import other\n"
-        "if __name__ == '__main__':\n"
-        "    from coresize.diagnosis import importing, patient\n"
-        "    one = patient.admit((), (), 0.1)\n"
-        "    print(list(importing.main_module(one)))\n"
-    )
+    path.write_text(f"from . import other\n{OWN_PROGRAM}")
     done = run("-m", "pack.program", cwd=tmp_path)
     assert done.stdout == "[]\n"  # by name it can be imported, by path it cannot
     (one,) = broken(importing.main_module, path)
     assert "--main PACKAGE.MODULE" in one.advice
+
+
+@pytest.mark.parametrize(
+    ("module", "seen"),
+    [
+        ("pack", None),
+        ("pack.inner", None),
+        ("pack.__main__", None),
+        ("pack.other", "cannot be directly executed"),
+        ("no.such", "No module named 'no'"),
+    ],
+)
+def test_workers_leave_the_main_module_of_a_package_alone(tmp_path, module, seen):
+    for folder in ("pack", "pack/inner", "pack/other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").touch()
+    for folder in ("pack", "pack/inner"):
+        (tmp_path / folder / "__main__.py").write_text("raise SystemExit('it was run')")
+    with contextlib.chdir(tmp_path):
+        findings = broken(importing.main_module, module)
+    assert [seen in one.seen for one in findings] == ([True] if seen else [])
+
+
+def test_a_folder_that_is_run_as_a_program(tmp_path):
+    (tmp_path / "__main__.py").write_text(OWN_PROGRAM)
+    assert run(str(tmp_path)).stdout == "[]\n"
 
 
 def test_a_program_whose_import_is_slow(tmp_path):
@@ -460,12 +575,16 @@ def test_imports_are_timed_in_a_fresh_process():
 
 LOADED = """\
 import os
-import numpy
+import numpy, threadpoolctl
 for name in list(os.environ):
     if name.endswith("_NUM_THREADS"):
         del os.environ[name]
 from coresize import diagnose
+from coresize.testing import container, use_host
+threadpoolctl.threadpool_limits(2)
 print(diagnose(measure=False).as_json())
+with use_host(container(cpus=8)):
+    assert "threads" not in {one.check for one in diagnose(measure=False).findings}
 """
 
 
@@ -482,11 +601,36 @@ def run(*words, cwd=None, stdin=None, **env):
 
 
 def test_threads_that_blas_has_started():
-    done = run("-c", LOADED, OPENBLAS_NUM_THREADS="8", CORESIZE_OVERRIDE_CORES="2")
+    done = run("-c", LOADED, CORESIZE_WORKERS="512")
+    assert done.stderr == ""
     findings = json.loads(done.stdout)["findings"]
-    told = [one["seen"] for one in findings if one["check"] == "threads"]
+    told = [one for one in findings if one["check"] == "threads"]
     if "openblas" in done.stdout:
-        assert told == ["openblas in this process: 8 threads in all, 4 for each core"]
+        (title,) = [one["title"] for one in told]
+        assert title.startswith("512 workers x 2 threads on ")
+        assert told[0]["seen"].startswith("openblas in this process: 1024 threads in")
+
+
+@pytest.mark.parametrize(
+    ("env", "loaded", "severity", "title"),
+    [
+        ({}, {}, None, ""),
+        ({}, {"openblas": 8}, "note", "8 workers x 8 threads on 8 cores"),
+        ({}, {"openblas": 1, "openmp": 2}, "note", "8 workers x 2 threads on 8 cores"),
+        ({}, {"openblas": 1}, None, ""),
+        ({}, {"openblas": 64}, "warning", "8 workers x 64 threads on 8 cores"),
+        ({"CORESIZE_PARALLEL": "0"}, {"openblas": 8}, None, ""),
+        ({"CORESIZE_PARALLEL": "0"}, {"mkl": 64}, "warning", "64 threads on 8 cores"),
+        ({"CORESIZE_WORKERS": "2"}, {"mkl": 4}, None, ""),
+    ],
+)
+def test_threads_of_libraries_times_workers(env, loaded, severity, title):
+    with use_host(container(cpus=8, env=env)):
+        patient = admit((), (), 0.1)
+    findings = list(threads.compare(patient, loaded))
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+    assert all(one.title == title for one in findings)
+    assert all("coresize run --workers" in one.advice for one in findings)
 
 
 def test_threads_times_workers_by_variables():

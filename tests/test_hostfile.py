@@ -44,9 +44,8 @@ def test_a_missing_file_says_so(tmp_path):
 
 
 def test_a_recording_holds_what_detection_reads_and_no_more():
-    host = container(
-        quota=1.5, env={"NCPUS": "3", "SECRET": "x", "LOKY_MAX_CPU_COUNT": "2"}
-    )
+    env = {"NCPUS": "3", "SECRET": "x", "LOKY_MAX_CPU_COUNT": "2"}
+    host = container(quota=1.5, env={**env, "CUDA_VISIBLE_DEVICES": ""})
     host.files["/etc/passwd"] = "root"
     host.files["/proc/self/mountinfo"] += "1 1 8:1 / /home/me rw - ext4 /dev/sda rw\n"
     text = hostfile.dumps(record_host(host), note='a "note"')
@@ -55,6 +54,7 @@ def test_a_recording_holds_what_detection_reads_and_no_more():
     assert "passwd" not in text
     assert "/home/me" not in text
     assert "LOKY_MAX_CPU_COUNT = " in text
+    assert 'CUDA_VISIBLE_DEVICES = ""' in text
     file = hostfile.loads(text, "x")
     assert file.note == 'a "note"'
     assert detect(file.host) == detect(host)

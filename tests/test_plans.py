@@ -113,6 +113,7 @@ TABLE = {
     ),
     "half-a-gpu": ({"gpu": 0.5, "env": {"CUDA_VISIBLE_DEVICES": "0,1"}}, 4, 4, "gpu"),
     "no-gpu": ({"gpus": 1, "env": {"CUDA_VISIBLE_DEVICES": "-1"}}, 1, 16, "gpu"),
+    "empty": ({"gpus": 1, "env": {"CUDA_VISIBLE_DEVICES": ""}}, 1, 16, "gpu"),
     "override": ({"env": {"CORESIZE_WORKERS": "40"}}, 40, 1, "override"),
     "override-below-tasks": (
         {"env": {"CORESIZE_WORKERS": "40"}, "tasks": 7},

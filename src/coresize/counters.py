@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from coresize import detection
-from coresize.detection import cgroup
+from coresize.detection import cgroup, parse
+from coresize.detection.system import MEMINFO
+from coresize.errors import ParseError
 from coresize.host import current
 from coresize.model import Value
 
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
     from coresize.model import Resource
 
 _NANOSECONDS, _MICROSECONDS = 1e9, 1e6
+
+#: By version: the file with the count of kills for memory (kernel
+#: Documentation/admin-guide: cgroup-v1/memory.rst, cgroup-v2.rst "memory.events").
+KILLS = {1: "memory.oom_control", 2: "memory.events"}
 
 
 class Throttling(Value):
@@ -131,8 +137,8 @@ def parse_stat(text: str) -> dict[str, int]:
 
 def memory_events(host: Host | None = None) -> dict[str, dict[str, int]]:
     """The counts of events of memory, by file: "oom_kill" is one (v1 and v2)."""
-    found = read_stat("memory", "memory", "memory.events", host)
-    return found or read_stat("memory", "memory", "memory.oom_control", host)
+    found = read_stat("memory", "memory", KILLS[2], host)
+    return found or read_stat("memory", "memory", KILLS[1], host)
 
 
 def oom_groups(host: Host | None = None) -> list[str]:
@@ -142,7 +148,10 @@ def oom_groups(host: Host | None = None) -> list[str]:
 
 
 def swap_used(host: Host | None = None) -> tuple[int, str]:
-    """Bytes of this cgroup that are swapped out, and where that is said."""
+    """Bytes that are swapped out, and where that is said; "" where nobody tells.
+
+    Of this cgroup, else of the machine: then that is /proc/meminfo.
+    """
     for where, text in read_files(
         "memory", "memory", "memory.swap.current", host
     ).items():
@@ -151,7 +160,13 @@ def swap_used(host: Host | None = None) -> tuple[int, str]:
     for where, values in read_stat("memory", "memory", "memory.stat", host).items():
         if "swap" in values:
             return values["swap"], where
-    return 0, ""
+    try:
+        text = (host or current()).read(MEMINFO)
+        total = parse.meminfo(parse.line(text, "SwapTotal:"))
+        free = parse.meminfo(parse.line(text, "SwapFree:"))
+    except (OSError, ParseError):
+        return 0, ""
+    return max(0, total - free), MEMINFO
 
 
 def pressures(host: Host | None = None) -> list[tuple[str, str, float]]:

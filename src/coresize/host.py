@@ -35,7 +35,10 @@ if TYPE_CHECKING:
             """
 
         def variables(self, names: frozenset[str]) -> dict[str, str]:
-            """Those of the named environment variables that are set and not empty."""
+            """Those of the named environment variables that are set and say anything.
+
+            An empty one says nothing, but of `EMPTY_IS_NONE`.
+            """
 
         def affinity(self) -> AbstractSet[int] | None:
             """The CPUs that this process may run on.
@@ -68,6 +71,15 @@ _LONGEST = 64 * 1024 * 1024
 _CHUNK = 16 * 1024
 
 CPU_COUNT_OPTION = "-X cpu_count"
+
+#: Empty these say "none of them"; of all others an empty one says nothing.
+EMPTY_IS_NONE = frozenset({"CUDA_VISIBLE_DEVICES"})
+
+
+def says(name: str, value: str) -> bool:
+    """Whether a variable that is there says anything."""
+    return bool(value) or name in EMPTY_IS_NONE
+
 
 #: A pipe in a file's place must not be waited for.
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
@@ -123,7 +135,11 @@ class Live:
         environ = os.environ
         present = names.intersection(environ)
         # get(): another thread may unset one in between.
-        found = {name: value for name in present if (value := environ.get(name))}
+        found = {
+            name: value
+            for name in present
+            if (value := environ.get(name)) is not None and says(name, value)
+        }
         option = sys._xoptions.get("cpu_count")
         if option and CPU_COUNT_OPTION in names:
             found.pop("PYTHON_CPU_COUNT", None)

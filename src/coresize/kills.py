@@ -6,6 +6,7 @@ import time
 from collections import deque
 
 from coresize import detection, processes
+from coresize.counters import KILLS
 from coresize.detection import cgroup, parse
 from coresize.errors import ParseError
 from coresize.host import Live
@@ -15,9 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from coresize.model import OutOfMemory
 
-#: By version: the file with the count of kills in the own cgroup (kernel
-#: Documentation/admin-guide: cgroup-v1/memory.rst, cgroup-v2.rst "memory.events").
-_KILLS = {1: "memory.oom_control", 2: "memory.events"}
 _VMSTAT = "/proc/vmstat"
 
 #: Seconds from the count of a kill to the end of the process, which first gives back
@@ -71,7 +69,7 @@ class Kills:
         )
         chains, _ = cgroup.locate(membership, "memory", "memory")
         for version, directories in chains:
-            path = f"{directories[0]}/{_KILLS[version]}"
+            path = f"{directories[0]}/{KILLS[version]}"
             try:
                 self._host.read(path)
             except OSError:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import os
 
+from coresize.host import says
+
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +56,11 @@ class Recorded:
 
     def variables(self, names: frozenset[str]) -> dict[str, str]:
         """See `Host.variables`."""
-        return {name: self.env[name] for name in names if self.env.get(name)}
+        return {
+            name: self.env[name]
+            for name in names
+            if name in self.env and says(name, self.env[name])
+        }
 
     def affinity(self) -> AbstractSet[int] | None:
         """See `Host.affinity`."""

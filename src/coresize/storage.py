@@ -87,6 +87,8 @@ def space(path: str) -> Space | None:
     import shutil
 
     try:
+        if not Path(path).is_dir():  # of a file the disk would be told
+            return None
         usage = shutil.disk_usage(path)
     except OSError:
         return None
@@ -94,7 +96,11 @@ def space(path: str) -> Space | None:
 
 
 def temporary_folder() -> str:
-    """Where temporary files go, by the rules of Python's tempfile."""
+    """Where temporary files go, by the rules of Python's tempfile.
+
+    Raises:
+        FileNotFoundError: no folder can be written to.
+    """
     import tempfile
 
     return tempfile.gettempdir()

@@ -275,6 +275,7 @@ def seen(visible, folder):
         ("99", "error", "not there: 99", "only 0 to 1"),
         ("0,GPU-77", "error", "not there: GPU-77", "only 0 to 1"),
         ("1", "note", "1 of 2 GPUs", "A100-SXM4-80GB, NVIDIA A100-SXM4-80GB"),
+        ("", "note", "0 of 2 GPUs", "CUDA_VISIBLE_DEVICES=; NVIDIA"),
         ("GPU-c3d1", "note", "1 of 2 GPUs", "CUDA_VISIBLE_DEVICES=GPU-c3d1"),
     ],
 )

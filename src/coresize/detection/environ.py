@@ -1,8 +1,9 @@
 """What environment variables say: overrides, caps, and the batch scheduler's share.
 
 Rule 1: variables are read at the call, never at import. Rule 2: an empty value is
-unset. Rule 3: a malformed value of our own raises ConfigError, since the user can mend
-it; anybody else's is a gap. Rule 4: one variable is one source.
+unset, but where it hides all (`coresize.host.EMPTY_IS_NONE`). Rule 3: a malformed value
+of our own raises ConfigError, since the user can mend it; anybody else's is a gap.
+Rule 4: one variable is one source.
 """
 
 from __future__ import annotations

@@ -194,8 +194,8 @@ def format_cpu_list(cpus: Iterable[int]) -> str:
 def devices(text: str) -> float:
     """The GPUs in CUDA_VISIBLE_DEVICES: numbers or names, up to the first invalid one.
 
-    ``-1`` and ``NoDevFiles`` hide all (CUDA C Programming Guide, "Environment
-    Variables").
+    ``-1``, ``NoDevFiles`` and an empty text hide all (CUDA C Programming Guide,
+    "Environment Variables").
     """
     count = 0
     for device in text.split(","):

@@ -55,6 +55,22 @@ def cgroup_lines(text: str) -> str:
 def cgroup_mounts(text: str, version: int, controller: str) -> dict[str, str]:
     """Mount roots by mount point, of the v2 mounts or those of one v1 controller.
 
+    A later mount on the same point hides the earlier one.
+    """
+    kind, word = ("cgroup", controller) if version == 1 else ("cgroup2", " - cgroup2")
+    roots: dict[str, str] = {}
+    for its_kind, point, root, options in mounts(text, word):
+        if its_kind != kind:
+            continue
+        if version == 2 or controller in options.replace(" ", ",").split(","):
+            roots.pop(point, None)  # so that the order is that of what is seen
+            roots[point] = root
+    return roots
+
+
+def mounts(text: str, word: str = " - ") -> Iterator[tuple[str, str, str, str]]:
+    """File system, mount point, root and super options, of lines that hold a word.
+
     proc(5), kernel show_mountinfo. The fields, each ended by one space:
 
     1-3. mount, parent, device
@@ -64,23 +80,14 @@ def cgroup_mounts(text: str, version: int, controller: str) -> dict[str, str]:
     7.   optional fields, any number, ended by ``-``
     8-9. file system type and source
     10.  super options, which name the controllers of v1 and may hold spaces
-
-    A later mount on the same point hides the earlier one.
     """
-    kind, word = ("cgroup", controller) if version == 1 else ("cgroup2", " - cgroup2")
-    roots: dict[str, str] = {}
     for row in _rows_with(text, word):
         before, _, after = row.partition(" - ")  # no field before is a lone dash
         fields = before.split(" ", 5)
-        its_kind, _, rest = after.partition(" ")
-        options = rest.partition(" ")[2].replace(" ", ",").rstrip("\r").split(",")
-        if len(fields) < 6 or its_kind != kind:
-            continue
-        if version == 2 or controller in options:
-            point = unescape(fields[4])
-            roots.pop(point, None)  # so that the order is that of what is seen
-            roots[point] = unescape(fields[3])
-    return roots
+        kind, _, rest = after.rstrip("\r").partition(" ")
+        if len(fields) == 6:
+            options = rest.partition(" ")[2]
+            yield kind, unescape(fields[4]), unescape(fields[3]), options
 
 
 def _rows_with(text: str, word: str) -> Iterator[str]:

@@ -26,9 +26,9 @@ def belief(patient: Patient) -> Iterator[Finding]:
         "nproc": patient.limits.cpu.affinity,
     }
     most = max((count for count in counts.values() if count), default=0)
-    if tightest is None or not tightest.amount:
+    if tightest is None:
         return
-    factor = most / max(1.0, tightest.amount)  # one worker there is in any case
+    factor = most / max(1.0, patient.cores_there)  # one worker there is in any case
     if factor < _MUCH:
         return
     told = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
@@ -36,7 +36,7 @@ def belief(patient: Patient) -> Iterator[Finding]:
         severity="error" if factor >= _FAR else "warning",
         check="counted CPUs",
         title=f"programs that count CPUs start {factor:.3g} times too many workers",
-        seen=f"{told}; may be used: {tightest.amount:g}",
+        seen=f"{told}; may be used: {patient.cores_there:g}",
         where=f"{tightest.where} ({tightest.raw})",
         why="pools, BLAS and compilers start as many workers or threads as they count; "
         "so many on so few cores are throttled, or wait for each other",
@@ -63,10 +63,9 @@ def _active(patient: Patient) -> list[Fact]:
 
 def overrides(patient: Patient) -> Iterator[Finding]:
     """Overrides that are active, beside what is there, and those without effect."""
-    tightest = patient.there
     for fact in _active(patient):
         amount = fact.amount or 0.0
-        there = (tightest and tightest.amount) or amount
+        there = patient.cores_there or amount
         yield _override(fact.where, fact.raw, amount, there)
         for name in patient.variable(*environ.NAMES):
             if name in _OVERRIDES and name != fact.where:
@@ -118,8 +117,7 @@ def _override(where: str, raw: str, amount: float, there: float) -> Finding:
 
 def caps(patient: Patient) -> Iterator[Finding]:
     """Caps and counts of the user's own that leave much of the cores unused."""
-    tightest = patient.there
-    there = (tightest and tightest.amount) or 0.0
+    there = patient.cores_there
     given = [
         (f"{fact.where}={fact.raw}", fact.where, fact.amount)
         for fact in patient.limits.facts

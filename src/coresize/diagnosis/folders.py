@@ -5,7 +5,7 @@ from __future__ import annotations
 from coresize import storage
 from coresize.detection.cgroup import MOUNTINFO
 from coresize.detection.parse import format_bytes
-from coresize.detection.parse_cgroup import unescape
+from coresize.detection.parse_cgroup import mounts
 from coresize.diagnosis.findings import Finding
 
 
@@ -57,12 +57,18 @@ _TEMPORARY = ("JOBLIB_TEMP_FOLDER", "LOKY_TEMP", "TMPDIR", "TEMP", "TMP")
 def shared_memory(patient: Patient) -> Iterator[Finding]:
     """The size of /dev/shm."""
     space = storage.space(_SHM)
-    if space is None:
-        return
-    forced = patient.variable("JOBLIB_TEMP_FOLDER").get("JOBLIB_TEMP_FOLDER") == _SHM
+    if space is not None:
+        yield from compare(patient, space)
+
+
+def compare(patient: Patient, space: storage.Space) -> Iterator[Finding]:
+    """The space of /dev/shm, beside what Docker gives and what joblib wants."""
+    title = "joblib does not use /dev/shm for large arrays"
     joblib = "joblib maps large arrays from files in the temporary folder instead"
-    if forced:
-        joblib = f"JOBLIB_TEMP_FOLDER={_SHM} makes joblib use it, and fail"
+    for name, folder in patient.variable("JOBLIB_TEMP_FOLDER").items():
+        if f"{folder}/".startswith(f"{_SHM}/"):
+            title = f"joblib has {format_bytes(space.free)} in {_SHM} for large arrays"
+            joblib = f"{name}={folder} makes joblib use it, and fail when it is full"
     if space.total < _SMALL:
         yield Finding(
             severity="warning",
@@ -78,7 +84,7 @@ def shared_memory(patient: Patient) -> Iterator[Finding]:
         yield Finding(
             severity="note",
             check="/dev/shm",
-            title="joblib does not use /dev/shm for large arrays",
+            title=title,
             seen=f"free {format_bytes(space.free)}, and it wants 2 GB",
             where=_SHM,
             why=joblib,
@@ -103,9 +109,13 @@ def _larger(patient: Patient) -> str:
 def temporary(patient: Patient) -> Iterator[Finding]:
     """Where temporary files go: full, on another machine, on an overlay."""
     named = patient.variable(*_TEMPORARY)
-    default = storage.temporary_folder()
-    if default not in named.values():
-        named["the default"] = default
+    try:
+        default = storage.temporary_folder()
+    except FileNotFoundError as error:
+        yield _nowhere(error)
+    else:
+        if default not in named.values():
+            named["the default"] = default
     for name, folder in named.items():
         space = storage.space(folder)
         if space is None:
@@ -123,12 +133,25 @@ def temporary(patient: Patient) -> Iterator[Finding]:
             yield _served(where, folder, kind)
 
 
+def _nowhere(error: FileNotFoundError) -> Finding:
+    return Finding(
+        severity="error",
+        check="temporary folder",
+        title="there is no folder for temporary files",
+        seen=str(error.strerror),
+        where="tempfile.gettempdir()",
+        why="their disks are full, or they cannot be written to: pools, and whatever "
+        "else makes temporary files, fail",
+        advice="make room, or set TMPDIR to a folder that can be written to",
+    )
+
+
 def _missing(name: str, folder: str) -> Finding:
     return Finding(
         severity="warning",
         check="temporary folder",
         title=f"{name}={folder} is no folder",
-        seen="it cannot be looked at",
+        seen=f"{folder} is a file, is not there, or cannot be looked at",
         where=name,
         why="what is to be written there fails, or goes elsewhere",
         advice=f"make the folder, or set {name} to one that is there",
@@ -186,16 +209,8 @@ def _served(where: str, folder: str, kind: str) -> Finding:
 def _kind(patient: Patient, folder: str) -> str:
     """The file system of a folder, by /proc/self/mountinfo (proc(5)); "" if unknown."""
     best, kind = "", ""
-    for line in patient.read(MOUNTINFO).split("\n"):
-        fields, _, rest = line.partition(" - ")
-        words = fields.split(" ")
-        if len(words) < _FIELDS or not rest:
-            continue
-        point = unescape(words[4])
+    for its_kind, point, _, _ in mounts(patient.read(MOUNTINFO)):
         inside = point in ("/", folder) or folder.startswith(f"{point}/")
         if inside and len(point) >= len(best):
-            best, kind = point, rest.split(" ")[0]
+            best, kind = point, its_kind
     return kind
-
-
-_FIELDS = 5

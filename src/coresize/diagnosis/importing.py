@@ -119,9 +119,11 @@ def _slow(path: str, seconds: float, costs: dict[str, float]) -> Finding:
 
 
 #: What spawn does in a worker, down to its refusal to start workers meanwhile; fork is
-#: refused as well, as such a program would not do elsewhere.
+#: refused as well, as such a program would not do elsewhere. Of a package ``python -m``
+#: runs the module __main__, which spawn leaves alone.
 _IMPORT_MAIN = """
 import json, os, sys, time, traceback
+from importlib.util import find_spec
 from multiprocessing import process, spawn
 path, module, *words = sys.argv[1:]
 answer = os.fdopen(os.dup(1), "w")
@@ -132,14 +134,15 @@ data = {
     "sys_argv": [path, *words],
     "start_method": "spawn",
 }
-if module:
-    data["init_main_from_name"] = module
-else:
-    data["init_main_from_path"] = path
 process.current_process()._inheriting = True
 print("#", file=sys.stderr, flush=True)
 start = time.perf_counter()
 try:
+    spec = find_spec(module) if module not in ("", "__main__") else None
+    if spec is not None and spec.submodule_search_locations is not None:
+        inner = module + ".__main__"
+        module = inner if find_spec(inner) else module
+    data["init_main_from_name" if module else "init_main_from_path"] = module or path
     spawn.prepare(data)
     found = {"seconds": time.perf_counter() - start}
 except BaseException as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from coresize import counters
 from coresize.detection.parse import format_bytes, format_count
+from coresize.detection.system import MEMINFO
 from coresize.diagnosis.findings import Finding
 
 
@@ -95,12 +96,15 @@ def kills(patient: Patient) -> Iterator[Finding]:
 def swap(patient: Patient) -> Iterator[Finding]:
     """Swap that is in use by this cgroup, else by the machine."""
     used, where = counters.swap_used(patient.host)
-    limit = patient.limits.memory.limit or patient.limits.memory.total
+    memory = patient.limits.memory
+    of_machine = where == MEMINFO
+    limit = memory.total if of_machine else memory.limit or memory.total
     if used and limit and used > 0.01 * limit:
         yield Finding(
             severity="warning" if used > _LITTLE * limit else "note",
             check="swap",
-            title=f"{format_bytes(used)} are swapped out",
+            title=f"{format_bytes(used)} are swapped out"
+            f"{', of all on this machine' if of_machine else ''}",
             seen=f"swap in use {format_bytes(used)}",
             where=where,
             why="to touch such a page takes a read from disk, a thousand times slower",

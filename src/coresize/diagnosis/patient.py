@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from coresize import available
 from coresize.detection.parse import format_bytes
 from coresize.diagnosis.skipping import Skipped
@@ -55,22 +53,25 @@ class Patient(Value):
     @property
     def there(self) -> Fact | None:
         """The tightest of what the machine allows: no override, no cap."""
-        return min(
-            (
-                fact
-                for fact in self.limits.facts
-                if fact.resource == "cpu" and fact.role in ("limit", "capacity")
-            ),
-            key=lambda fact: math.inf if fact.amount is None else fact.amount,
-            default=None,
-        )
+        told = [
+            fact
+            for fact in self.limits.facts
+            if fact.resource == "cpu"
+            and fact.role in ("limit", "capacity")
+            and fact.amount
+        ]
+        return min(told, key=lambda fact: fact.amount or 0.0, default=None)
+
+    @property
+    def cores_there(self) -> float:
+        """The cores of that; 0 where nobody tells."""
+        return (self.there and self.there.amount) or 0.0
 
     @property
     def real_cores(self) -> int:
         """Whole cores that may be used and are there, whatever an override says."""
-        there = self.there
-        amount = there.amount if there else None
-        return self.cores if amount is None else min(self.cores, whole_cores(amount))
+        there = self.cores_there
+        return min(self.cores, whole_cores(there)) if there else self.cores
 
     def require(self, memory: int) -> None:
         """Let nothing be killed for a check.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from coresize import exports
 from coresize.detection.parse import format_count
 from coresize.diagnosis.findings import Finding
+from coresize.host import Live
 from coresize.planning import plan_workers
 
 
@@ -24,7 +25,6 @@ _BY_LEVEL, _AUTOMATIC = ("OMP_NUM_THREADS",), ("RAYON_NUM_THREADS", "0")
 
 def blas(patient: Patient) -> Iterator[Finding]:
     """How many threads all workers together would keep busy."""
-    plan = plan_workers(limits=patient.limits, settings=patient.settings)
     given = {}
     for name, text in patient.variable(*exports.THREADS).items():
         first = text.partition(",")[0] if name in _BY_LEVEL else text
@@ -34,26 +34,45 @@ def blas(patient: Patient) -> Iterator[Finding]:
             yield _no_number(name, text)
     if given:  # of several the greatest: some library obeys it
         most = max(given)
-        yield from _product(patient, f"{given[most]}={most}", most, plan.workers)
-        return
-    for library, threads in _loaded():
-        if threads > patient.real_cores * _MUCH:
-            yield from _product(patient, library, threads, 1)
+        yield from _product(patient, f"{given[most]}={most}", most)
+    elif isinstance(patient.host, Live):  # it is this process
+        yield from compare(patient, _loaded())
+
+
+def compare(patient: Patient, loaded: dict[str, int]) -> Iterator[Finding]:
+    """The threads that libraries have started in a process, times workers."""
+    if loaded:
+        named = max(loaded, key=lambda name: loaded[name])
+        yield from _product(patient, named, loaded[named], is_set=False)
 
 
 def _product(
-    patient: Patient, named: str, threads: int, workers: int
+    patient: Patient, named: str, threads: int, *, is_set: bool = True
 ) -> Iterator[Finding]:
-    total, cores = threads * workers, patient.real_cores
+    """Threads times workers, where that is too many.
+
+    Unless somebody set the number it is what each library takes by itself, as many as
+    there are cores: too many only in a pool that leaves it so.
+    """
+    plan = plan_workers(limits=patient.limits, settings=patient.settings)
+    workers, cores = plan.workers, patient.real_cores
+    total, share = threads * workers, max(1, cores // workers)
     if total < _MUCH * cores or threads == 1:
         return
+    ours = "coresize.ProcessPoolExecutor gives each worker its share"
+    advice = f"set it to {share}, or unset it: {ours}"
+    if not is_set:
+        advice = (
+            f"{ours}; where others start the workers: coresize run --workers {workers} "
+            f"-- CMD, which sets OMP_NUM_THREADS={share} and its like"
+        )
     of = (
         f"{workers} workers x {threads} threads"
         if workers > 1
         else f"{threads} threads"
     )
     yield Finding(
-        severity="warning",
+        severity="warning" if is_set or threads > _MUCH * cores else "note",
         check="threads",
         title=f"{of} on {format_count(cores, 'core')}",
         seen=f"{named}: {total} threads in all, {round(total / cores, 1):g} for each "
@@ -61,8 +80,7 @@ def _product(
         where=named,
         why="threads of BLAS and OpenMP spin while they wait: more of them than cores "
         "are many times slower than as many",
-        advice=f"set it to {max(1, cores // workers)}, or leave it to "
-        "coresize.ProcessPoolExecutor, which gives each worker its share",
+        advice=advice,
     )
 
 
@@ -78,13 +96,14 @@ def _no_number(name: str, text: str) -> Finding:
     )
 
 
-def _loaded() -> list[tuple[str, int]]:
-    """Libraries of threads in this process, where threadpoolctl is installed."""
+def _loaded() -> dict[str, int]:
+    """Threads by library of this process, where threadpoolctl is installed."""
     try:
         from threadpoolctl import threadpool_info
     except ImportError:
-        return []
-    return [
-        (f"{one.get('internal_api', '?')} in this process", int(one["num_threads"]))
-        for one in threadpool_info()
-    ]
+        return {}
+    found: dict[str, int] = {}
+    for one in threadpool_info():
+        name = f"{one.get('internal_api', '?')} in this process"
+        found[name] = max(found.get(name, 0), int(one["num_threads"]))
+    return found

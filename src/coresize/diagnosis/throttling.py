@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from coresize.counters import Throttling
+    from coresize.diagnosis.findings import Severity
     from coresize.diagnosis.patient import Patient
 
 #: Parts of the periods that are worth a word, that cost much, that cost most.
@@ -20,6 +21,9 @@ _SOME, _MUCH, _MOST = 0.01, 0.05, 0.5
 
 #: Periods below which a share says nothing.
 _FEW = 20
+
+#: The same of the short watch, which sees five of the usual length.
+_FEW_NOW = 4
 
 
 def throttling(patient: Patient) -> Iterator[Finding]:
@@ -35,20 +39,25 @@ def throttling(patient: Patient) -> Iterator[Finding]:
             continue
         told.add(counts)
         now = whole.since(before.get(where, whole))
-        if max(whole.share, now.share) < _SOME or whole.periods < _FEW:
-            continue
-        yield _finding(whole, now, patient.seconds)
+        yield from compare(whole, now, patient.seconds)
 
 
-def _finding(whole: Throttling, now: Throttling, seconds: float) -> Finding:
-    lately = now.share if now.periods else 0.0
-    severity = "note"
-    if max(whole.share, lately) >= _MUCH:
-        severity = "error" if lately >= _MOST else "warning"
-    return Finding(
-        severity=severity,  # type: ignore[arg-type]
+def compare(whole: Throttling, now: Throttling, seconds: float) -> Iterator[Finding]:
+    """What a cgroup counted since it was made, beside what it did in some seconds."""
+    lately = now.share if now.periods >= _FEW_NOW else 0.0
+    share = max(whole.share, lately)
+    if whole.periods < _FEW or share < _SOME:
+        return
+    severity: Severity = "warning" if share >= _MUCH else "note"
+    title = f"the CPU quota was used up in {whole.share:.0%} of its periods"
+    if lately >= _MOST:
+        severity = "error"
+    if lately >= _MOST or lately > whole.share:  # that has decided
+        title = f"the CPU quota is used up now, in {lately:.0%} of its periods"
+    yield Finding(
+        severity=severity,
         check="throttling",
-        title=f"the CPU quota was used up in {whole.share:.0%} of its periods",
+        title=title,
         seen=f"{whole.throttled} of {whole.periods} periods since it was made, "
         f"{whole.seconds:.1f} s lost by all threads together; in the last "
         f"{seconds:g} s {now.throttled} of {now.periods}",
