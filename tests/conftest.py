@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 
 from coresize import settings
-from coresize.batch import arrays, shards, status
+from coresize.batch import arrays
 from coresize.detection import environ
 
 
@@ -23,7 +23,7 @@ hypothesis.settings.load_profile("coresize")
 
 # Before any test, and for the programs they start: a variable that detection reads may
 # well be set where these tests run, in a batch job for instance.
-_BATCH = arrays.NAMES | {shards.SHARD, status.STATUS}
+_BATCH = arrays.NAMES | {settings.SHARD, settings.STATUS}
 for _name in environ.NAMES | settings.NAMES | _BATCH:
     os.environ.pop(_name, None)
 

@@ -18,6 +18,7 @@ import tasks
 from coresize import JournalError, Outcome, run_batch
 from coresize.batch import overview, status
 from coresize.batch.progress import Display, Progress, Tally
+from coresize.settings import STATUS
 from coresize.testing import container, use_host
 
 
@@ -302,7 +303,7 @@ def test_a_status_file_that_cannot_be_written_costs_nothing(tmp_path):
 
 def test_a_variable_asks_for_a_second_status_file(tmp_path):
     path = tmp_path / "second.json"
-    with use_host(container(env={status.STATUS: str(path)})):
+    with use_host(container(env={STATUS: str(path)})):
         run_batch(tasks.square, range(3), executor="serial", progress=False).wait()
     assert json.loads(path.read_text())["state"] == "done"
 

@@ -81,6 +81,8 @@ def test_cores_prints_an_integer(run, call, host):
     assert call("cores", "--host", path, "--rounding", "floor").stdout == "2\n"
     assert call("cores", "--host", path, "--reserve", "1").stdout == "2\n"
     assert call("cores", env={"CORESIZE_OVERRIDE_CORES": "5"}).stdout == "5\n"
+    told = call("report", "--json", env={"CORESIZE_CORES": "5"})
+    assert "CORESIZE_CORES is no variable" in json.loads(told.stdout)["warnings"][-1]
 
 
 def test_memory_prints_an_integer(run, host):

@@ -193,6 +193,13 @@ VARIABLES = [
         "note",
         "has no effect in R",
     ),
+    (
+        {"CORESIZE_OVERIDE_CORES": "2"},
+        8,
+        "variables without effect",
+        "warning",
+        "is no variable of coresize",
+    ),
     ({"CORESIZE_MAX_CORES": "2"}, 8, "caps", "warning", "6 of 8 cores idle"),
     ({"LOKY_MAX_CPU_COUNT": "7"}, 8, "caps", None, ""),
     ({"CORESIZE_WORKERS": "4"}, 8, "caps", "warning", "CORESIZE_WORKERS=4 leaves 4"),

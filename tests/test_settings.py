@@ -11,7 +11,7 @@ import pytest
 
 from coresize import ConfigError, Settings, detect, load_settings, plan_workers
 from coresize.host import Live
-from coresize.testing import container
+from coresize.testing import container, use_host
 
 
 class Here(Live):
@@ -22,6 +22,9 @@ class Here(Live):
 
     def variables(self, names):
         return {name: self.env[name] for name in names if self.env.get(name)}
+
+    def names(self, prefix):
+        return [name for name in self.env if name.startswith(prefix)]
 
 
 @pytest.fixture
@@ -253,3 +256,21 @@ def test_profiles_and_kinds_have_names(tmp_path):
     assert (of_kind, of_kind.bounds["cpu"]) == (3, 8)
     scan = plan_workers(kind="scan", limits=limits, settings=settings)
     assert scan.bounds == by_name.bounds
+
+
+def test_a_variable_that_is_none_of_ours_is_told():
+    env = {"CORESIZE_OVERIDE_CORES": "3", "CORESIZE_SHARD": "0/4", "CORESIZE_ZZ": "y"}
+    host = container(cpus=4, env=env)
+    near, far = load_settings(host=host).warnings
+    assert near.endswith("no effect: did you mean CORESIZE_OVERRIDE_CORES?")
+    assert far == "CORESIZE_ZZ is no variable of coresize, and has no effect"
+    with use_host(host):
+        assert {near, far} <= {*plan_workers().warnings}
+
+
+def test_the_own_defaults_of_a_program_are_the_weakest(load):
+    found = load({"coresize.toml": "rounding = 'floor'"}, defaults={"workers": 3})
+    assert (found["workers"]["value"], found["workers"]["origin"]) == (3, "default")
+    given = {"workers": 3, "rounding": "ceil"}
+    found = load(env={"CORESIZE_WORKERS": "5"}, defaults=given)
+    assert (found["workers"]["value"], found["rounding"]["value"]) == (5, "floor")

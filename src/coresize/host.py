@@ -40,6 +40,9 @@ if TYPE_CHECKING:
             An empty one says nothing, but of `EMPTY_IS_NONE`.
             """
 
+        def names(self, prefix: str) -> list[str]:
+            """The names of all variables that begin so."""
+
         def affinity(self) -> AbstractSet[int] | None:
             """The CPUs that this process may run on.
 
@@ -146,6 +149,10 @@ class Live:
             found[CPU_COUNT_OPTION] = str(option)
         return found
 
+    def names(self, prefix: str) -> list[str]:
+        """See `Host.names`."""
+        return [name for name in os.environ if name.startswith(prefix)]
+
     def affinity(self) -> AbstractSet[int] | None:
         """See `Host.affinity`. Linux, Windows and FreeBSD have one, macOS has none."""
         if hasattr(os, "sched_getaffinity"):
@@ -218,6 +225,11 @@ class LiveFor(Live):
         """See `Host.variables`."""
         del names
         return {}
+
+    def names(self, prefix: str) -> list[str]:
+        """See `Host.names`."""
+        del prefix
+        return []
 
     def affinity(self) -> AbstractSet[int] | None:
         """See `Host.affinity`."""

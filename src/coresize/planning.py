@@ -138,6 +138,7 @@ def plan_workers(
         },
         override=_override(settings),
         strict=strict,
+        warnings=settings.warnings,
     )
 
 

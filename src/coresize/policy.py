@@ -85,6 +85,7 @@ def plan(
     caps: dict[str, int],
     override: tuple[str, int, str] | None = None,
     strict: bool = False,
+    warnings: tuple[str, ...] = (),
 ) -> WorkerPlan:
     """The count of workers that is safe, with the bound that decides.
 
@@ -98,6 +99,7 @@ def plan(
         override: a count that the user set: the name of the bound, "override" or
             "parallel", the count, and what set it.
         strict: raise where not even one task fits.
+        warnings: what a person should look at besides.
 
     Raises:
         InsufficientMemoryError: strict, and not even one task fits.
@@ -137,7 +139,7 @@ def plan(
         binding=binding,
         bounds=bounds,
         reason=reasons.sentence(decision),
-        warnings=tuple(reasons.warnings(decision)),
+        warnings=(*reasons.warnings(decision), *warnings),
     )
 
 

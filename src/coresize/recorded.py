@@ -62,6 +62,10 @@ class Recorded:
             if name in self.env and says(name, self.env[name])
         }
 
+    def names(self, prefix: str) -> list[str]:
+        """See `Host.names`."""
+        return [name for name in self.env if name.startswith(prefix)]
+
     def affinity(self) -> AbstractSet[int] | None:
         """See `Host.affinity`."""
         return self._affinity
@@ -113,6 +117,10 @@ class Recording:
         found = self.host.variables(names)
         self.noted.env.update(found)
         return found
+
+    def names(self, prefix: str) -> list[str]:
+        """See `Host.names`."""
+        return self.host.names(prefix)
 
     def affinity(self) -> AbstractSet[int] | None:
         """See `Host.affinity`."""

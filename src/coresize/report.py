@@ -27,7 +27,12 @@ _BINDS = "  <- binds"
 
 
 def as_json(
-    limits: Limits, *, cores: int, reserve: int, settings: Rows = ()
+    limits: Limits,
+    *,
+    cores: int,
+    reserve: int,
+    settings: Rows = (),
+    warnings: Sequence[str] = (),
 ) -> dict[str, object]:
     """What ``coresize report --json`` prints (docs/reference/report.md)."""
     cpu, memory = limits.cpu, limits.memory
@@ -51,13 +56,21 @@ def as_json(
         },
         "facts": [fact.as_dict() for fact in limits.facts],
         "gaps": [gap.as_dict() for gap in limits.gaps],
-        "warnings": list(limits.warnings),
+        "warnings": [*limits.warnings, *warnings],
         "settings": list(settings),
     }
 
 
-def as_text(limits: Limits, *, cores: int, reserve: int, settings: Rows = ()) -> str:
+def as_text(
+    limits: Limits,
+    *,
+    cores: int,
+    reserve: int,
+    settings: Rows = (),
+    warnings: Sequence[str] = (),
+) -> str:
     """A report that can be read on 80 columns: answers, then facts, gaps, warnings."""
+    warnings = (*limits.warnings, *warnings)
     return "\n".join(
         [
             *_cpu_lines(limits, cores, reserve),
@@ -71,8 +84,8 @@ def as_text(limits: Limits, *, cores: int, reserve: int, settings: Rows = ()) ->
             else "GAPS     none: all that is visible could be read",
             *(line for gap in limits.gaps for line in _gap_lines(gap)),
             "",
-            "WARNINGS" if limits.warnings else "WARNINGS none",
-            *(line for warning in limits.warnings for line in _wrap(warning)),
+            "WARNINGS" if warnings else "WARNINGS none",
+            *(line for warning in warnings for line in _wrap(warning)),
             "",
             *settings_as_text(settings),
         ]

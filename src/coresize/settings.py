@@ -12,6 +12,7 @@ import copy
 import os
 
 from coresize import settings_files
+from coresize.detection import environ
 from coresize.host import current
 from coresize.model import Value
 from coresize.plans import DEFAULT
@@ -35,6 +36,17 @@ VARIABLES = {
     )
 }
 NAMES = frozenset({settings_files.CONFIG, *VARIABLES.values()})
+
+#: Variables of a batch. Which part is to be done; how many jobs an array has, or the
+#: range of their indices, where no variable of the scheduler tells; and a second place
+#: for the status: who starts shards looks there.
+SHARD, SHARDS, STATUS = "CORESIZE_SHARD", "CORESIZE_SHARDS", "CORESIZE_STATUS"
+
+_PREFIX = "CORESIZE_"
+_OURS = {
+    *(name for name in environ.NAMES if name.startswith(_PREFIX)),
+    *(*NAMES, SHARD, SHARDS, STATUS),
+}
 
 _DEFAULTS: dict[str, object] = {
     "workers": None,
@@ -61,6 +73,7 @@ class Settings(Value):
         profiles: what tasks need, by name.
         kinds: what kinds of task use, by name.
         origins: where each value came from, by name.
+        warnings: sentences about variables that no setting is read from.
     """
 
     __slots__ = (  # noqa: RUF023
@@ -73,6 +86,7 @@ class Settings(Value):
         "profiles",
         "kinds",
         "origins",
+        "warnings",
     )
 
     workers: int | None
@@ -84,6 +98,7 @@ class Settings(Value):
     profiles: Mapping[str, TaskProfile]
     kinds: Mapping[str, Kind]
     origins: Mapping[str, str]
+    warnings: tuple[str, ...]
 
     def rows(self) -> list[dict[str, object]]:
         """Name, value and origin of each, as the report shows them."""
@@ -148,7 +163,22 @@ def load_settings(
     if not values["parallel"] and strength["workers"] > strength["parallel"]:
         values["parallel"] = True
         origins["parallel"] = f"{origins['workers']}, for workers"
-    return Settings(**values, origins=origins)  # type: ignore[arg-type]
+    foreign = [name for name in host.names(_PREFIX) if name not in _OURS]
+    return Settings(
+        **values,  # type: ignore[arg-type]
+        origins=origins,
+        warnings=tuple(_misspelt(name) for name in sorted(foreign)),
+    )
+
+
+def _misspelt(name: str) -> str:
+    """A sentence about a variable that looks like ours; it may be another's."""
+    from difflib import get_close_matches
+
+    ours = [one.removeprefix(_PREFIX) for one in sorted(_OURS)]
+    near = get_close_matches(name.removeprefix(_PREFIX), ours, n=1)
+    meant = f": did you mean {_PREFIX}{near[0]}?" if near else ""
+    return f"{name} is no variable of coresize, and has no effect{meant}"
 
 
 def _own(value: object) -> object:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from coresize.errors import ConfigError
 from coresize.model import Value
+from coresize.settings import SHARDS
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from coresize.host import Host
-
-#: How many jobs an array has, or the range of their indices, where no variable of the
-#: scheduler tells.
-SHARDS = "CORESIZE_SHARDS"
 
 
 class _Array(Value):

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from coresize import available, planning, processes, storage
 from coresize.batch import status
-from coresize.batch.shards import SHARD
 from coresize.errors import ConfigError, CoresizeError
 from coresize.kills import Kills
 from coresize.measuring.runs import meter_of
 from coresize.policy import memory_budget
-from coresize.settings import load_settings
+from coresize.settings import SHARD, STATUS, load_settings
 
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class Part:
         Raises:
             CoresizeError: its log cannot be written.
         """
-        variables = {**share, SHARD: self.shard, status.STATUS: self._status}
+        variables = {**share, SHARD: self.shard, STATUS: self._status}
         try:
             storage.remove(self._status)
             log = storage.append(self.log)

@@ -7,6 +7,7 @@ from coresize.batch.keys import bucket
 from coresize.errors import ConfigError
 from coresize.host import current
 from coresize.model import Value
+from coresize.settings import SHARD
 
 
 TYPE_CHECKING = False
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     By: TypeAlias = Literal["index", "key"]
 
-SHARD = "CORESIZE_SHARD"
 AUTO = "auto"
 _BY = ("index", "key")
 

@@ -8,6 +8,7 @@ import time
 
 from coresize import processes, storage
 from coresize.host import current
+from coresize.settings import STATUS
 
 
 TYPE_CHECKING = False
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from coresize.batch.progress import Progress
 
 SUFFIX = ".status.json"
-#: A second place for it: who starts shards looks there.
-STATUS = "CORESIZE_STATUS"
 
 
 class StatusFile:

@@ -80,10 +80,17 @@ def _report(options: argparse.Namespace) -> str:
     limits = available.detect(host)
     reserve = detection.reserved_cores(detection.read_variables(host))
     cores = whole_cores(limits.cpu.limit, reserve=reserve)
-    rows = settings.load_settings(host=host).rows()
-    if not options.json:
-        return report.as_text(limits, cores=cores, reserve=reserve, settings=rows)
-    answer = report.as_json(limits, cores=cores, reserve=reserve, settings=rows)
+    found = settings.load_settings(host=host)
+    show = report.as_json if options.json else report.as_text
+    answer = show(
+        limits,
+        cores=cores,
+        reserve=reserve,
+        settings=found.rows(),
+        warnings=found.warnings,
+    )
+    if isinstance(answer, str):
+        return answer
     return json.dumps({"coresize": __version__, **answer}, indent=2)
 
 

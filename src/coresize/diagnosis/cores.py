@@ -170,6 +170,17 @@ def _serial(origin: str) -> Finding:
 
 def foreign(patient: Patient) -> Iterator[Finding]:
     """Variables that are set and that those they are meant for do not read."""
+    for warning in patient.settings.warnings:
+        title, _, meant = warning.partition(": ")
+        yield Finding(
+            severity="warning",
+            check="variables without effect",
+            title=title,
+            seen=title.partition(" ")[0],
+            where="environment",
+            why="what it was to set does not hold",
+            advice=f"{meant or 'does it belong to another program?'} Else unset it",
+        )
     found = patient.variable("PARALLELLY_OVERRIDE_CORES")
     if patient.cores > patient.real_cores:
         return  # it is wrong, and nobody should obey it
