@@ -11,6 +11,8 @@ import os
 import signal
 import threading
 
+from coresize.host import Live
+
 
 try:
     import fcntl
@@ -29,19 +31,15 @@ _RESET_PEAK = b"5"
 #: to raise that of a process of the same user.
 _FIRST_TO_GO = b"1000"
 
+_HERE = Live()
+
 
 def read(pid: int | str, name: str) -> str:
     """A file of a process in /proc; empty where there is none or it is gone."""
     try:
-        file = os.open(f"/proc/{pid}/{name}", os.O_RDONLY)
+        return _HERE.read(f"/proc/{pid}/{name}")
     except OSError:
         return ""
-    try:
-        return os.read(file, 65536).decode("ascii", "replace")
-    except OSError:
-        return ""
-    finally:
-        os.close(file)
 
 
 def exists(pid: int | str, name: str) -> bool:
