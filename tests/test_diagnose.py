@@ -644,8 +644,22 @@ BUSY = "while True: pass"
 PINNED = f"import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n{BUSY}"
 
 
-def watched(program, seconds=0.5):
-    words = [sys.executable, "-c", f"print(flush=True)\n{program}"]
+#: One after another, in children that live for a moment.
+DELEGATE = f"""
+import subprocess
+spin = "import time\\nwhile time.process_time() < 0.1: pass"
+while True: subprocess.run([{sys.executable!r}, "-S", "-c", spin])
+"""
+#: Four that share what the first of them holds.
+SHARE = """
+import os
+held = bytearray(b"x") * (60 << 20)
+os.fork() and os.fork() and os.fork()
+"""
+
+
+def watched(program, seconds=0.5, before=""):
+    words = [sys.executable, "-c", f"{before}\nprint(flush=True)\n{program}"]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
         try:
             process.stdout.readline()  # it has started
@@ -663,6 +677,20 @@ def test_a_watch_tells_who_sleeps_from_who_computes():
     assert busy[-1].cores > asleep[-1].cores
     assert (busy[-1].processes, asleep[-1].computing) == (1, 0)
     assert busy[-1].memory > 2**20
+
+
+@linux
+@pytest.mark.flaky(reruns=2)  # it measures
+def test_a_watch_sees_children_that_end_between_two_looks():
+    (sample,) = watched(DELEGATE)
+    assert sample.cores > 0.3
+
+
+@linux
+def test_a_watch_counts_what_processes_share_once():
+    (sample,) = watched(SLEEP, 0.1, before=SHARE)
+    assert sample.processes > 1
+    assert 60 * 2**20 < sample.memory < 110 * 2**20
 
 
 def test_a_watch_ends_with_its_program():

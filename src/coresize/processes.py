@@ -128,15 +128,20 @@ def cpu_seconds() -> float:
     return sum(sum(resource.getrusage(kind)[:2]) for kind in kinds)
 
 
-def cpu_of_tree(pid: int) -> dict[int, float]:
-    """Seconds of CPU time of a process and of all that descend from it, each."""
+def cpu_of_tree(pid: int) -> dict[int, tuple[float, float]]:
+    """Seconds of CPU time of a process and of all that descend from it.
+
+    Of each its own, and that of the children that it has waited for: so the sum of all
+    keeps what a child has used when it ends.
+    """
     import psutil
 
     found = {}
     for one in descendants(pid):
         with contextlib.suppress(psutil.Error):
-            times = psutil.Process(one).cpu_times()
-            found[one] = times.user + times.system
+            own = psutil.Process(one).cpu_times()
+            of_children = own.children_user + own.children_system
+            found[one] = (own.user + own.system, of_children)
     return found
 
 
