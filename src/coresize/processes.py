@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 
 from coresize.host import Live
 
@@ -30,6 +31,9 @@ _RESET_PEAK = b"5"
 #: proc(5): the first that the kernel kills when memory runs out. No privilege is needed
 #: to raise that of a process of the same user.
 _FIRST_TO_GO = b"1000"
+
+#: Seconds between two looks at a group that is to end.
+_LOOK = 0.005
 
 _HERE = Live()
 
@@ -104,10 +108,22 @@ def signal_group(pid: int, number: int) -> None:
             os.kill(pid, signal.SIGTERM)
 
 
-def kill_group(pid: int) -> None:
-    """End all that is left in the group of a process, which may have ended itself."""
-    if hasattr(os, "killpg"):
-        signal_group(pid, signal.SIGKILL)
+def kill_group(pid: int, patience: float = 0.0) -> None:
+    """End all that is left in the group of a process, which may have ended itself.
+
+    Args:
+        pid: the process.
+        patience: seconds that what is left has to end by itself, as the process does
+            that cleans up for multiprocessing.
+    """
+    if not hasattr(os, "killpg"):  # Windows
+        return
+    end = time.monotonic() + patience
+    with contextlib.suppress(OSError):  # nothing is left
+        while time.monotonic() < end:
+            os.killpg(pid, 0)
+            time.sleep(_LOOK)
+        os.killpg(pid, signal.SIGKILL)
 
 
 def kill_tree(pid: int) -> None:
@@ -116,6 +132,16 @@ def kill_tree(pid: int) -> None:
         # Windows has no SIGKILL, and SIGTERM ends a process there as surely.
         with contextlib.suppress(OSError):
             os.kill(one, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def kill_session(pid: int) -> None:
+    """End a process that leads a session, and all that it has started, at once.
+
+    What has left the session is found by its parents, and what has lost its parents by
+    the session. The process must not have been waited for: its number would be free.
+    """
+    kill_tree(pid)
+    kill_group(pid)
 
 
 def cpu_seconds() -> float:

@@ -152,7 +152,7 @@ def _between(host: LiveFor, start: float, before: _Look, now: _Look) -> Sample:
 
 
 def _held(pid: int) -> int:
-    """Bytes of a process; what it shares with others counts once, where that is told."""
+    """Bytes of a process; what it shares, in parts, where the kernel tells them."""
     part = footprint.proportional(pid)
     if part is None:
         known = footprint.memory(pid)

@@ -64,7 +64,8 @@ def measure_call(function: bytes, call: bytes, method: str | None) -> Run:
         here.close()
         if done:
             process.join(_PATIENCE)
-        processes.kill_tree(process.pid or 0)
+        if process.exitcode is None:  # else its number may be another's
+            processes.kill_tree(process.pid or 0)
         process.join()
     return run
 

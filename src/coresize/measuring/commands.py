@@ -64,7 +64,8 @@ def measure_command(
             meter = cgroup or start_meter(process.pid)
             code, cpu = _watch(process, meter, wait)
         finally:
-            processes.kill_tree(process.pid)
+            if process.returncode is None:  # else its number may be another's
+                processes.kill_tree(process.pid)
             if attendant:
                 attendant.close()
         wall = time.perf_counter() - start
