@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from coresize import processes
+from coresize import endings, processes
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="told by the kernel")
@@ -43,3 +44,42 @@ def test_what_a_child_has_used_stays_in_the_tree_when_it_has_ended():
     own, of_children = used.pop(process.pid)
     assert own < 0.2 <= of_children  # in ticks, rounded down
     assert used == {}
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [(signal.SIGTERM, "SIGTERM"), (2, "SIGINT"), (0, "signal 0"), (99, "signal 99")],
+)
+def test_signals_have_names_or_numbers(number, name):
+    assert endings.signal_name(number) == name
+
+
+@pytest.mark.parametrize(
+    ("code", "killed"),
+    [(None, False), (0, False), (9, False), (-9, True), (-15, False)],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such signal")
+def test_who_was_killed(code, killed):
+    assert endings.was_killed(code) is killed
+
+
+#: As on Windows.
+WITHOUT = """
+import signal
+del signal.SIGKILL
+from coresize import endings
+from coresize.cli import main
+from coresize.executor import verdicts
+assert [endings.was_killed(code) for code in (None, 0, -9)] == [False] * 3
+assert verdicts.overdue(1.0, peak=0, attempts=1).exit_code is None
+assert "SIGTERM" in str(verdicts.verdict(-15, peak=0, attempts=1, out_of_memory="yes"))
+raise SystemExit(main(["profile", "--", "sh", "-c", "exit 3"]))
+"""
+
+
+def test_where_no_signal_kills_the_end_is_told_all_the_same():
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (3, "")
+    assert "it ended with exit status 3" in done.stdout
