@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+from coresize import processes
 from coresize.cli import main
 
 
@@ -73,3 +75,12 @@ def _as_in_a_program(folder, variables):
         for number, handler in signals.items():
             if signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
+
+
+def ends(pid):
+    """Whether a process has ended, or does so within a moment."""
+    for _ in range(100):
+        if not processes.is_running(pid):
+            return True
+        time.sleep(0.05)
+    return False

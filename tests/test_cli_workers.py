@@ -145,6 +145,14 @@ def test_profile_json_has_the_fields_that_programs_rely_on(run):
     assert done.stderr == "said\n"
 
 
+def test_what_a_program_says_is_never_in_the_answer():
+    """Not where standard error is closed, either."""
+    command = [sys.executable, "-m", "coresize", "profile", "--json", "--"]
+    words = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command, "echo", "said"]
+    done = subprocess.run(words, stdout=subprocess.PIPE, check=False)
+    assert json.loads(done.stdout)["exit_code"] == done.returncode == 0
+
+
 def test_a_saved_profile_sizes_the_next_run(run, call, tmp_path):
     words = ("--repeat", 2, "--save", "hold", "--", sys.executable, "-c", HOLD)
     out = run("profile", *words)

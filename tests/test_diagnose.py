@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import commands
 import pytest
 
 from coresize import Diagnosis, counters, diagnose, processes, storage
@@ -32,6 +34,9 @@ from coresize.testing import container, use_host
 GIB = 1024**3
 CGROUP = "/sys/fs/cgroup"
 linux = pytest.mark.skipif(sys.platform != "linux", reason="told by the kernel")
+
+#: Whoever runs the tests may ignore signals, and a shell gives that on.
+COMMAND = ["env", "--default-signal", sys.executable, "-m", "coresize", "diagnose"]
 
 #: These look at this machine's own folders, whatever host is asked.
 FOLDERS = ("/dev/shm", "temporary folder")
@@ -572,6 +577,45 @@ def test_a_program_whose_import_is_quick(tmp_path):
     assert broken(importing.main_module, path) == []
 
 
+LEAVE = """\
+import multiprocessing, subprocess
+left = subprocess.Popen(["sleep", "77"])
+lock = multiprocessing.Lock()
+print(left.pid, lock._semlock.name, file=open({path!r}, "w"))
+"""
+
+
+@linux
+def test_what_a_program_leaves_behind_is_ended_and_not_waited_for(tmp_path):
+    program, note = tmp_path / "leave.py", tmp_path / "pid"
+    program.write_text(LEAVE.format(path=str(note)))
+    diagnosis = diagnose(main=str(program), measure=False)
+    assert found(diagnosis, "main module") == []
+    assert "main module" in diagnosis.checks
+    pid, lock = note.read_text().split()
+    assert commands.ends(int(pid))
+    # What cleans up for multiprocessing has had the time to do so.
+    assert not Path(f"/dev/shm/sem.{lock.removeprefix('/')}").exists()
+
+
+@linux
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_diagnosis_that_is_ended_ends_what_it_tries(number, tmp_path):
+    program, note = tmp_path / "stay.py", tmp_path / "pid"
+    program.write_text(
+        "import os, time\n"
+        f"open({str(note)!r}, 'w').write(f'{{os.getpid()}}\\n')\n"
+        "time.sleep(77)"
+    )
+    words = [*COMMAND, "--quick", "--main", str(program)]
+    with subprocess.Popen(words) as process:
+        while not (note.exists() and note.read_text().endswith("\n")):
+            time.sleep(0.02)
+        process.send_signal(number)
+        assert process.wait(20) == 128 + number
+    assert commands.ends(int(note.read_text()))
+
+
 def test_imports_are_timed_in_a_fresh_process():
     (one,) = importing.imports(admit((), ("no_such", "matplotlib.pyplot"), 0.1))
     assert "matplotlib" in one.seen
@@ -795,8 +839,22 @@ BUSY = "while True: pass"
 PINNED = f"import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n{BUSY}"
 
 
-def watched(program, seconds=0.5):
-    words = [sys.executable, "-c", f"print(flush=True)\n{program}"]
+#: One after another, in children that live for a moment.
+DELEGATE = f"""
+import subprocess
+spin = "import time\\nwhile time.process_time() < 0.1: pass"
+while True: subprocess.run([{sys.executable!r}, "-S", "-c", spin])
+"""
+#: Four that share what the first of them holds.
+SHARE = """
+import os
+held = bytearray(b"x") * (60 << 20)
+os.fork() and os.fork() and os.fork()
+"""
+
+
+def watched(program, seconds=0.5, before=""):
+    words = [sys.executable, "-c", f"{before}\nprint(flush=True)\n{program}"]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
         try:
             process.stdout.readline()  # it has started
@@ -814,6 +872,20 @@ def test_a_watch_tells_who_sleeps_from_who_computes():
     assert busy[-1].cores > asleep[-1].cores
     assert (busy[-1].processes, asleep[-1].computing) == (1, 0)
     assert busy[-1].memory > 2**20
+
+
+@linux
+@pytest.mark.flaky(reruns=2)  # it measures
+def test_a_watch_sees_children_that_end_between_two_looks():
+    (sample,) = watched(DELEGATE)
+    assert sample.cores > 0.3
+
+
+@linux
+def test_a_watch_counts_what_processes_share_once():
+    (sample,) = watched(SLEEP, 0.1, before=SHARE)
+    assert sample.processes > 1
+    assert 60 * 2**20 < sample.memory < 110 * 2**20
 
 
 def test_a_watch_ends_with_its_program():
@@ -844,9 +916,7 @@ def test_a_watch_tells_who_waits_for_a_core():
 
 @linux
 def test_ctrl_c_ends_a_watch_with_what_was_seen():
-    watch = ["-m", "coresize", "diagnose", "--watch", "60", "--pid", str(os.getpid())]
-    # Whoever runs the tests may ignore it, and a shell gives that on.
-    words = ["env", "--default-signal=INT", sys.executable, *watch]
+    words = [*COMMAND, "--watch", "60", "--pid", str(os.getpid())]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         seen = process.stdout.readline()
         process.send_signal(signal.SIGINT)

@@ -578,12 +578,7 @@ def test_a_command_that_says_much_and_leaves_one_behind(tmp_path):
     assert rows[0].error == ""
     assert rows[1].error.startswith("ended with exit status 1: ")
     assert rows[1].error.endswith("words")
-    pid = int((tmp_path / "pid").read_text())
-    for _ in range(100):
-        if not processes.is_running(pid):
-            break
-        time.sleep(0.05)
-    assert not processes.is_running(pid)
+    assert commands.ends(int((tmp_path / "pid").read_text()))
 
 
 def test_a_command_is_run_once_for_nothing_and_each_count_once(call, tmp_path):

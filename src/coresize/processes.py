@@ -10,6 +10,9 @@ import contextlib
 import os
 import signal
 import threading
+import time
+
+from coresize.host import Live
 
 
 try:
@@ -29,19 +32,18 @@ _RESET_PEAK = b"5"
 #: to raise that of a process of the same user.
 _FIRST_TO_GO = b"1000"
 
+#: Seconds between two looks at a group that is to end.
+_LOOK = 0.005
+
+_HERE = Live()
+
 
 def read(pid: int | str, name: str) -> str:
     """A file of a process in /proc; empty where there is none or it is gone."""
     try:
-        file = os.open(f"/proc/{pid}/{name}", os.O_RDONLY)
+        return _HERE.read(f"/proc/{pid}/{name}")
     except OSError:
         return ""
-    try:
-        return os.read(file, 65536).decode("ascii", "replace")
-    except OSError:
-        return ""
-    finally:
-        os.close(file)
 
 
 def exists(pid: int | str, name: str) -> bool:
@@ -106,10 +108,22 @@ def signal_group(pid: int, number: int) -> None:
             os.kill(pid, signal.SIGTERM)
 
 
-def kill_group(pid: int) -> None:
-    """End all that is left in the group of a process, which may have ended itself."""
-    if hasattr(os, "killpg"):
-        signal_group(pid, signal.SIGKILL)
+def kill_group(pid: int, patience: float = 0.0) -> None:
+    """End all that is left in the group of a process, which may have ended itself.
+
+    Args:
+        pid: the process.
+        patience: seconds that what is left has to end by itself, as the process does
+            that cleans up for multiprocessing.
+    """
+    if not hasattr(os, "killpg"):  # Windows
+        return
+    end = time.monotonic() + patience
+    with contextlib.suppress(OSError):  # nothing is left
+        while time.monotonic() < end:
+            os.killpg(pid, 0)
+            time.sleep(_LOOK)
+        os.killpg(pid, signal.SIGKILL)
 
 
 def kill_tree(pid: int) -> None:
@@ -118,6 +132,16 @@ def kill_tree(pid: int) -> None:
         # Windows has no SIGKILL, and SIGTERM ends a process there as surely.
         with contextlib.suppress(OSError):
             os.kill(one, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def kill_session(pid: int) -> None:
+    """End a process that leads a session, and all that it has started, at once.
+
+    What has left the session is found by its parents, and what has lost its parents by
+    the session. The process must not have been waited for: its number would be free.
+    """
+    kill_tree(pid)
+    kill_group(pid)
 
 
 def cpu_seconds() -> float:
@@ -130,15 +154,20 @@ def cpu_seconds() -> float:
     return sum(sum(resource.getrusage(kind)[:2]) for kind in kinds)
 
 
-def cpu_of_tree(pid: int) -> dict[int, float]:
-    """Seconds of CPU time of a process and of all that descend from it, each."""
+def cpu_of_tree(pid: int) -> dict[int, tuple[float, float]]:
+    """Seconds of CPU time of a process and of all that descend from it.
+
+    Of each its own, and that of the children that it has waited for: so the sum of all
+    keeps what a child has used when it ends.
+    """
     import psutil
 
     found = {}
     for one in descendants(pid):
         with contextlib.suppress(psutil.Error):
-            times = psutil.Process(one).cpu_times()
-            found[one] = times.user + times.system
+            own = psutil.Process(one).cpu_times()
+            of_children = own.children_user + own.children_system
+            found[one] = (own.user + own.system, of_children)
     return found
 
 

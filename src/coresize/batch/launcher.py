@@ -119,9 +119,8 @@ class Part:
     def kill(self) -> None:
         """End it, and all that it started, at once."""
         if self.state == "running":
-            processes.kill_tree(self._process.pid)
+            processes.kill_session(self._process.pid)
             self.code = self._process.wait()
-            processes.kill_group(self._process.pid)  # whose parents had ended
             self.state = "stopped"
 
     def progress(self) -> dict[str, Any]:

@@ -53,7 +53,11 @@ def _diagnose(options: argparse.Namespace) -> tuple[str, int]:
     from coresize.diagnosis.diagnose import diagnose
 
     main = None if options.main is None else [options.main, *options.words]
-    found = diagnose(main=main, measure=not options.quick)
+    signals = Signals()
+    try:
+        found = diagnose(main=main, measure=not options.quick)
+    except KeyboardInterrupt:
+        return "", signals.status
     failed = options.fail_on is not None and found.has(options.fail_on)
     return found.as_json() if options.json else str(found), int(failed)
 

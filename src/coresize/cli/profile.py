@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 
-from coresize import available, report
+from coresize import available, endings, report
 from coresize.cli import programs, streams
 from coresize.cli.signals import Signals
 from coresize.errors import CoresizeError
@@ -74,7 +73,7 @@ def _failure(code: int | None) -> str | None:
     if not code:
         return None
     text = "It failed, so this is no measure of what it needs"
-    if code == -signal.SIGKILL:
+    if endings.was_killed(code):
         limit = report.memory_limit(available.detect(Live()))
         text = f"It was killed, so it may need more; {limit}"
     return f"{text}."

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import functools
-import signal
 import time
 
+from coresize import endings
 from coresize.cli import programs, streams
 from coresize.detection.parse import format_bytes, format_count
 from coresize.errors import CoresizeError
@@ -167,8 +167,10 @@ def _cells(part: Part) -> tuple[str, ...]:
     done, total, eta = (told.get(name) for name in ("done", "total", "eta"))
     state = part.state
     if part.code and state in ("failed", "oom"):
-        ended = state == "failed" and part.code < 0
-        state = f"killed ({_signal(-part.code)})" if ended else f"{state} ({part.code})"
+        how = str(part.code)
+        if state == "failed" and part.code < 0:
+            state, how = "killed", endings.signal_name(-part.code)
+        state = f"{state} ({how})"
     running = part.state == "running"
     return (
         part.shard,
@@ -181,13 +183,6 @@ def _cells(part: Part) -> tuple[str, ...]:
         format_bytes(part.peak) if part.peak else "-",
         part.log,
     )
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # of real time, which have no names
-        return f"signal {number}"
 
 
 # --- status and merge -----------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 
 from coresize import processes
 from coresize.diagnosis.skipping import Skipped
@@ -12,10 +13,15 @@ from coresize.model import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import IO
+
     from coresize.diagnosis.patient import Patient
 
 #: Seconds until it is ended, with all that it has started.
 PATIENCE = 30.0
+
+#: Seconds that what it leaves behind has to end.
+_LEFT = 0.5
 
 #: Bytes of what it starts, mostly.
 _MEMORY = 64 * 1024**2
@@ -47,18 +53,31 @@ def run_python(patient: Patient, *words: str) -> Told:
         Skipped: there is too little memory to try.
     """
     patient.require(_MEMORY)
-    with subprocess.Popen(  # noqa: S603 - this interpreter
-        [sys.executable, *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    ) as process:
+    with (
+        # No pipes: what it leaves behind may hold them open.
+        tempfile.TemporaryFile("w+", errors="replace") as out,
+        tempfile.TemporaryFile("w+", errors="replace") as err,
+        subprocess.Popen(  # noqa: S603 - this interpreter
+            [sys.executable, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+        ) as process,
+    ):
         try:
-            out, err = process.communicate(timeout=PATIENCE)
+            process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            processes.kill_tree(process.pid)
             reason = f"a fresh process did not end within {PATIENCE:g} s"
             raise Late(reason) from None
-        return Told(out=out, err=err)
+        finally:
+            if process.returncode is None:
+                processes.kill_session(process.pid)
+            else:
+                processes.kill_group(process.pid, _LEFT)
+        return Told(out=_read(out), err=_read(err))
+
+
+def _read(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()

@@ -101,11 +101,12 @@ def watch(
 
 
 class _Look(Value):
-    """What the kernel has counted so far."""
+    """What the kernel has counted so far: of the tree, of each process and thread."""
 
-    __slots__ = ("time", "used", "waited", "throttling")  # noqa: RUF023
+    __slots__ = ("time", "total", "used", "waited", "throttling")  # noqa: RUF023
 
     time: float
+    total: float
     used: dict[int, float]
     waited: dict[int, float]
     throttling: dict[str, counters.Throttling]
@@ -115,7 +116,8 @@ def _look(host: LiveFor, pid: int) -> _Look:
     now, used = time.monotonic(), processes.cpu_of_tree(pid)
     return _Look(
         time=now,
-        used=used,
+        total=sum(map(sum, used.values())),
+        used={one: own for one, (own, _) in used.items()},
         waited=runqueue.waited_of(used),
         throttling=counters.throttling(host),
     )
@@ -132,20 +134,30 @@ def _between(host: LiveFor, start: float, before: _Look, now: _Look) -> Sample:
         for thread, one in now.waited.items()
         if thread in before.waited
     )
+    # What leaves the tree takes its time along, and what is there has computed as much.
+    cores = max((now.total - before.total) / seconds, sum(shares.values()))
     tightest = counters.tightest(now.throttling, before.throttling)
     limits = available.detect(host)
-    held = [footprint.memory(pid) for pid in shares]
     return Sample(
         seconds=now.time - start,
-        cores=sum(shares.values()),
+        cores=cores,
         waited=sum(waited) / seconds,
         limit=limits.cpu.limit or 1.0,
         throttled=tightest.share if tightest else 0.0,
-        memory=sum(one.private for one in held if one),
+        memory=sum(map(_held, shares)),
         memory_limit=limits.memory.limit,
         processes=len(shares),
         computing=sum(share >= _HALF for share in shares.values()),
     )
+
+
+def _held(pid: int) -> int:
+    """Bytes of a process; what it shares, in parts, where the kernel tells them."""
+    part = footprint.proportional(pid)
+    if part is None:
+        known = footprint.memory(pid)
+        part = known.private if known else 0
+    return part
 
 
 def conclude(samples: list[Sample], *, ended: bool = False) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+from coresize import endings
 from coresize.detection.parse import format_bytes
 from coresize.errors import (
     TaskCrashedError,
@@ -45,13 +46,12 @@ def verdict(
         shared_memory: bytes of /dev/shm, None where there is none.
     """
     seen = f", with {format_bytes(peak)} of memory" if peak else ""
-    cls, text = TaskKilledError, f"its worker was ended by {_name(exit_code)}{seen}"
+    name = endings.signal_name(-(exit_code or 0))
+    cls, text = TaskKilledError, f"its worker was ended by {name}{seen}"
     if exit_code is None or exit_code >= 0:
-        cls, text = (
-            TaskCrashedError,
-            f"its worker ended itself, exit status {exit_code}",
-        )
-    elif -exit_code == signal.SIGKILL and out_of_memory != "no":
+        cls = TaskCrashedError
+        text = f"its worker ended itself, exit status {exit_code}"
+    elif endings.was_killed(exit_code) and out_of_memory != "no":
         probably = "probably " if out_of_memory == "probably" else ""
         cls = TaskOutOfMemoryError
         text = f"its worker was {probably}killed for memory{seen}; {limit}"
@@ -73,17 +73,10 @@ def overdue(seconds: float, *, peak: int, attempts: int) -> TaskTimeoutError:
     """What a task gets that took longer than it may."""
     return TaskTimeoutError(
         f"the task took longer than {seconds:g} s, and its worker was ended",
-        exit_code=-signal.SIGKILL if hasattr(signal, "SIGKILL") else None,
+        exit_code=endings.KILLED,
         peak_memory=peak,
         attempts=attempts,
     )
-
-
-def _name(exit_code: int | None) -> str:
-    try:
-        return signal.Signals(-(exit_code or 0)).name
-    except ValueError:
-        return f"signal {-(exit_code or 0)}"
 
 
 #: What counts less: a kill may be bad luck, but less so of the only worker.
@@ -103,5 +96,6 @@ def weight(code: int | None, *, alone: bool) -> float:
 def unready(code: int | None) -> str:
     """How a worker ended that was not ready, and what may be the reason."""
     if code is not None and code < 0:
-        return f"by {_name(code)}; is there memory for one, and for what it loads?"
+        name = endings.signal_name(-code)
+        return f"by {name}; is there memory for one, and for what it loads?"
     return f"exit code {code}"

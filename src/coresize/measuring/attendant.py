@@ -115,5 +115,4 @@ class Attendant:
 
     def _end(self, why: str) -> None:
         self._why = self._why or why
-        processes.kill_tree(self._process.pid)
-        processes.kill_group(self._process.pid)
+        processes.kill_session(self._process.pid)

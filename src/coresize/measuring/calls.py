@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 from multiprocessing import connection
 from typing import TYPE_CHECKING
 
-from coresize import available, processes, report, transfer
+from coresize import available, endings, processes, report, transfer
 from coresize.detection.parse import format_bytes
 from coresize.errors import CoresizeError, TaskKilledError
 from coresize.host import Live
@@ -64,7 +63,8 @@ def measure_call(function: bytes, call: bytes, method: str | None) -> Run:
         here.close()
         if done:
             process.join(_PATIENCE)
-        processes.kill_tree(process.pid or 0)
+        if process.exitcode is None:  # else its number may be another's
+            processes.kill_tree(process.pid or 0)
         process.join()
     return run
 
@@ -137,7 +137,7 @@ class _Watch:
             msg = f"{msg} before the task began: {_HINT}"
         else:
             msg = f"{msg}, after {format_bytes(peak)} of memory were seen"
-        if code == -signal.SIGKILL:
+        if endings.was_killed(code):
             msg = f"{msg}; {report.memory_limit(available.detect(Live()))}"
         raise TaskKilledError(msg, exit_code=code, peak_memory=peak)
 

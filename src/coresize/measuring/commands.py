@@ -52,7 +52,8 @@ def measure_command(
     try:
         process = subprocess.Popen(  # noqa: S603 - it is what the user asked for
             words,
-            **(_alone() if attendant else {"stdout": sys.stderr}),
+            # Where standard error is closed, too, none of it goes to standard output.
+            **(_alone() if attendant else {"stdout": sys.stderr or subprocess.DEVNULL}),
             env={**os.environ, **(variables or {})},
             # Before the command begins, so that it is charged with its own start.
             preexec_fn=cgroup.join if cgroup else None,  # noqa: PLW1509 - no threads
@@ -64,7 +65,8 @@ def measure_command(
             meter = cgroup or start_meter(process.pid)
             code, cpu = _watch(process, meter, wait)
         finally:
-            processes.kill_tree(process.pid)
+            if process.returncode is None:  # else its number may be another's
+                processes.kill_tree(process.pid)
             if attendant:
                 attendant.close()
         wall = time.perf_counter() - start

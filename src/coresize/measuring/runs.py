@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from coresize import endings
 from coresize.errors import ConfigError
 from coresize.host import Live
 from coresize.measuring.cgroup import CgroupMeter, make_meter
@@ -94,10 +94,7 @@ def ended(code: int | None) -> str:
         return "ended, and how is not known (SIGCHLD is ignored)"
     if code >= 0:
         return f"ended with exit status {code}"
-    try:
-        return f"was ended by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"was ended by signal {-code}"
+    return f"was ended by {endings.signal_name(-code)}"
 
 
 def meter_of(method: str | None) -> Callable[[int], Meter]:
