@@ -298,6 +298,20 @@ def take_and_keep(size):
     KEPT.append(bytearray(b"x") * (size * MIB))
 
 
+def scatter(size):
+    """Take small pieces and free them all but the last, which pins what is below it."""
+    pieces = [bytes(100_000) for _ in range(size * 2**20 // 100_000)]
+    KEPT.append(bytes(100_000))
+    spin(0.01)
+    del pieces
+
+
+def resident(_):
+    from coresize import footprint
+
+    return footprint.memory().private
+
+
 def who_after(seconds):
     time.sleep(seconds)
     return os.getpid()

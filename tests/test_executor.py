@@ -11,6 +11,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import platform
 import signal
 import subprocess
 import sys
@@ -767,6 +768,16 @@ def test_threads_are_sized_for_waiting():
     with use_host(container(cpus=8, env={"CORESIZE_WORKERS": "3"})):
         assert ThreadPoolExecutor()._max_workers == 3
         assert ThreadPoolExecutor(2)._max_workers == 2
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of the GNU C library")
+@pytest.mark.parametrize("memory", [None, "auto"])
+def test_a_worker_gives_back_what_a_task_has_freed(memory):
+    with ProcessPoolExecutor(1, memory=memory) as pool:
+        before = pool.submit(tasks.resident, 0).result()
+        for size in (20, 60, 40):
+            pool.submit(tasks.scatter, size).result()
+        assert pool.submit(tasks.resident, 0).result() < before + 16 * 2**20
 
 
 @pytest.mark.parametrize("pool", [ProcessPoolExecutor, ThreadPoolExecutor])

@@ -11,12 +11,16 @@ import time
 
 from coresize import footprint, processes, procfs, transfer
 from coresize.executor import frames
+from coresize.executor.heap import Heap
 
 
 #: A worker that was forked from a process which holds so much, in bytes, is an heir:
 #: what it only inherited is not counted as its own, and what it copied of that is. The
 #: kernel walks its page tables for the answer, which is why others are spared that.
 _INHERITANCE = 32 * 1024**2
+
+#: Seconds of a task that is too short to have freed much.
+_QUICK = 0.005
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,9 +112,11 @@ class _Worker:
 
     def loop(self) -> None:
         """Until told to end, or the parent is gone, or Ctrl-C while nothing is done."""
+        heap = Heap()
         try:
             while self.inbox.receive(self.pipe):
                 for kind, _, _, payload in self.inbox.messages():
+                    start = time.perf_counter()
                     if kind == frames.STOP:
                         return
                     if kind == frames.CALL:
@@ -118,6 +124,8 @@ class _Worker:
                     else:
                         self._calls(payload)
                     payload = b""  # noqa: PLW2901 - not held while waiting
+                    if time.perf_counter() - start > _QUICK:
+                        heap.trim()
         except (KeyboardInterrupt, OSError):
             return
 
