@@ -354,6 +354,20 @@ def test_functions_of_a_prompt_travel_by_cloudpickle():
     assert done.stdout == "True\n", done.stderr
 
 
+def test_a_program_without_a_guard_runs_once(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from coresize import profile_task, run_batch\n"
+        "print(run_batch(abs, [-1], executor='serial').results())\n"
+        "profile_task(abs, -1)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "[1]\n")
+    assert "may run no batch: put what starts the work below" in done.stderr
+
+
 def test_a_lambda_travels_by_cloudpickle():
     assert profile_task(lambda: bytearray(b"x") * MIB).peak_memory < 5 * MIB
 

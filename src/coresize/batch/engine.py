@@ -140,7 +140,7 @@ class Engine:
     def _broken(self, reason: BrokenExecutor) -> CoresizeError:
         return CoresizeError(
             "the executor is broken, and what has not run yet cannot be run: "
-            f"{reason} ({self._pool.hint})"
+            f"{reason}{self._pool.hint}"
         )
 
     def _fill(self, entries: Iterator[Entry]) -> bool:

@@ -102,10 +102,8 @@ class Pool:
 
     @property
     def hint(self) -> str:
-        """What may help where it is broken."""
-        if self.survives:
-            return 'does the program start its work below if __name__ == "__main__":?'
-        return "executor='process' would lose a single task"
+        """What may help where it is broken, and it does not say so itself."""
+        return "" if self.survives else " (executor='process' would lose a single task)"
 
     def observe(self) -> PoolState:
         """What it is like now."""

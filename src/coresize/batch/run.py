@@ -10,6 +10,7 @@ from coresize.batch.engine import Engine
 from coresize.batch.identity import name_of
 from coresize.batch.options import Options
 from coresize.errors import ConfigError, CoresizeError
+from coresize.executor.setup import refuse_while_importing
 
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ def run_batch(
         history=history,
         item_size=item_size,
     )
+    refuse_while_importing("run no batch")
     return BatchRun(fn, items, options)
 
 

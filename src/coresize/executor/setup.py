@@ -9,6 +9,7 @@ import threading
 
 from coresize import exports
 from coresize.errors import ConfigError, CoresizeError
+from coresize.executor import verdicts
 from coresize.host import Live
 from coresize.model import Value
 
@@ -31,10 +32,7 @@ def refuse_while_importing(what: str) -> None:
         CoresizeError: this is one.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
-        msg = (
-            f"a worker that imports the main module may {what}: put what starts the "
-            'work below if __name__ == "__main__":'
-        )
+        msg = f"a worker that imports the main module may {what}: {verdicts.GUARD}"
         raise CoresizeError(msg)
 
 

@@ -94,8 +94,12 @@ def weight(code: int | None, *, alone: bool) -> float:
 
 
 def unready(code: int | None) -> str:
-    """How a worker ended that was not ready, and what may be the reason."""
+    """How a worker ended that was not ready, and what may help."""
     if code is not None and code < 0:
         name = endings.signal_name(-code)
         return f"by {name}; is there memory for one, and for what it loads?"
-    return f"exit code {code}"
+    return f"exit code {code}; {GUARD}"
+
+
+#: What to do where workers run the program once more.
+GUARD = 'put what starts the work below if __name__ == "__main__":'

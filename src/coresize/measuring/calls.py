@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from coresize import available, endings, processes, report, transfer
 from coresize.detection.parse import format_bytes
 from coresize.errors import CoresizeError, TaskKilledError
+from coresize.executor.setup import refuse_while_importing
 from coresize.host import Live
 from coresize.measuring import child
 from coresize.measuring.runs import Pause, Run, ended, join_cgroup, meter_of
@@ -46,6 +47,7 @@ def measure_call(function: bytes, call: bytes, method: str | None) -> Run:
         TaskKilledError: the process ended before the task did.
         BaseException: whatever the task raises.
     """
+    refuse_while_importing("measure no task")
     start_meter = meter_of(method)
     if multiprocessing.current_process().daemon:
         msg = "a daemonic process cannot measure: it may not start another"
