@@ -770,6 +770,23 @@ def test_threads_are_sized_for_waiting():
         assert ThreadPoolExecutor(2)._max_workers == 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"max_workers": "2"},
+        {"max_workers": 0},
+        {"max_workers": 1.5},
+        {"threads": 0},
+        {"mp_context": "spawm"},
+        {"oom_retries": "1"},
+    ],
+)
+def test_what_a_pool_cannot_be_is_named(words):
+    with pytest.raises(ConfigError) as caught:
+        ProcessPoolExecutor(**words)
+    assert (caught.value.setting,) == tuple(words)
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of the GNU C library")
 @pytest.mark.parametrize("memory", [None, "auto"])
 def test_a_worker_gives_back_what_a_task_has_freed(memory):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import operator
 
 from coresize import available, policy
 from coresize.detection import parse
@@ -129,10 +128,10 @@ def plan_workers(
         rounding=settings.rounding,
         reserve=settings.reserve_cores
         if reserve is None
-        else _count("reserve", reserve, 0),
+        else policy.count("reserve", reserve, 0),
         memory_fraction=settings.memory_fraction,
         caps={
-            name: _count(name, number, least)
+            name: policy.count(name, number, least)
             for name, (number, least) in given.items()
             if number is not None
         },
@@ -260,13 +259,3 @@ def _amount(name: str, amount: float, allowed: str) -> float:
 #: A thousandth of a core or of a GPU.
 _LEAST_AMOUNT = 0.001
 _MOST_AMOUNT = 1e6
-
-
-def _count(name: str, number: int, least: int) -> int:
-    try:
-        count = operator.index(number)
-    except TypeError:
-        count = -1
-    if count < least or isinstance(number, bool):
-        raise ConfigError(name, number, f"a whole number, {least} or above")
-    return count

@@ -7,6 +7,8 @@ override replaces what was detected; the other bounds still hold.
 
 from __future__ import annotations
 
+import operator
+
 from coresize.errors import ConfigError, InsufficientMemoryError
 
 
@@ -25,6 +27,24 @@ WAITING_PER_CORE = 5
 
 #: Bounds that a count set by the user replaces.
 _REPLACED = ("cpu", "waiting", "memory", "gpu", "profile")
+
+
+def count(name: str, number: object, least: int) -> int:
+    """A whole number that a caller gave.
+
+    Raises:
+        ConfigError: it is none, or less than the least.
+
+    >>> count("tasks", 3, 0)
+    3
+    """
+    try:
+        whole = operator.index(number)  # type: ignore[arg-type]
+    except TypeError:
+        whole = least - 1
+    if whole < least or isinstance(number, bool):
+        raise ConfigError(name, number, f"a whole number, {least} or above")
+    return whole
 
 
 def whole_cores(
@@ -47,8 +67,7 @@ def whole_cores(
     """
     if rounding not in ROUNDINGS:
         raise ConfigError("rounding", rounding, '"nearest", "floor" or "ceil"')
-    if isinstance(reserve, bool) or reserve < 0 or reserve % 1:
-        raise ConfigError("reserve", reserve, "a whole number of cores, 0 or above")
+    reserve = count("reserve", reserve, 0)
     cores = limit or 0.0
     if rounding == "nearest":
         whole = (cores + 0.5) // 1

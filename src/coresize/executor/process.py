@@ -94,7 +94,7 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         oom_retries: int = 1,
         threads: int | None = None,
     ) -> None:
-        setup.check(initializer, max_tasks_per_child, timeout, oom_retries)
+        setup.check(initializer, max_tasks_per_child, timeout, oom_retries, threads)
         context = setup.context(mp_context, max_tasks_per_child)
         forks = context.get_start_method() == "fork"
         if forks and max_tasks_per_child is not None:

@@ -7,7 +7,7 @@ import operator
 import sys
 import threading
 
-from coresize import exports
+from coresize import exports, policy
 from coresize.errors import ConfigError, CoresizeError
 from coresize.executor import verdicts
 from coresize.host import Live
@@ -82,6 +82,7 @@ def check(
     max_tasks: int | None,
     timeout: float | None,
     oom_retries: int,
+    threads: int | None,
 ) -> None:
     """See that what was asked is possible.
 
@@ -89,6 +90,9 @@ def check(
         ConfigError: a number is not valid.
         TypeError: an argument is of another kind.
     """
+    if threads is not None:
+        policy.count("threads", threads, 1)
+    policy.count("oom_retries", oom_retries, 0)
     if initializer is not None and not callable(initializer):
         msg = "initializer must be a callable"
         raise TypeError(msg)
@@ -99,8 +103,6 @@ def check(
             raise ConfigError("max_tasks_per_child", max_tasks, allowed)
     if timeout is not None and not timeout > 0:
         raise ConfigError("timeout", timeout, "a number of seconds above 0, or None")
-    if oom_retries < 0:
-        raise ConfigError("oom_retries", oom_retries, "a whole number, 0 or above")
 
 
 def check_fork() -> None:
@@ -122,7 +124,13 @@ def context(asked: BaseContext | None, max_tasks: int | None) -> BaseContext:
     """How workers are started: as asked, or forkserver where that is; never fork.
 
     Where workers are replaced it is spawn, as the standard library documents it.
+
+    Raises:
+        ConfigError: it is no context of multiprocessing.
     """
+    if asked is not None and not hasattr(asked, "get_start_method"):
+        allowed = 'multiprocessing.get_context("spawn"), or another, or None'
+        raise ConfigError("mp_context", asked, allowed)
     methods = multiprocessing.get_all_start_methods()
     linux = sys.platform == "linux" and "forkserver" in methods and max_tasks is None
     chosen = asked or multiprocessing.get_context("forkserver" if linux else "spawn")

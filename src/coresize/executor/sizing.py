@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from coresize import available, planning, settings
-from coresize.errors import ConfigError
+from coresize import available, planning, policy, settings
 
 
 if TYPE_CHECKING:
@@ -68,11 +67,10 @@ def check(max_workers: int | None) -> None:
     """See that it is possible.
 
     Raises:
-        ConfigError: max_workers is not above 0.
+        ConfigError: max_workers is no whole number above 0.
     """
-    if max_workers is not None and max_workers <= 0:
-        allowed = "a number above 0: max_workers must be greater than 0"
-        raise ConfigError("max_workers", max_workers, allowed)
+    if max_workers is not None:
+        policy.count("max_workers", max_workers, 1)
 
 
 def _settings(max_workers: int | None, usual: int | None) -> Settings:
