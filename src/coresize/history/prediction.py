@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import random
 
 from coresize import least_squares
 from coresize.errors import ConfigError
@@ -119,25 +120,19 @@ def _terms(size: float) -> tuple[float, float, float]:
 
 
 def _at(law: Sequence[float], size: float) -> float:
-    return max(1.0, law[0] + law[1] * size + law[2] * size * size)
+    return max(1.0, least_squares.value(law, _terms(size)))
 
 
 def _fit(points: Sequence[tuple[float, int]]) -> list[float]:
     """The coefficients, none of them negative: more never needs less."""
-    best: tuple[float, list[float]] = (math.inf, [])
-    for used in ((0, 1, 2), (0, 1), (0, 2), (1, 2), (0,), (1,), (2,)):
-        rows = [
-            ([_terms(size)[term] / (peak or 1) for term in used], 1.0)
-            for size, peak in points
-        ]
-        solution = least_squares.solve(rows)
-        if solution is None or min(solution) < 0:
-            continue
-        law = [0.0, 0.0, 0.0]
-        for term, value in zip(used, solution, strict=True):
-            law[term] = value
-        error = math.fsum(
-            (_at(law, size) / (peak or 1) - 1) ** 2 for size, peak in points
-        )
-        best = min(best, (error, law))
-    return best[1]
+    rows = [
+        ([term / (peak or 1) for term in _terms(size)], 1.0) for size, peak in points
+    ]
+    subsets = ((0, 1, 2), (0, 1), (0, 2), (1, 2), (0,), (1,), (2,))
+    laws = [least_squares.solve(rows, used) for used in subsets]
+    return min(
+        (law for law in laws if law is not None and min(law) >= 0),
+        key=lambda law: math.fsum(
+            (least_squares.value(law, terms) - target) ** 2 for terms, target in rows
+        ),
+    )
