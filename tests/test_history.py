@@ -247,6 +247,10 @@ def test_the_command_shows_exports_and_forgets(capsys):
     for words in (["--size", "5"], ["--forget"], ["mine", "--forget", "--all"]):
         assert cli.main(["history", *words]) == 2
         assert "with a function" in capsys.readouterr().err
+    for words in (["--export", "--forget"], ["--export", "--size", "4"]):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(["history", "mine", *words])
+        assert "not allowed with argument --" in capsys.readouterr().err
     for words in (["--forget"], ["--export"], []):
         assert cli.main(["history", "other", *words]) == 2
         assert 'recorded ("mine")' in capsys.readouterr().err
