@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 
 import commands
+import numpy as np
 import pytest
 import tasks
 from hypothesis import given, settings
@@ -423,7 +425,16 @@ def test_what_takes_too_long_is_a_row():
     assert (result.serial.error, result.rows[0].error) == ("", "")
     with pytest.raises(CoresizeError, match=r"longer than 0\.1 s") as caught:
         sweep(time.sleep, [0.01, 9], [1], repeat=1, timeout=0.1)
-    assert "serially: the task took longer than 0.7 s" in str(caught.value)
+    assert "serially: the task took longer than 0.1 s" in str(caught.value)
+
+
+@pytest.mark.flaky(reruns=2)  # it measures
+@pytest.mark.parametrize("timeout", [None, 60])
+def test_the_baseline_is_of_the_function_alone(timeout):
+    """Not of the way to the worker, which takes far longer than this."""
+    serial = sweep(abs, [1] * 8, [1], repeat=1, timeout=timeout).serial
+    assert serial.error == ""
+    assert serial.throughput > 100_000
 
 
 def test_what_fails_is_told():
@@ -440,15 +451,34 @@ def test_what_fails_is_told():
         ({"workers": ["2"]}, "workers"),
         ({"workers": "many"}, "workers"),
         ({"executor": "fiber"}, "executor"),
+        ({"sample": 5}, "sample"),
+        ({"workers": 5}, "workers"),
+        ({"workers": np.array([1.5, 2.0])}, "workers"),
+        ({"executor": []}, "executor"),
         ({"repeat": 0}, "repeat"),
+        ({"repeat": 1.5}, "repeat"),
+        ({"repeat": "3"}, "repeat"),
+        ({"repeat": None}, "repeat"),
         ({"timeout": 1}, "timeout"),
         ({"timeout": 0, "executor": "process"}, "timeout"),
+        ({"timeout": -1, "executor": "process"}, "timeout"),
+        ({"timeout": math.nan, "executor": "process"}, "timeout"),
+        ({"timeout": "x", "executor": "process"}, "timeout"),
     ],
 )
-def test_bad_arguments(words, setting):
+def test_bad_arguments(words, setting, tmp_path):
+    called = functools.partial(tasks.count_in, tmp_path / "called")
+    given_ = {"sample": [1], "workers": [1], "executor": "thread", **words}
     with pytest.raises(ConfigError) as caught:
-        sweep(abs, **{"sample": [1], "workers": [1], "executor": "thread", **words})
-    assert caught.value.setting == setting
+        sweep(called, **given_)
+    assert str(caught.value).startswith(f"{setting}={words[setting]!r} is not valid")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_may_be_those_of_another_library():
+    counts, repeat = np.array([2, 1]), np.int64(1)
+    result = sweep(time.sleep, [0.01], counts, "thread", repeat=repeat)
+    assert [row.workers for row in result.rows] == [1, 2]
 
 
 def test_where_all_is_serial_no_number_can_be_tried():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from coresize import planning
 from coresize.detection.parse import format_count
-from coresize.errors import ConfigError
+from coresize.measuring.profiling import times
 from coresize.sweeping.result import conclude
 from coresize.sweeping.row import Row
 
@@ -47,7 +47,7 @@ class Rounds:
         progress: called with a line now and then.
 
     Raises:
-        ConfigError: there is to be no round.
+        ConfigError: repeat is no whole number above 0.
     """
 
     def __init__(
@@ -58,11 +58,9 @@ class Rounds:
         repeat: int,
         progress: Callable[[str], object] | None = None,
     ) -> None:
-        if repeat < 1:
-            raise ConfigError("repeat", repeat, "a whole number above 0")
         self._subject = subject
         self._counts = list(counts)
-        self._repeat = repeat
+        self._repeat = times(repeat)
         self._tell = progress or (lambda _line: None)
         self._serials: list[Trial] = []
         self._trials: dict[int, list[Trial]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,7 @@ def sweep(
     >>> list(result.points), result.recommended in result.points
     ([1, 4], True)
     """
-    subject = Calls(fn, list(sample), executor, timeout)
+    subject = Calls(fn, sample, executor, _seconds(timeout))
     return Rounds(subject, _counts(workers), repeat=repeat, progress=progress).run()
 
 
@@ -96,15 +97,24 @@ def rounds_of_command(
     Raises:
         ConfigError: an argument is not valid.
     """
-    subject = Commands(words, timeout)
+    subject = Commands(words, _seconds(timeout))
     return Rounds(subject, _counts(workers), repeat=repeat, progress=progress)
 
 
+def _seconds(timeout: float | None) -> float | None:
+    """The timeout, checked."""
+    lawful = isinstance(timeout, numbers.Real) and not isinstance(timeout, bool)
+    if timeout is None or (lawful and timeout > 0):
+        return timeout
+    raise ConfigError("timeout", timeout, "a number of seconds above 0, or None")
+
+
 def _counts(workers: Iterable[int] | str) -> list[int]:
-    if workers == AUTO:
-        most = max(4, int(available.available_cores() * _BEYOND))
-        return [count for count in _SERIES if count <= most]
+    """The counts in order, checked."""
     if isinstance(workers, str):
+        if workers == AUTO:
+            most = max(4, int(available.available_cores() * _BEYOND))
+            return [count for count in _SERIES if count <= most]
         raise ConfigError("workers", workers, '"auto", or whole numbers above 0')
     try:
         counts = sorted({operator.index(count) for count in workers})

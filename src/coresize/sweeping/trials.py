@@ -53,9 +53,14 @@ class Watch:
         self._start = time.perf_counter()
         self.seconds = 0.0
 
-    def stop(self) -> None:
-        """The trial has ended."""
-        self.seconds = time.perf_counter() - self._start
+    def stop(self, seconds: float | None = None) -> None:
+        """The trial has ended.
+
+        Args:
+            seconds: that count of it; None counts all since it began.
+        """
+        passed = time.perf_counter() - self._start
+        self.seconds = passed if seconds is None else seconds
 
     def trial(
         self,
