@@ -51,7 +51,7 @@ class Calls:
         self,
         function: Callable[[Any], object],
         sample: Iterable[Any],
-        executor: str,
+        executor: object,
         timeout: float | None = None,
     ) -> None:
         if not isinstance(executor, str) or executor not in _POOLS:

@@ -66,5 +66,10 @@ class Commands:
         error = attendant.failure(run.exit_code)
         done = 0 if error else 1
         return watch.trial(
-            workers, done, cpu=run.cpu, peak_memory=run.peak, error=error
+            workers,
+            done,
+            cpu=run.cpu,
+            peak_memory=run.peak,
+            error=error,
+            late=attendant.late,
         )

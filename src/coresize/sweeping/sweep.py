@@ -42,14 +42,15 @@ def sweep(
     that go up and down, so that a drift of the machine favours none; workers are
     started before the clock is. A count where some tasks fail, or are killed for
     memory, is a row that says so. The recommendation is the smallest count within 5 %
-    of the best, never more than fit into memory; the reason says what three rounds or
-    more do not tell apart.
+    of the best, never more than fit into memory (unmeasured only where no count that
+    was measured fits); the reason says what three rounds or more do not tell apart.
 
     Args:
         fn: what is called with each item.
         sample: items like those of the real work; it is run several times.
-        workers: the counts; "auto" goes up to one and a half times the cores, at least
-            four, until throughput falls twice.
+        workers: the counts, in order until throughput has fallen by more than 5 % for
+            two running; the reason names those that were left out. "auto" goes up to
+            one and a half times the cores, at least four.
         executor: "process" or "thread".
         repeat: rounds.
         timeout: seconds that one task may take; only with "process".
@@ -101,12 +102,12 @@ def rounds_of_command(
     return Rounds(subject, _counts(workers), repeat=repeat, progress=progress)
 
 
-def _seconds(timeout: float | None) -> float | None:
+def _seconds(timeout: Any) -> Any:
     """The timeout, checked."""
-    lawful = isinstance(timeout, numbers.Real) and not isinstance(timeout, bool)
-    if timeout is None or (lawful and timeout > 0):
-        return timeout
-    raise ConfigError("timeout", timeout, "a number of seconds above 0, or None")
+    is_number = isinstance(timeout, numbers.Real) and not isinstance(timeout, bool)
+    if timeout is not None and not (is_number and timeout > 0):
+        raise ConfigError("timeout", timeout, "a number of seconds above 0, or None")
+    return timeout
 
 
 def _counts(workers: Iterable[int] | str) -> list[int]:
