@@ -355,6 +355,13 @@ ROUNDS = {
         "points for a law (2 of 4). Try what may: workers=[1, 3].",
         "Serially",
     ),
+    "memory has room for none": (
+        {"serial": [10], 1: [10], 2: [20]},
+        0,
+        1,
+        "Not even one may: give it more memory, or smaller items.",
+        "try",
+    ),
     "larger counts fail": (
         {1: [10], 2: [20], 4: [0], 8: [0]},
         None,

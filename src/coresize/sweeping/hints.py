@@ -109,7 +109,9 @@ def _unfit(case: Case) -> str:
     bound = case.memory_bound
     if bound is None or bound >= min(row.workers for row in case.good):
         return ""
-    fit = sorted({1, max(1, bound // 2), max(1, bound)})
+    if not bound:
+        return "Not even one may: give it more memory, or smaller items."
+    fit = sorted({1, max(1, bound // 2), bound})
     return f"Try what may: {_option(case.unit, 'workers', fit)}."
 
 
@@ -194,8 +196,12 @@ def _more(case: Case) -> str:
 
 
 _HINTS: tuple[Callable[[Case], str], ...] = (
-    *(_unfit, _tiny, _lock),
-    *(_serial, _noise, _more),
+    _unfit,
+    _tiny,
+    _lock,
+    _serial,
+    _noise,
+    _more,
 )
 
 
