@@ -45,6 +45,7 @@ def test_rounding(limit, nearest, floor, ceil):
         ({"rounding": "up"}, "rounding='up' is not valid"),
         ({"reserve": -1}, "reserve=-1 is not valid"),
         ({"reserve": 1.5}, "reserve=1.5 is not valid"),
+        ({"reserve": "1"}, "reserve='1' is not valid"),
         ({"reserve": True}, "reserve=True is not valid"),
     ],
 )

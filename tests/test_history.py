@@ -68,6 +68,33 @@ def test_fewer_than_two_in_a_hundred_need_more_than_predicted(law):
     assert under / len(others) < 0.02
 
 
+@pytest.mark.parametrize("period", [2, 3, 4])
+@pytest.mark.parametrize("turn", [0, 1])
+def test_kinds_of_tasks_that_take_turns_are_both_seen(period, turn):
+    peaks = [10**9 if n % period == turn else 10**8 for n in range(200)]
+    predictions = [Predictor([(1.0, peak) for peak in peaks]).predict(1) for _ in "12"]
+    assert predictions[0] == predictions[1]
+    assert predictions[0].need >= 10**9
+
+
+#: (how many are seen, the largest of their sizes, the size asked for, how it is told)
+METHODS = [
+    (5, 5.0, 5, "largest seen"),
+    (5, 5.0, 1000, "largest seen, extrapolated"),
+    (5, None, 1000, "largest seen"),
+    (40, 5.0, 5, "conformal"),
+    (40, 5.0, 6, "extrapolated"),
+    (40, 0.0, 1, "extrapolated"),
+    (40, None, None, "quantile"),
+    (40, None, 6, "largest seen"),
+]
+
+
+@pytest.mark.parametrize(("count", "largest", "size", "method"), METHODS)
+def test_a_prediction_says_how_it_was_made(count, largest, size, method):
+    assert Predictor([(largest, 10**6)] * count).predict(size).method == method
+
+
 @given(
     st.lists(
         st.tuples(st.floats(0, 1e6), st.integers(1, 2**40)), min_size=1, max_size=80
@@ -163,6 +190,9 @@ def test_planning_goes_by_what_was_recorded():
     assert "extrapolated to 25 times the largest size that was" in large.warnings[0]
     with pytest.raises(ConfigError, match=r'recorded \("mine"\)'):
         plan_workers(profile="history:other")
+    store.record("few", rows[:5], workers=2, throughput=1.0)
+    far = plan_workers(profile="history:few", item_size=1000)
+    assert "largest seen, extrapolated to 200 times the largest" in far.warnings[0]
 
 
 def test_the_latest_and_the_largest_are_kept():
@@ -208,7 +238,7 @@ def test_the_command_shows_exports_and_forgets(capsys):
     store.record("mine", rows, workers=2, throughput=1.0)
     assert cli.main(["history"]) == 0
     assert "       3   976.6 KiB  mine" in capsys.readouterr().out
-    assert cli.main(["history", "mine", "--size", "5"]) == 0
+    assert cli.main(["history", "mine", "--size", "2"]) == 0
     assert "largest seen, margin 10 %" in capsys.readouterr().out
     assert cli.main(["history", "mine", "--size", "nan"]) == 2
     assert "item_size=nan is not valid" in capsys.readouterr().err
@@ -217,6 +247,10 @@ def test_the_command_shows_exports_and_forgets(capsys):
     for words in (["--size", "5"], ["--forget"], ["mine", "--forget", "--all"]):
         assert cli.main(["history", *words]) == 2
         assert "with a function" in capsys.readouterr().err
+    for words in (["--export", "--forget"], ["--export", "--size", "4"]):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(["history", "mine", *words])
+        assert "not allowed with argument --" in capsys.readouterr().err
     for words in (["--forget"], ["--export"], []):
         assert cli.main(["history", "other", *words]) == 2
         assert 'recorded ("mine")' in capsys.readouterr().err

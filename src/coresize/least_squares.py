@@ -13,23 +13,43 @@ if TYPE_CHECKING:
 _TINY = 1e-300
 
 
-def solve(rows: Sequence[tuple[Sequence[float], float]]) -> list[float] | None:
+def value(found: Sequence[float], terms: Sequence[float]) -> float:
+    """What unknowns that were found make of some terms.
+
+    >>> value([2.0, 3.0], (1, 4))
+    14.0
+    """
+    return sum(map(math.prod, zip(found, terms, strict=True)))
+
+
+def solve(
+    rows: Sequence[tuple[Sequence[float], float]], used: Sequence[int]
+) -> list[float] | None:
     """The unknowns of rows of terms and a target, by the normal equations.
 
-    None where they cannot be told.
+    Args:
+        rows: terms and a target each.
+        used: the terms that count; the unknowns of the others are 0.
 
-    >>> solve([((1, 0), 2), ((1, 1), 5), ((1, 2), 8)])
-    [2.0, 3.0]
+    Returns:
+        One for each term; None where they cannot be told.
+
+    >>> rows = [((1, 0), 2), ((1, 1), 5), ((1, 2), 8)]
+    >>> solve(rows, (0, 1)), solve(rows, (0,))
+    ([2.0, 3.0], [5.0, 0.0])
     """
-    size = range(len(rows[0][0]))
     matrix = [
         [
-            *(math.fsum(terms[i] * terms[j] for terms, _ in rows) for j in size),
+            *(math.fsum(terms[i] * terms[j] for terms, _ in rows) for j in used),
             math.fsum(terms[i] * target for terms, target in rows),
         ]
-        for i in size
+        for i in used
     ]
-    return _eliminate(matrix)
+    solution = _eliminate(matrix)
+    if solution is None:
+        return None
+    known = dict(zip(used, solution, strict=True))
+    return [known.get(term, 0.0) for term in range(len(rows[0][0]))]
 
 
 def _eliminate(matrix: list[list[float]]) -> list[float] | None:

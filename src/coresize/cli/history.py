@@ -17,13 +17,14 @@ def add_history(commands: Commands) -> None:
     text = "what run_batch(history=True) has recorded, by function"
     command = commands.add_parser("history", help=text)
     command.add_argument("name", nargs="?", help="a function, module:function")
-    command.add_argument(
+    asked = command.add_mutually_exclusive_group()
+    asked.add_argument(
         "--size", type=float, metavar="N", help="predict for an item of that size"
     )
-    command.add_argument(
+    asked.add_argument(
         "--export", action="store_true", help="all tasks, a line of JSON each"
     )
-    command.add_argument(
+    asked.add_argument(
         "--forget", action="store_true", help="the function, or with --all everything"
     )
     command.add_argument("--all", action="store_true", help="with --forget: everything")

@@ -5,13 +5,15 @@ square; relative, so that small tasks count as well). How far above that tasks w
 taken from others than those that were fitted, and of these ratios the upper quantile:
 split conformal prediction (J. Lei et al., "Distribution-Free Predictive Inference for
 Regression", JASA 2018, arXiv:1604.04173), which covers the next task as often as it
-says whatever the law, where tasks are alike. A margin comes on top.
+says whatever the law, where tasks are alike. Which are fitted is drawn, as two kinds of
+tasks may take turns; always by the same seed. A margin comes on top.
 """
 
 from __future__ import annotations
 
 import math
 import numbers
+import random
 
 from coresize import least_squares
 from coresize.errors import ConfigError
@@ -58,8 +60,9 @@ class Prediction(Value):
     Attributes:
         need: bytes, with the margin.
         tasks: how many it is predicted from.
-        method: "largest seen", "quantile" (without sizes), "conformal", or for sizes
-            above all that were seen "extrapolated", of which nothing is promised.
+        method: "largest seen", "quantile" (without sizes), "conformal"; for sizes above
+            all that were seen "extrapolated", or of few tasks "largest seen,
+            extrapolated", of which nothing is promised.
     """
 
     __slots__ = ("need", "tasks", "method")  # noqa: RUF023
@@ -85,9 +88,11 @@ class Predictor:
         self._peaks = sorted(peak for _, peak in seen)
         sized = [(one, peak) for one, peak in seen if one is not None and one >= 0]
         self._sized = len(sized)
+        self._largest = max((one for one, _ in sized), default=math.inf)
         if self._sized >= FEW:
-            self._scale = max(one for one, _ in sized) or 1.0
+            self._scale = self._largest or 1.0
             points = [(one / self._scale, peak) for one, peak in sized]
+            random.Random(0).shuffle(points)  # noqa: S311 - a sample, no secret
             self._law = _fit(points[::2])
             others = points[1::2]
             self._ratios = sorted(peak / _at(self._law, one) for one, peak in others)
@@ -95,13 +100,14 @@ class Predictor:
     def predict(self, size: float | None) -> Prediction:
         """What a task of some size will need; None for an unknown size."""
         count = len(self._peaks)
+        beyond = size is not None and size > self._largest
         if count < FEW or (size is not None and self._sized < FEW):
-            return _told(self._peaks[-1], count, "largest seen")
+            method = "largest seen, extrapolated" if beyond else "largest seen"
+            return _told(self._peaks[-1], count, method)
         if size is None:
             return _told(_quantile(self._peaks), count, "quantile")
         peak = _at(self._law, size / self._scale) * _quantile(self._ratios)
-        inside = size <= self._scale
-        return _told(peak, self._sized, "conformal" if inside else "extrapolated")
+        return _told(peak, self._sized, "extrapolated" if beyond else "conformal")
 
 
 def _told(peak: float, tasks: int, method: str) -> Prediction:
@@ -119,25 +125,19 @@ def _terms(size: float) -> tuple[float, float, float]:
 
 
 def _at(law: Sequence[float], size: float) -> float:
-    return max(1.0, law[0] + law[1] * size + law[2] * size * size)
+    return max(1.0, least_squares.value(law, _terms(size)))
 
 
 def _fit(points: Sequence[tuple[float, int]]) -> list[float]:
     """The coefficients, none of them negative: more never needs less."""
-    best: tuple[float, list[float]] = (math.inf, [])
-    for used in ((0, 1, 2), (0, 1), (0, 2), (1, 2), (0,), (1,), (2,)):
-        rows = [
-            ([_terms(size)[term] / (peak or 1) for term in used], 1.0)
-            for size, peak in points
-        ]
-        solution = least_squares.solve(rows)
-        if solution is None or min(solution) < 0:
-            continue
-        law = [0.0, 0.0, 0.0]
-        for term, value in zip(used, solution, strict=True):
-            law[term] = value
-        error = math.fsum(
-            (_at(law, size) / (peak or 1) - 1) ** 2 for size, peak in points
-        )
-        best = min(best, (error, law))
-    return best[1]
+    rows = [
+        ([term / (peak or 1) for term in _terms(size)], 1.0) for size, peak in points
+    ]
+    subsets = ((0, 1, 2), (0, 1), (0, 2), (1, 2), (0,), (1,), (2,))
+    laws = [least_squares.solve(rows, used) for used in subsets]
+    return min(
+        (law for law in laws if law is not None and min(law) >= 0),
+        key=lambda law: math.fsum(
+            (least_squares.value(law, terms) - target) ** 2 for terms, target in rows
+        ),
+    )

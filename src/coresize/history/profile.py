@@ -44,7 +44,7 @@ def profile_of(name: str, item_size: float | None = None) -> TaskProfile:
 
 
 def _how_far(found: Prediction, size: float | None, seen: list[Seen]) -> str:
-    if size is None or found.method != "extrapolated":
+    if size is None or "extrapolated" not in found.method:
         return ""
     largest = max(one.size for one in seen if one.size is not None)
     if not largest:

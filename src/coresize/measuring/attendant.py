@@ -39,9 +39,13 @@ class Attendant:
 
     Args:
         timeout: seconds that it may take; None for ever.
+
+    Attributes:
+        late: it took longer than it may, and was ended.
     """
 
     def __init__(self, timeout: float | None = None) -> None:
+        self.late = False
         self._timeout = timeout
         self._process: subprocess.Popen[bytes]
         self._kills: Kills | None = None
@@ -109,6 +113,7 @@ class Attendant:
         if now - self._looked > _LOOK:
             self._look()
         if self._timeout is not None and now - self._began > self._timeout:
+            self.late = True
             self._end(f"took longer than {self._timeout:g} s, and was ended")
         elif self._killed == "yes" and now - self._killed_at > PATIENCE:
             self._end("killed for memory, and what was left of it did not end")

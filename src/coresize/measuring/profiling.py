@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING
 
 from coresize import transfer
@@ -70,6 +71,10 @@ def times(repeat: int) -> int:
     Raises:
         ConfigError: it is no whole number above 0.
     """
-    if type(repeat) is not int or repeat < 1:
+    try:
+        count = 0 if isinstance(repeat, bool) else operator.index(repeat)
+    except TypeError:
+        count = 0
+    if count < 1:
         raise ConfigError("repeat", repeat, "a whole number above 0")
-    return repeat
+    return count

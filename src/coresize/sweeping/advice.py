@@ -22,9 +22,9 @@ class Advice(Value):
 
     Attributes:
         recommended: the smallest measured count that is as good as the best of those
-            that memory allows.
+            that memory allows; where it allows none, as many as it does, at least 1.
         best: the measured count with the highest throughput.
-        top: the same of those that memory allows.
+        top: the same of those that memory allows, or the least where it allows none.
         alike: those that memory allows and that the rounds do not tell from that one.
         flat: there are others, and the rounds tell none from it.
         model: the Universal Scalability Law, fitted; None for too few points.
@@ -72,27 +72,32 @@ def advise(
     allowed = {
         n: x for n, x in points.items() if memory_bound is None or n <= memory_bound
     }
-    if not allowed:  # the least is the safest
-        allowed = {min(points): points[min(points)]}
-    top = max(allowed, key=allowed.__getitem__)
+    fits = bool(allowed)
+    allowed = allowed or {min(points): points[min(points)]}  # the nearest to the bound
+    best, top = (max(those, key=those.__getitem__) for those in (points, allowed))
     known = rounds or {}
     alike = tuple(
         n
         for n in allowed
         if n == top or not apart(known.get(n, ()), known.get(top, ()))
     )
-    chosen = min(n for n, x in allowed.items() if x >= allowed[top] * (1 - NEAR))
+    if fits:
+        chosen = min(n for n, x in allowed.items() if x >= allowed[top] * (1 - NEAR))
+        said = [_chosen(chosen, top, allowed, points)]
+    else:  # never more than fit
+        chosen = max(1, memory_bound or 0)
+        said = ["No count that was measured may fit."]
+    if not fits or len(allowed) < len(points):
+        gain = points[best] / allowed[top] - 1
+        more = f"; {best} had {gain:.0%} more" if fits and best not in allowed else ""
+        said.append(f"Memory has room for {memory_bound}{more}.")
     model = usl.fit(points)
     flat = len(alike) == len(allowed) > 1
-    said = [
-        _chosen(chosen, top, allowed, points),
-        _beyond(allowed, points, memory_bound),
-    ]
     if not flat:  # else the law would explain noise
         said.append(_law(model, points))
     return Advice(
         recommended=chosen,
-        best=max(points, key=points.__getitem__),
+        best=best,
         top=top,
         alike=alike,
         flat=flat,
@@ -112,17 +117,6 @@ def _chosen(
         return f"{workers} the best {measured}."
     less = 1 - allowed[chosen] / allowed[top]
     return f"{workers} within {less:.1%} of the best, {top}, and {costs} less."
-
-
-def _beyond(
-    allowed: Mapping[int, float], points: Mapping[int, float], memory_bound: int | None
-) -> str:
-    """What is left out because it may not fit into memory."""
-    if len(allowed) == len(points):
-        return ""
-    best, top = max(points, key=points.__getitem__), max(allowed.values())
-    more = f"; {best} had {points[best] / top - 1:.0%} more"
-    return f"Memory has room for {memory_bound}{more if best not in allowed else ''}."
 
 
 def _law(model: Model | None, points: Mapping[int, float]) -> str:

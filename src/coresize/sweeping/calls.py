@@ -38,10 +38,10 @@ class Calls:
         function: what is called.
         sample: the items, at least one.
         executor: "process" or "thread".
-        timeout: seconds that one task may take; only with "process".
+        timeout: seconds that one task may take, above 0; only with "process".
 
     Raises:
-        ConfigError: the sample is empty, or the executor is another.
+        ConfigError: the sample is empty or none, or the executor is another.
         CoresizeError: a setting makes every pool serial.
     """
 
@@ -50,13 +50,11 @@ class Calls:
     def __init__(
         self,
         function: Callable[[Any], object],
-        sample: Sequence[Any],
-        executor: str,
+        sample: Iterable[Any],
+        executor: object,
         timeout: float | None = None,
     ) -> None:
-        if not sample:
-            raise ConfigError("sample", sample, "at least one item")
-        if executor not in _POOLS:
+        if not isinstance(executor, str) or executor not in _POOLS:
             raise ConfigError("executor", executor, '"process" or "thread"')
         settings = load_settings()
         if not settings.parallel:
@@ -64,7 +62,7 @@ class Calls:
             msg = f"{origin} makes every pool serial: take it away to try workers"
             raise CoresizeError(msg)
         self._function = function
-        self._sample = sample
+        self._sample = _listed(sample)
         self._timeout = timeout
         self.threads = executor == "thread"
         self._make = _POOLS[executor]
@@ -76,17 +74,22 @@ class Calls:
         self._pass = 0.0  # seconds of the sample, serially
 
     def serial(self) -> Trial:
-        """One after the other, without sending anything: the baseline."""
-        with self._alone() as pool:
+        """One after the other in one worker: the baseline.
+
+        Of the function alone: neither the start of the worker counts nor the way of an
+        item there. With a timeout each item is a task, which can be ended, and is timed
+        where it runs; else all of the sample is one.
+        """
+        with self._make(1) as pool:
             watch = Watch()
             try:
                 warm(pool, 1, self._function)
                 watch = Watch()  # of what comes after the start
-                done, cpu = pool.submit(_serial, self._function, self._sample).result()
+                done, seconds, cpu = self._serially(pool)
             except CoresizeError as error:
                 watch.stop()
                 return watch.trial(1, 0, cpu=0.0, error=str(error))
-            watch.stop()
+            watch.stop(seconds)
         self._pass = watch.seconds * len(self._sample) / done
         return watch.trial(1, done, cpu=cpu)
 
@@ -117,13 +120,17 @@ class Calls:
             return str(error)
         return ""
 
-    def _alone(self) -> Executor:
-        """One worker, for which all of the sample is one task."""
+    def _serially(self, pool: Executor) -> tuple[int, float, float]:
+        """As `_serial`, in a pool of one worker."""
         if self._timeout is None:
-            return self._make(1)
-        return ProcessPoolExecutor(
-            1, timeout=_STEADY + self._timeout * len(self._sample)
-        )
+            return pool.submit(_serial, self._function, self._sample, _STEADY).result()
+        done, seconds, cpu = 0, 0.0, 0.0
+        end = time.perf_counter() + _STEADY
+        while not done or time.perf_counter() < end:
+            for item in self._sample:
+                one = pool.submit(_serial, self._function, [item], 0.0).result()
+                done, seconds, cpu = done + one[0], seconds + one[1], cpu + one[2]
+        return done, seconds, cpu
 
     def _outcomes(self, pool: Executor, workers: int) -> Iterable[Outcome]:
         items = self._items(workers * _TASKS)
@@ -169,14 +176,31 @@ _POOLS: dict[str, Callable[[int], Executor]] = {
 }
 
 
+def _listed(sample: Iterable[Any]) -> list[Any]:
+    """The sample as a list, checked."""
+    allowed = "items to try, such as a list with at least one"
+    try:
+        items = iter(sample)
+    except TypeError:
+        raise ConfigError("sample", sample, allowed) from None
+    known = list(items)
+    if not known:
+        raise ConfigError("sample", sample, allowed)
+    return known
+
+
 def _serial(
-    function: Callable[[Any], object], sample: Sequence[Any]
-) -> tuple[int, float]:
-    """How many tasks, and the seconds of CPU time that they took."""
-    before, end = time.process_time(), time.perf_counter() + _STEADY
-    done = 0
-    while not done or time.perf_counter() < end:
+    function: Callable[[Any], object], sample: Sequence[Any], least: float
+) -> tuple[int, float, float]:
+    """How many tasks, and the seconds and seconds of CPU time that they took.
+
+    All of the sample, again and again until so many seconds are over.
+    """
+    cpu, start = time.process_time(), time.perf_counter()
+    done, seconds = 0, 0.0
+    while not done or seconds < least:
         for item in sample:
             function(item)
         done += len(sample)
-    return done, time.process_time() - before
+        seconds = time.perf_counter() - start
+    return done, seconds, time.process_time() - cpu

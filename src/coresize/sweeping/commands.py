@@ -20,10 +20,10 @@ class Commands:
 
     Args:
         words: the program and its arguments.
-        timeout: seconds that one run may take.
+        timeout: seconds that one run may take, above 0.
 
     Raises:
-        ConfigError: {workers} is not among them, or the timeout is none.
+        ConfigError: {workers} is not among them.
     """
 
     unit = "runs"
@@ -33,8 +33,6 @@ class Commands:
         if not any("{workers}" in word for word in words):
             allowed = "a command with {workers} in it, where the number is to stand"
             raise ConfigError("CMD", " ".join(words), allowed)
-        if timeout is not None and not timeout > 0:
-            raise ConfigError("timeout", timeout, "a number of seconds above 0")
         self._words = words
         self._timeout = timeout
         self._cold = True
@@ -68,5 +66,10 @@ class Commands:
         error = attendant.failure(run.exit_code)
         done = 0 if error else 1
         return watch.trial(
-            workers, done, cpu=run.cpu, peak_memory=run.peak, error=error
+            workers,
+            done,
+            cpu=run.cpu,
+            peak_memory=run.peak,
+            error=error,
+            late=attendant.late,
         )

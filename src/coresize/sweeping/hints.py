@@ -41,6 +41,7 @@ class Case(Value):
         unit: what throughput counts: "tasks" of a function, "runs" of a command.
         threads: the workers were threads of one process.
         memory_bound: workers that fit into memory; None if unknown.
+        untried: the counts that were left out, as throughput fell.
         advice: what is recommended.
     """
 
@@ -51,6 +52,7 @@ class Case(Value):
         "unit",
         "threads",
         "memory_bound",
+        "untried",
         "advice",
     )
 
@@ -60,6 +62,7 @@ class Case(Value):
     unit: str
     threads: bool
     memory_bound: int | None
+    untried: Sequence[int]
     advice: Advice
 
     @property
@@ -85,9 +88,31 @@ def failures(case: Case) -> str:
     return " ".join(told)
 
 
+def left_out(case: Case) -> str:
+    """Which counts were not tried, and how they are."""
+    if not case.untried:
+        return ""
+    return (
+        f"{_listed(case.untried)} workers were not tried, since throughput fell for "
+        "two counts running: to try them all the same, ask for them alone, "
+        f"{_option(case.unit, 'workers', case.untried)}."
+    )
+
+
 def hint(case: Case) -> str:
     """One thing to do, where there is one: what matters most."""
     return next(filter(None, (find(case) for find in _HINTS)), "")
+
+
+def _unfit(case: Case) -> str:
+    """What to try where nothing that was measured may fit."""
+    bound = case.memory_bound
+    if bound is None or bound >= min(row.workers for row in case.good):
+        return ""
+    if not bound:
+        return "Not even one may: give it more memory, or smaller items."
+    fit = sorted({1, max(1, bound // 2), bound})
+    return f"Try what may: {_option(case.unit, 'workers', fit)}."
 
 
 def _tiny(case: Case) -> str:
@@ -170,7 +195,14 @@ def _more(case: Case) -> str:
     return f"{told}, and it mostly waits: try many more, {option}{threads}."
 
 
-_HINTS: tuple[Callable[[Case], str], ...] = (_tiny, _lock, _serial, _noise, _more)
+_HINTS: tuple[Callable[[Case], str], ...] = (
+    _unfit,
+    _tiny,
+    _lock,
+    _serial,
+    _noise,
+    _more,
+)
 
 
 def _good_serial(case: Case) -> Row | None:

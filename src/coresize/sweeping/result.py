@@ -25,7 +25,8 @@ class SweepResult(Value):
     """Which number of workers is best, and what was measured.
 
     Attributes:
-        recommended: the smallest count within 5 % of the best that fits into memory.
+        recommended: the smallest count within 5 % of the best that fits into memory;
+            where none that was measured does, as many as fit, at least 1.
         best: the count with the highest throughput.
         model: the Universal Scalability Law, fitted; None for too few points.
         reason: why that is recommended.
@@ -148,6 +149,7 @@ def conclude(
     memory_bound: int | None,
     *,
     threads: bool = False,
+    untried: Sequence[int] = (),
     interrupted: bool = False,
 ) -> SweepResult:
     """What follows from what was measured.
@@ -158,6 +160,7 @@ def conclude(
         unit: what throughput counts: "tasks" or "runs".
         memory_bound: workers that fit into memory; None if unknown.
         threads: the workers were threads of one process.
+        untried: the counts that were left out, as throughput fell.
         interrupted: there would have been more.
 
     Raises:
@@ -176,15 +179,16 @@ def conclude(
         unit=unit,
         threads=threads,
         memory_bound=memory_bound,
+        untried=untried,
         advice=found,
     )
     begin = _INTERRUPTED if interrupted else ""
-    said = (begin, found.reason, hints.failures(case), hints.hint(case))
+    told = (hints.failures(case), hints.left_out(case), hints.hint(case))
     return SweepResult(
         recommended=found.recommended,
         best=found.best,
         model=found.model,
-        reason=" ".join(filter(None, said)),
+        reason=" ".join(filter(None, (begin, found.reason, *told))),
         rows=tuple(rows),
         serial=serial,
         unit=unit,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from itertools import pairwise
+from itertools import dropwhile, pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from coresize import planning
 from coresize.detection.parse import format_count
-from coresize.errors import ConfigError
+from coresize.measuring.profiling import times
+from coresize.sweeping.advice import NEAR
 from coresize.sweeping.result import conclude
 from coresize.sweeping.row import Row
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from coresize.sweeping.result import SweepResult
     from coresize.sweeping.trials import Trial
 
-#: How often throughput must fall before greater counts are left out.
+#: How often throughput must fall, for counts running, before greater ones are left out.
 _FALLS = 2
 
 
@@ -47,7 +48,7 @@ class Rounds:
         progress: called with a line now and then.
 
     Raises:
-        ConfigError: there is to be no round.
+        ConfigError: repeat is no whole number above 0.
     """
 
     def __init__(
@@ -58,14 +59,13 @@ class Rounds:
         repeat: int,
         progress: Callable[[str], object] | None = None,
     ) -> None:
-        if repeat < 1:
-            raise ConfigError("repeat", repeat, "a whole number above 0")
         self._subject = subject
         self._counts = list(counts)
-        self._repeat = repeat
+        self._repeat = times(repeat)
         self._tell = progress or (lambda _line: None)
         self._serials: list[Trial] = []
         self._trials: dict[int, list[Trial]] = {}
+        self._untried: list[int] = []
 
     def run(self) -> SweepResult:
         """Run them all.
@@ -80,6 +80,7 @@ class Rounds:
             self._serials.append(self._subject.serial())
             for count in left if turn % 2 == 0 else reversed(left):
                 if turn == 0 and _falls(self._trials):
+                    self._untried = [n for n in left if n not in self._trials]
                     break
                 self._tell(f"{format_count(count, 'worker')}, {of}")
                 trial = self._subject.run(count)
@@ -90,9 +91,15 @@ class Rounds:
         return self.result()
 
     def _is_hopeless(self) -> bool:
-        """Whether nothing ended well, serially and with the fewest workers."""
+        """Whether nothing ended well, and more workers do not help either.
+
+        Who ran out of time may be in time with more; until all have had their turn.
+        """
         first = [self._serials[0], *(trials[0] for trials in self._trials.values())]
-        return all(one.error and not one.throughput for one in first)
+        if any(one.throughput or not one.error for one in first):
+            return False
+        more = len(self._trials) + len(self._untried) < len(self._counts)
+        return not (more and any(one.late for one in first))
 
     def result(self, *, interrupted: bool = False) -> SweepResult:
         """What follows from what was run so far.
@@ -115,17 +122,25 @@ class Rounds:
             unit,
             bound,
             threads=self._subject.threads,
+            untried=self._untried,
             interrupted=interrupted,
         )
 
 
 def _falls(trials: dict[int, list[Trial]]) -> bool:
-    """Whether throughput has fallen for two counts running; or was none at all."""
-    series = [trials[count][0].throughput for count in sorted(trials)]
+    """Whether throughput has fallen for two counts running; or was none at all.
+
+    By more than what counts as alike. What ran out of time before any count was in time
+    says nothing: with more workers it may be. After one that was, it is slower.
+    """
+    first = [trials[count][0] for count in sorted(trials)]
+    series = [one.throughput for one in dropwhile(lambda one: one.late, first)]
     if len(series) <= _FALLS:
         return False
     last = series[-_FALLS - 1 :]
-    return all(later < earlier or not later for earlier, later in pairwise(last))
+    return all(
+        later < earlier * (1 - NEAR) or not later for earlier, later in pairwise(last)
+    )
 
 
 def _row(count: int, trials: list[Trial], serial: Row | None) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 from typing import TYPE_CHECKING
 
@@ -41,14 +42,15 @@ def sweep(
     that go up and down, so that a drift of the machine favours none; workers are
     started before the clock is. A count where some tasks fail, or are killed for
     memory, is a row that says so. The recommendation is the smallest count within 5 %
-    of the best, never more than fit into memory; the reason says what three rounds or
-    more do not tell apart.
+    of the best, never more than fit into memory (unmeasured only where no count that
+    was measured fits); the reason says what three rounds or more do not tell apart.
 
     Args:
         fn: what is called with each item.
         sample: items like those of the real work; it is run several times.
-        workers: the counts; "auto" goes up to one and a half times the cores, at least
-            four, until throughput falls twice.
+        workers: the counts, in order until throughput has fallen by more than 5 % for
+            two running; the reason names those that were left out. "auto" goes up to
+            one and a half times the cores, at least four.
         executor: "process" or "thread".
         repeat: rounds.
         timeout: seconds that one task may take; only with "process".
@@ -72,7 +74,7 @@ def sweep(
     >>> list(result.points), result.recommended in result.points
     ([1, 4], True)
     """
-    subject = Calls(fn, list(sample), executor, timeout)
+    subject = Calls(fn, sample, executor, _seconds(timeout))
     return Rounds(subject, _counts(workers), repeat=repeat, progress=progress).run()
 
 
@@ -96,15 +98,24 @@ def rounds_of_command(
     Raises:
         ConfigError: an argument is not valid.
     """
-    subject = Commands(words, timeout)
+    subject = Commands(words, _seconds(timeout))
     return Rounds(subject, _counts(workers), repeat=repeat, progress=progress)
 
 
+def _seconds(timeout: Any) -> Any:
+    """The timeout, checked."""
+    is_number = isinstance(timeout, numbers.Real) and not isinstance(timeout, bool)
+    if timeout is not None and not (is_number and timeout > 0):
+        raise ConfigError("timeout", timeout, "a number of seconds above 0, or None")
+    return timeout
+
+
 def _counts(workers: Iterable[int] | str) -> list[int]:
-    if workers == AUTO:
-        most = max(4, int(available.available_cores() * _BEYOND))
-        return [count for count in _SERIES if count <= most]
+    """The counts in order, checked."""
     if isinstance(workers, str):
+        if workers == AUTO:
+            most = max(4, int(available.available_cores() * _BEYOND))
+            return [count for count in _SERIES if count <= most]
         raise ConfigError("workers", workers, '"auto", or whole numbers above 0')
     try:
         counts = sorted({operator.index(count) for count in workers})

@@ -21,6 +21,7 @@ class Trial(Value):
         throttled: the part of the quota's periods that were throttled, 0 without one.
         swapped: pages that the machine swapped out meanwhile.
         error: why this is no measure; empty where it is one.
+        late: a command took longer than it may: with more workers it may be in time.
     """
 
     __slots__ = (  # noqa: RUF023
@@ -32,6 +33,7 @@ class Trial(Value):
         "throttled",
         "swapped",
         "error",
+        "late",
     )
 
     workers: int
@@ -42,6 +44,7 @@ class Trial(Value):
     throttled: float
     swapped: int
     error: str
+    late: bool
 
 
 class Watch:
@@ -53,9 +56,14 @@ class Watch:
         self._start = time.perf_counter()
         self.seconds = 0.0
 
-    def stop(self) -> None:
-        """The trial has ended."""
-        self.seconds = time.perf_counter() - self._start
+    def stop(self, seconds: float | None = None) -> None:
+        """The trial has ended.
+
+        Args:
+            seconds: that count of it; None counts all since it began.
+        """
+        passed = time.perf_counter() - self._start
+        self.seconds = passed if seconds is None else seconds
 
     def trial(
         self,
@@ -66,6 +74,7 @@ class Watch:
         startup: float = 0.0,
         peak_memory: int | None = None,
         error: str = "",
+        late: bool = False,
     ) -> Trial:
         """What came of it.
 
@@ -76,6 +85,7 @@ class Watch:
             startup: seconds.
             peak_memory: bytes.
             error: why this is no measure.
+            late: a command took longer than it may.
         """
         tightest = counters.tightest(counters.throttling(), self._throttling)
         return Trial(
@@ -87,4 +97,5 @@ class Watch:
             throttled=tightest.share if tightest else 0.0,
             swapped=(counters.swapped_out() or 0) - self._swapped,
             error=error,
+            late=late,
         )

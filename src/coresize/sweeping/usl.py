@@ -87,7 +87,7 @@ def _terms(n: int) -> tuple[float, float, float]:
 
 
 def _throughput(n: int, found: Sequence[float]) -> float:
-    return n / sum(map(math.prod, zip(found, _terms(n), strict=True)))
+    return n / least_squares.value(found, _terms(n))
 
 
 def _error(points: Mapping[int, float], found: Sequence[float]) -> float:
@@ -130,11 +130,5 @@ def _solve(
     used: tuple[int, ...], rows: Sequence[tuple[int, float, float]]
 ) -> list[float] | None:
     """Coefficients by least squares: count, weight of its terms, target."""
-    weighted = [([_terms(n)[term] * w for term in used], y) for n, w, y in rows]
-    solution = least_squares.solve(weighted)
-    if solution is None:
-        return None
-    found = [0.0, 0.0, 0.0]
-    for term, value in zip(used, solution, strict=True):
-        found[term] = value
-    return found
+    weighted = [([term * w for term in _terms(n)], y) for n, w, y in rows]
+    return least_squares.solve(weighted, used)
