@@ -111,6 +111,19 @@ def test_those_of_a_batch_that_have_not_begun_run_all_the_same(pool):
     assert [next(batch) for _ in range(3)] == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("words", "function", "items", "error"),
+    [
+        ({}, tasks.leave, [3], TaskCrashedError),
+        ({"timeout": 0.1}, tasks.nap, [0.01, 60], TaskTimeoutError),
+        ({"memory": "1MiB"}, tasks.leave, [3], TaskCrashedError),
+    ],
+)
+def test_a_map_whose_last_call_dies_ends(words, function, items, error):
+    with ProcessPoolExecutor(1, **words) as pool, pytest.raises(error):
+        list(pool.map(function, items, timeout=20))
+
+
 @pytest.mark.hazard(4)
 @pytest.mark.parametrize(
     ("function", "words", "error", "text"),

@@ -80,9 +80,10 @@ class Undertaker:
             self._gate.admission.killed(first, first.seen, busy)
             if retry:
                 return jobs
-        if first.fail(error):
-            return rest
-        return jobs  # calls of a map: those after the one it died of
+        is_over = first.fail(error)
+        first.ring()  # no other answer may come that would
+        # Else calls of a map: those after the one that it died of.
+        return rest if is_over else jobs
 
     def _verdict(self, slot: Slot, job: Job, code: int | None) -> TaskKilledError:
         if slot.doomed == "timeout":
