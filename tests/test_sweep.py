@@ -448,7 +448,9 @@ def test_what_is_interrupted_has_a_result_of_what_there_was():
 
 def test_what_computes():
     lines = []
-    result = sweep(tasks.compute, [0.005] * 8, [2, 1], repeat=1, progress=lines.append)
+    result = sweep(
+        tasks.compute, [0.005] * 8, [2, 1], repeat=1, seconds=0.1, progress=lines.append
+    )
     assert [row.workers for row in result.rows] == [1, 2]
     for row in (result.serial, *result.rows):
         assert (row.error, row.throughput > 0, row.cores > 0) == ("", True, True)
@@ -460,23 +462,23 @@ def test_what_computes():
 
 @pytest.mark.flaky(reruns=2)  # it measures
 def test_what_sleeps_wants_as_many_threads_as_there_are():
-    result = sweep(time.sleep, [0.02] * 8, [1, 8], "thread", repeat=1)
+    result = sweep(time.sleep, [0.02] * 8, [1, 8], "thread", repeat=1, seconds=0.1)
     assert result.recommended == 8
     assert result.rows[-1].speedup > 4
 
 
 def test_what_is_cheap_ends_and_is_told():
-    result = sweep(abs, [1] * 8, [1], repeat=1)
+    result = sweep(abs, [1] * 8, [1], repeat=1, seconds=0.1)
     assert "microseconds is not worth a worker" in result.reason
-    result = sweep(abs, range(10**6), [1], "thread", repeat=1)
+    result = sweep(abs, range(10**6), [1], "thread", repeat=1, seconds=0.1)
     assert "microseconds is not worth a worker" in result.reason
 
 
 def test_what_takes_too_long_is_a_row():
-    result = sweep(time.sleep, [0.01, 0.1], [1], repeat=1, timeout=60)
+    result = sweep(time.sleep, [0.01, 0.1], [1], repeat=1, seconds=0.1, timeout=60)
     assert (result.serial.error, result.rows[0].error) == ("", "")
     with pytest.raises(CoresizeError, match=r"longer than 0\.1 s") as caught:
-        sweep(time.sleep, [0.01, 9], [1], repeat=1, timeout=0.1)
+        sweep(time.sleep, [0.01, 9], [1], repeat=1, seconds=0.1, timeout=0.1)
     assert "serially: the task took longer than 0.1 s" in str(caught.value)
 
 
@@ -484,7 +486,7 @@ def test_what_takes_too_long_is_a_row():
 @pytest.mark.parametrize("timeout", [None, 60])
 def test_the_baseline_is_of_the_function_alone(timeout):
     """Not of the way to the worker, which takes far longer than this."""
-    serial = sweep(abs, [1] * 8, [1], repeat=1, timeout=timeout).serial
+    serial = sweep(abs, [1] * 8, [1], repeat=1, seconds=0.1, timeout=timeout).serial
     assert serial.error == ""
     assert serial.throughput > 100_000
 
@@ -495,7 +497,7 @@ import resource, threading, time
 from coresize import sweep
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 threading.stack_size(256 << 20)
-print(sweep(time.sleep, [0.01], [1, 1000], "thread", repeat=1))
+print(sweep(time.sleep, [0.01], [1, 1000], "thread", repeat=1, seconds=0.1))
 """
 
 
@@ -508,7 +510,7 @@ def test_a_count_that_cannot_be_started_is_a_row():
 
 def test_what_fails_is_told():
     with pytest.raises(ValueError, match="boo"):
-        sweep(tasks.fail, ["boo", "boo"], [1], "thread", repeat=1)
+        sweep(tasks.fail, ["boo", "boo"], [1], "thread", repeat=1, seconds=0.1)
 
 
 @pytest.mark.parametrize(
@@ -529,6 +531,8 @@ def test_what_fails_is_told():
         ({"repeat": "3"}, "repeat"),
         ({"repeat": None}, "repeat"),
         ({"timeout": 1}, "timeout"),
+        ({"seconds": 0}, "seconds"),
+        ({"seconds": None}, "seconds"),
         ({"timeout": 0, "executor": "process"}, "timeout"),
         ({"timeout": -1, "executor": "process"}, "timeout"),
         ({"timeout": math.nan, "executor": "process"}, "timeout"),
@@ -546,7 +550,7 @@ def test_bad_arguments(words, setting, tmp_path):
 
 def test_numbers_may_be_those_of_another_library():
     counts, repeat = np.array([2, 1]), np.int64(1)
-    result = sweep(time.sleep, [0.01], counts, "thread", repeat=repeat)
+    result = sweep(time.sleep, [0.01], counts, "thread", repeat=repeat, seconds=0.1)
     assert [row.workers for row in result.rows] == [1, 2]
 
 

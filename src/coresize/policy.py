@@ -7,8 +7,6 @@ override replaces what was detected; the other bounds still hold.
 
 from __future__ import annotations
 
-import operator
-
 from coresize.errors import ConfigError, InsufficientMemoryError
 
 
@@ -38,13 +36,10 @@ def count(name: str, number: object, least: int) -> int:
     >>> count("tasks", 3, 0)
     3
     """
-    try:
-        whole = operator.index(number)  # type: ignore[arg-type]
-    except TypeError:
-        whole = least - 1
-    if whole < least or isinstance(number, bool):
+    index = None if isinstance(number, bool) else getattr(number, "__index__", None)
+    if index is None or index() < least:
         raise ConfigError(name, number, f"a whole number, {least} or above")
-    return whole
+    return int(index())
 
 
 def whole_cores(

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from coresize.batch.outcomes import Outcome
     from coresize.sweeping.trials import Trial
 
-#: Seconds that the steady state is to be watched, at least, and tasks for each worker.
-_STEADY, _TASKS = 0.5, 4
+#: Tasks for each worker, at least.
+_TASKS = 4
 
 #: When a pass over the sample is broken off: after so many seconds, and so many times
 #: what it takes serially. What has become so much slower is no choice.
@@ -38,6 +38,7 @@ class Calls:
         function: what is called.
         sample: the items, at least one.
         executor: "process" or "thread".
+        seconds: so long the steady state is watched, at least.
         timeout: seconds that one task may take, above 0; only with "process".
 
     Raises:
@@ -52,6 +53,7 @@ class Calls:
         function: Callable[[Any], object],
         sample: Iterable[Any],
         executor: object,
+        seconds: float,
         timeout: float | None = None,
     ) -> None:
         if not isinstance(executor, str) or executor not in _POOLS:
@@ -63,6 +65,7 @@ class Calls:
             raise CoresizeError(msg)
         self._function = function
         self._sample = _listed(sample)
+        self._seconds = seconds
         self._timeout = timeout
         self.threads = executor == "thread"
         self._make = _POOLS[executor]
@@ -122,10 +125,11 @@ class Calls:
 
     def _serially(self, pool: Executor) -> tuple[int, float, float]:
         """As `_serial`, in a pool of one worker."""
+        least = self._seconds
         if self._timeout is None:
-            return pool.submit(_serial, self._function, self._sample, _STEADY).result()
+            return pool.submit(_serial, self._function, self._sample, least).result()
         done, seconds, cpu = 0, 0.0, 0.0
-        end = time.perf_counter() + _STEADY
+        end = time.perf_counter() + least
         while not done or time.perf_counter() < end:
             for item in self._sample:
                 one = pool.submit(_serial, self._function, [item], 0.0).result()
@@ -140,7 +144,7 @@ class Calls:
         """The sample again and again, until there is a steady state to speak of."""
         start, given = time.perf_counter(), 0
         patience = max(_LONGEST, self._pass * _HOPELESS)
-        while given < least or time.perf_counter() - start < _STEADY:
+        while given < least or time.perf_counter() - start < self._seconds:
             for item in self._sample:
                 if time.perf_counter() - start > patience:
                     return

@@ -33,6 +33,7 @@ def sweep(
     executor: str = "process",
     *,
     repeat: int = 3,
+    seconds: float = 0.5,
     timeout: float | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> SweepResult:
@@ -53,6 +54,7 @@ def sweep(
             one and a half times the cores, at least four.
         executor: "process" or "thread".
         repeat: rounds.
+        seconds: so long each count is watched in a round, at least; more tell better.
         timeout: seconds that one task may take; only with "process".
         progress: called with a line now and then.
 
@@ -70,11 +72,13 @@ def sweep(
 
     >>> import time
     >>> from coresize import sweep
-    >>> result = sweep(time.sleep, [0.01] * 8, [1, 4], executor="thread", repeat=1)
+    >>> result = sweep(time.sleep, [0.01], [1, 4], "thread", repeat=1, seconds=0.1)
     >>> list(result.points), result.recommended in result.points
     ([1, 4], True)
     """
-    subject = Calls(fn, sample, executor, _seconds(timeout))
+    _check_seconds("seconds", seconds, "")
+    _check_seconds("timeout", timeout, _OR_NONE)
+    subject = Calls(fn, sample, executor, seconds, timeout)
     return Rounds(subject, _counts(workers), repeat=repeat, progress=progress).run()
 
 
@@ -98,16 +102,25 @@ def rounds_of_command(
     Raises:
         ConfigError: an argument is not valid.
     """
-    subject = Commands(words, _seconds(timeout))
+    _check_seconds("timeout", timeout, _OR_NONE)
+    subject = Commands(words, timeout)
     return Rounds(subject, _counts(workers), repeat=repeat, progress=progress)
 
 
-def _seconds(timeout: Any) -> Any:
-    """The timeout, checked."""
-    is_number = isinstance(timeout, numbers.Real) and not isinstance(timeout, bool)
-    if timeout is not None and not (is_number and timeout > 0):
-        raise ConfigError("timeout", timeout, "a number of seconds above 0, or None")
-    return timeout
+_OR_NONE = ", or None"
+
+
+def _check_seconds(name: str, value: Any, more: str) -> None:
+    """See that it is a time.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if value is None and more:
+        return
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not value > 0:
+        raise ConfigError(name, value, f"a number of seconds above 0{more}")
 
 
 def _counts(workers: Iterable[int] | str) -> list[int]:
