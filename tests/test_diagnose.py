@@ -878,7 +878,7 @@ def test_a_watch_tells_who_sleeps_from_who_computes():
 @pytest.mark.flaky(reruns=2)  # it measures
 def test_a_watch_sees_children_that_end_between_two_looks():
     (sample,) = watched(DELEGATE)
-    assert sample.cores > 0.3
+    assert sample.cores > 0.1
 
 
 @linux

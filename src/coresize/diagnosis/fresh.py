@@ -57,25 +57,35 @@ def run_python(patient: Patient, *words: str) -> Told:
         # No pipes: what it leaves behind may hold them open.
         tempfile.TemporaryFile("w+", errors="replace") as out,
         tempfile.TemporaryFile("w+", errors="replace") as err,
-        subprocess.Popen(  # noqa: S603 - this interpreter
-            [sys.executable, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            start_new_session=True,
-        ) as process,
     ):
+        process = None
         try:
+            with processes.starting():
+                process = subprocess.Popen(  # noqa: S603 - this interpreter
+                    [sys.executable, *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    start_new_session=True,
+                )
             process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             reason = f"a fresh process did not end within {PATIENCE:g} s"
             raise Late(reason) from None
         finally:
-            if process.returncode is None:
-                processes.kill_session(process.pid)
-            else:
-                processes.kill_group(process.pid, _LEFT)
+            _end(process)
         return Told(out=_read(out), err=_read(err))
+
+
+def _end(process: subprocess.Popen[bytes] | None) -> None:
+    """End it, if it was started, with what it has left behind."""
+    if process is None:
+        return
+    if process.returncode is None:
+        processes.kill_session(process.pid)
+        process.wait()
+    else:
+        processes.kill_group(process.pid, _LEFT)
 
 
 def _read(file: IO[str]) -> str:

@@ -12,6 +12,7 @@ from coresize.diagnosis.skipping import Skipped
 from coresize.executor.process import ProcessPoolExecutor
 from coresize.executor.warming import warm
 from coresize.model import Value
+from coresize.runqueue import Mark
 
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ _TRIES = 3
 
 #: Parts of what so many workers should get done.
 _POOR, _BAD = 0.7, 0.4
+
+#: What is told: no faster than one, and a part of the time that cores were missing.
+_SAME, _MISSED = 1.05, 0.1
 
 #: More workers show nothing more, and take long to start.
 _MOST = 16
@@ -126,62 +130,86 @@ def scaling(patient: Patient) -> Iterator[Finding]:
     expected = min(most, patient.limits.cpu.limit or most)
     with ProcessPoolExecutor(most, threads=1) as pool:
         warm(pool, most)  # else the imports are in what one worker gets done
-        compute = _speedups(pool, "compute", most, expected)
-        if compute[most] < _POOR * expected:  # what the others tell would be no news
-            yield _finding("compute", compute, expected)
-            return
-        for name in ("copy", "pickling", "write"):
-            speedups = _speedups(pool, name, most, expected)
-            if speedups[most] < _POOR * expected:
-                yield _finding(name, speedups, expected)
+        for name in KINDS:
+            found = _speedups(pool, name, most, expected)
+            if found[most].times < _POOR * expected:
+                yield _finding(name, found, expected)
+                if name == "compute":  # what the others tell would be no news
+                    return
+
+
+class Speed(Value):
+    """What some workers got done together.
+
+    Attributes:
+        times: as much as one.
+        waited: the part of the time that they were ready and had no core.
+    """
+
+    __slots__ = ("times", "waited")
+
+    times: float
+    waited: float
 
 
 def _speedups(
     pool: ProcessPoolExecutor, name: str, most: int, expected: float
-) -> dict[int, float]:
+) -> dict[int, Speed]:
     """How many times as fast as one some workers are, by their number.
 
-    Measured once more where it is little: what others do meanwhile makes it less.
+    Measured once more where it is little: what others do meanwhile makes it less. And
+    that a core was missing is told by pure computing alone: of all else, the time
+    counts in which there was one.
     """
     folder = storage.temporary_folder()
     counts = sorted({2, most})
-    found = dict.fromkeys(counts, 0.0)
+    found = dict.fromkeys(counts, Speed(times=0.0, waited=0.0))
     for _ in range(_TRIES):
-        single = _rate(pool, name, folder, 1)
+        single, _ = _rate(pool, name, folder, 1)
         for count in counts:
-            speedup = _rate(pool, name, folder, count) / single
-            found[count] = max(found[count], speedup)
-        if found[most] >= _POOR * expected:
+            rate, waited = _rate(pool, name, folder, count)
+            speed = Speed(times=rate / single, waited=waited)
+            found[count] = max(found[count], speed, key=lambda one: one.times)
+        if found[most].times >= _POOR * expected:
             break
     return found
 
 
-def _rate(pool: ProcessPoolExecutor, name: str, folder: str, count: int) -> float:
-    """Rounds a second of so many workers together."""
+def _rate(
+    pool: ProcessPoolExecutor, name: str, folder: str, count: int
+) -> tuple[float, float]:
+    """Rounds a second of so many workers together, and the part that they waited."""
     futures = [pool.submit(repeat, name, folder, _EACH) for _ in range(count)]
-    return sum(future.result() for future in futures)
+    done = [future.result() for future in futures]
+    part = sum(waited / wall for _, wall, waited in done) / count
+    if name == "compute":
+        return sum(rounds / wall for rounds, wall, _ in done), part
+    return sum(rounds / (wall - waited) for rounds, wall, waited in done), part
 
 
-def repeat(name: str, folder: str, seconds: float) -> float:
-    """Rounds a second of this process."""
+def repeat(name: str, folder: str, seconds: float) -> tuple[int, float, float]:
+    """Rounds of this process, the seconds, and those of it without a core."""
     run = KINDS[name].run
-    start = time.perf_counter()
+    mark, start = Mark(), time.perf_counter()
     rounds = 0
     while time.perf_counter() < start + seconds:
         run(folder)
         rounds += 1
-    return rounds / (time.perf_counter() - start)
+    wall = time.perf_counter() - start
+    return rounds, wall, mark.waited(wall)
 
 
-def _finding(name: str, speedups: dict[int, float], expected: float) -> Finding:
-    kind, most = KINDS[name], max(speedups)
-    part = speedups[most] / expected
-    told = ", ".join(f"{n} workers {times:.2f} times" for n, times in speedups.items())
+def _finding(name: str, found: dict[int, Speed], expected: float) -> Finding:
+    kind, most = KINDS[name], max(found)
+    times, waited = found[most].times, found[most].waited
+    told = ", ".join(f"{n} workers {one.times:.2f} times" for n, one in found.items())
+    missed = f"; {waited:.0%} of the time they had no core" if waited > _MISSED else ""
+    fast = "are no faster than 1" if times < _SAME else f"are {times:.2g} times as fast"
     return Finding(
-        severity="warning" if part < _BAD and name == "compute" else "note",
+        severity="warning" if times < _BAD * expected and name == "compute" else "note",
         check="scaling",
-        title=f"{kind.title}: {most} workers are {speedups[most]:.2g} times as fast",
-        seen=f"{told} as fast as 1; {expected:.3g} were to be expected",
+        title=f"{kind.title}: {most} workers {fast}",
+        seen=f"{told} as fast as 1; {expected:.3g} were to be expected{missed}",
         where="measured",
         why=kind.why,
         advice=kind.advice,

@@ -26,6 +26,11 @@ _SENT = frozenset(
 )
 
 
+_FEWER = (
+    "with memory= tasks start while they fit, and fewer workers leave more for each"
+)
+
+
 def verdict(
     exit_code: int | None,
     *,
@@ -54,7 +59,7 @@ def verdict(
     elif endings.was_killed(exit_code) and out_of_memory != "no":
         probably = "probably " if out_of_memory == "probably" else ""
         cls = TaskOutOfMemoryError
-        text = f"its worker was {probably}killed for memory{seen}; {limit}"
+        text = f"its worker was {probably}killed for memory{seen}; {limit}; {_FEWER}"
     elif -exit_code == getattr(signal, "SIGBUS", None) and shared_memory is not None:
         cls = TaskCrashedError
         text = f"{text}; /dev/shm has {format_bytes(shared_memory)}"

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from coresize import available, endings, processes, report, transfer
 from coresize.detection.parse import format_bytes
-from coresize.errors import CoresizeError, TaskKilledError
+from coresize.errors import CoresizeError, TaskKilledError, TaskOutOfMemoryError
 from coresize.executor.setup import refuse_while_importing
 from coresize.host import Live
+from coresize.kills import Kills
 from coresize.measuring import child
 from coresize.measuring.runs import Pause, Run, ended, join_cgroup, meter_of
 from coresize.transfer import TransferError
@@ -44,7 +45,8 @@ def measure_call(function: bytes, call: bytes, method: str | None) -> Run:
 
     Raises:
         ConfigError: the method does not work here.
-        TaskKilledError: the process ended before the task did.
+        TaskKilledError: the process ended before the task did; TaskOutOfMemoryError
+            where the kernel has killed it for memory.
         BaseException: whatever the task raises.
     """
     refuse_while_importing("measure no task")
@@ -78,6 +80,7 @@ class _Watch:
         self.process = process
         self.pipe = pipe
         self.meter: Meter | None = None
+        self.kills: Kills | None = None
 
     def run(
         self, call: bytes, start_meter: Callable[[int], Meter], method: str | None
@@ -91,6 +94,7 @@ class _Watch:
         idle = own.peak
         cgroup = join_cgroup(pid, method)
         self.meter = cgroup or own
+        self.kills = Kills(pid)
         try:
             self.pipe.send_bytes(call)
             wall, cpu = self._receive()
@@ -139,9 +143,12 @@ class _Watch:
             msg = f"{msg} before the task began: {_HINT}"
         else:
             msg = f"{msg}, after {format_bytes(peak)} of memory were seen"
+        cls = TaskKilledError
         if endings.was_killed(code):
             msg = f"{msg}; {report.memory_limit(available.detect(Live()))}"
-        raise TaskKilledError(msg, exit_code=code, peak_memory=peak)
+            if self.kills and self.kills.moved() != "no":
+                cls = TaskOutOfMemoryError
+        raise cls(msg, exit_code=code, peak_memory=peak)
 
 
 def _understood(message: list[Any]) -> list[Any]:

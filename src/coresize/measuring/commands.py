@@ -49,26 +49,25 @@ def measure_command(
     start_meter = meter_of(method)
     cgroup = cgroup_of(method)
     start = time.perf_counter()
+    process = None
     try:
-        process = subprocess.Popen(  # noqa: S603 - it is what the user asked for
-            words,
-            # Where standard error is closed, too, none of it goes to standard output.
-            **(_alone() if attendant else {"stdout": sys.stderr or subprocess.DEVNULL}),
-            env={**os.environ, **(variables or {})},
-            # Before the command begins, so that it is charged with its own start.
-            preexec_fn=cgroup.join if cgroup else None,  # noqa: PLW1509 - no threads
-        )
         try:
-            if attendant:
-                attendant.begin(process)
+            with processes.starting():
+                process = subprocess.Popen(  # noqa: S603 - it is what the user asked for
+                    words,
+                    **_streams(alone=attendant is not None),
+                    env={**os.environ, **(variables or {})},
+                    # Before it begins, so that it is charged with its own start.
+                    preexec_fn=cgroup.join if cgroup else None,  # noqa: PLW1509 - no threads
+                )
+                if attendant:
+                    attendant.begin(process)
             wait = attendant.wait if attendant else time.sleep
             meter = cgroup or start_meter(process.pid)
             code, cpu = _watch(process, meter, wait)
         finally:
-            if process.returncode is None:  # else its number may be another's
-                processes.kill_tree(process.pid)
-            if attendant:
-                attendant.close()
+            if process is not None:
+                _end(process, attendant)
         wall = time.perf_counter() - start
         if cgroup:
             cgroup.sample()
@@ -82,8 +81,19 @@ def measure_command(
     )
 
 
-def _alone() -> dict[str, Any]:
-    """How a command is started that nobody looks at."""
+def _end(process: subprocess.Popen[bytes], attendant: Attendant | None) -> None:
+    """End it, if it has not ended, with all that it started."""
+    if process.returncode is None:  # else its number may be another's
+        processes.kill_tree(process.pid)
+    if attendant:
+        attendant.close()
+
+
+def _streams(*, alone: bool) -> dict[str, Any]:
+    """How a command is started: as one that nobody looks at, or beside this one."""
+    if not alone:
+        # Where standard error is closed, too, none of it goes to standard output.
+        return {"stdout": sys.stderr or subprocess.DEVNULL}
     return {
         "stdin": subprocess.DEVNULL,
         "stdout": subprocess.DEVNULL,

@@ -48,7 +48,8 @@ def profile_task(
         ConfigError: repeat or method is not valid, or the method does not work here.
         TransferError: the function, an argument or an error of the task cannot be
             pickled; with its text.
-        TaskKilledError: the process ended before the task did; with the memory it had.
+        TaskKilledError: the process ended before the task did, with the memory it had:
+            `coresize.errors.TaskOutOfMemoryError` where the kernel killed it for that.
         CoresizeError: this process is daemonic, so it may start no other.
         BaseException: whatever the task raises, with its traceback as the cause.
 
