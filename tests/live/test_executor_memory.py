@@ -50,6 +50,19 @@ def test_one_that_takes_all_is_the_only_one_lost():
     assert done.kills == 1
 
 
+def test_a_measured_task_that_takes_all_says_so():
+    found, done = run(
+        300,
+        "from coresize import profile_task\n"
+        "try:\n"
+        "    profile_task(tasks.take_for_ever)\n"
+        "except Exception as error:\n"
+        "    print(json.dumps([type(error).__name__, str(error)]))\n",
+    )
+    assert (found[0], done.kills) == ("TaskOutOfMemoryError", 1)
+    assert "the memory limit is 300.0 MiB" in found[1]
+
+
 @pytest.mark.hazard(5)
 def test_the_parent_outlives_its_workers():
     """It is the largest by far, and the kernel would choose it."""

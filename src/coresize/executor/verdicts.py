@@ -26,9 +26,7 @@ _SENT = frozenset(
 )
 
 
-_FEWER = (
-    "with memory= tasks start while they fit, and fewer workers leave more for each"
-)
+_FEWER = "with memory= tasks start while they fit; fewer workers leave more for each"
 
 
 def verdict(
