@@ -243,6 +243,7 @@ def test_nothing_is_inherited_from_the_parent():
     del kept
 
 
+@pytest.mark.flaky(reruns=2)  # it measures
 def test_elsewhere_psutil_measures():
     profile = profile_task(tasks.children, 80, 1, method="psutil")
     assert 70 * MIB < profile.peak_memory < 110 * MIB

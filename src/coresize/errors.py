@@ -131,3 +131,36 @@ def _killed(
     attempts: int,
 ) -> TaskKilledError:
     return cls(message, exit_code=exit_code, peak_memory=peak_memory, attempts=attempts)
+
+
+def check_count(name: str, number: object, least: int) -> int:
+    """A whole number that a caller gave, of Python or another library.
+
+    Raises:
+        ConfigError: it is none, or less than the least.
+
+    >>> check_count("tasks", 3, 0)
+    3
+    """
+    index = None if isinstance(number, bool) else getattr(number, "__index__", None)
+    if index is None or index() < least:
+        raise ConfigError(name, number, f"a whole number, {least} or above")
+    return int(index())
+
+
+def check_seconds(name: str, value: object) -> float:
+    """A time that a caller gave.
+
+    Raises:
+        ConfigError: it is no number above 0.
+
+    >>> check_seconds("timeout", 0.5)
+    0.5
+    """
+    try:
+        seconds = 0.0 if isinstance(value, (bool, str)) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ConfigError(name, value, "a number of seconds above 0")
+    return seconds

@@ -10,7 +10,7 @@ import math
 
 from coresize import available, policy
 from coresize.detection import parse
-from coresize.errors import ConfigError
+from coresize.errors import ConfigError, check_count
 from coresize.plans import OF_HISTORY, Kind, Need, Resources
 from coresize.settings import VARIABLES, Settings, load_settings
 from coresize.sizes import to_bytes
@@ -128,10 +128,10 @@ def plan_workers(
         rounding=settings.rounding,
         reserve=settings.reserve_cores
         if reserve is None
-        else policy.count("reserve", reserve, 0),
+        else check_count("reserve", reserve, 0),
         memory_fraction=settings.memory_fraction,
         caps={
-            name: policy.count(name, number, least)
+            name: check_count(name, number, least)
             for name, (number, least) in given.items()
             if number is not None
         },

@@ -7,7 +7,7 @@ override replaces what was detected; the other bounds still hold.
 
 from __future__ import annotations
 
-from coresize.errors import ConfigError, InsufficientMemoryError
+from coresize.errors import ConfigError, InsufficientMemoryError, check_count
 
 
 TYPE_CHECKING = False
@@ -25,21 +25,6 @@ WAITING_PER_CORE = 5
 
 #: Bounds that a count set by the user replaces.
 _REPLACED = ("cpu", "waiting", "memory", "gpu", "profile")
-
-
-def count(name: str, number: object, least: int) -> int:
-    """A whole number that a caller gave.
-
-    Raises:
-        ConfigError: it is none, or less than the least.
-
-    >>> count("tasks", 3, 0)
-    3
-    """
-    index = None if isinstance(number, bool) else getattr(number, "__index__", None)
-    if index is None or index() < least:
-        raise ConfigError(name, number, f"a whole number, {least} or above")
-    return int(index())
 
 
 def whole_cores(
@@ -62,7 +47,7 @@ def whole_cores(
     """
     if rounding not in ROUNDINGS:
         raise ConfigError("rounding", rounding, '"nearest", "floor" or "ceil"')
-    reserve = count("reserve", reserve, 0)
+    reserve = check_count("reserve", reserve, 0)
     cores = limit or 0.0
     if rounding == "nearest":
         whole = (cores + 0.5) // 1

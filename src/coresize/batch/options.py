@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from numbers import Real
-
 from coresize.batch.outcomes import BAD
-from coresize.errors import ConfigError
+from coresize.errors import ConfigError, check_count, check_seconds
 from coresize.model import Value
 
 
@@ -76,10 +74,10 @@ class Options(Value):
                 raise ConfigError(name, value, " or ".join(map(repr, choices)))
         for name, least in _NUMBERS.items():
             value = getattr(self, name)
-            if value is not None and not _is_whole(value, least):
-                raise ConfigError(name, value, f"a whole number, {least} or above")
-        if self.timeout is not None and not _is_above_0(self.timeout):
-            raise ConfigError("timeout", self.timeout, "seconds, above 0")
+            if value is not None:
+                check_count(name, value, least)
+        if self.timeout is not None:
+            check_seconds("timeout", self.timeout)
         plain = self.progress is None or isinstance(self.progress, bool)
         if not (plain or callable(self.progress)):
             allowed = "True, False, None or a function"
@@ -99,13 +97,3 @@ _CHOICES = {
     "shard_by": ("index", "key"),
 }
 _NUMBERS = {"retries": 0, "oom_retries": 0, "buffersize": 1, "max_workers": 1}
-
-
-def _is_above_0(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return False
-    return float(value) > 0
-
-
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -7,7 +7,7 @@ import json
 from coresize import available, endings, report
 from coresize.cli import programs, streams
 from coresize.cli.signals import Signals
-from coresize.errors import CoresizeError
+from coresize.errors import CoresizeError, check_count
 from coresize.host import Live
 
 
@@ -40,7 +40,6 @@ def add_profile(commands: Commands) -> None:
 def _profile(options: argparse.Namespace) -> tuple[str, int]:
     from coresize import profile_files
     from coresize.measuring.commands import measure_command
-    from coresize.measuring.profiling import times
     from coresize.measuring.runs import ended, summarize
 
     words = programs.words_of(options)
@@ -49,7 +48,7 @@ def _profile(options: argparse.Namespace) -> tuple[str, int]:
     signals = Signals()
     runs = []
     try:
-        for _ in range(times(options.repeat)):
+        for _ in range(check_count("repeat", options.repeat, 1)):
             runs.append(measure_command(words, options.method))
             if runs[-1].exit_code != 0:
                 break

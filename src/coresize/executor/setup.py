@@ -7,8 +7,8 @@ import operator
 import sys
 import threading
 
-from coresize import exports, policy
-from coresize.errors import ConfigError, CoresizeError
+from coresize import exports
+from coresize.errors import ConfigError, CoresizeError, check_count, check_seconds
 from coresize.executor import verdicts
 from coresize.host import Live
 from coresize.model import Value
@@ -91,8 +91,8 @@ def check(
         TypeError: an argument is of another kind.
     """
     if threads is not None:
-        policy.count("threads", threads, 1)
-    policy.count("oom_retries", oom_retries, 0)
+        check_count("threads", threads, 1)
+    check_count("oom_retries", oom_retries, 0)
     if initializer is not None and not callable(initializer):
         msg = "initializer must be a callable"
         raise TypeError(msg)
@@ -101,8 +101,8 @@ def check(
         if whole <= 0:
             allowed = "a whole number: max_tasks_per_child must be >= 1"
             raise ConfigError("max_tasks_per_child", max_tasks, allowed)
-    if timeout is not None and not timeout > 0:
-        raise ConfigError("timeout", timeout, "a number of seconds above 0, or None")
+    if timeout is not None:
+        check_seconds("timeout", timeout)
 
 
 def check_fork() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from coresize import available, planning, policy, settings
+from coresize import available, planning, settings
+from coresize.errors import check_count
 
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def check(max_workers: int | None) -> None:
         ConfigError: max_workers is no whole number above 0.
     """
     if max_workers is not None:
-        policy.count("max_workers", max_workers, 1)
+        check_count("max_workers", max_workers, 1)
 
 
 def _settings(max_workers: int | None, usual: int | None) -> Settings:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING
 
 from coresize import transfer
-from coresize.errors import ConfigError
+from coresize.errors import check_count
 from coresize.measuring.calls import measure_call
 from coresize.measuring.runs import summarize
 
@@ -61,21 +60,7 @@ def profile_task(
     >>> 48_000_000 < profile.peak_memory < 53_000_000
     True
     """
+    rounds = range(check_count("repeat", repeat, 1))
     call = transfer.dump_call(function, args, kwargs)
     alone = transfer.dump_call(function, (), {})
-    return summarize([measure_call(alone, call, method) for _ in range(times(repeat))])
-
-
-def times(repeat: int) -> int:
-    """How often, checked.
-
-    Raises:
-        ConfigError: it is no whole number above 0.
-    """
-    try:
-        count = 0 if isinstance(repeat, bool) else operator.index(repeat)
-    except TypeError:
-        count = 0
-    if count < 1:
-        raise ConfigError("repeat", repeat, "a whole number above 0")
-    return count
+    return summarize([measure_call(alone, call, method) for _ in rounds])

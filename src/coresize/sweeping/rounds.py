@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from coresize import planning
 from coresize.detection.parse import format_count
-from coresize.measuring.profiling import times
+from coresize.errors import check_count
 from coresize.sweeping.advice import NEAR
 from coresize.sweeping.result import conclude
 from coresize.sweeping.row import Row
@@ -61,7 +61,7 @@ class Rounds:
     ) -> None:
         self._subject = subject
         self._counts = list(counts)
-        self._repeat = times(repeat)
+        self._repeat = check_count("repeat", repeat, 1)
         self._tell = progress or (lambda _line: None)
         self._serials: list[Trial] = []
         self._trials: dict[int, list[Trial]] = {}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numbers
 import operator
 from typing import TYPE_CHECKING
 
 from coresize import available
-from coresize.errors import ConfigError
+from coresize.errors import ConfigError, check_seconds
 from coresize.sweeping.calls import Calls
 from coresize.sweeping.commands import Commands
 from coresize.sweeping.rounds import Rounds
@@ -76,8 +75,9 @@ def sweep(
     >>> list(result.points), result.recommended in result.points
     ([1, 4], True)
     """
-    _check_seconds("seconds", seconds, "")
-    _check_seconds("timeout", timeout, _OR_NONE)
+    check_seconds("seconds", seconds)
+    if timeout is not None:
+        check_seconds("timeout", timeout)
     subject = Calls(fn, sample, executor, seconds, timeout)
     return Rounds(subject, _counts(workers), repeat=repeat, progress=progress).run()
 
@@ -102,25 +102,10 @@ def rounds_of_command(
     Raises:
         ConfigError: an argument is not valid.
     """
-    _check_seconds("timeout", timeout, _OR_NONE)
+    if timeout is not None:
+        check_seconds("timeout", timeout)
     subject = Commands(words, timeout)
     return Rounds(subject, _counts(workers), repeat=repeat, progress=progress)
-
-
-_OR_NONE = ", or None"
-
-
-def _check_seconds(name: str, value: Any, more: str) -> None:
-    """See that it is a time.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    if value is None and more:
-        return
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not value > 0:
-        raise ConfigError(name, value, f"a number of seconds above 0{more}")
 
 
 def _counts(workers: Iterable[int] | str) -> list[int]:
