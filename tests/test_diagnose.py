@@ -818,6 +818,7 @@ def test_json(call):
     [
         (("--main", "no-such-file.py"), "the path of a Python file"),
         (("--main", "nosuch.py"), "the path of a Python file"),
+        (("--main", "no_such.module"), "the name of a module"),
         (("--watch", "1"), "--pid"),
         (("--watch", "1", "--pid", "1", "--fail-on", "note"), "--fail-on"),
         (("--watch", "1", "--pid", "1", "--main", "x.py"), "--main"),

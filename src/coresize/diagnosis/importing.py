@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import textwrap
+from importlib.machinery import PathFinder
 
 from coresize import storage
 from coresize.diagnosis.findings import Finding
@@ -229,9 +230,14 @@ def loaded() -> tuple[str, ...]:
 
 
 def is_module(name: str) -> bool:
-    """Whether a text may be the name of a module, as for ``python -m``."""
-    parts = name.split(".")
-    return parts[-1] != "py" and all(part.isidentifier() for part in parts)
+    """Whether a text may be the name of a module, as for ``python -m``.
+
+    Its first part is there: to look for the others would import that.
+    """
+    first, *rest = name.split(".")
+    if rest[-1:] == ["py"] or not all(part.isidentifier() for part in (first, *rest)):
+        return False
+    return PathFinder.find_spec(first, ["", *sys.path]) is not None
 
 
 def _given(main: tuple[str, ...]) -> list[str]:
