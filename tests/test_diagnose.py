@@ -819,9 +819,6 @@ def test_json(call):
         (("--main", "no-such-file.py"), "the path of a Python file"),
         (("--main", "nosuch.py"), "the path of a Python file"),
         (("--main", "no_such.module"), "the name of a module"),
-        (("--watch", "1"), "--pid"),
-        (("--watch", "1", "--pid", "1", "--fail-on", "note"), "--fail-on"),
-        (("--watch", "1", "--pid", "1", "--main", "x.py"), "--main"),
         (("--watch", "0", "--pid", str(os.getpid())), "above 0"),
         (("--pid", "999999999"), "alive"),
         (("--pid", "-1"), "alive"),
@@ -829,6 +826,21 @@ def test_json(call):
 )
 def test_bad_usage(words, text, capsys):
     assert main(["diagnose", *words]) == 2
+    assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--watch", "1"), "--watch wants --pid PID"),
+        (("--watch", "1", "--pid", "1", "--fail-on", "note"), "--fail-on goes without"),
+        (("--watch", "1", "--pid", "1", "--main", "x.py"), "--main goes without"),
+    ],
+)
+def test_options_that_do_not_go_together(words, text, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["diagnose", *words])
+    assert caught.value.code == 2
     assert text in capsys.readouterr().err
 
 

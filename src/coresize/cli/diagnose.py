@@ -89,15 +89,12 @@ def _watch(options: argparse.Namespace) -> tuple[str, int]:
 
 def _check_watch(options: argparse.Namespace) -> None:
     """Refuse what is left out, and what has nothing to do with a watch."""
-    from coresize.errors import ConfigError
-
     if options.pid is None:
-        raise ConfigError("--pid", None, "the number of the process to watch")
+        options.parser.error("--watch wants --pid PID, the process to watch")
     for name in ("main", "fail_on", "quick"):
         if getattr(options, name):
             named = f"--{name.replace('_', '-')}"
-            value = getattr(options, name)
-            raise ConfigError(named, value, "without --watch and --pid")
+            options.parser.error(f"{named} goes without --watch and --pid")
 
 
 _SECONDS = 30.0
