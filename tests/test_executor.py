@@ -798,6 +798,8 @@ def test_what_a_pool_cannot_be_is_named(words):
     with pytest.raises(ConfigError) as caught:
         ProcessPoolExecutor(**words)
     assert (caught.value.setting,) == tuple(words)
+    if "max_workers" in words:  # as the standard library has it
+        assert "max_workers must be greater than 0" in str(caught.value)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of the GNU C library")

@@ -133,8 +133,14 @@ def _killed(
     return cls(message, exit_code=exit_code, peak_memory=peak_memory, attempts=attempts)
 
 
-def check_count(name: str, number: object, least: int) -> int:
+def check_count(name: str, number: object, least: int, more: str = "") -> int:
     """A whole number that a caller gave, of Python or another library.
+
+    Args:
+        name: of the argument.
+        number: what was given.
+        least: what is allowed.
+        more: what the message says besides.
 
     Raises:
         ConfigError: it is none, or less than the least.
@@ -144,7 +150,7 @@ def check_count(name: str, number: object, least: int) -> int:
     """
     index = None if isinstance(number, bool) else getattr(number, "__index__", None)
     if index is None or index() < least:
-        raise ConfigError(name, number, f"a whole number, {least} or above")
+        raise ConfigError(name, number, f"a whole number, {least} or above{more}")
     return int(index())
 
 

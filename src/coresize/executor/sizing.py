@@ -71,7 +71,9 @@ def check(max_workers: int | None) -> None:
         ConfigError: max_workers is no whole number above 0.
     """
     if max_workers is not None:
-        check_count("max_workers", max_workers, 1)
+        # The words of the standard library, whose tests look for them.
+        words = ": max_workers must be greater than 0"
+        check_count("max_workers", max_workers, 1, words)
 
 
 def _settings(max_workers: int | None, usual: int | None) -> Settings:
