@@ -142,7 +142,7 @@ def test_items_of_many_kinds_have_keys_of_their_own():
     assert len(set(keys)) == len(ITEMS)
 
 
-@pytest.mark.parametrize("seed", ["0", "1", "4242"])
+@pytest.mark.parametrize("seed", ["0", "4242"])
 def test_a_key_is_the_same_in_every_process(seed):
     """Whatever it hashes texts with, and in whichever order sets therefore are."""
     program = (

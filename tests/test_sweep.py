@@ -125,7 +125,7 @@ def test_any_lawful_points_have_an_answer(points):
     assert str(from_points(points, "test"))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(measured, st.none() | st.integers(1, 500))
 def test_what_is_recommended(points, bound):
     found = advice.advise(points, bound)

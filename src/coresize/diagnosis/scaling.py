@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from coresize.diagnosis.patient import Patient
 
 #: Seconds of each kind, with one worker and with many.
-_EACH = 0.2
+_EACH = 0.15
 
 #: How often that is tried where it is less than it should be.
 _TRIES = 3
@@ -157,19 +157,21 @@ def _speedups(
 ) -> dict[int, Speed]:
     """How many times as fast as one some workers are, by their number.
 
-    Measured once more where it is little: what others do meanwhile makes it less. And
-    that a core was missing is told by pure computing alone: of all else, the time
-    counts in which there was one.
+    Measured once more where it is little. Of each the best counts, of one as of many:
+    what others do meanwhile makes it less. And that a core was missing is told by pure
+    computing alone: of all else, the time counts in which there was one.
     """
     folder = storage.temporary_folder()
     counts = sorted({2, most})
-    found = dict.fromkeys(counts, Speed(times=0.0, waited=0.0))
+    best = dict.fromkeys((1, *counts), (0.0, 0.0))
     for _ in range(_TRIES):
-        single, _ = _rate(pool, name, folder, 1)
-        for count in counts:
-            rate, waited = _rate(pool, name, folder, count)
-            speed = Speed(times=rate / single, waited=waited)
-            found[count] = max(found[count], speed, key=lambda one: one.times)
+        for count in (1, *counts, 1):
+            best[count] = max(best[count], _rate(pool, name, folder, count))
+        single, _ = best[1]
+        found = {
+            count: Speed(times=best[count][0] / single, waited=best[count][1])
+            for count in counts
+        }
         if found[most].times >= _POOR * expected:
             break
     return found

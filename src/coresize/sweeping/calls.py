@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 #: Tasks for each worker, at least.
 _TASKS = 4
 
-#: When a pass over the sample is broken off: after so many seconds, and so many times
-#: what it takes serially. What has become so much slower is no choice.
-_LONGEST, _HOPELESS = 2.0, 4
+#: When a pass over the sample is broken off: after so many times what it takes
+#: serially, or what is to be watched. What has become so much slower is no choice.
+_HOPELESS = 4
 
 
 class Calls:
@@ -143,7 +143,7 @@ class Calls:
     def _items(self, least: int) -> Iterator[Any]:
         """The sample again and again, until there is a steady state to speak of."""
         start, given = time.perf_counter(), 0
-        patience = max(_LONGEST, self._pass * _HOPELESS)
+        patience = _HOPELESS * max(self._seconds, self._pass)
         while given < least or time.perf_counter() - start < self._seconds:
             for item in self._sample:
                 if time.perf_counter() - start > patience:
