@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import operator
+import sys
+from itertools import islice
 
 from coresize.detection import parse
 from coresize.errors import ConfigError, ParseError
@@ -34,3 +36,30 @@ def to_bytes(name: str, amount: str | int) -> int:
     except (ParseError, TypeError):
         pass
     raise ConfigError(name, amount, parse.SIZES)
+
+
+#: How many elements of a container are looked at, and how deep it goes.
+_SAMPLE, _DEPTH = 32, 3
+
+
+def estimate(value: object, depth: int = _DEPTH) -> int:
+    """About how many bytes a value takes, for what is to be bounded, not billed.
+
+    Arrays and frames tell; of containers a sample of the elements is looked at.
+
+    >>> estimate(bytes(1000)) > 1000, estimate([bytes(1000)] * 100) > 100_000
+    (True, True)
+    """
+    try:
+        size = getattr(value, "nbytes", None)
+        if type(size) is int:
+            return size
+        size = sys.getsizeof(value)
+        if depth and isinstance(value, (list, tuple, set, frozenset, dict)) and value:
+            parts = value.values() if isinstance(value, dict) else value
+            sample = list(islice(parts, _SAMPLE))
+            each = sum(estimate(part, depth - 1) for part in sample) / len(sample)
+            size += int(each * len(value))
+    except Exception:  # noqa: BLE001 - attributes are the user's code
+        return 0
+    return size

@@ -42,9 +42,22 @@ def dump(message: object, function: object) -> bytes:
     Raises:
         TransferError: it cannot be pickled.
     """
+    content = dump_within(message, function, sys.maxsize)
+    assert content is not None
+    return content
+
+
+def dump_within(message: object, function: object, most: int) -> bytes | None:
+    """As `dump`; None where it takes more bytes, which is found without writing them.
+
+    Raises:
+        TransferError: it cannot be pickled.
+    """
     reason: object = "the program it is defined in is no file"
     try:
-        by_name = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        by_name = _dump(message, most)
+    except _TooLargeError:
+        return None
     except Exception as error:  # noqa: BLE001 - pickle calls the user's code
         reason = error
     else:
@@ -64,7 +77,41 @@ def dump(message: object, function: object) -> bytes:
         msg = f"{function!r} and its arguments cannot be sent to another process"
         msg = f"{msg}: {error}"
         raise TransferError(msg) from None
-    return content
+    return content if len(content) <= most else None
+
+
+def _dump(message: object, most: int) -> bytes:
+    if most == sys.maxsize:  # by the quickest way
+        return pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    pieces = _Pieces(most)
+    pickle.Pickler(pieces, pickle.HIGHEST_PROTOCOL).dump(message)
+    return pieces.content()
+
+
+class _TooLargeError(Exception):
+    """What is pickled takes more bytes than it may."""
+
+
+class _Pieces:
+    """What a pickler has written, up to a number of bytes.
+
+    Pickle hands over large buffers as they are: what is too large is not copied.
+    """
+
+    __slots__ = ("_left", "_pieces")
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+        self._pieces: list[bytes] = []
+
+    def write(self, piece: bytes | pickle.PickleBuffer) -> None:
+        self._left -= len(piece) if type(piece) is bytes else memoryview(piece).nbytes
+        if self._left < 0:
+            raise _TooLargeError
+        self._pieces.append(piece if type(piece) is bytes else bytes(piece))
+
+    def content(self) -> bytes:
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
 
 def dump_value(value: object) -> bytes:
@@ -102,13 +149,19 @@ def traceback_of(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
+def add_note(error: BaseException, text: str) -> None:
+    """Add a note to an error, unless its class refuses attributes."""
+    with contextlib.suppress(Exception):
+        error.add_note(text)
+
+
 def dump_error(error: BaseException) -> tuple[bytes, str]:
     """An error as pickled, or what tells of it, and its traceback as text."""
     text = traceback_of(error)
     try:
         content = pickle.dumps(error)
         pickle.loads(content)  # noqa: S301 - written one line above
-    except Exception:  # noqa: BLE001 - pickle calls the user's code
+    except BaseException:  # noqa: BLE001 - pickle calls the user's code
         content = pickle.dumps(_untold("".join(traceback.format_exception_only(error))))
     return content, text
 
@@ -116,15 +169,19 @@ def dump_error(error: BaseException) -> tuple[bytes, str]:
 def load_error(content: bytes, text: str) -> BaseException:
     """An error from another process, or what tells of it; its traceback as cause."""
     error: object = None
-    with contextlib.suppress(Exception):  # pickle calls the user's code
+    with contextlib.suppress(BaseException):  # pickle calls the user's code
         error = pickle.loads(content)  # noqa: S301 - of our own child
     if not isinstance(error, BaseException):
         error = _untold(text.strip().rpartition("\n")[2])
     # What the standard library's pool sets as the cause, which prints as it stands.
     from concurrent.futures.process import _RemoteTraceback
 
-    error.__cause__ = _RemoteTraceback(f'\n"""\n{text}"""')  # type: ignore[arg-type]
+    # Past the class of the error, which may refuse attributes, as a frozen dataclass.
+    _CAUSE.__set__(error, _RemoteTraceback(f'\n"""\n{text}"""'))  # type: ignore[arg-type]
     return error
+
+
+_CAUSE = BaseException.__dict__["__cause__"]
 
 
 def _untold(said: str) -> TransferError:

@@ -137,7 +137,7 @@ class Engine:
         if self._flights.broken:
             raise self._broken(self._flights.broken) from self._flights.broken
 
-    def _broken(self, reason: BrokenExecutor) -> CoresizeError:
+    def _broken(self, reason: RuntimeError) -> CoresizeError:
         return CoresizeError(
             "the executor is broken, and what has not run yet cannot be run: "
             f"{reason}{self._pool.hint}"
@@ -145,8 +145,8 @@ class Engine:
 
     def _fill(self, entries: Iterator[Entry]) -> bool:
         """Submit what there is room for; True where the input has ended."""
-        rate = self._tally.rate
-        while len(self._known) < _SKIPPED and self._flights.has_room(rate):
+        rate, ended = self._tally.rate, len(self._ended)
+        while len(self._known) < _SKIPPED and self._flights.has_room(rate, ended):
             entry = next(entries, None)
             if entry is None:
                 if self._journal:

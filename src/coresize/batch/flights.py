@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import queue
 import time
-from concurrent.futures import BrokenExecutor, CancelledError
+from concurrent.futures import BrokenExecutor, CancelledError, Future
 from itertools import count
 from typing import TYPE_CHECKING
 
 from coresize import transfer
 from coresize.batch.outcomes import Outcome, status_of
 from coresize.errors import CoresizeError
+from coresize.sizes import estimate
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
     from typing import Any
 
     from coresize.batch.inputs import Entry
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 #: Tasks submitted ahead: enough for all workers, and for so many seconds at the rate
 #: that is seen; where they are quick, that is what keeps workers busy.
 _AHEAD, _SECONDS, _MOST = 4, 0.1, 1024
+
+#: Bytes of results that may be in flight, or wait to be read.
+_MOST_BYTES = 32 * 1024**2
+
+#: Of the largest size of a result that is expected, what each later one leaves.
+_FADES = 0.9
 
 #: Seconds before a task is tried again: the first time, and at most.
 _BACKOFF, _LONGEST = 0.5, 60.0
@@ -48,18 +55,20 @@ class Flights:
         self._landed: queue.SimpleQueue[Future[Answer]] = queue.SimpleQueue()
         self._later: list[tuple[float, int, Entry]] = []
         self._order = count()
-        self.broken: BrokenExecutor | None = None
+        self._each = 0.0
+        self.broken: RuntimeError | None = None
 
     @property
     def pending(self) -> int:
         """Tasks that are in flight or to be tried again."""
         return len(self.flying) + len(self._later)
 
-    def has_room(self, rate: float) -> bool:
+    def has_room(self, rate: float, ended: int) -> bool:
         """Whether one more may be submitted.
 
         Args:
             rate: tasks a second, as seen so far.
+            ended: tasks that have ended and whose results are still held.
         """
         if self.broken:
             return False
@@ -71,6 +80,8 @@ class Flights:
             breaks = self._pool.crosses and not self._pool.survives
             more = 0 if breaks else int(rate * _SECONDS)
             most = min(_AHEAD * self._pool.workers + more, _MOST)
+        if (len(self.flying) + ended) * self._each > _MOST_BYTES:
+            most = self._pool.workers
         return len(self.flying) < max(most, self._pool.workers)
 
     def start(self, entry: Entry) -> None:
@@ -79,11 +90,14 @@ class Flights:
         entry.began = time.monotonic()
         try:
             future = self._pool.executor.submit(self._task, entry.item)
-        except BrokenExecutor as error:
+        except RuntimeError as error:  # broken, or shut down
             entry.tries -= 1
             self.broken = error
             self.retry(entry, 0.0)
             return
+        except Exception as error:  # noqa: BLE001 - of this task alone
+            future = Future()
+            future.set_exception(error)
         self.flying[future] = entry
         future.add_done_callback(self._answered)
 
@@ -115,6 +129,7 @@ class Flights:
         try:
             future = self._landed.get(timeout=patience)
             while True:
+                self._each = max(_size_of_result(future), _FADES * self._each)
                 yield self.flying.pop(future), future
                 future = self._landed.get_nowait()
         except queue.Empty:
@@ -123,7 +138,8 @@ class Flights:
     def cancel(self) -> list[Entry]:
         """Cancel what has not begun; the entries that will not be tried again."""
         for future in self.flying:
-            future.cancel()
+            with contextlib.suppress(Exception):  # somebody else's; it runs on
+                future.cancel()
         dropped = [entry for _, _, entry in self._later]
         self._later.clear()
         return dropped
@@ -133,9 +149,9 @@ def outcome_of(
     entry: Entry, future: Future[Answer], decode: Callable[[Any], object] | None
 ) -> tuple[Outcome, object, float | None]:
     """What became of a task; its value as written; when it began, if it did."""
-    attempts = max(entry.tries - 1 + getattr(future, "attempts", 1), 1)
-    seen = getattr(future, "peak_memory", None)
-    error = CancelledError() if future.cancelled() else future.exception()
+    attempts = max(entry.tries - 1 + (_told(future, "attempts") or 1), 1)
+    seen = _told(future, "peak_memory")
+    error = _error_of(future)
     if error is not None:
         return _ended(entry, error, attempts, seen), None, None
     good, written, text, wall, cpu, waited, peak, worker, began = future.result()
@@ -162,6 +178,33 @@ def outcome_of(
         worker=worker,
     )
     return outcome, written if good else None, began
+
+
+def _told(future: object, name: str) -> int | None:
+    """A number that a pool of coresize has left at its future; None of any other.
+
+    It is not asked for as an attribute: some futures have any attribute, as proxies.
+    """
+    number = getattr(future, "__dict__", {}).get(name)
+    return number if type(number) is int else None
+
+
+def _error_of(future: Future[Answer]) -> BaseException | None:
+    """What a task has raised; or what its future raises when it is asked."""
+    try:
+        return CancelledError() if future.cancelled() else future.exception()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - it is the answer
+        return error
+
+
+def _size_of_result(future: Future[Answer]) -> int:
+    """Bytes of what a task has returned, or about as many."""
+    size = _told(future, "result_bytes")
+    if size is None and _error_of(future) is None:
+        size = estimate(future.result()[1])
+    return size or 0
 
 
 def _ended(

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Sequence, Sized
 from typing import TYPE_CHECKING
 
+from coresize import transfer
 from coresize.batch import keys
 from coresize.errors import ConfigError
 
@@ -127,7 +128,8 @@ class Input:
                 return keys.stable_key(item)
             return keys.checked(self._key(item), item)
         except Exception as error:
-            error.add_note(f"while taking the key of item {index}: {item!r:.200}")
+            note = f"while taking the key of item {index}: {item!r:.200}"
+            transfer.add_note(error, note)
             raise
 
 

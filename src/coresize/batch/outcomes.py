@@ -111,7 +111,9 @@ class Outcome(Value):
         name = type(self.error).__name__
         try:
             return f"{name}: {self.error}"
-        except Exception:  # noqa: BLE001 - str() calls the user's code
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - str() calls the user's code
             return name
 
 

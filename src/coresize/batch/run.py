@@ -6,6 +6,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from coresize import transfer
 from coresize.batch.engine import Engine
 from coresize.batch.identity import name_of
 from coresize.batch.options import Options
@@ -168,7 +169,8 @@ def parallel_map(
     with run_batch(fn, items, **options) as run:
         for outcome in run:
             if outcome.error is not None:
-                outcome.error.add_note(f"of item {outcome.index}: {fn!r} in a batch")
+                note = f"of item {outcome.index}: {fn!r} in a batch"
+                transfer.add_note(outcome.error, note)
                 raise outcome.error
             values[outcome.index] = outcome.value
     return [values[index] for index in sorted(values)]
@@ -269,7 +271,8 @@ def _read(
     errors: list[BaseException] = []
     for outcome in engine.outcomes():
         if raises and outcome.error is not None and len(errors) < _RAISED:
-            outcome.error.add_note(f"of task {outcome.key}, {outcome.status}")
+            note = f"of task {outcome.key}, {outcome.status}"
+            transfer.add_note(outcome.error, note)
             errors.append(outcome.error)
         yield outcome
     if errors:

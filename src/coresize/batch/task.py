@@ -60,7 +60,7 @@ class Task:
 
     def __call__(self, item: Any) -> Answer:
         """Call it; the answer says what came of it."""
-        began, clock = time.time(), time.perf_counter
+        began, clock, pid = time.time(), time.perf_counter, processes.own()
         cpu_clock = time.process_time if self.crosses else time.thread_time
         mark = _reset() if self.crosses else None
         good, text = True, ""
@@ -69,12 +69,15 @@ class Task:
             value = self.func(item)
             if self.encode is not None:
                 value = self.encode(value)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            _end_forked(pid, error)
             raise
         except BaseException as error:  # noqa: BLE001 - it is the answer
+            _end_forked(pid, error)
             good, value, text = False, error, transfer.traceback_of(error)
             if self.crosses:
                 value = transfer.dump_error(error)
+        _end_forked(pid, None)
         wall, cpu = clock() - start, cpu_clock() - cpu
         waited, peak = 0.0, None
         if self.crosses and wall >= _QUICK:
@@ -89,6 +92,15 @@ def _task(
     crosses: bool,  # noqa: FBT001 - as __reduce__ gives it
 ) -> Task:
     return Task(func, encode, crosses=crosses)
+
+
+def _end_forked(pid: int, error: BaseException | None) -> None:
+    """End a process that the task has forked and that comes back from it.
+
+    It would go on as a second worker, or a second program, with all that is to be done.
+    """
+    if processes.own() != pid:
+        processes.end_child(error)
 
 
 def _who(crosses: bool) -> str:  # noqa: FBT001 - of one place

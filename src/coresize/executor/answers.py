@@ -7,7 +7,7 @@ import time
 from itertools import islice
 
 from coresize import transfer
-from coresize.executor import frames
+from coresize.executor import frames, verdicts
 
 
 TYPE_CHECKING = False
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 class Answers:
     """The answers to the jobs of one pool.
+
+    An answer counts where its number is that of the call which is due. Any other comes
+    from a worker whose stream is confused, as by a task that writes to descriptors it
+    has not opened: it is ended, and no more of it is believed.
 
     Args:
         setup: what bounds the tasks of a worker.
@@ -53,11 +57,20 @@ class Answers:
     def take(self, slot: Slot, messages: list[frames.Message]) -> None:
         """Understand what a worker has sent."""
         done = 0
-        while done < len(messages):
+        while done < len(messages) and slot.doomed != "confused":
             values = self._values(slot, messages, done)
             if not values:
                 self._understand(slot, messages[done])
             done += values or 1
+        if slot.doomed == "confused":
+            self._give_up(slot)
+
+    def _give_up(self, slot: Slot) -> None:
+        """Fail all that a confused worker was given: any of it may have begun."""
+        jobs = list(slot.running)
+        slot.running.clear()
+        for job in jobs:
+            job.abandon(verdicts.confused(job.attempts))
 
     def _values(self, slot: Slot, messages: list[frames.Message], first: int) -> int:
         """Take the values of calls of one map together, but the last; how many.
@@ -68,29 +81,35 @@ class Answers:
             return 0
         job, seconds, place = slot.running[0], 0.0, first
         last = first + job.size - 1
-        for kind, _, took, payload in islice(messages, first, last):
-            if kind != frames.VALUE:
+        number = job.number
+        for kind, told, _, took, payload in islice(messages, first, last):
+            if kind != frames.VALUE or told != number:
                 break
             job.take_pickled(payload)
             seconds += took
             place += 1
+            number += 1
+        job.number = number
         if place > first:
             self._answered.add(job)
             self._pace.learn(job, seconds / (place - first))
         return place - first
 
     def _understand(self, slot: Slot, message: frames.Message) -> None:
-        kind, peak, _, payload = message
-        if kind == frames.READY:
+        kind, number, peak, _, payload = message
+        if kind == frames.READY and not slot.ready:
             slot.greet(peak, heir=payload == frames.HEIR)
             self._welcome(slot)
-        elif kind == frames.BROKEN:
+        elif kind == frames.BROKEN and not slot.ready:
             _, slot.unfit = pickle.loads(payload)  # noqa: S301 - of our own worker
-        elif slot.running:
+        elif slot.running and slot.running[0].number == number:
             self._answer(slot, slot.running[0], message)
+        else:
+            slot.kill("confused")
 
     def _answer(self, slot: Slot, job: Job, message: frames.Message) -> None:
-        kind, peak, seconds, payload = message
+        kind, _, peak, seconds, payload = message
+        job.number += 1
         if self._gate:
             job.measured(max(peak, slot.base + job.seen))
         if kind == frames.VALUE:

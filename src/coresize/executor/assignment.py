@@ -54,7 +54,7 @@ class Assignment:
         if self._gate:
             return self._by_memory(self._gate, free)
         for slot in free:
-            if self.waiting and not slot.running:
+            while self.waiting and not slot.running:
                 self._give(slot, [self.waiting.popleft()])
         if self.waiting and self._crew.has_room:
             added = self._add()

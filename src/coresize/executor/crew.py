@@ -6,7 +6,7 @@ import selectors
 import time
 from functools import partial
 
-from coresize.executor.slot import Slot
+from coresize.executor.slot import Outgoing, Slot
 
 
 TYPE_CHECKING = False
@@ -41,6 +41,7 @@ class Crew:
         self._exchange = exchange
         self._bury = bury
         self._number = 0
+        self._outgoing = Outgoing()
 
     def hear(self, bell: socket.socket, heard: Callable[[int], None]) -> None:
         """Tell when a bell has rung."""
@@ -76,7 +77,7 @@ class Crew:
         """
         self._number += 1
         others = [end for slot in self.slots for end in (slot.pipe, slot.line)]
-        slot = Slot(self._setup, self._number, others)
+        slot = Slot(self._setup, self._number, others, self._outgoing)
         self.slots.append(slot)
         self.listen(slot, writing=False)
         self.selector.register(
@@ -90,6 +91,14 @@ class Crew:
         change = self.selector.modify if slot.watched else self.selector.register
         change(slot.pipe, events, partial(self._exchange, slot))
         slot.watched = True
+
+    def flush(self) -> None:
+        """Write what had to wait until less was on its way."""
+        if self._outgoing.held and self._outgoing.has_room():
+            self._outgoing.held = False
+            for slot in self.slots:
+                if not slot.flush():
+                    self.listen(slot, writing=True)
 
     def ignore(self, slot: Slot) -> None:
         """Tell no more of its socket; its end is told by other means."""

@@ -13,7 +13,7 @@ import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
 
-from coresize.executor import verdicts
+from coresize.executor import finalizing, verdicts
 from coresize.executor.answers import Answers
 from coresize.executor.assignment import Assignment
 from coresize.executor.burial import Undertaker
@@ -25,10 +25,9 @@ from coresize.executor.setup import check_fork, refuse_while_importing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from coresize.executor.gate import Gate
-    from coresize.executor.jobs import Job
+    from coresize.executor.jobs import Backlog, Job
+    from coresize.executor.mapping import Map
     from coresize.executor.setup import Setup
     from coresize.executor.slot import Slot
 
@@ -51,8 +50,8 @@ class Dispatcher:
         self._crew = Crew(setup, self._exchange, self._bury)
         self._crew.hear(self._mailbox.bell, self._mailbox.heard)
         self.slots = self._crew.slots
-        #: What is to be called before no more jobs are taken.
-        self.unfinished: set[Callable[[], None]] = set()
+        #: The maps that are to be finished before no more jobs are taken.
+        self.unfinished: set[Map] = set()
         self._assignment = Assignment(
             setup, gate, self._crew, self.pace, self._add_slot
         )
@@ -68,6 +67,11 @@ class Dispatcher:
     def broken(self) -> str | None:
         """Why no more jobs are taken; None where they are."""
         return self._mailbox.broken
+
+    @property
+    def backlog(self) -> Backlog:
+        """The bytes of jobs that are pickled and wait for a worker."""
+        return self._mailbox.backlog
 
     def submit(self, job: Job) -> None:
         """Take a job.
@@ -90,10 +94,23 @@ class Dispatcher:
                 self._end()
         self._mailbox.ring()
 
+    def drop(self) -> None:
+        """Take no more jobs: nobody holds the pool any more.
+
+        A finalizer, so this waits for nothing.
+        """
+        if not self.unfinished or not finalizing.later(self._finish_started):
+            self.close()
+
+    def _finish_started(self) -> None:
+        for unfinished in list(self.unfinished):
+            unfinished.start_all()
+        self.close()
+
     def finish(self) -> None:
         """Take all of what is to be mapped, before no more is taken."""
-        for finish in list(self.unfinished):
-            finish()
+        for unfinished in list(self.unfinished):
+            unfinished.finish()
 
     def join(self) -> None:
         """Wait until all has ended; then the thread is held no more."""
@@ -167,6 +184,7 @@ class Dispatcher:
         for key, events in ready:
             key.data(events)
         self._answers.ring()
+        self._crew.flush()
         self._look()
 
     def _patience(self) -> float | None:
@@ -206,6 +224,8 @@ class Dispatcher:
 
     def _welcome(self, slot: Slot) -> None:
         """A worker is ready."""
+        if not slot.flush():
+            self._crew.listen(slot, writing=True)
         self._failures = 0
         self._undertaker.welcome(slot)
         if self.gate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections import deque
 from concurrent.futures import CancelledError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import Any
 
+_log = logging.getLogger("concurrent.futures")  # as the standard library does
+
 
 def key_of(function: object) -> Hashable:
     """What is learned about a function is kept under this."""
@@ -26,33 +29,83 @@ def key_of(function: object) -> Hashable:
     return (module, name or type(function).__qualname__)
 
 
+#: Bytes of one call, and of all that wait for a worker, that are pickled at once. What
+#: goes beyond is kept as it was given, and pickled when a worker takes it: a hundred
+#: calls that share one array would be a hundred copies of it.
+AT_ONCE = 1024**2
+_WAITING = 32 * 1024**2
+
+
+class Backlog:
+    """The bytes that are pickled and wait for a worker.
+
+    Each number is changed by one side alone: `added` by those who submit, one at a
+    time, and `taken` by the thread that serves the workers.
+    """
+
+    __slots__ = ("added", "taken")
+
+    def __init__(self) -> None:
+        self.added = self.taken = 0
+
+    @property
+    def room(self) -> int:
+        """Bytes of one call that may be pickled now."""
+        return min(AT_ONCE, max(0, _WAITING - (self.added - self.taken)))
+
+
 class Job:
     """A call, or several: what both have in common.
 
     Attributes:
         kind: of the message.
-        payload: the call or calls, pickled.
+        payload: the call or calls, pickled; None until a worker takes them, where they
+            are large.
         key: of the function, for what is learned about it.
         need: bytes that were declared for it; None for none.
+        number: of the call that is answered next, once it was sent.
         alone: it may only run while nothing else does.
         passed: how often a later one was started before it.
         attempts: how often it was started.
         kills: how often it was killed for memory.
         seen: bytes, the most that was seen of it so far.
+        backlog: the bytes that wait, its own among them; None once it was taken.
     """
 
     __slots__ = (
-        *("alone", "attempts", "key", "kills", "need", "passed", "payload", "seen"),
+        *("alone", "attempts", "backlog", "key", "kills", "need", "number", "passed"),
+        *("payload", "seen"),
     )
 
     kind = frames.CALL
 
-    def __init__(self, payload: bytes, key: Hashable, need: int | None) -> None:
+    def __init__(self, payload: bytes | None, key: Hashable, need: int | None) -> None:
         self.payload = payload
         self.key = key
         self.need = need
         self.alone = False
+        self.number = -1
         self.passed = self.attempts = self.kills = self.seen = 0
+        self.backlog: Backlog | None = None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that are pickled and wait for a worker."""
+        return 0 if self.payload is None else len(self.payload)
+
+    def leave_queue(self) -> None:
+        """Count its bytes no more among those that wait."""
+        backlog, self.backlog = self.backlog, None
+        if backlog is not None:
+            backlog.taken += self.waiting_bytes
+
+    def message(self) -> bytes:
+        """The call or calls, pickled.
+
+        Raises:
+            TransferError: they cannot be pickled.
+        """
+        raise NotImplementedError
 
     @property
     def size(self) -> int:
@@ -75,11 +128,11 @@ class Job:
         """It will not be started."""
         raise NotImplementedError
 
-    def take_pickled(self, payload: bytes) -> bool:
+    def take_pickled(self, payload: bytes | bytearray) -> bool:
         """A value has come as bytes; what cannot be unpickled is an error."""
         try:
             value = pickle.loads(payload)  # noqa: S301 - of our own worker
-        except Exception as error:  # noqa: BLE001 - pickle calls the user's code
+        except BaseException as error:  # noqa: BLE001 - pickle calls the user's code
             text = f"the result cannot be unpickled: {type(error).__name__}: {error}"
             return self.fail(TransferError(text))
         return self.take(value)
@@ -101,21 +154,41 @@ class Job:
 class Call(Job):
     """One call, with the future that the caller holds.
 
-    The future is a plain one, with two attributes besides: ``attempts``, how often its
-    task was started, and where the pool measures it ``peak_memory``, the most bytes
-    that were seen of its worker and what that started.
+    The future is a plain one, with attributes besides: ``attempts``, how often its task
+    was started; ``result_bytes``, what its value took on its way; and where the pool
+    measures it ``peak_memory``, the most bytes that were seen of its worker and what
+    that started.
+
+    Args:
+        future: the future.
+        call: the function, its arguments and its keyword arguments.
+        payload: the same, pickled; None where a worker is to take it first.
+        need: bytes that were declared for it; None for none.
     """
 
-    __slots__ = ("future",)
+    __slots__ = ("_call", "future")
 
     def __init__(
-        self, future: Future[Any], payload: bytes, key: Hashable, need: int | None
+        self,
+        future: Future[Any],
+        call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]],
+        payload: bytes | None,
+        need: int | None,
     ) -> None:
-        super().__init__(payload, key, need)
+        super().__init__(payload, key_of(call[0]), need)
         self.future = future
+        # What is pickled is held no longer as it was given.
+        self._call = call if payload is None else None
+
+    def message(self) -> bytes:
+        """See `Job.message`."""
+        if self._call is None:
+            return self.payload or b""
+        return transfer.dump(self._call, self._call[0])
 
     def begin(self) -> bool:
         """See `Job.begin`."""
+        self.leave_queue()
         self.attempts += 1
         self.future.attempts = self.attempts  # type: ignore[attr-defined]
         # A future that is begun again is running all the time.
@@ -123,13 +196,26 @@ class Call(Job):
 
     def take(self, value: object) -> bool:
         """See `Job.take`."""
-        self.future.set_result(value)
+        self._settle(self.future.set_result, value)
         return True
+
+    def take_pickled(self, payload: bytes | bytearray) -> bool:
+        """See `Job.take_pickled`."""
+        self.future.result_bytes = len(payload)  # type: ignore[attr-defined]
+        return super().take_pickled(payload)
 
     def fail(self, error: BaseException) -> bool:
         """See `Job.fail`."""
-        self.future.set_exception(error)
+        self._settle(self.future.set_exception, error)
         return True
+
+    def _settle(self, settle: Callable[[Any], None], content: object) -> None:
+        """Tell the future, whose callbacks are the user's code."""
+        self._call, self.payload = None, b""
+        try:
+            settle(content)
+        except BaseException:  # noqa: BLE001 - it would end the pool
+            _log.exception("exception calling callback for %r", self.future)
 
     def measured(self, peak: int) -> None:
         """See `Job.measured`."""
@@ -137,10 +223,11 @@ class Call(Job):
 
     def cancel(self) -> None:
         """See `Job.cancel`."""
+        self.leave_queue()
         if self.future.cancel():
             self.future.set_running_or_notify_cancel()
-        else:  # it was begun once, and is to run again
-            self.future.set_exception(CancelledError())
+        elif not self.future.done():  # it was begun once, and is to run again
+            self.fail(CancelledError())
 
 
 class Failed:
@@ -153,19 +240,28 @@ class Failed:
 
 
 class Calls(Job):
-    """Calls of one function, one after the other in one worker.
+    """Calls of one function, one after the other in one worker: a chunk of a map.
+
+    Args:
+        function: what is called.
+        items: the arguments of each call.
+        payload: both, pickled; None where that is to be done when a worker takes them.
+        need: bytes that were declared for it; None for none.
+        notify: called when something has ended.
 
     Attributes:
         results: what came of each that has ended and was not read yet: a value, or an
             error as `Failed`.
         answered: how many have ended.
         count: how many there are.
+        result_bytes: bytes that the values took on their way.
         cancelled: nobody waits for what has not begun.
+        wanted: somebody may yet read the values.
     """
 
     __slots__ = (
         *("_items", "_notify", "answered", "cancelled", "count", "function"),
-        "results",
+        *("result_bytes", "results", "wanted"),
     )
 
     kind = frames.CALLS
@@ -174,15 +270,17 @@ class Calls(Job):
         self,
         function: Callable[..., Any],
         items: list[tuple[Any, ...]],
+        payload: bytes | None,
         need: int | None,
         notify: Callable[[], None],
     ) -> None:
-        super().__init__(dump_calls(function, items), key_of(function), need)
+        super().__init__(payload, key_of(function), need)
         self.function = function
         self.results: deque[Any] = deque()
-        self.answered = 0
+        self.answered = self.result_bytes = 0
         self.count = len(items)
         self.cancelled = False
+        self.wanted = True
         self._items = items
         self._notify = notify
 
@@ -191,26 +289,40 @@ class Calls(Job):
         """See `Job.size`."""
         return self.count - self.answered
 
+    def message(self) -> bytes:
+        """See `Job.message`."""
+        if self.payload is not None and not self.answered:
+            return self.payload
+        # After a death: those that have not begun.
+        rest = self._items[self.answered :]
+        return transfer.dump((self.function, rest), self.function)
+
     def begin(self) -> bool:
         """See `Job.begin`."""
+        self.leave_queue()
         self.attempts += 1
-        if self.answered:  # after a death: those that have not begun
-            rest = self._items[self.answered :]
-            self.payload = dump_calls(self.function, rest)
         return not self.cancelled
 
     def take(self, value: object) -> bool:
         """See `Job.take`."""
-        self.results.append(value)
+        if self.wanted:
+            self.results.append(value)
         return self._ended()
+
+    def take_pickled(self, payload: bytes | bytearray) -> bool:
+        """See `Job.take_pickled`."""
+        self.result_bytes += len(payload)
+        return super().take_pickled(payload)
 
     def fail(self, error: BaseException) -> bool:
         """See `Job.fail`."""
-        self.results.append(Failed(error))
+        if self.wanted:
+            self.results.append(Failed(error))
         return self._ended()
 
     def cancel(self) -> None:
         """See `Job.cancel`."""
+        self.leave_queue()
         while not self.fail(CancelledError()):
             pass
         self.ring()
@@ -225,12 +337,3 @@ class Calls(Job):
     def ring(self) -> None:
         """See `Job.ring`."""
         self._notify()
-
-
-def dump_calls(function: Callable[..., Any], items: list[tuple[Any, ...]]) -> bytes:
-    """Several calls of one function, pickled.
-
-    Raises:
-        TransferError: they cannot be pickled.
-    """
-    return transfer.dump((function, items), function)

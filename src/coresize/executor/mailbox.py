@@ -8,6 +8,8 @@ import threading
 from collections import deque
 from concurrent.futures.process import BrokenProcessPool
 
+from coresize.executor.jobs import Backlog
+
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ class Mailbox:
     Attributes:
         lock: held by whoever changes what is below.
         arrived: the jobs, in their order.
+        backlog: the bytes of jobs that are pickled and wait for a worker.
         closing: none is taken any more.
         cancelling: those that have not begun are to be cancelled.
         interrupted: those that run are to be killed as well.
@@ -31,6 +34,7 @@ class Mailbox:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.arrived: deque[Job] = deque()
+        self.backlog = Backlog()
         self.closing = self.cancelling = self.interrupted = False
         self.broken: str | None = None
         self.asleep = False
@@ -51,6 +55,8 @@ class Mailbox:
             if self.closing:
                 msg = "cannot schedule new futures after shutdown"
                 raise RuntimeError(msg)
+            job.backlog = self.backlog
+            self.backlog.added += job.waiting_bytes
             self.arrived.append(job)
 
     def shut(self, *, cancel: bool, interrupt: bool) -> None:

@@ -54,8 +54,9 @@ class Pace:
         while waiting and len(jobs) < room:
             job = waiting[0]
             planned += self._of_all(job)
-            size += len(job.payload)
-            if planned > _AHEAD[job.kind] or size > _MOST_BYTES:
+            size += job.waiting_bytes
+            large = job.payload is None or size > _MOST_BYTES
+            if planned > _AHEAD[job.kind] or large:
                 break
             jobs.append(waiting.popleft())
         return jobs

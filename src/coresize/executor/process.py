@@ -16,10 +16,10 @@ from coresize.errors import ConfigError, CoresizeError
 from coresize.executor import setup, sizing
 from coresize.executor.dispatcher import Dispatcher
 from coresize.executor.gate import Gate
-from coresize.executor.jobs import Call, key_of
+from coresize.executor.jobs import Call
+from coresize.executor.mapping import Chunking, Map, check_numbers
 from coresize.executor.serial import SerialWhenOff
 from coresize.executor.state import PoolState
-from coresize.executor.stream import Stream
 
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         self._dispatcher = Dispatcher(made, gate)
         _open.add(self._dispatcher)
         # A pool that nobody holds any more takes no more tasks.
-        self._finalizer = weakref.finalize(self, self._dispatcher.close)
+        self._finalizer = weakref.finalize(self, self._dispatcher.drop)
         self._finalizer.atexit = False
 
     def submit(
@@ -133,21 +133,23 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
     ) -> Future[T]:
         """Schedule a call, and return the future of what comes of it.
 
-        What cannot be pickled is an error of the future.
+        What cannot be pickled is an error of the future. What is large is pickled when
+        a worker takes it: until the task runs, the caller must not change it.
 
         Raises:
             BrokenProcessPool: workers cannot start.
             RuntimeError: the executor is shut down.
         """
         future: Future[T] = Future()
+        call = fn, args, kwargs
         try:
-            payload = transfer.dump_call(fn, args, kwargs)
+            payload = transfer.dump_within(call, fn, self._dispatcher.backlog.room)
             need = self._needs.of(args, kwargs) if self._needs else None
         except CoresizeError as error:
             future.set_running_or_notify_cancel()
             future.set_exception(error)
             return future
-        self._dispatcher.submit(Call(future, payload, key_of(fn), need))
+        self._dispatcher.submit(Call(future, call, payload, need))
         return future
 
     def map(
@@ -161,14 +163,15 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
     ) -> Iterator[T]:
         """The values of a function over items, in their order, as they are asked for.
 
-        Calls travel in batches whose size is learned, each answered for itself. Of the
-        input no more is taken than keeps workers busy, so it may be endless.
+        Calls travel in chunks whose size is learned, each answered for itself. Of the
+        input no more is taken, and no more results are made, than keeps workers busy
+        or takes 32 MiB, so the input may be endless and the reader slow.
 
         Args:
             fn: the function.
             iterables: the arguments, taken side by side.
             timeout: seconds from now until which values are waited for.
-            chunksize: calls in a batch; None learns it. With ``memory=`` or
+            chunksize: calls in a chunk; None learns it. With ``memory=`` or
                 ``timeout=`` of the pool it is 1.
             buffersize: items that may be taken ahead of the reader; None takes up to
                 4096, or 32 MiB.
@@ -177,25 +180,28 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
             ConfigError: chunksize or buffersize is not above 0.
             TimeoutError: a value is not there in time.
         """
-        for name, number in (("chunksize", chunksize), ("buffersize", buffersize)):
-            if number is not None and number < 1:
-                raise ConfigError(name, number, f"{name} must be >= 1, or None")
+        check_numbers(chunksize=chunksize, buffersize=buffersize)
         made = self._dispatcher.setup
         alone = made.measured or made.timeout is not None
         end = None if timeout is None else time.monotonic() + timeout
-        stream = Stream(
+        chunking = Chunking(
             self._dispatcher,
             fn,
-            zip(*iterables, strict=False),
             partial(_need_of, self._needs),
-            self,
-            sized=all(isinstance(one, Sized) for one in iterables),
             chunksize=1 if alone else chunksize,
             buffersize=buffersize,
             ahead=2 * self._max_workers,
         )
-        stream.fill()
-        return stream.values(end)
+        calls = Map(
+            self,
+            self._dispatcher.unfinished,
+            zip(*iterables, strict=False),
+            chunking,
+            sized=all(isinstance(items, Sized) for items in iterables),
+            buffersize=buffersize,
+        )
+        calls.begin()
+        return calls.values(end)
 
     def observe(self) -> PoolState:
         """What the pool is like now: its workers, kills for memory, need learned."""

@@ -10,6 +10,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import TYPE_CHECKING
 
 from coresize.executor import sizing
+from coresize.executor.mapping import call_here
 from coresize.plans import WorkerPlan
 from coresize.settings import load_settings
 
@@ -72,7 +73,7 @@ class SerialExecutor(Executor):
             RuntimeError: the executor is shut down.
         """
         self._begin()
-        return _run(fn, *args, **kwargs)
+        return call_here(fn, *args, **kwargs)
 
     def map(
         self,
@@ -141,7 +142,7 @@ class _Maps:
         self.closed = True
         while self.unread:
             one = self.unread.pop(0)
-            one.done.extend(_run(one.function, *items) for items in one.items)
+            one.done.extend(call_here(one.function, *items) for items in one.items)
 
     def _values(self, one: _Map) -> Iterator[Any]:
         if one in self.unread:
@@ -159,19 +160,6 @@ class _Map:
         self.function = function
         self.items = items
         self.done: deque[Future[Any]] = deque()
-
-
-def _run(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-    """A call that has been made."""
-    future: Future[T] = Future()
-    future.set_running_or_notify_cancel()
-    try:
-        future.set_result(fn(*args, **kwargs))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # noqa: BLE001 - the future has it
-        future.set_exception(error)
-    return future
 
 
 class SerialWhenOff:

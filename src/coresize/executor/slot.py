@@ -26,9 +26,49 @@ if TYPE_CHECKING:
 #: So much is read at a time before another worker has its turn.
 _READS = 16
 
+#: Bytes on their way to all workers of a pool, beyond which no more is pickled.
+_SENT = 64 * 1024**2
+
+
+class Outgoing:
+    """What a pool sends to its workers, all of them together.
+
+    Attributes:
+        size: bytes that are pickled and not written yet.
+        held: a worker has to wait until there are fewer.
+    """
+
+    __slots__ = ("_number", "held", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.held = False
+        self._number = 0
+
+    def numbers(self, count: int) -> int:
+        """The first of as many numbers that no call has had."""
+        first = self._number
+        self._number += count
+        return first
+
+    def has_room(self) -> bool:
+        """Whether more may be pickled."""
+        self.held |= self.size >= _SENT
+        return self.size < _SENT
+
 
 class Slot:
     """One worker.
+
+    What it is given is pickled when it can be written, and not before the worker is
+    ready: so one that takes long to start has nothing that could not be taken back, and
+    the parent holds no more copies than are on their way.
+
+    Args:
+        setup: what it is like.
+        number: of the worker, in its pool.
+        others: the parent's ends of the sockets of other workers.
+        outgoing: what is on its way to all workers of the pool.
 
     Attributes:
         process: the process.
@@ -39,7 +79,8 @@ class Slot:
         served: how many jobs it has ended.
         retiring: it was told to end.
         unfit: why it ends by itself without having started; None where it does not.
-        doomed: why it was killed by us: "timeout", "evicted", "interrupted".
+        doomed: why it was killed by us: "timeout", "evicted", "interrupted", or
+            "confused", where it has sent what is no answer.
         base: bytes it held before its first task.
         heir: it holds much that it inherited by fork, which is not counted.
         began: when the first of running was given to it (time.monotonic).
@@ -49,7 +90,13 @@ class Slot:
         buried: it is no more.
     """
 
-    def __init__(self, setup: Setup, number: int, others: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        number: int,
+        others: list[socket.socket],
+        outgoing: Outgoing,
+    ) -> None:
         self.pipe, there = socket.socketpair()
         self.line, its_line = socket.socketpair()
         self.pipe.settimeout(0)
@@ -74,7 +121,10 @@ class Slot:
         self.kills: Kills | None = None
         self.watched = self.buried = self.is_closed = False
         self._inbox = frames.Inbox()
-        self._outgoing: deque[memoryview] = deque()
+        self._outgoing = outgoing
+        self._unsent: deque[Job] = deque()
+        self._pieces: deque[memoryview] = deque()
+        self._stops = False
         self._start(there, its_line)
         self.pid = self.process.pid or 0
         # From here, as it may take too much before it can do so: by its main module.
@@ -115,41 +165,83 @@ class Slot:
         """Send jobs; False where not all of it could be written at once."""
         if not self.running:
             self.began = time.monotonic()
-        parts = []
-        for job in jobs:
-            self.running.append(job)
-            parts += frames.pack(job.kind, job.payload)
-        return self._send(parts)
+        self.running.extend(jobs)
+        self._unsent.extend(jobs)
+        return self.flush()
 
     def stop(self) -> bool:
         """Tell it to end after what it was given."""
-        self.retiring = True
-        return self._send(frames.pack(frames.STOP))
-
-    def _send(self, parts: list[bytes]) -> bool:
-        small = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._outgoing.append(memoryview(small))
+        self.retiring = self._stops = True
         return self.flush()
 
     def flush(self) -> bool:
         """Write what is still to be written; False where some is left."""
-        while self._outgoing:
-            part = self._outgoing[0]
+        while self._write():
+            if self._unsent:
+                if not self.ready or not self._outgoing.has_room():
+                    return True
+                self._pack()
+            elif self._stops:
+                self._stops = False
+                self._add(frames.pack(frames.STOP))
+            else:
+                return True
+        return False
+
+    def _pack(self) -> None:
+        """Pickle what is to be written next: one job, or several small ones."""
+        together: list[bytes] = []
+        size = 0
+        while self._unsent and size < frames.SMALL and self._outgoing.has_room():
+            job = self._unsent.popleft()
+            try:
+                payload = job.message()
+            except BaseException as error:  # noqa: BLE001 - pickle calls the user's code
+                self.running.remove(job)
+                job.abandon(error)
+                continue
+            job.number = self._outgoing.numbers(job.size)
+            parts = frames.pack(job.kind, payload, number=job.number)
+            size += len(payload)
+            if len(parts) == 1:
+                together += parts
+            else:
+                self._add([b"".join(together), *parts])
+                together = []
+        self._add([b"".join(together)])
+
+    def _add(self, parts: list[bytes]) -> None:
+        for part in filter(None, parts):
+            self._outgoing.size += len(part)
+            self._pieces.append(memoryview(part))
+
+    def _write(self) -> bool:
+        """Write what is pickled; False where some is left."""
+        while self._pieces:
+            part = self._pieces[0]
             try:
                 written = self.pipe.send(part)
             except BlockingIOError:
                 return False
             except OSError:  # it has died, which is told by other means
-                self._outgoing.clear()
+                self._forget()
                 return True
+            self._outgoing.size -= written
             if written < len(part):
-                self._outgoing[0] = part[written:]
+                self._pieces[0] = part[written:]
             else:
-                self._outgoing.popleft()
+                self._pieces.popleft()
         return True
 
+    def _forget(self) -> None:
+        """Write nothing more."""
+        self._outgoing.size -= sum(map(len, self._pieces))
+        self._pieces.clear()
+        self._unsent.clear()
+        self._stops = False
+
     def receive(self) -> list[frames.Message]:
-        """The messages that have arrived."""
+        """The messages that have arrived; none of a worker that is confused."""
         for _ in range(_READS):
             try:
                 if not self._inbox.receive(self.pipe):
@@ -160,7 +252,11 @@ class Slot:
             except OSError:  # it has died
                 self.is_closed = True
                 break
-        return self._inbox.messages()
+        try:
+            return [] if self.doomed == "confused" else self._inbox.messages()
+        except frames.StreamError:
+            self.kill("confused")
+            return []
 
     def memory(self) -> procfs.Memory | None:
         """What the process holds now, without what it has started."""
@@ -181,6 +277,7 @@ class Slot:
 
     def close(self) -> None:
         """Close what is open."""
+        self._forget()
         self.pipe.close()
         self.line.close()
         if self._pidfd is not None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 import time
-from collections import deque
 from collections.abc import Sized
 from typing import TYPE_CHECKING
 
 from coresize import available
 from coresize.errors import ConfigError
 from coresize.executor import sizing
+from coresize.executor.mapping import Map, Submitting, check_numbers
 from coresize.executor.serial import SerialWhenOff
-from coresize.executor.unfinished import Unfinished
 
 
 if TYPE_CHECKING:
@@ -26,12 +25,6 @@ if TYPE_CHECKING:
 
 #: What the standard library takes: some for waiting, and no more than this.
 _MORE, _MOST = 4, 32
-
-#: Items that a map takes ahead of its reader, where nobody said.
-_AHEAD = 4096
-
-#: More than any input has.
-_ALL = 1 << 62
 
 
 class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
@@ -77,10 +70,12 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
             usual = min(_MOST, available.available_cores() + _MORE)
         plan = sizing.plan(max_workers, cpu_share=cpu_share, usual=usual)
         super().__init__(plan.workers, thread_name_prefix, initializer, initargs)
-        self._maps: set[Callable[[], None]] = set()
+        self._maps: set[Map] = set()
         self._room: threading.Semaphore | None = None
+        self._most_running = None
         if queue_size is not None:
-            self._room = threading.Semaphore(queue_size + plan.workers)
+            self._most_running = queue_size + plan.workers
+            self._room = threading.Semaphore(self._most_running)
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -118,23 +113,33 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
             iterables: the arguments, taken side by side.
             timeout: seconds from now until which values are waited for.
             chunksize: has nothing to do with threads.
-            buffersize: items that may be taken ahead of the reader; None takes 4096.
+            buffersize: items that may be taken ahead of the reader; None takes up to
+                4096, or 32 MiB of arguments and results.
 
         Raises:
             ConfigError: buffersize is not above 0.
             TimeoutError: a value is not there in time.
         """
         del chunksize
-        if buffersize is not None and buffersize < 1:
-            raise ConfigError("buffersize", buffersize, "a number above 0, or None")
+        check_numbers(buffersize=buffersize)
         end = None if timeout is None else time.monotonic() + timeout
-        sized = all(isinstance(one, Sized) for one in iterables)
-        items = zip(*iterables, strict=False)
-        made = _Map(
-            self, self._maps, fn, items, sized=sized, ahead=buffersize or _AHEAD
+        calls = Map(
+            self,
+            self._maps,
+            zip(*iterables, strict=False),
+            # Without waiting for a thread: a map has a bound of its own.
+            Submitting(
+                self,
+                concurrent.futures.ThreadPoolExecutor.submit,
+                fn,
+                ahead=2 * self._max_workers,
+                most_running=self._most_running,
+            ),
+            sized=all(isinstance(items, Sized) for items in iterables),
+            buffersize=buffersize,
         )
-        made.fill()
-        return made.values(end)
+        calls.begin()
+        return calls.values(end)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
         """Take no more tasks, and end the threads when all are done.
@@ -147,58 +152,7 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
             cancel_futures: cancel the tasks that have not begun.
         """
         try:
-            for finish in [] if cancel_futures else list(self._maps):
-                finish()
+            for unfinished in [] if cancel_futures else list(self._maps):
+                unfinished.finish()
         finally:
             super().shutdown(wait, cancel_futures=cancel_futures)
-
-
-class _Map(Unfinished):
-    """The calls of one map; see `coresize.executor.stream`."""
-
-    def __init__(
-        self,
-        pool: ThreadPoolExecutor,
-        maps: set[Callable[[], None]],
-        function: Callable[..., Any],
-        items: Iterator[tuple[Any, ...]],
-        *,
-        sized: bool,
-        ahead: int,
-    ) -> None:
-        super().__init__(pool, maps, sized=sized)
-        self._function = function
-        self._items = items
-        self._ahead = ahead
-        self._futures: deque[Future[Any]] = deque()
-
-    def fill(self) -> None:
-        """Take from the input what may be taken."""
-        with self._filling:
-            self._fill()
-
-    def _take_all(self) -> None:
-        self._ahead = _ALL
-        self._fill()
-
-    def _fill(self) -> None:
-        while (pool := self._owner) and len(self._futures) < self._ahead:
-            args = next(self._items, None)
-            if args is None:
-                self._let_go()
-            else:
-                self._futures.append(pool.submit(self._function, *args))
-
-    def _values(self, end: float | None) -> Iterator[Any]:
-        self._read = True
-        try:
-            while self._futures:
-                left = None if end is None else end - time.monotonic()
-                self._futures[0].exception(left)  # waits
-                held = [self._futures.popleft()]
-                self.fill()
-                yield held.pop().result()
-        finally:
-            for future in self._futures:
-                future.cancel()
-            self._let_go()

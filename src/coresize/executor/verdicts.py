@@ -82,6 +82,18 @@ def overdue(seconds: float, *, peak: int, attempts: int) -> TaskTimeoutError:
     )
 
 
+def confused(attempts: int) -> TaskCrashedError:
+    """What a task gets whose worker has answered something that it was not asked."""
+    return TaskCrashedError(
+        "the task did not end: its worker has sent something else than its answers, as "
+        "where a task writes to a descriptor that it has not opened, or forks and lets "
+        "both go on; the worker was ended",
+        exit_code=endings.KILLED,
+        peak_memory=0,
+        attempts=attempts,
+    )
+
+
 #: What counts less: a kill may be bad luck, but less so of the only worker.
 _KILL, _KILL_ALONE = 0.05, 0.3
 

@@ -87,6 +87,7 @@ def work(
         if initializer is not None:
             initializer(*initargs)
     except BaseException as error:
+        worker.end_child(error)
         log = logging.getLogger("concurrent.futures")  # as the standard library does
         log.critical("Exception in initializer:", exc_info=True)
         worker.send(frames.BROKEN, pickle.dumps(transfer.dump_error(error)))
@@ -98,6 +99,8 @@ def work(
 class _Worker:
     def __init__(self, pipe: socket.socket, *, measured: bool) -> None:
         self.pipe = pipe
+        self.pid = processes.own()
+        self.number = 0
         self.measured = measured
         self.heir = False
         self.inbox = frames.Inbox()
@@ -115,7 +118,8 @@ class _Worker:
         heap = Heap()
         try:
             while self.inbox.receive(self.pipe):
-                for kind, _, _, payload in self.inbox.messages():
+                for kind, number, _, _, payload in self.inbox.messages():
+                    self.number = number
                     start = time.perf_counter()
                     if kind == frames.STOP:
                         return
@@ -126,7 +130,7 @@ class _Worker:
                     payload = b""  # noqa: PLW2901 - not held while waiting
                     if time.perf_counter() - start > _QUICK:
                         heap.trim()
-        except (KeyboardInterrupt, OSError):
+        except (KeyboardInterrupt, OSError, frames.StreamError):
             return
 
     def send(
@@ -136,18 +140,34 @@ class _Worker:
         peak: int = 0,
         seconds: float = 0.0,
     ) -> None:
-        for part in frames.pack(kind, payload, peak, seconds):
+        """Send an answer, of the call that is due where it is one."""
+        self.end_child()
+        parts = frames.pack(
+            kind, payload, number=self.number, peak=peak, seconds=seconds
+        )
+        for part in parts:
             self.pipe.sendall(part)
+        self.number += 1
 
-    def _call(self, payload: bytes) -> None:
+    def end_child(self, error: BaseException | None = None) -> None:
+        """End this process where a task has forked it from the worker and returns.
+
+        Args:
+            error: what the task has raised.
+        """
+        if processes.own() != self.pid:
+            processes.end_child(error)
+
+    def _call(self, payload: bytes | bytearray) -> None:
         try:
             function, args, kwargs = pickle.loads(payload)  # noqa: S301 - the parent's
         except BaseException as error:  # noqa: BLE001 - it is sent on
+            self.end_child(error)
             self._fail(error, 0, 0.0)
             return
         self._run(function, args, kwargs)
 
-    def _calls(self, payload: bytes) -> None:
+    def _calls(self, payload: bytes | bytearray) -> None:
         """Several calls of one function, each answered for itself as soon as it ends.
 
         So that a death takes one of them along and no more.
@@ -155,6 +175,7 @@ class _Worker:
         try:
             function, every = pickle.loads(payload)  # noqa: S301 - the parent's own
         except BaseException as error:  # noqa: BLE001 - it is sent on
+            self.end_child(error)
             self._fail(error, 0, -1.0)
             return
         for args in every:
@@ -171,10 +192,12 @@ class _Worker:
         start = time.perf_counter()
         try:
             value = function(*args, **kwargs)
+            self.end_child()
             seconds = time.perf_counter() - start
             peak = self._own().anonymous_peak if self.measured else 0
             payload = transfer.dump_value(value)
         except BaseException as error:  # noqa: BLE001 - it is sent on
+            self.end_child(error)
             peak = self._own().anonymous_peak if self.measured else 0
             self._fail(error, peak, time.perf_counter() - start)
         else:

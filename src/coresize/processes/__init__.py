@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -24,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
+    from typing import NoReturn
 
 #: proc(5): 5 written to clear_refs resets the "high water mark" VmHWM to what is
 #: resident now; Linux 4.0.
@@ -55,6 +57,31 @@ def exists(pid: int | str, name: str) -> bool:
 def own() -> int:
     """The number of this process."""
     return os.getpid()
+
+
+def end_child(error: BaseException | None) -> NoReturn:
+    """End a process that was forked, as Python ends a program, but for exit handlers.
+
+    Those, and what is to be closed at the end, belong to the process that it was forked
+    from.
+
+    Args:
+        error: what it ends with; None where it has come to its end.
+    """
+    code: object = 0
+    with contextlib.suppress(BaseException):
+        if isinstance(error, SystemExit):
+            code = error.code
+            if not isinstance(code, (int, type(None))):
+                sys.stderr.write(f"{code}\n")
+                code = 1
+        elif error is not None:
+            code = 1
+            sys.excepthook(type(error), error, error.__traceback__)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BaseException):
+            stream.flush()
+    os._exit((code or 0) & 0xFF if isinstance(code, int) else 0)
 
 
 def is_alive(pid: int) -> bool:

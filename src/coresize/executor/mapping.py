@@ -1,0 +1,686 @@
+"""A map: calls of one function over items, in order, never far ahead of the reader.
+
+Three bounds keep a map from filling memory, whatever its input and its results. Of the
+input at most 4096 items are taken ahead of the reader, and of their arguments, pickled,
+32 MiB. Results that nobody has read count as well: what has arrived, and what those
+calls will bring that are under way, by the size that results had so far. So what was
+taken from the input may yet be *held*: it is started as results arrive and are read.
+Below the calls that keep all workers busy no bound stops anything.
+
+Who touches what: the input is read by the thread that reads the map (and by the one
+that finishes it), under `_filling`, since it is the user's code and may wait. Held
+chunks are started by that thread and by those in which results arrive; so what they
+count is changed under `_changed`, and under that lock nothing is called.
+
+A reader never waits for a chunk that is held: when all before it is read, nothing is
+ahead, and it is started before the reader waits. Nobody is held back by a pool that is
+no more: what a pool of processes has not started when it is dropped, it starts then;
+threads are gone with their pool, and whoever would start a call makes it.
+
+Who shuts a pool down, or drops what a map returned without reading any of it, wants
+all of its calls, as with the standard library, which takes the whole input at once.
+Who stops in the middle of an input that may be endless has seen enough.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from concurrent.futures import BrokenExecutor, CancelledError, Future
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+
+from coresize import transfer
+from coresize.errors import check_count
+from coresize.executor import finalizing, jobs
+from coresize.executor.jobs import AT_ONCE, Failed, key_of
+from coresize.sizes import estimate
+from coresize.transfer import TransferError
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Executor
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
+    from coresize.executor.dispatcher import Dispatcher
+
+    #: The arguments of one call.
+    Args = tuple[Any, ...]
+
+#: What may be taken from the input ahead of the reader, where nobody said.
+_MOST_ITEMS = 4096
+
+#: Bytes of arguments, and of results, that may be ahead of the reader.
+_MOST_BYTES = 32 * 1024**2
+
+#: More than any input has.
+_ALL = 1 << 62
+
+#: Of the largest size of a result that is expected, what each later one leaves.
+_FADES = 0.9
+
+
+class Calls(Protocol):
+    """Calls of a map that are made together.
+
+    Attributes:
+        results: what has ended and was not read: a value, or an error as `Failed`.
+        answered: how many have ended.
+        result_bytes: bytes of their values.
+        wanted: somebody may yet read the results.
+    """
+
+    results: deque[Any]
+    answered: int
+    result_bytes: int
+    wanted: bool
+
+    def start(self) -> None:
+        """Give them to the executor.
+
+        Raises:
+            Exception: it takes none.
+        """
+
+    def drop(self) -> None:
+        """Nobody waits for those that have not begun."""
+
+    def refuse(self, error: Exception) -> None:
+        """They were not taken: all of them have ended with an error."""
+
+
+class Source(Protocol):
+    """How the calls of a map are made: what differs between executors.
+
+    Attributes:
+        ahead: chunks that keep all workers busy.
+        most_running: calls that may be under way at most; None for any number.
+    """
+
+    ahead: int
+    most_running: int | None
+
+    def size(self, room: int, each: float) -> int:
+        """Calls of the next chunk; 0 to wait until there is room for more.
+
+        Args:
+            room: items that may be taken.
+            each: bytes that a result is expected to have.
+        """
+
+    def make(
+        self, items: list[Args], notify: Callable[[], None]
+    ) -> tuple[Calls, int, int]:
+        """A chunk of the first items: calls, how many, bytes of their arguments."""
+
+
+class _Chunk:
+    """Calls that are made together, and what the map has taken note of.
+
+    Attributes:
+        calls: the calls.
+        count: how many there are.
+        size: bytes of their arguments, as long as these are held.
+        answered: how many have ended.
+        result_bytes: bytes of their values.
+    """
+
+    __slots__ = ("answered", "calls", "count", "result_bytes", "size")
+
+    calls: Calls
+
+    def __init__(self) -> None:
+        self.count = self.size = self.answered = self.result_bytes = 0
+
+
+#: Maps of which calls are still to be started.
+_unfinished: weakref.WeakSet[Map] = weakref.WeakSet()
+
+
+class Map:
+    """The calls of one map.
+
+    Args:
+        owner: ends its workers when nobody holds it any more; so it is held until all
+            of the input is taken.
+        maps: the maps of one pool of which calls are still to be started; this becomes
+            one of them.
+        items: the arguments of each call.
+        source: how calls are made.
+        sized: the input has a length, so it is not endless.
+        buffersize: items that may be taken ahead of the reader; None for a default.
+    """
+
+    def __init__(
+        self,
+        owner: object,
+        maps: set[Map],
+        items: Iterator[Args],
+        source: Source,
+        *,
+        sized: bool,
+        buffersize: int | None,
+    ) -> None:
+        self._owner = owner
+        self._maps = maps
+        self._items = items
+        self._source: Source | None = source
+        self._sized = sized
+        self._most = buffersize or _MOST_ITEMS
+        self._bounded = buffersize is not None
+        self._most_bytes = _MOST_BYTES
+        # Whoever collects garbage may finish a map, the thread that fills it as well.
+        self._filling = threading.RLock()
+        self._changed = threading.Condition()
+        self._unread: deque[_Chunk] = deque()
+        self._held: deque[_Chunk] = deque()
+        self._taken = self._bytes = 0
+        #: Calls that are under way, and chunks that were started and are not all read.
+        self._running = self._ahead = 0
+        self._result_bytes = 0
+        self._each: float | None = None
+        self._begun = self._read = self._finishing = False
+        self._exhausted = self._reading = False
+        self._wanted = True
+        #: The threads that start calls.
+        self._starting: set[int] = set()
+        maps.add(self)
+        _unfinished.add(self)
+
+    def begin(self) -> None:
+        """Take from the input, and start, what may be.
+
+        Raises:
+            RuntimeError: the executor is shut down, or broken.
+            BaseException: what the input raises.
+        """
+        try:
+            self._fill()
+        except BaseException:
+            self._leave()
+            raise
+        self._begun = True
+
+    # --- From the input -----------------------------------------------------------
+
+    def _fill(self) -> None:
+        with self._filling:
+            while (source := self._source) and self._may_take(source):
+                room = self._most - self._taken
+                size = source.size(room, self._each or 0.0)
+                if not size:
+                    break
+                items = list(islice(self._items, size))
+                if not items:
+                    self._exhausted = True
+                    self._owner = None
+                self._hold(source, items)
+        self._release()
+
+    def _may_take(self, source: Source) -> bool:
+        if self._exhausted or self._taken >= self._most:
+            return False
+        return self._bytes <= self._most_bytes or len(self._unread) < source.ahead
+
+    def _hold(self, source: Source, items: list[Args]) -> None:
+        """Make chunks of items, which are started when there is room."""
+        while items:
+            chunk = _Chunk()
+            chunk.calls, chunk.count, chunk.size = source.make(
+                items, partial(self._note, chunk)
+            )
+            del items[: chunk.count]
+            self._taken += chunk.count
+            with self._changed:
+                chunk.calls.wanted = self._wanted
+                self._bytes += chunk.size
+                self._unread.append(chunk)
+                self._held.append(chunk)
+
+    # --- To the executor ----------------------------------------------------------
+
+    def _release(self) -> None:
+        """Start what is held, as far as there is room for its results."""
+        here = threading.get_ident()
+        with self._changed:
+            if here in self._starting:  # its results arrive while it is started
+                return
+            self._starting.add(here)
+        try:
+            while (chunk := self._next()) is not None:
+                self._start(chunk)
+        finally:
+            with self._changed:
+                self._starting.discard(here)
+                self._changed.notify_all()
+        if self._exhausted and not self._held:
+            self._let_go()
+
+    def _next(self) -> _Chunk | None:
+        """The chunk that is to be started now, if there is one."""
+        with self._changed:
+            if not self._held or not self._has_room(self._held[0].count):
+                return None
+            chunk = self._held.popleft()
+            self._running += chunk.count
+            self._ahead += 1
+            return chunk
+
+    def _has_room(self, count: int) -> bool:
+        source = self._source
+        if self._finishing or source is None:
+            return True
+        if source.most_running is not None and self._running >= source.most_running:
+            return False
+        if self._ahead < source.ahead:
+            return True
+        if self._each is None:
+            return False
+        expected = self._result_bytes + (self._running + count) * self._each
+        return expected <= self._most_bytes
+
+    def _start(self, chunk: _Chunk) -> None:
+        try:
+            chunk.calls.start()
+        except Exception as error:
+            if not self._begun:
+                raise
+            chunk.calls.refuse(error)
+
+    def _note(self, chunk: _Chunk) -> None:
+        """Results have arrived."""
+        calls = chunk.calls
+        with self._changed:
+            answered = calls.answered - chunk.answered
+            size = calls.result_bytes - chunk.result_bytes
+            chunk.answered += answered
+            chunk.result_bytes += size
+            self._running -= answered
+            self._result_bytes += size
+            if answered:
+                self._each = max(size / answered, _FADES * (self._each or 0.0))
+            if chunk.answered == chunk.count:  # its arguments are held no longer
+                self._bytes -= chunk.size
+                chunk.size = 0
+            if self._reading:
+                self._changed.notify_all()
+            held = bool(self._held)
+        if held:
+            self._release()
+
+    # --- To the reader --------------------------------------------------------------
+
+    def values(self, end: float | None) -> Iterator[Any]:
+        """The values in the order of the items; who drops them unread wants the calls.
+
+        Args:
+            end: when to give up (time.monotonic), or None.
+
+        Raises:
+            TimeoutError: a value is not there in time.
+            BaseException: what a call raised.
+        """
+        values = self._values(end)
+        weakref.finalize(values, self._dropped).atexit = False
+        return values
+
+    def _values(self, end: float | None) -> Iterator[Any]:
+        self._read = True
+        try:
+            self._fill()
+            while self._unread:
+                chunk = self._unread[0]
+                results = chunk.calls.results
+                for _ in range(chunk.count):
+                    if self._bounded:  # one is read, so one more may be taken
+                        self._taken -= 1
+                        self._fill()
+                    if not results:
+                        self._wait(chunk.calls, end)
+                    if type(results[0]) is Failed:
+                        raise results.popleft().error
+                    yield results.popleft()  # nobody but the reader holds it
+                self._pass(chunk)
+                self._fill()
+        finally:
+            self._leave()
+
+    def _wait(self, calls: Calls, end: float | None) -> None:
+        with self._changed:
+            self._reading = True
+            try:
+                while not calls.results:
+                    left = None if end is None else end - time.monotonic()
+                    if left is not None and left <= 0:
+                        raise TimeoutError
+                    self._changed.wait(left)
+            finally:
+                self._reading = False
+
+    def _pass(self, chunk: _Chunk) -> None:
+        """All of a chunk is read."""
+        with self._changed:
+            self._unread.popleft()
+            self._ahead -= 1
+            self._result_bytes -= chunk.result_bytes
+            if not self._bounded:
+                self._taken -= chunk.count
+
+    def _leave(self) -> None:
+        """Nobody reads on, nor waits for what has not begun."""
+        with self._changed:
+            chunks = list(self._unread)
+            self._unread.clear()
+            self._held.clear()
+            self._exhausted = True
+        for chunk in chunks:
+            chunk.calls.drop()
+        self._let_go()
+
+    # --- Its end --------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Start all calls; an input that may be endless, and was read, is left.
+
+        Raises:
+            BaseException: what the input raises.
+        """
+        if self._read and not self._sized:
+            self._exhausted = True
+            self.start_all()  # the input may be waited for elsewhere
+            return
+        with self._filling:
+            self._finishing = True
+            self._most = self._most_bytes = _ALL
+            try:
+                self._fill()
+            finally:
+                self._let_go()
+        self._wait_for_others()
+
+    def start_all(self) -> None:
+        """Start what was taken, whatever its results may be; this takes no input."""
+        self._finishing = True
+        self._release()
+        self._wait_for_others()
+
+    def _wait_for_others(self) -> None:
+        """Return when no other thread is about to start calls."""
+        here = {threading.get_ident()}
+        with self._changed:
+            while self._starting - here:
+                self._changed.wait()
+
+    def _dropped(self) -> None:
+        """Nobody can read it any more: a finalizer, so this waits for nothing."""
+        if self._source is not None:
+            finalizing.later(self._finish_unread)
+
+    def _finish_unread(self) -> None:
+        with self._changed:
+            self._wanted = False
+            for chunk in self._unread:
+                chunk.calls.wanted = False
+                chunk.calls.results.clear()
+        with contextlib.suppress(Exception):  # of the input: nobody is there to hear it
+            self.finish()
+
+    def _let_go(self) -> None:
+        self._maps.discard(self)
+        _unfinished.discard(self)
+        self._owner = self._source = None
+
+
+class Submitted:
+    """One call of a map, submitted to an executor when there is room for its result."""
+
+    def __init__(
+        self,
+        submit: Callable[..., Future[Any]],
+        call: tuple[Any, ...],
+        notify: Callable[[], None],
+    ) -> None:
+        self._submit = submit
+        self._call = call
+        self._notify = notify
+        self._future: Future[Any] | None = None
+        self.results: deque[Any] = deque()
+        self.answered = self.result_bytes = 0
+        self.wanted = True
+
+    def start(self) -> None:
+        """See `Calls.start`."""
+        call, self._call = self._call, ()
+        self._future = self._submit(*call)
+        self._future.add_done_callback(self._ended)
+
+    def drop(self) -> None:
+        """See `Calls.drop`."""
+        if self._future is not None:
+            self._future.cancel()
+
+    def refuse(self, error: Exception) -> None:
+        """See `Calls.refuse`."""
+        self._answer(Failed(CancelledError(str(error))), 0)
+
+    def _ended(self, future: Future[Any]) -> None:
+        self._future = None
+        if future.cancelled():
+            self._answer(Failed(CancelledError()), 0)
+            return
+        error = future.exception()
+        if error is not None:
+            self._answer(Failed(error), 0)
+        else:
+            value = future.result()
+            self._answer(value, estimate(value))
+
+    def _answer(self, result: object, size: int) -> None:
+        if self.wanted:
+            self.results.append(result)
+            self.result_bytes = size
+        self.answered = 1
+        self._notify()
+
+
+class Submitting:
+    """The calls of a map over any executor, each submitted for itself.
+
+    Args:
+        executor: the executor, which is not held.
+        submit: its method, as of its class.
+        function: what is called.
+        ahead: calls that keep all workers busy.
+        most_running: calls that may be under way at most; None for any number.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        submit: Callable[..., Future[Any]],
+        function: Callable[..., Any],
+        *,
+        ahead: int,
+        most_running: int | None = None,
+    ) -> None:
+        self._executor = weakref.ref(executor)
+        self._method = submit
+        self._function = function
+        self.ahead = ahead
+        self.most_running = most_running
+
+    def size(self, room: int, each: float) -> int:
+        """See `Source.size`."""
+        del room, each
+        return 1
+
+    def make(
+        self, items: list[Args], notify: Callable[[], None]
+    ) -> tuple[Submitted, int, int]:
+        """See `Source.make`."""
+        args = items[0]
+        calls = Submitted(self._submit, (self._function, *args), notify)
+        return calls, 1, sum(map(estimate, args))
+
+    def _submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        executor = self._executor()
+        if executor is not None:
+            return self._method(executor, function, *args)
+        return call_here(function, *args)
+
+
+#: Seconds that a chunk should take: long beside the cost of sending it, short beside
+#: the time that a person waits; and calls in one, however quick.
+_TARGET = 0.02
+_LARGEST = 512
+
+#: Bytes of a chunk of several calls, or of their results: to send more at once saves
+#: nothing.
+_CHUNK_BYTES = 1024**2
+
+#: What may be taken ahead is so many chunks at least.
+_PARTS = 8
+
+
+class Chunking:
+    """The calls of a map in a pool of processes, in chunks.
+
+    Chunks are as large as takes about the same time, learned from those that have
+    ended; each call in one is answered for itself.
+
+    Args:
+        dispatcher: what serves the workers.
+        function: what is called.
+        need: bytes that a call needs, by its arguments.
+        chunksize: calls in a chunk; None learns it.
+        buffersize: items that may be taken ahead of the reader, which no chunk goes
+            beyond; None for a default.
+        ahead: chunks that keep all workers busy.
+    """
+
+    most_running: int | None = None
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        function: Callable[..., Any],
+        need: Callable[[Args], int | None],
+        *,
+        chunksize: int | None,
+        buffersize: int | None,
+        ahead: int,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._function = function
+        self._key = key_of(function)
+        self._need = need
+        self._chunksize = chunksize
+        self._most = buffersize or _MOST_ITEMS
+        self._exact = buffersize is not None
+        self.ahead = ahead
+        self._size = 1
+        self._each = 1.0
+
+    def size(self, room: int, each: float) -> int:
+        """See `Source.size`."""
+        if self._chunksize is not None:
+            return min(self._chunksize, room) if self._exact else self._chunksize
+        pace = self._dispatcher.pace.of(self._key)
+        if pace is not None:
+            most = min(_LARGEST, self._most // _PARTS, 2 * self._size)
+            self._size = max(1, min(int(_TARGET / pace), most))
+        size = min(self._size, max(1, int(_CHUNK_BYTES / max(self._each, each))))
+        if size > room:  # chunks would never grow if each took the room of one
+            return room if self._exact else 0
+        return size
+
+    def make(
+        self, items: list[Args], notify: Callable[[], None]
+    ) -> tuple[Chunk, int, int]:
+        """See `Source.make`."""
+        try:
+            message = self._function, items
+            payload = transfer.dump_within(message, self._function, AT_ONCE)
+        except TransferError:
+            if len(items) > 1:  # one of them cannot be pickled, and fails alone
+                return self.make(items[:1], notify)
+            payload = None  # the error is told when it is due
+        need = self._need(items[0]) if len(items) == 1 else None
+        chunk = Chunk(self._function, items[:], payload, need, notify)
+        chunk.submit = self._dispatcher.submit
+        size = _MOST_BYTES if payload is None else len(payload)
+        self._each = size / len(items)
+        return chunk, len(items), size
+
+
+class Chunk(jobs.Calls):
+    """A chunk of a map, to be started when there is room for its results."""
+
+    __slots__ = ("submit",)
+
+    submit: Callable[[jobs.Job], None]
+
+    def start(self) -> None:
+        """See `Calls.start`."""
+        self.submit(self)
+
+    def drop(self) -> None:
+        """See `Calls.drop`."""
+        self.cancelled = True
+
+    def refuse(self, error: Exception) -> None:
+        """See `Calls.refuse`."""
+        if isinstance(error, BrokenExecutor):
+            self.abandon(error)
+        else:
+            self.cancel()
+
+
+def call_here(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+    """The future of a call that has been made, in this thread.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted.
+        SystemExit: the call ends the program.
+    """
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()
+    try:
+        future.set_result(function(*args, **kwargs))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the future has it
+        future.set_exception(error)
+    return future
+
+
+def check_numbers(**numbers: int | None) -> None:
+    """See that numbers of a map are possible.
+
+    Raises:
+        ConfigError: one is no whole number above 0, nor None.
+    """
+    for name, number in numbers.items():
+        if number is not None:
+            check_count(name, number, 1, f": {name} must be >= 1, or None")
+
+
+def _finish_all() -> None:
+    """At the end of the program, all of what is to be mapped is started."""
+    if getattr(sys, "last_type", None) is KeyboardInterrupt:
+        return
+    for unfinished in list(_unfinished):
+        unfinished.finish()
+
+
+# Before the pools of the standard library end, which are known by now: what was
+# registered last goes first.
+threading._register_atexit(_finish_all)  # type: ignore[attr-defined]  # noqa: SLF001
