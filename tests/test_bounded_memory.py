@@ -63,20 +63,20 @@ def grown(tmp_path, body, pool="ProcessPoolExecutor(2)", large=0):
     return int(done.stdout.split()[-1])
 
 
-#: Twenty times 50 MiB: at most as much as goes to two workers at a time, and a little.
+#: Ten times 30 MiB: at most as much as goes to two workers at a time, and a little.
 SHARED = [
-    "[f.result() for f in [pool.submit(len, large) for _ in range(20)]]",
-    "list(pool.map(odd_tasks.length, [large] * 20))",
-    "list(pool.map(partial(odd_tasks.length, large), range(20)))",
-    "list(run_batch(partial(odd_tasks.length, large), range(20)))",
-    "list(run_batch(partial(odd_tasks.length, large), range(20), executor=pool))",
+    "[f.result() for f in [pool.submit(len, large) for _ in range(10)]]",
+    "list(pool.map(odd_tasks.length, [large] * 10))",
+    "list(pool.map(partial(odd_tasks.length, large), range(10)))",
+    "list(run_batch(partial(odd_tasks.length, large), range(10)))",
+    "list(run_batch(partial(odd_tasks.length, large), range(10), executor=pool))",
 ]
 
 
 @linux
 @pytest.mark.parametrize("body", SHARED)
 def test_a_large_argument_is_not_copied_for_each_call_that_waits(tmp_path, body):
-    assert grown(tmp_path, body, large=50) < 150
+    assert grown(tmp_path, body, large=30) < 110
 
 
 @linux
@@ -90,7 +90,7 @@ def test_a_large_argument_is_not_copied_for_each_call_that_waits(tmp_path, body)
     ],
 )
 def test_nor_where_tasks_wait_for_memory(tmp_path, pool):
-    assert grown(tmp_path, SHARED[0], pool, large=50) < 150
+    assert grown(tmp_path, SHARED[0], pool, large=30) < 110
 
 
 @linux
@@ -109,7 +109,7 @@ def test_one_large_argument_is_copied_once(tmp_path):
     assert grown(tmp_path, body, "ProcessPoolExecutor(1)", large=200) < 250
 
 
-#: 200 results of 2 MiB each, of which the first alone is read while all could be made.
+#: 120 results of 1 MiB each, of which the first alone is read while all could be made.
 UNREAD = """
 values = {values}
 next(values)
@@ -118,8 +118,8 @@ while last != memory("VmRSS"):  # until no more arrives
     last = memory("VmRSS")
     time.sleep(0.5)
 held = memory("VmHWM") - before
-assert held < 120, held
-assert sum(1 for _ in values) == 199
+assert held < 75, held
+assert sum(1 for _ in values) == 119
 """
 
 
@@ -127,21 +127,21 @@ assert sum(1 for _ in values) == 199
 @pytest.mark.parametrize(
     ("pool", "values"),
     [
-        ("ProcessPoolExecutor(2)", "pool.map(give, range(200))"),
-        ("ProcessPoolExecutor(2)", "pool.map(give, range(200), chunksize=2)"),
-        ('ProcessPoolExecutor(2, memory="1MiB")', "pool.map(give, range(200))"),
-        ("ThreadPoolExecutor(2)", "pool.map(give, range(200))"),
-        ("ThreadPoolExecutor(2, queue_size=50)", "pool.map(give, range(200))"),
+        ("ProcessPoolExecutor(2)", "pool.map(give, range(120))"),
+        ("ProcessPoolExecutor(2)", "pool.map(give, range(120), chunksize=2)"),
+        ('ProcessPoolExecutor(2, memory="1MiB")', "pool.map(give, range(120))"),
+        ("ThreadPoolExecutor(2)", "pool.map(give, range(120))"),
+        ("ThreadPoolExecutor(2, queue_size=50)", "pool.map(give, range(120))"),
         (
             'limit_memory(ThreadPoolExecutor(2), memory="1MiB")',
-            "pool.map(give, range(200))",
+            "pool.map(give, range(120))",
         ),
-        ("ProcessPoolExecutor(2)", "iter(run_batch(give, range(200), executor=pool))"),
-        ("ThreadPoolExecutor(2)", "iter(run_batch(give, range(200), executor=pool))"),
+        ("ProcessPoolExecutor(2)", "iter(run_batch(give, range(120), executor=pool))"),
+        ("ThreadPoolExecutor(2)", "iter(run_batch(give, range(120), executor=pool))"),
     ],
 )
 def test_results_that_nobody_reads_are_bounded(tmp_path, pool, values):
-    body = "give = partial(odd_tasks.give, 2 * MIB)\n" + UNREAD.format(values=values)
+    body = "give = partial(odd_tasks.give, MIB)\n" + UNREAD.format(values=values)
     assert grown(tmp_path, body, pool) < 150
 
 
@@ -158,16 +158,16 @@ every_pool = pytest.mark.parametrize("make", POOLS, ids=NAMES)
 @every_pool
 def test_what_is_held_back_is_made_when_it_is_read(make):
     with make(2) as pool:
-        give = partial(odd_tasks.give, 5 * MIB)
-        assert [len(value) for value in pool.map(give, range(30))] == [5 * MIB] * 30
+        give = partial(odd_tasks.give, 3 * MIB)
+        assert [len(value) for value in pool.map(give, range(30))] == [3 * MIB] * 30
 
 
 @every_pool
 @pytest.mark.parametrize("shape", [list, iter])
 def test_what_is_held_back_is_made_when_the_pool_ends(make, shape):
     with make(2) as pool:
-        values = pool.map(partial(odd_tasks.give, 5 * MIB), shape(range(30)))
-    assert sum(len(value) for value in values) == 30 * 5 * MIB
+        values = pool.map(partial(odd_tasks.give, 3 * MIB), shape(range(30)))
+    assert sum(len(value) for value in values) == 30 * 3 * MIB
 
 
 @every_pool
@@ -206,9 +206,9 @@ def test_an_item_is_taken_for_each_that_is_read(make, buffersize):
 
 @pytest.mark.parametrize("executor", ["process", "thread", "serial"])
 def test_a_batch_of_large_results_ends(executor):
-    run = run_batch(partial(odd_tasks.give, 5 * MIB), range(20), executor=executor)
+    run = run_batch(partial(odd_tasks.give, 3 * MIB), range(20), executor=executor)
     for number, outcome in enumerate(run):
-        assert len(outcome.value) == 5 * MIB
+        assert len(outcome.value) == 3 * MIB
         if number == 3:
             time.sleep(0.5)
     assert run.report.counts["ok"] == 20
