@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-import sys
 import traceback
 
 from coresize.errors import CoresizeError
+from coresize.processes import main_module
 
 
 TYPE_CHECKING = False
@@ -42,13 +42,14 @@ def dump(message: object, function: object) -> bytes:
     Raises:
         TransferError: it cannot be pickled.
     """
-    reason: object = "the program it is defined in is no file"
+    reason: object = "workers do not import the program that it is defined in"
     try:
         by_name = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     except Exception as error:  # noqa: BLE001 - pickle calls the user's code
         reason = error
     else:
-        if not (is_main_homeless() and b"__main__" in by_name):
+        # Pickle sends the names of what is defined in any main module.
+        if b"__main__" not in by_name or main_module.known().is_imported:
             return by_name
     try:
         import cloudpickle
@@ -81,20 +82,6 @@ def dump_value(value: object) -> bytes:
             "be pickled, such as plain data"
         )
         raise TransferError(msg) from error
-
-
-#: What Python calls the file of a program that it reads from standard input.
-STDIN = "<stdin>"
-
-
-def is_main_homeless() -> bool:
-    """Whether this is a notebook, a prompt or ``python -c``, which no process imports.
-
-    Pickle would send the names of what is defined there all the same.
-    """
-    main = sys.modules["__main__"]
-    file = getattr(main, "__file__", STDIN)
-    return file == STDIN and getattr(main, "__spec__", None) is None
 
 
 def traceback_of(error: BaseException) -> str:

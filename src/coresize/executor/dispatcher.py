@@ -20,7 +20,8 @@ from coresize.executor.burial import Undertaker
 from coresize.executor.crew import Crew
 from coresize.executor.mailbox import Mailbox
 from coresize.executor.pace import Pace
-from coresize.executor.setup import check_fork, refuse_while_importing
+from coresize.executor.setup import check_fork
+from coresize.processes import inheritance, main_module
 
 
 TYPE_CHECKING = False
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from coresize.executor.jobs import Job
     from coresize.executor.setup import Setup
     from coresize.executor.slot import Slot
+    from coresize.processes.inheritance import Inheritance
 
 #: Seconds between two looks at what tasks take.
 _LOOK = 0.25
@@ -54,11 +56,12 @@ class Dispatcher:
         #: What is to be called before no more jobs are taken.
         self.unfinished: set[Callable[[], None]] = set()
         self._assignment = Assignment(
-            setup, gate, self._crew, self.pace, self._add_slot
+            setup, gate, self._crew, self.pace, self._add_slot_for
         )
         self.waiting = self._assignment.waiting
         self._undertaker = Undertaker(setup, gate)
         self._ended = self._starting = False
+        self._moment: Inheritance | None = None
         self._failures = self._looked = 0.0
         self._answers = Answers(setup, gate, self.pace, self._welcome)
 
@@ -77,10 +80,22 @@ class Dispatcher:
             CoresizeError: they were to be forked beside other threads.
             RuntimeError: it is closed.
         """
+        self._note_moment(job)
         self._mailbox.put(job)
         if self.thread is None:
             self._start()
         self._mailbox.ring()
+
+    def _note_moment(self, job: Job) -> None:
+        """Note what a worker would inherit now, where one may be started for a job.
+
+        Else it would be started with what was noted last, in the folder of the job.
+        """
+        job.folder = inheritance.folder()
+        most = self.setup.max_workers
+        there = len(self.slots) + len(self.waiting) + len(self._mailbox.arrived)
+        if there < most or self.setup.max_tasks is not None or self._moment is None:
+            self._moment = job.inheritance = inheritance.current()
 
     def close(self, *, cancel: bool = False, interrupt: bool = False) -> None:
         """Take no more jobs, and end when all are done; or cancel, or kill them."""
@@ -117,7 +132,7 @@ class Dispatcher:
                 target=self._serve, name="coresize-dispatcher", daemon=True
             )
             try:
-                refuse_while_importing("start no pool of its own")
+                main_module.refuse_while_importing("start no pool of its own")
                 if self.setup.forks:
                     self._fork_all()
                 thread.start()
@@ -130,7 +145,7 @@ class Dispatcher:
         """All at once, while there is no thread whose locks a fork would take along."""
         check_fork()
         for _ in range(self.setup.max_workers):
-            self._add_slot()
+            self._add_slot(inheritance.current())
 
     # --- The thread -----------------------------------------------------------
 
@@ -182,11 +197,16 @@ class Dispatcher:
 
     # --- Workers ----------------------------------------------------------------
 
-    def _add_slot(self) -> Slot | None:
+    def _add_slot_for(self, job: Job) -> Slot | None:
+        moment = job.inheritance or self._moment
+        assert moment is not None  # that of the first job, at least
+        return self._add_slot(moment.changed(folder=job.folder))
+
+    def _add_slot(self, moment: Inheritance) -> Slot | None:
         if self.broken is not None:
             return None
         try:
-            return self._crew.add()
+            return self._crew.add(moment)
         except Exception as error:  # noqa: BLE001 - pickle calls the user's code
             self._break(f"a worker cannot be started: {error!r}")
             return None
@@ -223,7 +243,8 @@ class Dispatcher:
             self._failures += verdicts.weight(code, alone=not self.slots)
             if self._failures >= _MOST_FAILURES:
                 self._break(
-                    f"workers end before they are ready, {verdicts.unready(code)}"
+                    "workers end before they are ready, "
+                    + verdicts.unready(code, advice=main_module.GUARD)
                 )
         again = self._undertaker.again(
             slot, code, busy=1 + len(self._crew.busy), others=len(self.slots)

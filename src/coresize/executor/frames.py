@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 #: Length of the payload, kind, peak memory in bytes, seconds.
 HEADER = struct.Struct("<QBQd")
 
-#: Kinds from the parent: a call, several calls of one function, the end.
-CALL, CALLS, STOP = range(3)
+#: Kinds from the parent: a call, several calls of one function, the end, and the folder
+#: that the calls which follow were submitted in.
+CALL, CALLS, STOP, FOLDER = range(4)
 #: Kinds from a worker: it is ready, it cannot be; a value, an error.
 READY, BROKEN, VALUE, ERROR = range(4)
 

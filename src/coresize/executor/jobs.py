@@ -39,10 +39,14 @@ class Job:
         attempts: how often it was started.
         kills: how often it was killed for memory.
         seen: bytes, the most that was seen of it so far.
+        folder: the working folder when it was submitted; None where that is not known.
+        inheritance: what a worker that is started for it inherits; None where there
+            were enough of them when it was submitted.
     """
 
     __slots__ = (
         *("alone", "attempts", "key", "kills", "need", "passed", "payload", "seen"),
+        *("folder", "inheritance"),
     )
 
     kind = frames.CALL
@@ -51,6 +55,8 @@ class Job:
         self.payload = payload
         self.key = key
         self.need = need
+        self.folder: str | None = None
+        self.inheritance: Any = None
         self.alone = False
         self.passed = self.attempts = self.kills = self.seen = 0
 

@@ -9,7 +9,6 @@ import threading
 
 from coresize import exports
 from coresize.errors import ConfigError, CoresizeError, check_count, check_seconds
-from coresize.executor import verdicts
 from coresize.host import Live
 from coresize.model import Value
 
@@ -20,20 +19,11 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
     from typing import Any
 
+    from coresize.processes.inheritance import Inheritance
+
 
 #: What bounds the pools that a worker makes itself.
 _SHARE = "CORESIZE_MAX_CORES"
-
-
-def refuse_while_importing(what: str) -> None:
-    """Let no worker that imports the main module do what is for the program alone.
-
-    Raises:
-        CoresizeError: this is one.
-    """
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        msg = f"a worker that imports the main module may {what}: {verdicts.GUARD}"
-        raise CoresizeError(msg)
 
 
 class Setup(Value):
@@ -75,6 +65,13 @@ class Setup(Value):
     measured: bool
     timeout: float | None
     oom_retries: int
+
+    def bequeathed(self, inheritance: Inheritance) -> Inheritance:
+        """What a worker inherits, with the variables of this pool."""
+        given = {
+            name: value for name, value in inheritance.environment.items() if value
+        }
+        return inheritance.changed(environment={**self.environment, **given})
 
 
 def check(

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
-import sys
 import time
 from collections import deque
 
-from coresize import footprint, processes, procfs, transfer
+from coresize import footprint, processes, procfs
 from coresize.executor import frames, worker
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
 
     from coresize.executor.jobs import Job
     from coresize.executor.setup import Setup
     from coresize.kills import Kills
+    from coresize.processes.inheritance import Inheritance
 
 #: So much is read at a time before another worker has its turn.
 _READS = 16
@@ -49,18 +47,27 @@ class Slot:
         buried: it is no more.
     """
 
-    def __init__(self, setup: Setup, number: int, others: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        number: int,
+        others: list[socket.socket],
+        inheritance: Inheritance,
+    ) -> None:
         self.pipe, there = socket.socketpair()
         self.line, its_line = socket.socketpair()
         self.pipe.settimeout(0)
         inherited = [*others, self.pipe, self.line] if setup.forks else []
         name = worker.Name(f"coresize-{number}")
-        name.environment = setup.environment
+        name.inheritance = inheritance
         self.process: BaseProcess = _process(setup.context)(
             target=worker.work,
             name=name,
             args=(there, its_line, inherited, setup.initializer, setup.initargs),
-            kwargs={"measured": setup.measured},
+            kwargs={
+                "measured": setup.measured,
+                "environment": inheritance.environment if setup.forks else {},
+            },
         )
         self.running: deque[Job] = deque()
         self.ready = False
@@ -73,6 +80,7 @@ class Slot:
         self.began = 0.0
         self.kills: Kills | None = None
         self.watched = self.buried = self.is_closed = False
+        self._folder: str | None = None
         self._inbox = frames.Inbox()
         self._outgoing: deque[memoryview] = deque()
         self._start(there, its_line)
@@ -86,8 +94,7 @@ class Slot:
     def _start(self, there: socket.socket, its_line: socket.socket) -> None:
         """Start the process, and leave it its ends of the sockets."""
         try:
-            with _without_main():
-                self.process.start()
+            self.process.start()
         except BaseException:
             self.pipe.close()
             self.line.close()
@@ -118,6 +125,9 @@ class Slot:
         parts = []
         for job in jobs:
             self.running.append(job)
+            if job.folder is not None and job.folder != self._folder:
+                self._folder = job.folder
+                parts += frames.pack(frames.FOLDER, os.fsencode(job.folder))
             parts += frames.pack(job.kind, job.payload)
         return self._send(parts)
 
@@ -198,17 +208,3 @@ def _open_pidfd(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):  # Linux 5.3
         return None
-
-
-@contextlib.contextmanager
-def _without_main() -> Iterator[None]:
-    """Let multiprocessing not look for the file of a program on standard input."""
-    main = sys.modules["__main__"]
-    if getattr(main, "__file__", None) != transfer.STDIN:
-        yield
-        return
-    del main.__file__
-    try:
-        yield
-    finally:
-        main.__file__ = transfer.STDIN

@@ -6,12 +6,16 @@ import contextlib
 import importlib
 import logging
 import operator
+import os
 import pickle
+import sys
 import time
+from multiprocessing import process
 
 from coresize import footprint, processes, procfs, transfer
 from coresize.executor import frames
 from coresize.executor.heap import Heap
+from coresize.processes import inheritance
 
 
 #: A worker that was forked from a process which holds so much, in bytes, is an heir:
@@ -25,28 +29,32 @@ _QUICK = 0.005
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
+
+    from coresize.processes.inheritance import Inheritance
 
     Initializer = Callable[..., object]
 
 
 class Name(str):
-    """The name of a process, which brings the environment with it.
+    """The name of a process, which brings what it inherits with it.
 
     multiprocessing sends the name before anything else, even before the main module is
     imported (get_preparation_data()): so the variables are set before any library that
-    reads them at its import. The module search path comes with the name, so this module
-    may not yet be found there: unpickling takes the standard library alone.
+    reads them at its import. The module search path comes with the name, so this
+    package may not yet be found there: first the path is set by the standard library
+    alone, to what multiprocessing sets it to a moment later.
     """
 
-    __slots__ = ("environment",)
-    environment: dict[str, str]
+    __slots__ = ("inheritance",)
+    inheritance: Inheritance
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        environ = _Made(getattr, _Made(importlib.import_module, "os"), "environ")
-        update = _Made(operator.methodcaller("update", self.environment), environ)
-        return operator.getitem, ((str(self), update), 0)
+        path = [one or process.ORIGINAL_DIR for one in sys.path]  # type: ignore[attr-defined]
+        find = _Made(setattr, _Made(importlib.import_module, "sys"), "path", path)
+        adopt = _Made(inheritance.adopt, self.inheritance)
+        return operator.getitem, ((str(self), find, adopt), 0)
 
 
 class _Made:
@@ -67,6 +75,7 @@ def work(
     initargs: tuple[Any, ...],
     *,
     measured: bool,
+    environment: Mapping[str, str],
 ) -> None:
     """Receive calls, make them, send what comes of them; until told to end.
 
@@ -78,7 +87,9 @@ def work(
         initializer: what is called first.
         initargs: its arguments.
         measured: tell the peak memory of each task.
+        environment: variables of a worker that was forked; another has them already.
     """
+    os.environ.update(environment)
     for one in inherited:
         one.close()
     processes.die_with_parent(line)
@@ -101,6 +112,9 @@ class _Worker:
         self.measured = measured
         self.heir = False
         self.inbox = frames.Inbox()
+        #: Where the parent was when it submitted what is to run, and where that has
+        #: brought this process. In between it may be where a task has gone.
+        self.submitted_in = self.entered = inheritance.folder()
 
     def get_ready(self) -> None:
         """Tell what this process holds before its first task."""
@@ -119,7 +133,9 @@ class _Worker:
                     start = time.perf_counter()
                     if kind == frames.STOP:
                         return
-                    if kind == frames.CALL:
+                    if kind == frames.FOLDER:
+                        self.submitted_in = os.fsdecode(payload)
+                    elif kind == frames.CALL:
                         self._call(payload)
                     else:
                         self._calls(payload)
@@ -139,8 +155,19 @@ class _Worker:
         for part in frames.pack(kind, payload, peak, seconds):
             self.pipe.sendall(part)
 
+    def _enter(self) -> None:
+        """Be in the folder that the call was submitted in.
+
+        Raises:
+            OSError: it is there no more.
+        """
+        if self.submitted_in is not None and self.submitted_in != self.entered:
+            os.chdir(self.submitted_in)
+            self.entered = self.submitted_in
+
     def _call(self, payload: bytes) -> None:
         try:
+            self._enter()
             function, args, kwargs = pickle.loads(payload)  # noqa: S301 - the parent's
         except BaseException as error:  # noqa: BLE001 - it is sent on
             self._fail(error, 0, 0.0)
@@ -153,6 +180,7 @@ class _Worker:
         So that a death takes one of them along and no more.
         """
         try:
+            self._enter()
             function, every = pickle.loads(payload)  # noqa: S301 - the parent's own
         except BaseException as error:  # noqa: BLE001 - it is sent on
             self._fail(error, 0, -1.0)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from coresize import available, endings, processes, report, transfer
 from coresize.detection.parse import format_bytes
 from coresize.errors import CoresizeError, TaskKilledError, TaskOutOfMemoryError
-from coresize.executor.setup import refuse_while_importing
 from coresize.host import Live
 from coresize.kills import Kills
 from coresize.measuring import child
 from coresize.measuring.runs import Pause, Run, ended, join_cgroup, meter_of
+from coresize.processes.main_module import refuse_while_importing
 from coresize.transfer import TransferError
 
 
