@@ -8,9 +8,12 @@ the one that it died of, and all others it was given go back.
 
 from __future__ import annotations
 
+import os
 import selectors
+import sys
 import threading
 import time
+import weakref
 from concurrent.futures.process import BrokenProcessPool
 
 from coresize.executor import verdicts
@@ -21,7 +24,7 @@ from coresize.executor.crew import Crew
 from coresize.executor.mailbox import Mailbox
 from coresize.executor.pace import Pace
 from coresize.executor.setup import check_fork
-from coresize.processes import inheritance, main_module
+from coresize.processes import exit_hooks, inheritance, main_module
 
 
 TYPE_CHECKING = False
@@ -41,6 +44,10 @@ _LOOK = 0.25
 _MOST_FAILURES = 3
 
 
+#: Those whose work is to be done before this process ends.
+_started: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
+
+
 class Dispatcher:
     """The workers of one pool, and the thread that serves them."""
 
@@ -49,20 +56,26 @@ class Dispatcher:
         self.gate = gate
         self.pace = Pace()
         self.thread: threading.Thread | None = None
+        #: What is to be called before no more jobs are taken.
+        self.unfinished: set[Callable[[], None]] = set()
+        self._failures = self._looked = 0.0
+        self._moment: Inheritance | None = None
+        self._furnish()
+
+    def _furnish(self) -> None:
+        """Make what belongs to this process and to no child that is forked from it."""
+        setup, gate = self.setup, self.gate
+        self._pid = os.getpid()
         self._mailbox = Mailbox()
         self._crew = Crew(setup, self._exchange, self._bury)
         self._crew.hear(self._mailbox.bell, self._mailbox.heard)
         self.slots = self._crew.slots
-        #: What is to be called before no more jobs are taken.
-        self.unfinished: set[Callable[[], None]] = set()
         self._assignment = Assignment(
             setup, gate, self._crew, self.pace, self._add_slot_for
         )
         self.waiting = self._assignment.waiting
         self._undertaker = Undertaker(setup, gate)
         self._ended = self._starting = False
-        self._moment: Inheritance | None = None
-        self._failures = self._looked = 0.0
         self._answers = Answers(setup, gate, self.pace, self._welcome)
 
     # --- For other threads ----------------------------------------------------
@@ -72,14 +85,37 @@ class Dispatcher:
         """Why no more jobs are taken; None where they are."""
         return self._mailbox.broken
 
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this is the copy in a forked child: the parent has the workers."""
+        return os.getpid() != self._pid and (self.thread is not None or self._ended)
+
+    def refuse_inherited(self) -> None:
+        """Let no forked child use what its parent has started.
+
+        A pool that had started nothing at the fork is as good as one made in the child.
+
+        Raises:
+            RuntimeError: this is such a child.
+        """
+        if self.is_inherited:
+            msg = (
+                f"this pool was started by process {self._pid}, of which this process "
+                "is a fork: make another pool in the child"
+            )
+            raise RuntimeError(msg)
+        if os.getpid() != self._pid:
+            self._furnish()
+
     def submit(self, job: Job) -> None:
         """Take a job.
 
         Raises:
             BrokenProcessPool: workers cannot start.
             CoresizeError: they were to be forked beside other threads.
-            RuntimeError: it is closed.
+            RuntimeError: it is closed, or belongs to the process that forked this one.
         """
+        self.refuse_inherited()
         self._note_moment(job)
         self._mailbox.put(job)
         if self.thread is None:
@@ -99,6 +135,8 @@ class Dispatcher:
 
     def close(self, *, cancel: bool = False, interrupt: bool = False) -> None:
         """Take no more jobs, and end when all are done; or cancel, or kill them."""
+        if self.is_inherited:
+            return
         with self._mailbox.lock:
             self._mailbox.shut(cancel=cancel, interrupt=interrupt)
             if self.thread is None and not self._ended:  # it was never used
@@ -107,18 +145,19 @@ class Dispatcher:
 
     def finish(self) -> None:
         """Take all of what is to be mapped, before no more is taken."""
-        for finish in list(self.unfinished):
+        for finish in [] if self.is_inherited else list(self.unfinished):
             finish()
 
     def join(self) -> None:
         """Wait until all has ended; then the thread is held no more."""
-        thread = self.thread
+        thread = None if self.is_inherited else self.thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
             self.thread = None
 
     def settle(self) -> None:
         """Wait until what was submitted has been given to workers, or has to wait."""
+        self.refuse_inherited()
         if not self._mailbox.closing:
             self._start()
         while self._mailbox.arrived or self._starting:
@@ -135,6 +174,8 @@ class Dispatcher:
                 main_module.refuse_while_importing("start no pool of its own")
                 if self.setup.forks:
                     self._fork_all()
+                exit_hooks.register(_finish, exit_hooks.POOLS)
+                _started.add(self)
                 thread.start()
             except BaseException:  # nobody will serve them
                 self._mailbox.arrived.clear()
@@ -298,3 +339,15 @@ class Dispatcher:
         self._mailbox.close()
         # A ring would keep what the user gave until the garbage is collected.
         del self._crew, self._assignment, self._answers
+
+
+def _finish() -> None:
+    """At the end of this process: all that was submitted is done, but after Ctrl-C."""
+    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
+    dispatchers = list(_started)
+    for dispatcher in dispatchers:
+        if not interrupted:
+            dispatcher.finish()
+        dispatcher.close(interrupt=interrupted)
+    for dispatcher in dispatchers:
+        dispatcher.join()

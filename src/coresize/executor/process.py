@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import sys
 import time
 import weakref
 from collections.abc import Sized
@@ -34,9 +32,6 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
     T = TypeVar("T")
-
-#: Pools whose work is to be done before the program ends.
-_open: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
 
 
 class ProcessPoolExecutor(SerialWhenOff, Executor):
@@ -123,7 +118,6 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
                 plan.workers, learns=self._needs.learns, oom_retries=oom_retries
             )
         self._dispatcher = Dispatcher(made, gate)
-        _open.add(self._dispatcher)
         # A pool that nobody holds any more takes no more tasks.
         self._finalizer = weakref.finalize(self, self._dispatcher.close)
         self._finalizer.atexit = False
@@ -278,16 +272,3 @@ def _needs(memory: Memory | None) -> Needs | None:
 
 def _need_of(needs: Needs | None, args: tuple[Any, ...]) -> int | None:
     return needs.of(args, {}) if needs else None
-
-
-@atexit.register
-def _finish() -> None:
-    """At the end of the program: all that was submitted is done, but after Ctrl-C."""
-    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
-    dispatchers = list(_open)
-    for dispatcher in dispatchers:
-        if not interrupted:
-            dispatcher.finish()
-        dispatcher.close(interrupt=interrupted)
-    for dispatcher in dispatchers:
-        dispatcher.join()

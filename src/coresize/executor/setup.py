@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import operator
+import os
 import sys
 import threading
 
@@ -12,6 +14,11 @@ from coresize.errors import ConfigError, CoresizeError, check_count, check_secon
 from coresize.host import Live
 from coresize.model import Value
 
+
+try:
+    from multiprocessing import forkserver
+except ImportError:  # Windows
+    forkserver = None  # type: ignore[assignment]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +31,24 @@ if TYPE_CHECKING:
 
 #: What bounds the pools that a worker makes itself.
 _SHARE = "CORESIZE_MAX_CORES"
+
+
+def _forget_forkserver() -> None:
+    """Let a child that was forked start a forkserver of its own.
+
+    multiprocessing would wait for that of the parent, which is no child of this one.
+    """
+    server: Any = forkserver._forkserver  # noqa: SLF001
+    if server._forkserver_pid is not None:  # noqa: SLF001
+        preloaded = server._preload_modules  # noqa: SLF001
+        with contextlib.suppress(OSError):
+            os.close(server._forkserver_alive_fd)  # noqa: SLF001
+        server.__init__()
+        server.set_forkserver_preload(preloaded)
+
+
+if forkserver is not None:
+    os.register_at_fork(after_in_child=_forget_forkserver)
 
 
 class Setup(Value):
@@ -141,8 +166,6 @@ def _preload() -> None:
 
     In place of the main module: that must find the environment of its worker.
     """
-    from multiprocessing import forkserver
-
     if forkserver._forkserver._preload_modules == ["__main__"]:  # type: ignore[attr-defined]  # noqa: SLF001
         forkserver.set_forkserver_preload(["coresize.executor.worker"])
 

@@ -9,6 +9,7 @@ from collections import deque
 
 from coresize import footprint, processes, procfs
 from coresize.executor import frames, worker
+from coresize.processes import inheritance
 
 
 TYPE_CHECKING = False
@@ -52,23 +53,24 @@ class Slot:
         setup: Setup,
         number: int,
         others: list[socket.socket],
-        inheritance: Inheritance,
+        inherited: Inheritance,
     ) -> None:
         self.pipe, there = socket.socketpair()
         self.line, its_line = socket.socketpair()
         self.pipe.settimeout(0)
-        inherited = [*others, self.pipe, self.line] if setup.forks else []
-        name = worker.Name(f"coresize-{number}")
-        name.inheritance = inheritance
+        ends = [*others, self.pipe, self.line] if setup.forks else []
+        name = inheritance.Name(f"coresize-{number}")
+        name.inheritance = inherited
         self.process: BaseProcess = _process(setup.context)(
             target=worker.work,
             name=name,
-            args=(there, its_line, inherited, setup.initializer, setup.initargs),
+            args=(there, its_line, ends, setup.initializer, setup.initargs),
             kwargs={
                 "measured": setup.measured,
-                "environment": inheritance.environment if setup.forks else {},
+                "environment": inherited.environment if setup.forks else {},
             },
         )
+        self.process.daemon = False
         self.running: deque[Job] = deque()
         self.ready = False
         self.served = 0
@@ -94,7 +96,8 @@ class Slot:
     def _start(self, there: socket.socket, its_line: socket.socket) -> None:
         """Start the process, and leave it its ends of the sockets."""
         try:
-            self.process.start()
+            with inheritance.startable():
+                self.process.start()
         except BaseException:
             self.pipe.close()
             self.line.close()

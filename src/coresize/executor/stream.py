@@ -94,6 +94,8 @@ class Stream(Unfinished):
             self._fill(_MOST_BYTES)
 
     def _take_all(self) -> None:
+        if self._dispatcher.is_inherited:
+            return
         self._most = _ALL
         self._fill(_ALL)
 
@@ -153,6 +155,7 @@ class Stream(Unfinished):
             self._let_go()
 
     def _wait(self, batch: Calls, end: float | None) -> None:
+        self._dispatcher.refuse_inherited()
         with self._condition:
             self._reading = True
             while not batch.results:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
-import operator
 import os
 import pickle
-import sys
 import time
-from multiprocessing import process
 
 from coresize import footprint, processes, procfs, transfer
 from coresize.executor import frames
@@ -32,39 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from coresize.processes.inheritance import Inheritance
-
     Initializer = Callable[..., object]
-
-
-class Name(str):
-    """The name of a process, which brings what it inherits with it.
-
-    multiprocessing sends the name before anything else, even before the main module is
-    imported (get_preparation_data()): so the variables are set before any library that
-    reads them at its import. The module search path comes with the name, so this
-    package may not yet be found there: first the path is set by the standard library
-    alone, to what multiprocessing sets it to a moment later.
-    """
-
-    __slots__ = ("inheritance",)
-    inheritance: Inheritance
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        path = [one or process.ORIGINAL_DIR for one in sys.path]  # type: ignore[attr-defined]
-        find = _Made(setattr, _Made(importlib.import_module, "sys"), "path", path)
-        adopt = _Made(inheritance.adopt, self.inheritance)
-        return operator.getitem, ((str(self), find, adopt), 0)
-
-
-class _Made:
-    """A call that is made where this is unpickled; what it returns is there instead."""
-
-    def __init__(self, function: Callable[..., Any], *args: object) -> None:
-        self.call = function, args
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return self.call
 
 
 def work(

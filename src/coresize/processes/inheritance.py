@@ -23,8 +23,12 @@ spawn.prepare for the one call that follows.
 from __future__ import annotations
 
 import contextlib
+import importlib
+import operator
 import os
 import signal
+import sys
+from multiprocessing import process
 
 from coresize import processes
 from coresize.model import Value
@@ -38,7 +42,7 @@ except ImportError:  # Windows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
     from coresize.processes.main_module import MainModule
@@ -106,6 +110,36 @@ class Inheritance(Value):
         return Inheritance(**every)
 
 
+class Name(str):
+    """The name of a process, which brings what it inherits with it.
+
+    multiprocessing sends the name before anything else, even before the main module is
+    imported (get_preparation_data()): so the variables are set before any library that
+    reads them at its import. The module search path comes with the name, so this
+    package may not yet be found there: first the path is set by the standard library
+    alone, to what multiprocessing sets it to a moment later.
+    """
+
+    __slots__ = ("inheritance",)
+    inheritance: Inheritance
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        path = [one or process.ORIGINAL_DIR for one in sys.path]  # type: ignore[attr-defined]
+        find = _Made(setattr, _Made(importlib.import_module, "sys"), "path", path)
+        have = _Made(adopt, self.inheritance)
+        return operator.getitem, ((str(self), find, have), 0)
+
+
+class _Made:
+    """A call that is made where this is unpickled; what it returns is there instead."""
+
+    def __init__(self, function: Callable[..., Any], *args: object) -> None:
+        self.call = function, args
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self.call
+
+
 def folder() -> str | None:
     """The working folder; None where it was removed."""
     try:
@@ -146,6 +180,22 @@ def adopt(inheritance: Inheritance) -> None:
         if inheritance.blocked not in (None, _blocked()):
             signal.pthread_sigmask(signal.SIG_SETMASK, inheritance.blocked or ())
     _put_right(inheritance.main, inheritance.folder)
+
+
+@contextlib.contextmanager
+def startable() -> Iterator[None]:
+    """Let this process start others, even if it is daemonic.
+
+    A daemonic process may have no children, since it is terminated without a chance to
+    end them. What is started here ends with its parent, however that ends.
+    """
+    config = process.current_process()._config  # type: ignore[attr-defined]  # noqa: SLF001
+    daemonic = config.get("daemon", False)
+    config["daemon"] = False
+    try:
+        yield
+    finally:
+        config["daemon"] = daemonic
 
 
 def enter(*folders: str | None) -> str | None:
