@@ -8,8 +8,12 @@ installed, for what plain pickle cannot do (lambdas, functions of a notebook).
 from __future__ import annotations
 
 import contextlib
+import io
 import pickle
 import traceback
+from collections import ChainMap
+from multiprocessing.reduction import ForkingPickler
+from types import SimpleNamespace
 
 from coresize.errors import CoresizeError
 from coresize.processes import main_module
@@ -19,6 +23,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+
+#: How the module of multiprocessing's connections stands in what pickle makes, and how
+#: far from either end of it one is looked for: arrays stand in between.
+_CONNECTION, _NEAR = b"multiprocessing.connection", 64 * 1024
+
+#: What multiprocessing says of a lock, a queue or a value that is an argument.
+_SHARED = "should only be shared"
+
+#: What to do with those.
+INITARGS = (
+    "give it to the workers by initializer= and initargs=, made by the context of the "
+    'pool: multiprocessing.get_context("forkserver") where mp_context= is not given'
+)
 
 
 class TransferError(CoresizeError, pickle.PicklingError):
@@ -44,28 +62,80 @@ def dump(message: object, function: object) -> bytes:
     """
     reason: object = "workers do not import the program that it is defined in"
     try:
-        by_name = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        by_name = dump_plain(message)
     except Exception as error:  # noqa: BLE001 - pickle calls the user's code
         reason = error
     else:
         # Pickle sends the names of what is defined in any main module.
-        if b"__main__" not in by_name or main_module.known().is_imported:
+        if main_module.known().is_imported or b"__main__" not in by_name:
             return by_name
+    if _SHARED in str(reason):
+        msg = f"{function!r} cannot be sent to another process: {reason}; {INITARGS}"
+        raise TransferError(msg)
     try:
-        import cloudpickle
+        return _dump_by_value(message)
     except ImportError:
         msg = (
             f"{function!r} cannot be sent to another process ({reason}): define it at "
             "the top level of a module, or install the extra coresize[cloudpickle]"
         )
         raise TransferError(msg) from None
-    try:
-        content: bytes = cloudpickle.dumps(message)
     except Exception as error:  # noqa: BLE001 - as above
         msg = f"{function!r} and its arguments cannot be sent to another process"
         msg = f"{msg}: {error}"
         raise TransferError(msg) from None
-    return content
+
+
+def dump_plain(message: object) -> bytes:
+    """What pickle makes of a message, with sockets and connections as pools send them.
+
+    Pickle refuses a socket. Of a connection it would send the number of its file, which
+    is another file in another process, or none; multiprocessing sends the file.
+
+    Raises:
+        Exception: it cannot be pickled.
+    """
+    try:
+        content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    except TypeError:  # as of a socket
+        return bytes(ForkingPickler.dumps(message, pickle.HIGHEST_PROTOCOL))
+    if content.find(_CONNECTION, 0, _NEAR) < 0 > content.rfind(_CONNECTION, -_NEAR):
+        return content
+    return bytes(ForkingPickler.dumps(message, pickle.HIGHEST_PROTOCOL))
+
+
+def _dump_by_value(message: object) -> bytes:
+    """What cloudpickle makes of a message, with sockets and connections as above.
+
+    Raises:
+        ImportError: it is not installed.
+        Exception: it cannot be pickled.
+    """
+    import cloudpickle
+
+    parts: list[bytes] = []
+    pickler = cloudpickle.CloudPickler(SimpleNamespace(write=parts.append))
+    reducers = ForkingPickler._extra_reducers  # type: ignore[attr-defined]  # noqa: SLF001
+    pickler.dispatch_table = ChainMap(reducers, pickler.dispatch_table)
+    pickler.dump(message)
+    return b"".join(parts)
+
+
+class Carried:
+    """What is pickled as calls are, and is itself again where it is unpickled.
+
+    Args:
+        value: it.
+
+    Raises:
+        TransferError: it cannot be pickled.
+    """
+
+    def __init__(self, value: object) -> None:
+        self._content = dump(value, value)
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[bytes]]:
+        return pickle.loads, (self._content,)
 
 
 def dump_value(value: object) -> bytes:
@@ -75,7 +145,7 @@ def dump_value(value: object) -> bytes:
         TransferError: it cannot be pickled.
     """
     try:
-        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        return dump_plain(value)
     except Exception as error:
         msg = (
             f"the result cannot be sent back to the caller ({error}): return what can "

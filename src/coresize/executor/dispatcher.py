@@ -249,7 +249,7 @@ class Dispatcher:
         try:
             return self._crew.add(moment)
         except Exception as error:  # noqa: BLE001 - pickle calls the user's code
-            self._break(f"a worker cannot be started: {error!r}")
+            self._break(self.setup.unstartable(error))
             return None
 
     # --- Receiving ------------------------------------------------------------

@@ -13,6 +13,8 @@ from coresize import exports
 from coresize.errors import ConfigError, CoresizeError, check_count, check_seconds
 from coresize.host import Live
 from coresize.model import Value
+from coresize.processes import main_module
+from coresize.transfer import Carried, TransferError
 
 
 try:
@@ -90,6 +92,35 @@ class Setup(Value):
     measured: bool
     timeout: float | None
     oom_retries: int
+
+    def initial(self) -> tuple[object, object]:
+        """The initializer and its arguments, as a worker can have them.
+
+        A function that has no name in a worker travels by value. So do the arguments
+        where a worker imports no main module, but for what travels only while a process
+        is started, as a lock does.
+
+        Raises:
+            TransferError: the initializer cannot be pickled.
+        """
+        arguments: object = self.initargs
+        if self.initializer is None or self.forks:
+            return self.initializer, arguments
+        if not main_module.known().is_imported:
+            with contextlib.suppress(TransferError):
+                arguments = Carried(self.initargs)
+        return Carried(self.initializer), arguments
+
+    def unstartable(self, error: Exception) -> str:
+        """Why a worker cannot be started, and what may help."""
+        why = f"a worker cannot be started: {error!r}"
+        if "SemLock" in str(error):
+            method = self.context.get_start_method()
+            why += (
+                "; make the locks, queues and values of initargs by the context of the "
+                f'pool: multiprocessing.get_context("{method}").Lock()'
+            )
+        return why
 
     def bequeathed(self, inheritance: Inheritance) -> Inheritance:
         """What a worker inherits, with the variables of this pool."""

@@ -64,7 +64,7 @@ class Slot:
         self.process: BaseProcess = _process(setup.context)(
             target=worker.work,
             name=name,
-            args=(there, its_line, ends, setup.initializer, setup.initargs),
+            args=(there, its_line, ends, *setup.initial()),
             kwargs={
                 "measured": setup.measured,
                 "environment": inherited.environment if setup.forks else {},
