@@ -8,7 +8,6 @@ installed, for what plain pickle cannot do (lambdas, functions of a notebook).
 from __future__ import annotations
 
 import contextlib
-import io
 import pickle
 import traceback
 from collections import ChainMap
