@@ -61,7 +61,8 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         cpus: cores that one task keeps busy.
         timeout: seconds that one task may take.
         oom_retries: how often a task that was killed for memory is run again.
-        threads: threads of BLAS and OpenMP in each worker; None is its share.
+        threads: threads of BLAS and OpenMP in each worker, whatever the environment
+            says; None is what the environment says, else the worker's share.
 
     Raises:
         ConfigError: an argument or a setting is not valid.
@@ -107,7 +108,10 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
             initializer=initializer,
             initargs=initargs,
             max_tasks=max_tasks_per_child,
-            environment=setup.environment(threads or plan.threads_per_worker),
+            environment=setup.environment(
+                threads or plan.threads_per_worker, plan.threads_per_worker
+            ),
+            insists=threads is not None,
             measured=self._needs is not None,
             timeout=timeout,
             oom_retries=oom_retries,

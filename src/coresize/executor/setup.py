@@ -11,7 +11,6 @@ import threading
 
 from coresize import exports
 from coresize.errors import ConfigError, CoresizeError, check_count, check_seconds
-from coresize.host import Live
 from coresize.model import Value
 from coresize.processes import main_module
 from coresize.transfer import Carried, TransferError
@@ -64,6 +63,7 @@ class Setup(Value):
         initargs: its arguments.
         max_tasks: how many tasks a worker ends before it is replaced, or None.
         environment: variables that each worker has from its start.
+        insists: they replace what the user has set.
         measured: memory is asked for, so each worker tells the peak of each task.
         timeout: seconds that a task may take, or None.
         oom_retries: how often a task that was killed for memory is run again.
@@ -77,6 +77,7 @@ class Setup(Value):
         "initargs",
         "max_tasks",
         "environment",
+        "insists",
         "measured",
         "timeout",
         "oom_retries",
@@ -89,6 +90,7 @@ class Setup(Value):
     initargs: tuple[Any, ...]
     max_tasks: int | None
     environment: dict[str, str]
+    insists: bool
     measured: bool
     timeout: float | None
     oom_retries: int
@@ -123,11 +125,20 @@ class Setup(Value):
         return why
 
     def bequeathed(self, inheritance: Inheritance) -> Inheritance:
-        """What a worker inherits, with the variables of this pool."""
+        """What a worker inherits, with the variables of this pool.
+
+        What the user has set for threads stays, unless the pool was given their number.
+        Its share of the cores is a worker's in any case: it bounds the pools that the
+        worker makes itself.
+        """
+        present = inheritance.environment
+        users = {} if self.insists else exports.of_user(present)
         given = {
-            name: value for name, value in inheritance.environment.items() if value
+            name: value
+            for name, value in self.environment.items()
+            if name == _SHARE or not users.get(name)
         }
-        return inheritance.changed(environment={**self.environment, **given})
+        return inheritance.changed(environment=exports.marked(present, given))
 
 
 def check(
@@ -201,11 +212,11 @@ def _preload() -> None:
         forkserver.set_forkserver_preload(["coresize.executor.worker"])
 
 
-def environment(threads: int) -> dict[str, str]:
-    """What each worker has from its start; what the user has set stays.
+def environment(threads: int, cores: int) -> dict[str, str]:
+    """What each worker has from its start.
 
-    Its share of the cores bounds the pools that it may make itself.
+    Args:
+        threads: of BLAS and OpenMP in each.
+        cores: the share of each.
     """
-    names = (*exports.THREADS, _SHARE)
-    own = Live().variables(frozenset(names))
-    return {name: own.get(name, str(threads)) for name in names}
+    return {**dict.fromkeys(exports.THREADS, str(threads)), _SHARE: str(cores)}
