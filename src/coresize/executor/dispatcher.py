@@ -305,6 +305,8 @@ class Dispatcher:
                     slot.kill("timeout")
         if now - self._looked >= (self.gate.interval if self.gate else _LOOK):
             self._looked = now
+            for slot in [slot for slot in self.slots if slot.has_ended()]:
+                self._bury(slot)
             self._undertaker.look(self.slots)
             if self.gate:
                 self.gate.watch(self.slots)

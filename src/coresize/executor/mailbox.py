@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 from collections import deque
 from concurrent.futures.process import BrokenProcessPool
+
+from coresize import processes
 
 
 TYPE_CHECKING = False
@@ -34,7 +35,7 @@ class Mailbox:
         self.closing = self.cancelling = self.interrupted = False
         self.broken: str | None = None
         self.asleep = False
-        self.bell, self._rope = socket.socketpair()
+        self.bell, self._rope = processes.socket_pair()
         self.bell.settimeout(0)
         self._rope.settimeout(0)
 

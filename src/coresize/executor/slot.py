@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections import deque
 
@@ -14,6 +13,7 @@ from coresize.processes import inheritance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
 
@@ -55,8 +55,8 @@ class Slot:
         others: list[socket.socket],
         inherited: Inheritance,
     ) -> None:
-        self.pipe, there = socket.socketpair()
-        self.line, its_line = socket.socketpair()
+        self.pipe, there = processes.socket_pair()
+        self.line, its_line = processes.socket_pair()
         self.pipe.settimeout(0)
         ends = [*others, self.pipe, self.line] if setup.forks else []
         name = inheritance.Name(f"coresize-{number}")
@@ -105,6 +105,10 @@ class Slot:
         finally:
             there.close()
             its_line.close()
+
+    def has_ended(self) -> bool:
+        """Whether the process has ended, where nothing else may tell."""
+        return self._pidfd is None and self.process.exitcode is not None
 
     def room(self, max_tasks: int | None, most: int) -> int:
         """How many jobs it can still be given, before it is replaced or has many."""

@@ -53,7 +53,7 @@ def measure_call(function: bytes, call: bytes, method: str | None) -> Run:
     refuse_while_importing("measure no task")
     start_meter = meter_of(method)
     spawn = multiprocessing.get_context("spawn")
-    here, there = spawn.Pipe()
+    here, there = _pipe()
     name = inheritance.Name("coresize")
     name.inheritance = inheritance.current()
     process = spawn.Process(target=child.run, args=(function, there), name=name)
@@ -73,6 +73,17 @@ def measure_call(function: bytes, call: bytes, method: str | None) -> Run:
             processes.kill_tree(process.pid or 0)
         process.join()
     return run
+
+
+def _pipe() -> tuple[Connection, Connection]:
+    """What multiprocessing.Pipe() gives, also where a sandbox refuses socketpair()."""
+    try:
+        return multiprocessing.Pipe()
+    except OSError:
+        here, there = processes.socket_pair()
+        return connection.Connection(here.detach()), connection.Connection(
+            there.detach()
+        )
 
 
 class _Watch:

@@ -168,8 +168,9 @@ def adopt(inheritance: Inheritance) -> None:
     _set_environment(inheritance.environment)
     _set_limits(inheritance.limits)
     _set_handlers(inheritance.handlers)
-    if inheritance.umask is not None:
-        os.umask(inheritance.umask)
+    with contextlib.suppress(OSError):
+        if inheritance.umask is not None:
+            os.umask(inheritance.umask)
     with contextlib.suppress(OSError):
         if inheritance.priority not in (None, _priority()):
             os.setpriority(os.PRIO_PROCESS, 0, inheritance.priority or 0)
