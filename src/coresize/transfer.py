@@ -65,8 +65,7 @@ def dump(message: object, function: object) -> bytes:
     except Exception as error:  # noqa: BLE001 - pickle calls the user's code
         reason = error
     else:
-        # Pickle sends the names of what is defined in any main module.
-        if main_module.known().is_imported or b"__main__" not in by_name:
+        if _is_named(by_name):
             return by_name
     if _SHARED in str(reason):
         msg = f"{function!r} cannot be sent to another process: {reason}; {INITARGS}"
@@ -83,6 +82,17 @@ def dump(message: object, function: object) -> bytes:
         msg = f"{function!r} and its arguments cannot be sent to another process"
         msg = f"{msg}: {error}"
         raise TransferError(msg) from None
+
+
+def _is_named(content: bytes) -> bool:
+    """Whether what has a name in a message has that name in a worker, too.
+
+    Pickle sends the names of what is defined in any main module. To look for them takes
+    longest in a long message, and to ask for the main module in a short one.
+    """
+    if len(content) > _NEAR and main_module.known().is_imported:
+        return True
+    return b"__main__" not in content or main_module.known().is_imported
 
 
 def dump_plain(message: object) -> bytes:

@@ -168,8 +168,9 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
             timeout: seconds from now until which values are waited for.
             chunksize: calls in a batch; None learns it. With ``memory=`` or
                 ``timeout=`` of the pool it is 1.
-            buffersize: items that may be taken ahead of the reader; None takes up to
-                4096, or 32 MiB.
+            buffersize: items that may be taken ahead of the reader, or batches of them
+                where ``chunksize`` is given, as in CPython 3.14: one more is taken as
+                each value is asked for. None takes up to 4096, or 32 MiB.
 
         Raises:
             ConfigError: chunksize or buffersize is not above 0.

@@ -53,7 +53,8 @@ class Stream(Unfinished):
         owner: ends the dispatcher when nobody holds it any more.
         sized: the input has a length, so it is not endless.
         chunksize: calls in a batch; None learns it.
-        buffersize: items that may be taken ahead of the reader; None for a default.
+        buffersize: items, or chunks where their size is given, that may be taken ahead
+            of the reader; None for a default.
         ahead: items that are needed to keep all workers busy.
     """
 
@@ -77,12 +78,14 @@ class Stream(Unfinished):
         self._items = items
         self._need = need
         self._chunksize = chunksize
-        self._most = buffersize or _MOST_ITEMS
+        self._most = (buffersize or 0) * (chunksize or 1) or _MOST_ITEMS
         self._bounded = buffersize is not None
         self._ahead = ahead
-        self._size = 1
+        self._size = self._goal = 1
         self._each = 1.0
         self._batches: deque[tuple[Calls, int]] = deque()
+        #: What was taken and is not yet enough for a batch.
+        self._gathered: list[tuple[Any, ...]] = []
         self._taken = self._bytes = 0
         self._exhausted = False
         self._condition = threading.Condition()
@@ -91,7 +94,7 @@ class Stream(Unfinished):
     def fill(self) -> None:
         """Take from the input what may be taken."""
         with self._filling:
-            self._fill(_MOST_BYTES)
+            self._fill(_ALL if self._bounded else _MOST_BYTES)
 
     def _take_all(self) -> None:
         if self._dispatcher.is_inherited:
@@ -103,27 +106,35 @@ class Stream(Unfinished):
         while not self._exhausted and self._taken < self._most:
             if self._bytes > most_bytes and self._taken >= self._ahead:
                 return
-            size = self._next_size()
-            if self._chunksize is None and size > self._most - self._taken:
+            size = self._goal = self._next_size()
+            room = self._most - self._taken
+            if size > room and not self._bounded:
                 return  # batches would never grow if each took the room of one
-            items = list(islice(self._items, size))
-            if not items:
-                self._exhausted = True
+            wanted = min(max(0, size - len(self._gathered)), room)
+            items = list(islice(self._items, wanted))
+            self._taken += len(items)
+            self._gathered += items
+            self._exhausted = len(items) < wanted
+            if self._gathered and (self._exhausted or len(self._gathered) >= size):
+                self._send()
+            if self._exhausted:
+                self._goal = 0
                 self._let_go()
-                return
-            need = self._need(items[0]) if len(items) == 1 else None
-            batch = Calls(self._function, items, need, self._ring)
-            self._taken += batch.count
-            self._bytes += len(batch.payload)
-            self._each = len(batch.payload) / batch.count
-            self._batches.append((batch, len(batch.payload)))
-            self._dispatcher.submit(batch)
+
+    def _send(self) -> None:
+        """Let what was taken be done, as one batch."""
+        items, self._gathered = self._gathered, []
+        need = self._need(items[0]) if len(items) == 1 else None
+        batch = Calls(self._function, items, need, self._ring)
+        self._bytes += len(batch.payload)
+        self._each = len(batch.payload) / batch.count
+        self._batches.append((batch, len(batch.payload)))
+        self._dispatcher.submit(batch)
 
     def _next_size(self) -> int:
         """Calls of the next batch."""
-        room = self._most - self._taken
         if self._chunksize is not None:
-            return min(self._chunksize, room) if self._bounded else self._chunksize
+            return self._chunksize
         pace = self._dispatcher.pace.of(self._key)
         if pace is not None:
             most = min(_LARGEST, self._most // _PARTS, 2 * self._size)
@@ -137,22 +148,41 @@ class Stream(Unfinished):
             while self._batches:
                 batch, size = self._batches[0]
                 results = batch.results
-                for _ in range(batch.count):
+                for place in range(batch.count):
+                    self._refill(batch, place)
                     if not results:
                         self._wait(batch, end)
                     if type(results[0]) is Failed:
                         raise results.popleft().error
                     yield results.popleft()  # nobody but the reader holds it
                 self._batches.popleft()
-                self._taken -= batch.count
                 self._bytes -= size
-                self.fill()
+                if not self._bounded:
+                    self._taken -= batch.count
+                    self.fill()
         finally:
             for batch, _ in self._batches:
                 batch.cancelled = True
             self._batches.clear()
             self._exhausted = True  # nobody wants more
             self._let_go()
+
+    def _refill(self, batch: Calls, place: int) -> None:
+        """Take the next of the input before one value is waited for, if bounded.
+
+        As CPython 3.14 does it: one item for each value, or one chunk for each where
+        their size was given. Batches whose size is learned are sent when full.
+        """
+        if not self._bounded or (self._chunksize is not None and place):
+            return
+        with self._filling:
+            if self._chunksize is None and len(self._gathered) + 1 < self._goal:
+                before = len(self._gathered)
+                self._gathered += islice(self._items, 1)
+                if len(self._gathered) > before:
+                    return
+            self._taken -= 1 if self._chunksize is None else batch.count
+            self.fill()
 
     def _wait(self, batch: Calls, end: float | None) -> None:
         self._dispatcher.refuse_inherited()

@@ -191,14 +191,15 @@ class _Map(Unfinished):
 
     def _values(self, end: float | None) -> Iterator[Any]:
         self._read = True
+        held: list[Future[Any]] = []
         try:
             while self._futures:
+                held.append(self._futures.popleft())
+                self.fill()  # before it is waited for, as CPython 3.14 does
                 left = None if end is None else end - time.monotonic()
-                self._futures[0].exception(left)  # waits
-                held = [self._futures.popleft()]
-                self.fill()
+                held[0].exception(left)  # waits
                 yield held.pop().result()
         finally:
-            for future in self._futures:
+            for future in (*held, *self._futures):
                 future.cancel()
             self._let_go()
