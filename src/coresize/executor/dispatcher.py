@@ -133,12 +133,24 @@ class Dispatcher:
         if there < most or self.setup.max_tasks is not None or self._moment is None:
             self._moment = job.inheritance = inheritance.current()
 
-    def close(self, *, cancel: bool = False, interrupt: bool = False) -> None:
-        """Take no more jobs, and end when all are done; or cancel, or kill them."""
+    def close(
+        self,
+        *,
+        cancel: bool = False,
+        terminate: bool = False,
+        interrupt: bool = False,
+    ) -> None:
+        """Take no more jobs, and end when all are done.
+
+        Args:
+            cancel: the jobs that have not begun are cancelled.
+            terminate: the workers get SIGTERM as well.
+            interrupt: they are killed, with all that their tasks have started.
+        """
         if self.is_inherited:
             return
         with self._mailbox.lock:
-            self._mailbox.shut(cancel=cancel, interrupt=interrupt)
+            self._mailbox.shut(cancel=cancel, terminate=terminate, interrupt=interrupt)
             if self.thread is None and not self._ended:  # it was never used
                 self._end()
         self._mailbox.ring()
@@ -209,7 +221,7 @@ class Dispatcher:
         while self._mailbox.arrived:
             self._starting = True
             self.waiting.append(self._mailbox.arrived.popleft())
-        if self._mailbox.interrupted:
+        if self._mailbox.interrupted or self._mailbox.terminated:
             self._interrupt_all()
         more = self._starting = self._assignment.go_on()
         if self._mailbox.cancelling and (self._crew.busy or not self.slots):
@@ -332,7 +344,9 @@ class Dispatcher:
         while self.waiting:
             self.waiting.popleft().cancel()
         for slot in self.slots:
-            if not slot.doomed:
+            if not self._mailbox.interrupted:
+                slot.terminate()
+            elif not slot.doomed:
                 slot.kill("interrupted")
 
     def _end(self) -> None:

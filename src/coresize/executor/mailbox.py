@@ -23,6 +23,7 @@ class Mailbox:
         arrived: the jobs, in their order.
         closing: none is taken any more.
         cancelling: those that have not begun are to be cancelled.
+        terminated: those that run are to get SIGTERM as well.
         interrupted: those that run are to be killed as well.
         broken: why none can be taken; None where they can.
         asleep: the dispatcher waits for the bell.
@@ -32,7 +33,8 @@ class Mailbox:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.arrived: deque[Job] = deque()
-        self.closing = self.cancelling = self.interrupted = False
+        self.closing = self.cancelling = False
+        self.terminated = self.interrupted = False
         self.broken: str | None = None
         self.asleep = False
         self.bell, self._rope = processes.socket_pair()
@@ -54,11 +56,12 @@ class Mailbox:
                 raise RuntimeError(msg)
             self.arrived.append(job)
 
-    def shut(self, *, cancel: bool, interrupt: bool) -> None:
+    def shut(self, *, cancel: bool, terminate: bool, interrupt: bool) -> None:
         """Take no more."""
         with self.lock:
             self.closing = True
-            self.cancelling |= cancel or interrupt
+            self.cancelling |= cancel or terminate or interrupt
+            self.terminated |= terminate
             self.interrupted |= interrupt
 
     def ring(self) -> None:

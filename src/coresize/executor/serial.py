@@ -108,6 +108,14 @@ class SerialExecutor(Executor):
             self._maps.unread.clear()
         self._close()
 
+    def kill_workers(self) -> None:
+        """Take no more calls; there is no worker to end."""
+        self.shutdown(wait=False, cancel_futures=True)
+
+    def terminate_workers(self) -> None:
+        """Take no more calls; there is no worker to end."""
+        self.shutdown(wait=False, cancel_futures=True)
+
     def _begin(self) -> None:
         if self._maps.closed:
             msg = "cannot schedule new futures after shutdown"

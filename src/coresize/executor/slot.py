@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import deque
@@ -83,6 +84,7 @@ class Slot:
         self.kills: Kills | None = None
         self.watched = self.buried = self.is_closed = False
         self._folder: str | None = None
+        self._terminated = False
         self._inbox = frames.Inbox()
         self._outgoing: deque[memoryview] = deque()
         self._start(there, its_line)
@@ -187,6 +189,13 @@ class Slot:
         """End it at once, with all that its task has started."""
         self.doomed = self.doomed or why
         processes.kill_tree(self.pid)
+
+    def terminate(self) -> None:
+        """Send it SIGTERM, once; what it still answers counts."""
+        if not self._terminated:
+            self._terminated = True
+            with contextlib.suppress(OSError):  # it has ended
+                self.process.terminate()
 
     def bury(self) -> int | None:
         """Forget the process, which has ended; how, as an exit code."""
