@@ -8,6 +8,7 @@ installed, for what plain pickle cannot do (lambdas, functions of a notebook).
 from __future__ import annotations
 
 import contextlib
+import functools
 import pickle
 import traceback
 from collections import ChainMap
@@ -120,14 +121,19 @@ def _dump_by_value(message: object) -> bytes:
         ImportError: it is not installed.
         Exception: it cannot be pickled.
     """
+    parts: list[bytes] = []
+    _by_value()(SimpleNamespace(write=parts.append)).dump(message)
+    return b"".join(parts)
+
+
+@functools.cache
+def _by_value() -> Callable[[object], Any]:
     import cloudpickle
 
-    parts: list[bytes] = []
-    pickler = cloudpickle.CloudPickler(SimpleNamespace(write=parts.append))
-    reducers = ForkingPickler._extra_reducers  # type: ignore[attr-defined]  # noqa: SLF001
-    pickler.dispatch_table = ChainMap(reducers, pickler.dispatch_table)
-    pickler.dump(message)
-    return b"".join(parts)
+    every = cloudpickle.CloudPickler.dispatch_table
+    sockets = ForkingPickler._extra_reducers  # type: ignore[attr-defined]  # noqa: SLF001
+    table = {"dispatch_table": ChainMap(sockets, every)}
+    return type("Pickler", (cloudpickle.CloudPickler,), table)
 
 
 class Carried:
