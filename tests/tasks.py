@@ -6,7 +6,9 @@ import atexit
 import ctypes
 import mmap
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -448,3 +450,67 @@ class MuteError(Exception):
 
 def raise_mute(_item):
     raise MuteError
+
+
+# --- Of what starts ------------------------------------------------------------
+
+_kept: list = []
+
+
+def keep(*values):
+    _kept[:] = values
+
+
+def kept():
+    return type(_kept[0]).__name__
+
+
+def wait_for(path):
+    """Wait until there is such a file."""
+    while not Path(path).exists():
+        time.sleep(0.01)
+
+
+def readable(number, seconds):
+    """Whether a file can be read from before so many seconds are over."""
+    return bool(select.select([number], [], [], seconds)[0])
+
+
+def say_over_socket(end):
+    return end.send(b"hi")
+
+
+def say_over_connection(ends):
+    ends[0]["nested"].send("hi")
+
+
+def give_a_socket():
+    here, there = socket.socketpair()
+    with here:
+        here.send(b"hi")
+    return there
+
+
+def hang(begun):
+    Path(begun).touch()
+    time.sleep(600)
+
+
+def end_politely(begun):
+    def leave(*_):
+        raise InterruptedError
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        hang(begun)
+    except InterruptedError:
+        return "politely"
+
+
+def be_stubborn(begun):
+    asked = []
+    signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+    Path(begun).touch()
+    while not asked:
+        time.sleep(0.01)
+    return "stubborn"

@@ -54,6 +54,11 @@ OPTIONS = {
 }
 
 
+#: What was set by us: "NAME=value NAME=value". A variable that has another value by now
+#: was set by the user.
+SET = "CORESIZE_SET"
+
+
 def variables(plan: WorkerPlan, *, alone: bool) -> dict[str, str]:
     """All variables with their values.
 
@@ -106,6 +111,34 @@ def wanted(
         elif force:
             found[name] = value
     return found
+
+
+def of_user(present: Mapping[str, str]) -> dict[str, str]:
+    """The variables without those that ``coresize run`` or a pool has set.
+
+    >>> of_user({"OMP_NUM_THREADS": "4", "MC_CORES": "2", SET: "OMP_NUM_THREADS=4"})
+    {'MC_CORES': '2', 'CORESIZE_SET': 'OMP_NUM_THREADS=4'}
+    """
+    ours = _ours(present)
+    return {name: value for name, value in present.items() if ours.get(name) != value}
+
+
+def marked(present: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """Variables with others that are set, and with a note of what was set by us.
+
+    >>> marked({"A": "1"}, {"MC_CORES": "2"})
+    {'A': '1', 'MC_CORES': '2', 'CORESIZE_SET': 'MC_CORES=2'}
+    """
+    # To options the user's own are added.
+    plain = {name: value for name, value in given.items() if name not in OPTIONS}
+    ours = {**_ours(present), **plain}
+    note = " ".join(f"{name}={value}" for name, value in ours.items())
+    return {**present, **given, SET: note}
+
+
+def _ours(present: Mapping[str, str]) -> dict[str, str]:
+    pairs = (word.partition("=") for word in present.get(SET, "").split())
+    return {name: value for name, _, value in pairs}
 
 
 def _added(name: str, value: str, there: str, *, force: bool) -> dict[str, str]:

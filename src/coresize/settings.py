@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import os
 
-from coresize import settings_files
+from coresize import exports, settings_files
 from coresize.detection import environ
 from coresize.host import current
 from coresize.model import Value
@@ -45,7 +45,7 @@ SHARD, SHARDS, STATUS = "CORESIZE_SHARD", "CORESIZE_SHARDS", "CORESIZE_STATUS"
 _PREFIX = "CORESIZE_"
 _OURS = {
     *(name for name in environ.NAMES if name.startswith(_PREFIX)),
-    *(*NAMES, SHARD, SHARDS, STATUS),
+    *(*NAMES, SHARD, SHARDS, STATUS, exports.SET),
 }
 
 _DEFAULTS: dict[str, object] = {

@@ -8,17 +8,35 @@ installed, for what plain pickle cannot do (lambdas, functions of a notebook).
 from __future__ import annotations
 
 import contextlib
+import functools
 import pickle
 import sys
 import traceback
+from collections import ChainMap
+from multiprocessing.reduction import ForkingPickler
 
 from coresize.errors import CoresizeError
+from coresize.processes import main_module
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+
+#: How the module of multiprocessing's connections stands in what pickle makes, and how
+#: far from either end of it one is looked for: arrays stand in between.
+_CONNECTION, _NEAR = b"multiprocessing.connection", 64 * 1024
+
+#: What multiprocessing says of a lock, a queue or a value that is an argument.
+_SHARED = "should only be shared"
+
+#: What to do with those.
+INITARGS = (
+    "give it to the workers by initializer= and initargs=, made by the context of the "
+    'pool: multiprocessing.get_context("forkserver") where mp_context= is not given'
+)
 
 
 class TransferError(CoresizeError, pickle.PicklingError):
@@ -53,31 +71,62 @@ def dump_within(message: object, function: object, most: int) -> bytes | None:
     Raises:
         TransferError: it cannot be pickled.
     """
-    reason: object = "the program it is defined in is no file"
+    reason: object = "workers do not import the program that it is defined in"
     try:
-        by_name = _dump(message, most)
+        by_name = dump_plain(message, most)
     except _TooLargeError:
         return None
     except Exception as error:  # noqa: BLE001 - pickle calls the user's code
         reason = error
     else:
-        if not (is_main_homeless() and b"__main__" in by_name):
+        if _is_named(by_name):
             return by_name
+    if _SHARED in str(reason):
+        msg = f"{function!r} cannot be sent to another process: {reason}; {INITARGS}"
+        raise TransferError(msg)
     try:
-        import cloudpickle
+        return _dump_by_value(message, most)
+    except _TooLargeError:
+        return None
     except ImportError:
         msg = (
             f"{function!r} cannot be sent to another process ({reason}): define it at "
             "the top level of a module, or install the extra coresize[cloudpickle]"
         )
         raise TransferError(msg) from None
-    try:
-        content: bytes = cloudpickle.dumps(message)
     except Exception as error:  # noqa: BLE001 - as above
         msg = f"{function!r} and its arguments cannot be sent to another process"
         msg = f"{msg}: {error}"
         raise TransferError(msg) from None
-    return content if len(content) <= most else None
+
+
+def _is_named(content: bytes) -> bool:
+    """Whether what has a name in a message has that name in a worker, too.
+
+    Pickle sends the names of what is defined in any main module. To look for them takes
+    longest in a long message, and to ask for the main module in a short one.
+    """
+    if len(content) > _NEAR and main_module.known().is_imported:
+        return True
+    return b"__main__" not in content or main_module.known().is_imported
+
+
+def dump_plain(message: object, most: int = sys.maxsize) -> bytes:
+    """What pickle makes of a message, with sockets and connections as pools send them.
+
+    Pickle refuses a socket. Of a connection it would send the number of its file, which
+    is another file in another process, or none; multiprocessing sends the file.
+
+    Raises:
+        Exception: it cannot be pickled.
+    """
+    try:
+        content = _dump(message, most)
+    except TypeError:  # as of a socket
+        return bytes(ForkingPickler.dumps(message, pickle.HIGHEST_PROTOCOL))
+    if content.find(_CONNECTION, 0, _NEAR) < 0 > content.rfind(_CONNECTION, -_NEAR):
+        return content
+    return bytes(ForkingPickler.dumps(message, pickle.HIGHEST_PROTOCOL))
 
 
 def _dump(message: object, most: int) -> bytes:
@@ -86,6 +135,45 @@ def _dump(message: object, most: int) -> bytes:
     pieces = _Pieces(most)
     pickle.Pickler(pieces, pickle.HIGHEST_PROTOCOL).dump(message)
     return pieces.content()
+
+
+def _dump_by_value(message: object, most: int) -> bytes:
+    """What cloudpickle makes of a message, with sockets and connections as above.
+
+    Raises:
+        ImportError: it is not installed.
+        Exception: it cannot be pickled.
+    """
+    pieces = _Pieces(most)
+    _by_value()(pieces).dump(message)
+    return pieces.content()
+
+
+@functools.cache
+def _by_value() -> Callable[[object], Any]:
+    import cloudpickle
+
+    every = cloudpickle.CloudPickler.dispatch_table
+    sockets = ForkingPickler._extra_reducers  # type: ignore[attr-defined]  # noqa: SLF001
+    table = {"dispatch_table": ChainMap(sockets, every)}
+    return type("Pickler", (cloudpickle.CloudPickler,), table)
+
+
+class Carried:
+    """What is pickled as calls are, and is itself again where it is unpickled.
+
+    Args:
+        value: it.
+
+    Raises:
+        TransferError: it cannot be pickled.
+    """
+
+    def __init__(self, value: object) -> None:
+        self._content = dump(value, value)
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[bytes]]:
+        return pickle.loads, (self._content,)
 
 
 class _TooLargeError(Exception):
@@ -121,27 +209,13 @@ def dump_value(value: object) -> bytes:
         TransferError: it cannot be pickled.
     """
     try:
-        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        return dump_plain(value)
     except Exception as error:
         msg = (
             f"the result cannot be sent back to the caller ({error}): return what can "
             "be pickled, such as plain data"
         )
         raise TransferError(msg) from error
-
-
-#: What Python calls the file of a program that it reads from standard input.
-STDIN = "<stdin>"
-
-
-def is_main_homeless() -> bool:
-    """Whether this is a notebook, a prompt or ``python -c``, which no process imports.
-
-    Pickle would send the names of what is defined there all the same.
-    """
-    main = sys.modules["__main__"]
-    file = getattr(main, "__file__", STDIN)
-    return file == STDIN and getattr(main, "__spec__", None) is None
 
 
 def traceback_of(error: BaseException) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import sys
 import types
 
 from coresize.batch import keys
 from coresize.batch.schema import Identity
 from coresize.batch.shards import Shard
 from coresize.errors import ConfigError
+from coresize.processes import main_module
 
 
 TYPE_CHECKING = False
@@ -74,15 +74,5 @@ def name_of(function: object) -> str:
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     module = getattr(function, "__module__", None) or type(function).__module__
     if module == "__main__":
-        module = _program()
+        module = main_module.known().importable_name
     return f"{module}:{name}"
-
-
-def _program() -> str:
-    """The name that the main module has for those who import it."""
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
-        return str(spec.name).removesuffix(".__main__")
-    file = str(getattr(main, "__file__", "") or "__main__").replace("\\", "/")
-    return file.rpartition("/")[2].removesuffix(".py")

@@ -11,7 +11,7 @@ from coresize.batch.engine import Engine
 from coresize.batch.identity import name_of
 from coresize.batch.options import Options
 from coresize.errors import ConfigError, CoresizeError
-from coresize.executor.setup import refuse_while_importing
+from coresize.processes.main_module import refuse_while_importing
 
 
 if TYPE_CHECKING:

@@ -104,8 +104,10 @@ def _env(options: argparse.Namespace) -> str:
 
 def _run(options: argparse.Namespace) -> tuple[str, int]:
     words = words_of(options)
-    variables = _variables(options, given.host(options), os.environ)
-    environment = {**os.environ, **variables}
+    # What `coresize run` itself has set around this one is not the user's.
+    present = exports.of_user(os.environ)
+    variables = _variables(options, given.host(options), present)
+    environment = exports.marked(os.environ, variables)
     try:
         if sys.platform == "win32":  # there exec leaves the caller without a result
             import subprocess

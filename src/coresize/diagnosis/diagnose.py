@@ -20,7 +20,7 @@ from coresize.diagnosis.findings import Diagnosis, order
 from coresize.diagnosis.patient import admit
 from coresize.diagnosis.skipping import Skipped
 from coresize.errors import ConfigError
-from coresize.executor.setup import refuse_while_importing
+from coresize.processes.main_module import refuse_while_importing
 
 
 TYPE_CHECKING = False

@@ -11,6 +11,7 @@ from importlib.machinery import PathFinder
 from coresize import storage
 from coresize.diagnosis.findings import Finding
 from coresize.diagnosis.fresh import PATIENCE, Late, run_python
+from coresize.processes.main_module import known
 
 
 TYPE_CHECKING = False
@@ -248,14 +249,12 @@ def _given(main: tuple[str, ...]) -> list[str]:
 
 def _own_main() -> list[str]:
     """The same of this program, but of the command ``coresize``."""
-    main = sys.modules["__main__"]
-    file = getattr(main, "__file__", None)
-    spec = getattr(main, "__spec__", None)
-    name = spec.name if spec is not None else ""
+    main = known()
+    file, name = main.file or "", main.name or ""
     ours = name.startswith(("coresize", "pytest"))
-    if file is None or ours or file.endswith(("/coresize", "/pytest")):
+    if not file or ours or file.endswith(("/coresize", "/pytest")):
         return ["", ""]
-    return [str(file), name, *sys.argv[1:]]
+    return [file, name, *sys.argv[1:]]
 
 
 def _last(text: str) -> str:

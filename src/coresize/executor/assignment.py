@@ -27,7 +27,7 @@ class Assignment:
         gate: what lets them start by memory, or None.
         crew: the workers.
         pace: how long calls take.
-        add: starts a worker, or gives None where none can be started.
+        add: starts a worker for a job, or gives None where none can be started.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Assignment:
         gate: Gate | None,
         crew: Crew,
         pace: Pace,
-        add: Callable[[], Slot | None],
+        add: Callable[[Job], Slot | None],
     ) -> None:
         self.waiting: deque[Job] = deque()
         self._setup = setup
@@ -57,7 +57,7 @@ class Assignment:
             while self.waiting and not slot.running:
                 self._give(slot, [self.waiting.popleft()])
         if self.waiting and self._crew.has_room:
-            added = self._add()
+            added = self._add(self.waiting[0])
             if added is not None:
                 self._give(added, [self.waiting.popleft()])
             return added is not None
@@ -74,7 +74,7 @@ class Assignment:
         job = gate.choose(self.waiting, self._crew.slots, must_start=not idle)
         if job is None or (job.alone and not self._crew.empty()):
             return False
-        slot = next(iter(idle), None) or self._add()
+        slot = next(iter(idle), None) or self._add(job)
         if slot is None:
             return False
         self.waiting.remove(job)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from coresize.executor.setup import Setup
+    from coresize.processes.inheritance import Inheritance
 
 #: Seconds that workers have to end by themselves.
 _PATIENCE = 5.0
@@ -69,15 +70,24 @@ class Crew:
                 self.listen(slot, writing=True)
         return not self.slots
 
-    def add(self) -> Slot:
+    def add(self, inheritance: Inheritance) -> Slot:
         """Start a worker.
+
+        Args:
+            inheritance: what it inherits.
 
         Raises:
             Exception: it cannot be started.
         """
         self._number += 1
         others = [end for slot in self.slots for end in (slot.pipe, slot.line)]
-        slot = Slot(self._setup, self._number, others, self._outgoing)
+        slot = Slot(
+            self._setup,
+            self._number,
+            others,
+            self._outgoing,
+            self._setup.bequeathed(inheritance),
+        )
         self.slots.append(slot)
         self.listen(slot, writing=False)
         self.selector.register(

@@ -8,9 +8,12 @@ the one that it died of, and all others it was given go back.
 
 from __future__ import annotations
 
+import os
 import selectors
+import sys
 import threading
 import time
+import weakref
 from concurrent.futures.process import BrokenProcessPool
 
 from coresize.executor import finalizing, verdicts
@@ -20,7 +23,8 @@ from coresize.executor.burial import Undertaker
 from coresize.executor.crew import Crew
 from coresize.executor.mailbox import Mailbox
 from coresize.executor.pace import Pace
-from coresize.executor.setup import check_fork, refuse_while_importing
+from coresize.executor.setup import check_fork
+from coresize.processes import exit_hooks, inheritance, main_module
 
 
 TYPE_CHECKING = False
@@ -30,12 +34,17 @@ if TYPE_CHECKING:
     from coresize.executor.mapping import Map
     from coresize.executor.setup import Setup
     from coresize.executor.slot import Slot
+    from coresize.processes.inheritance import Inheritance
 
 #: Seconds between two looks at what tasks take.
 _LOOK = 0.25
 
 #: Workers that could not start, one after the other, before the pool is given up.
 _MOST_FAILURES = 3
+
+
+#: Those whose work is to be done before this process ends.
+_started: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
 
 
 class Dispatcher:
@@ -46,19 +55,26 @@ class Dispatcher:
         self.gate = gate
         self.pace = Pace()
         self.thread: threading.Thread | None = None
+        #: The maps that are to be finished before no more jobs are taken.
+        self.unfinished: set[Map] = set()
+        self._failures = self._looked = 0.0
+        self._moment: Inheritance | None = None
+        self._furnish()
+
+    def _furnish(self) -> None:
+        """Make what belongs to this process and to no child that is forked from it."""
+        setup, gate = self.setup, self.gate
+        self._pid = os.getpid()
         self._mailbox = Mailbox()
         self._crew = Crew(setup, self._exchange, self._bury)
         self._crew.hear(self._mailbox.bell, self._mailbox.heard)
         self.slots = self._crew.slots
-        #: The maps that are to be finished before no more jobs are taken.
-        self.unfinished: set[Map] = set()
         self._assignment = Assignment(
-            setup, gate, self._crew, self.pace, self._add_slot
+            setup, gate, self._crew, self.pace, self._add_slot_for
         )
         self.waiting = self._assignment.waiting
         self._undertaker = Undertaker(setup, gate)
         self._ended = self._starting = False
-        self._failures = self._looked = 0.0
         self._answers = Answers(setup, gate, self.pace, self._welcome)
 
     # --- For other threads ----------------------------------------------------
@@ -73,23 +89,72 @@ class Dispatcher:
         """The bytes of jobs that are pickled and wait for a worker."""
         return self._mailbox.backlog
 
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this is the copy in a forked child: the parent has the workers."""
+        return os.getpid() != self._pid and (self.thread is not None or self._ended)
+
+    def refuse_inherited(self) -> None:
+        """Let no forked child use what its parent has started.
+
+        A pool that had started nothing at the fork is as good as one made in the child.
+
+        Raises:
+            RuntimeError: this is such a child.
+        """
+        if self.is_inherited:
+            msg = (
+                f"this pool was started by process {self._pid}, of which this process "
+                "is a fork: make another pool in the child"
+            )
+            raise RuntimeError(msg)
+        if os.getpid() != self._pid:
+            self._furnish()
+
     def submit(self, job: Job) -> None:
         """Take a job.
 
         Raises:
             BrokenProcessPool: workers cannot start.
             CoresizeError: they were to be forked beside other threads.
-            RuntimeError: it is closed.
+            RuntimeError: it is closed, or belongs to the process that forked this one.
         """
+        self.refuse_inherited()
+        self._note_moment(job)
         self._mailbox.put(job)
         if self.thread is None:
             self._start()
         self._mailbox.ring()
 
-    def close(self, *, cancel: bool = False, interrupt: bool = False) -> None:
-        """Take no more jobs, and end when all are done; or cancel, or kill them."""
+    def _note_moment(self, job: Job) -> None:
+        """Note what a worker would inherit now, where one may be started for a job.
+
+        Else it would be started with what was noted last, in the folder of the job.
+        """
+        job.folder = inheritance.folder()
+        most = self.setup.max_workers
+        there = len(self.slots) + len(self.waiting) + len(self._mailbox.arrived)
+        if there < most or self.setup.max_tasks is not None or self._moment is None:
+            self._moment = job.inheritance = inheritance.current()
+
+    def close(
+        self,
+        *,
+        cancel: bool = False,
+        terminate: bool = False,
+        interrupt: bool = False,
+    ) -> None:
+        """Take no more jobs, and end when all are done.
+
+        Args:
+            cancel: the jobs that have not begun are cancelled.
+            terminate: the workers get SIGTERM as well.
+            interrupt: they are killed, with all that their tasks have started.
+        """
+        if self.is_inherited:
+            return
         with self._mailbox.lock:
-            self._mailbox.shut(cancel=cancel, interrupt=interrupt)
+            self._mailbox.shut(cancel=cancel, terminate=terminate, interrupt=interrupt)
             if self.thread is None and not self._ended:  # it was never used
                 self._end()
         self._mailbox.ring()
@@ -109,18 +174,19 @@ class Dispatcher:
 
     def finish(self) -> None:
         """Take all of what is to be mapped, before no more is taken."""
-        for unfinished in list(self.unfinished):
+        for unfinished in [] if self.is_inherited else list(self.unfinished):
             unfinished.finish()
 
     def join(self) -> None:
         """Wait until all has ended; then the thread is held no more."""
-        thread = self.thread
+        thread = None if self.is_inherited else self.thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
             self.thread = None
 
     def settle(self) -> None:
         """Wait until what was submitted has been given to workers, or has to wait."""
+        self.refuse_inherited()
         if not self._mailbox.closing:
             self._start()
         while self._mailbox.arrived or self._starting:
@@ -134,9 +200,11 @@ class Dispatcher:
                 target=self._serve, name="coresize-dispatcher", daemon=True
             )
             try:
-                refuse_while_importing("start no pool of its own")
+                main_module.refuse_while_importing("start no pool of its own")
                 if self.setup.forks:
                     self._fork_all()
+                exit_hooks.register(_finish, exit_hooks.POOLS)
+                _started.add(self)
                 thread.start()
             except BaseException:  # nobody will serve them
                 self._mailbox.arrived.clear()
@@ -147,7 +215,7 @@ class Dispatcher:
         """All at once, while there is no thread whose locks a fork would take along."""
         check_fork()
         for _ in range(self.setup.max_workers):
-            self._add_slot()
+            self._add_slot(inheritance.current())
 
     # --- The thread -----------------------------------------------------------
 
@@ -170,7 +238,7 @@ class Dispatcher:
         while self._mailbox.arrived:
             self._starting = True
             self.waiting.append(self._mailbox.arrived.popleft())
-        if self._mailbox.interrupted:
+        if self._mailbox.interrupted or self._mailbox.terminated:
             self._interrupt_all()
         more = self._starting = self._assignment.go_on()
         if self._mailbox.cancelling and (self._crew.busy or not self.slots):
@@ -200,13 +268,18 @@ class Dispatcher:
 
     # --- Workers ----------------------------------------------------------------
 
-    def _add_slot(self) -> Slot | None:
+    def _add_slot_for(self, job: Job) -> Slot | None:
+        moment = job.inheritance or self._moment
+        assert moment is not None  # that of the first job, at least
+        return self._add_slot(moment.changed(folder=job.folder))
+
+    def _add_slot(self, moment: Inheritance) -> Slot | None:
         if self.broken is not None:
             return None
         try:
-            return self._crew.add()
+            return self._crew.add(moment)
         except Exception as error:  # noqa: BLE001 - pickle calls the user's code
-            self._break(f"a worker cannot be started: {error!r}")
+            self._break(self.setup.unstartable(error))
             return None
 
     # --- Receiving ------------------------------------------------------------
@@ -243,7 +316,8 @@ class Dispatcher:
             self._failures += verdicts.weight(code, alone=not self.slots)
             if self._failures >= _MOST_FAILURES:
                 self._break(
-                    f"workers end before they are ready, {verdicts.unready(code)}"
+                    "workers end before they are ready, "
+                    + verdicts.unready(code, advice=main_module.GUARD)
                 )
         again = self._undertaker.again(
             slot, code, busy=1 + len(self._crew.busy), others=len(self.slots)
@@ -263,6 +337,8 @@ class Dispatcher:
                     slot.kill("timeout")
         if now - self._looked >= (self.gate.interval if self.gate else _LOOK):
             self._looked = now
+            for slot in [slot for slot in self.slots if slot.has_ended()]:
+                self._bury(slot)
             self._undertaker.look(self.slots)
             if self.gate:
                 self.gate.watch(self.slots)
@@ -288,7 +364,9 @@ class Dispatcher:
         while self.waiting:
             self.waiting.popleft().cancel()
         for slot in self.slots:
-            if not slot.doomed:
+            if not self._mailbox.interrupted:
+                slot.terminate()
+            elif not slot.doomed:
                 slot.kill("interrupted")
 
     def _end(self) -> None:
@@ -297,3 +375,15 @@ class Dispatcher:
         self._mailbox.close()
         # A ring would keep what the user gave until the garbage is collected.
         del self._crew, self._assignment, self._answers
+
+
+def _finish() -> None:
+    """At the end of this process: all that was submitted is done, but after Ctrl-C."""
+    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
+    dispatchers = list(_started)
+    for dispatcher in dispatchers:
+        if not interrupted:
+            dispatcher.finish()
+        dispatcher.close(interrupt=interrupted)
+    for dispatcher in dispatchers:
+        dispatcher.join()

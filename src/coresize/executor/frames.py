@@ -29,8 +29,9 @@ _MARK = b"\xc0RE\x01"
 #: bytes, seconds.
 HEADER = struct.Struct("<4sBQQQd")
 
-#: Kinds from the parent: a call, several calls of one function, the end.
-CALL, CALLS, STOP = range(3)
+#: Kinds from the parent: a call, several calls of one function, the end, and the folder
+#: that the calls which follow were submitted in.
+CALL, CALLS, STOP, FOLDER = range(4)
 #: Kinds from a worker: it is ready, it cannot be; a value, an error.
 READY, BROKEN, VALUE, ERROR = range(4)
 _KINDS = range(4)

@@ -70,11 +70,14 @@ class Job:
         kills: how often it was killed for memory.
         seen: bytes, the most that was seen of it so far.
         backlog: the bytes that wait, its own among them; None once it was taken.
+        folder: the working folder when it was submitted; None where that is not known.
+        inheritance: what a worker that is started for it inherits; None where there
+            were enough of them when it was submitted.
     """
 
     __slots__ = (
-        *("alone", "attempts", "backlog", "key", "kills", "need", "number", "passed"),
-        *("payload", "seen"),
+        *("alone", "attempts", "backlog", "folder", "inheritance", "key", "kills"),
+        *("need", "number", "passed", "payload", "seen"),
     )
 
     kind = frames.CALL
@@ -83,6 +86,8 @@ class Job:
         self.payload = payload
         self.key = key
         self.need = need
+        self.folder: str | None = None
+        self.inheritance: Any = None
         self.alone = False
         self.number = -1
         self.passed = self.attempts = self.kills = self.seen = 0

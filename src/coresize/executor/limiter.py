@@ -13,6 +13,7 @@ from coresize.executor.admission import Admission
 from coresize.executor.jobs import Job, key_of
 from coresize.executor.needs import Needs
 from coresize.executor.pressure import Pressure
+from coresize.processes import exit_hooks
 
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ class _Door:
         # Before the pools of the standard library end, which are known by now: the last
         # that has registered goes first.
         threading._register_atexit(_finish)  # type: ignore[attr-defined]  # noqa: SLF001
+        exit_hooks.register(_finish, exit_hooks.HANDING_ON)
         self.thread.start()
 
     def put(self, call: _Waiting) -> None:

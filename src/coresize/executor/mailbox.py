@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 from collections import deque
 from concurrent.futures.process import BrokenProcessPool
 
+from coresize import processes
 from coresize.executor.jobs import Backlog
 
 
@@ -25,6 +25,7 @@ class Mailbox:
         backlog: the bytes of jobs that are pickled and wait for a worker.
         closing: none is taken any more.
         cancelling: those that have not begun are to be cancelled.
+        terminated: those that run are to get SIGTERM as well.
         interrupted: those that run are to be killed as well.
         broken: why none can be taken; None where they can.
         asleep: the dispatcher waits for the bell.
@@ -35,10 +36,11 @@ class Mailbox:
         self.lock = threading.RLock()
         self.arrived: deque[Job] = deque()
         self.backlog = Backlog()
-        self.closing = self.cancelling = self.interrupted = False
+        self.closing = self.cancelling = False
+        self.terminated = self.interrupted = False
         self.broken: str | None = None
         self.asleep = False
-        self.bell, self._rope = socket.socketpair()
+        self.bell, self._rope = processes.socket_pair()
         self.bell.settimeout(0)
         self._rope.settimeout(0)
 
@@ -59,11 +61,12 @@ class Mailbox:
             self.backlog.added += job.waiting_bytes
             self.arrived.append(job)
 
-    def shut(self, *, cancel: bool, interrupt: bool) -> None:
+    def shut(self, *, cancel: bool, terminate: bool, interrupt: bool) -> None:
         """Take no more."""
         with self.lock:
             self.closing = True
-            self.cancelling |= cancel or interrupt
+            self.cancelling |= cancel or terminate or interrupt
+            self.terminated |= terminate
             self.interrupted |= interrupt
 
     def ring(self) -> None:

@@ -25,6 +25,7 @@ Who stops in the middle of an input that may be endless has seen enough.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -39,6 +40,7 @@ from coresize import transfer
 from coresize.errors import check_count
 from coresize.executor import finalizing, jobs
 from coresize.executor.jobs import AT_ONCE, Failed, key_of
+from coresize.processes import exit_hooks
 from coresize.sizes import estimate
 from coresize.transfer import TransferError
 
@@ -90,6 +92,13 @@ class Calls(Protocol):
             Exception: it takes none.
         """
 
+    def check(self) -> None:
+        """See that somebody may yet answer.
+
+        Raises:
+            RuntimeError: this is a fork of the process whose workers make them.
+        """
+
     def drop(self) -> None:
         """Nobody waits for those that have not begun."""
 
@@ -103,18 +112,15 @@ class Source(Protocol):
     Attributes:
         ahead: chunks that keep all workers busy.
         most_running: calls that may be under way at most; None for any number.
+        chunksize: calls in a chunk, as the caller said; None where that is learned.
     """
 
+    chunksize: int | None
     ahead: int
     most_running: int | None
 
-    def size(self, room: int, each: float) -> int:
-        """Calls of the next chunk; 0 to wait until there is room for more.
-
-        Args:
-            room: items that may be taken.
-            each: bytes that a result is expected to have.
-        """
+    def size(self, each: float) -> int:
+        """Calls of the next chunk, where a result is expected to have so many bytes."""
 
     def make(
         self, items: list[Args], notify: Callable[[], None]
@@ -156,7 +162,8 @@ class Map:
         items: the arguments of each call.
         source: how calls are made.
         sized: the input has a length, so it is not endless.
-        buffersize: items that may be taken ahead of the reader; None for a default.
+        buffersize: items, or chunks where their size is given, that may be taken ahead
+            of the reader; None for a default.
     """
 
     def __init__(
@@ -174,14 +181,17 @@ class Map:
         self._items = items
         self._source: Source | None = source
         self._sized = sized
-        self._most = buffersize or _MOST_ITEMS
+        self._most = (buffersize or 0) * (source.chunksize or 1) or _MOST_ITEMS
+        # Who says how many does not want fewer.
         self._bounded = buffersize is not None
-        self._most_bytes = _MOST_BYTES
+        self._most_bytes = _ALL if self._bounded else _MOST_BYTES
         # Whoever collects garbage may finish a map, the thread that fills it as well.
         self._filling = threading.RLock()
         self._changed = threading.Condition()
         self._unread: deque[_Chunk] = deque()
         self._held: deque[_Chunk] = deque()
+        #: What was taken and is not yet enough for a chunk.
+        self._gathered: list[Args] = []
         self._taken = self._bytes = 0
         #: Calls that are under way, and chunks that were started and are not all read.
         self._running = self._ahead = 0
@@ -192,8 +202,10 @@ class Map:
         self._wanted = True
         #: The threads that start calls.
         self._starting: set[int] = set()
+        self._pid = os.getpid()
         maps.add(self)
         _unfinished.add(self)
+        exit_hooks.register(_finish_all, exit_hooks.MAPS)
 
     def begin(self) -> None:
         """Take from the input, and start, what may be.
@@ -214,15 +226,18 @@ class Map:
     def _fill(self) -> None:
         with self._filling:
             while (source := self._source) and self._may_take(source):
-                room = self._most - self._taken
-                size = source.size(room, self._each or 0.0)
-                if not size:
-                    break
-                items = list(islice(self._items, size))
-                if not items:
+                size, room = source.size(self._each or 0.0), self._most - self._taken
+                if size > room and not self._bounded:
+                    break  # chunks would never grow if each took the room of one
+                wanted = min(max(0, size - len(self._gathered)), room)
+                items = list(islice(self._items, wanted))
+                self._taken += len(items)
+                self._gathered += items
+                if len(items) < wanted:
                     self._exhausted = True
                     self._owner = None
-                self._hold(source, items)
+                if self._exhausted or len(self._gathered) >= size:
+                    self._hold(source)
         self._release()
 
     def _may_take(self, source: Source) -> bool:
@@ -230,15 +245,15 @@ class Map:
             return False
         return self._bytes <= self._most_bytes or len(self._unread) < source.ahead
 
-    def _hold(self, source: Source, items: list[Args]) -> None:
-        """Make chunks of items, which are started when there is room."""
+    def _hold(self, source: Source) -> None:
+        """Make chunks of what was gathered, which are started when there is room."""
+        items, self._gathered = self._gathered, []
         while items:
             chunk = _Chunk()
             chunk.calls, chunk.count, chunk.size = source.make(
                 items, partial(self._note, chunk)
             )
             del items[: chunk.count]
-            self._taken += chunk.count
             with self._changed:
                 chunk.calls.wanted = self._wanted
                 self._bytes += chunk.size
@@ -280,7 +295,7 @@ class Map:
             return True
         if source.most_running is not None and self._running >= source.most_running:
             return False
-        if self._ahead < source.ahead:
+        if self._bounded or self._ahead < source.ahead:
             return True
         if self._each is None:
             return False
@@ -339,10 +354,9 @@ class Map:
             while self._unread:
                 chunk = self._unread[0]
                 results = chunk.calls.results
-                for _ in range(chunk.count):
-                    if self._bounded:  # one is read, so one more may be taken
-                        self._taken -= 1
-                        self._fill()
+                for place in range(chunk.count):
+                    if self._bounded:
+                        self._refill(chunk.count, place)
                     if not results:
                         self._wait(chunk.calls, end)
                     if type(results[0]) is Failed:
@@ -353,7 +367,21 @@ class Map:
         finally:
             self._leave()
 
+    def _refill(self, count: int, place: int) -> None:
+        """Take the next of the input before a value is waited for.
+
+        As CPython 3.14 does it: one item for each value, or one chunk for each where
+        their size is given.
+        """
+        source = self._source
+        if source is None or source.chunksize is None:
+            self._taken -= 1
+        elif place == 0:
+            self._taken -= count
+        self._fill()
+
     def _wait(self, calls: Calls, end: float | None) -> None:
+        calls.check()
         with self._changed:
             self._reading = True
             try:
@@ -405,6 +433,11 @@ class Map:
             finally:
                 self._let_go()
         self._wait_for_others()
+
+    def finish_at_exit(self) -> None:
+        """Start all calls, unless this is a copy in a forked child."""
+        if self._pid == os.getpid():
+            self.finish()
 
     def start_all(self) -> None:
         """Start what was taken, whatever its results may be; this takes no input."""
@@ -462,6 +495,9 @@ class Submitted:
         self._future = self._submit(*call)
         self._future.add_done_callback(self._ended)
 
+    def check(self) -> None:
+        """See `Calls.check`."""
+
     def drop(self) -> None:
         """See `Calls.drop`."""
         if self._future is not None:
@@ -514,12 +550,13 @@ class Submitting:
         self._executor = weakref.ref(executor)
         self._method = submit
         self._function = function
+        self.chunksize: int | None = None
         self.ahead = ahead
         self.most_running = most_running
 
-    def size(self, room: int, each: float) -> int:
+    def size(self, each: float) -> int:
         """See `Source.size`."""
-        del room, each
+        del each
         return 1
 
     def make(
@@ -561,8 +598,7 @@ class Chunking:
         function: what is called.
         need: bytes that a call needs, by its arguments.
         chunksize: calls in a chunk; None learns it.
-        buffersize: items that may be taken ahead of the reader, which no chunk goes
-            beyond; None for a default.
+        buffersize: items that may be taken ahead of the reader; None for a default.
         ahead: chunks that keep all workers busy.
     """
 
@@ -582,25 +618,21 @@ class Chunking:
         self._function = function
         self._key = key_of(function)
         self._need = need
-        self._chunksize = chunksize
+        self.chunksize = chunksize
         self._most = buffersize or _MOST_ITEMS
-        self._exact = buffersize is not None
         self.ahead = ahead
         self._size = 1
         self._each = 1.0
 
-    def size(self, room: int, each: float) -> int:
+    def size(self, each: float) -> int:
         """See `Source.size`."""
-        if self._chunksize is not None:
-            return min(self._chunksize, room) if self._exact else self._chunksize
+        if self.chunksize is not None:
+            return self.chunksize
         pace = self._dispatcher.pace.of(self._key)
         if pace is not None:
             most = min(_LARGEST, self._most // _PARTS, 2 * self._size)
             self._size = max(1, min(int(_TARGET / pace), most))
-        size = min(self._size, max(1, int(_CHUNK_BYTES / max(self._each, each))))
-        if size > room:  # chunks would never grow if each took the room of one
-            return room if self._exact else 0
-        return size
+        return min(self._size, max(1, int(_CHUNK_BYTES / max(self._each, each))))
 
     def make(
         self, items: list[Args], notify: Callable[[], None]
@@ -615,7 +647,7 @@ class Chunking:
             payload = None  # the error is told when it is due
         need = self._need(items[0]) if len(items) == 1 else None
         chunk = Chunk(self._function, items[:], payload, need, notify)
-        chunk.submit = self._dispatcher.submit
+        chunk.dispatcher = self._dispatcher
         size = _MOST_BYTES if payload is None else len(payload)
         self._each = size / len(items)
         return chunk, len(items), size
@@ -624,13 +656,17 @@ class Chunking:
 class Chunk(jobs.Calls):
     """A chunk of a map, to be started when there is room for its results."""
 
-    __slots__ = ("submit",)
+    __slots__ = ("dispatcher",)
 
-    submit: Callable[[jobs.Job], None]
+    dispatcher: Dispatcher
 
     def start(self) -> None:
         """See `Calls.start`."""
-        self.submit(self)
+        self.dispatcher.submit(self)
+
+    def check(self) -> None:
+        """See `Calls.check`."""
+        self.dispatcher.refuse_inherited()
 
     def drop(self) -> None:
         """See `Calls.drop`."""
@@ -678,7 +714,7 @@ def _finish_all() -> None:
     if getattr(sys, "last_type", None) is KeyboardInterrupt:
         return
     for unfinished in list(_unfinished):
-        unfinished.finish()
+        unfinished.finish_at_exit()
 
 
 # Before the pools of the standard library end, which are known by now: what was

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import sys
 import time
 import weakref
 from collections.abc import Sized
@@ -35,9 +33,6 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     T = TypeVar("T")
 
-#: Pools whose work is to be done before the program ends.
-_open: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
-
 
 class ProcessPoolExecutor(SerialWhenOff, Executor):
     """A pool of processes that fits, and that loses one task when a worker dies.
@@ -66,7 +61,8 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         cpus: cores that one task keeps busy.
         timeout: seconds that one task may take.
         oom_retries: how often a task that was killed for memory is run again.
-        threads: threads of BLAS and OpenMP in each worker; None is its share.
+        threads: threads of BLAS and OpenMP in each worker, whatever the environment
+            says; None is what the environment says, else the worker's share.
 
     Raises:
         ConfigError: an argument or a setting is not valid.
@@ -112,7 +108,10 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
             initializer=initializer,
             initargs=initargs,
             max_tasks=max_tasks_per_child,
-            environment=setup.environment(threads or plan.threads_per_worker),
+            environment=setup.environment(
+                threads or plan.threads_per_worker, plan.threads_per_worker
+            ),
+            insists=threads is not None,
             measured=self._needs is not None,
             timeout=timeout,
             oom_retries=oom_retries,
@@ -123,7 +122,6 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
                 plan.workers, learns=self._needs.learns, oom_retries=oom_retries
             )
         self._dispatcher = Dispatcher(made, gate)
-        _open.add(self._dispatcher)
         # A pool that nobody holds any more takes no more tasks.
         self._finalizer = weakref.finalize(self, self._dispatcher.drop)
         self._finalizer.atexit = False
@@ -173,8 +171,9 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
             timeout: seconds from now until which values are waited for.
             chunksize: calls in a chunk; None learns it. With ``memory=`` or
                 ``timeout=`` of the pool it is 1.
-            buffersize: items that may be taken ahead of the reader; None takes up to
-                4096, or 32 MiB.
+            buffersize: items that may be taken ahead of the reader, or batches of them
+                where ``chunksize`` is given, as in CPython 3.14: one more is taken as
+                each value is asked for. None takes up to 4096, or 32 MiB.
 
         Raises:
             ConfigError: chunksize or buffersize is not above 0.
@@ -231,6 +230,15 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
             if wait:
                 self._dispatcher.join()
 
+    def terminate_workers(self) -> None:
+        """Take no more tasks, cancel those that wait and ask the workers to end.
+
+        Each worker gets SIGTERM, which a task may handle: what it then returns counts.
+
+        Source: CPython 3.14, ProcessPoolExecutor.terminate_workers.
+        """
+        self._dispatcher.close(terminate=True)
+
     def kill_workers(self) -> None:
         """Take no more tasks, cancel those that wait and end those that run, at once.
 
@@ -284,16 +292,3 @@ def _needs(memory: Memory | None) -> Needs | None:
 
 def _need_of(needs: Needs | None, args: tuple[Any, ...]) -> int | None:
     return needs.of(args, {}) if needs else None
-
-
-@atexit.register
-def _finish() -> None:
-    """At the end of the program: all that was submitted is done, but after Ctrl-C."""
-    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
-    dispatchers = list(_open)
-    for dispatcher in dispatchers:
-        if not interrupted:
-            dispatcher.finish()
-        dispatcher.close(interrupt=interrupted)
-    for dispatcher in dispatchers:
-        dispatcher.join()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import weakref
 from collections import deque
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from coresize.executor import sizing
 from coresize.executor.mapping import call_here
 from coresize.plans import WorkerPlan
+from coresize.processes import exit_hooks
 from coresize.settings import load_settings
 
 
@@ -60,8 +62,11 @@ class SerialExecutor(Executor):
         self._lock = threading.Lock()
         self._broken: str | bool = False
         self._maps = _Maps()
-        # Also when nobody holds it any more, and at the end of the program.
+        _open.add(self._maps)
+        exit_hooks.register(_finish, exit_hooks.CALLS)
+        # Also when nobody holds it any more.
         self._close = weakref.finalize(self, self._maps.close)
+        self._close.atexit = False
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -104,6 +109,14 @@ class SerialExecutor(Executor):
             self._maps.unread.clear()
         self._close()
 
+    def kill_workers(self) -> None:
+        """Take no more calls; there is no worker to end."""
+        self.shutdown(wait=False, cancel_futures=True)
+
+    def terminate_workers(self) -> None:
+        """Take no more calls; there is no worker to end."""
+        self.shutdown(wait=False, cancel_futures=True)
+
     def _begin(self) -> None:
         if self._maps.closed:
             msg = "cannot schedule new futures after shutdown"
@@ -122,11 +135,22 @@ class SerialExecutor(Executor):
             raise BrokenExecutor(self._broken)
 
 
+#: The maps whose calls are to be made before this process ends.
+_open: weakref.WeakSet[_Maps] = weakref.WeakSet()
+
+
+def _finish() -> None:
+    """At the end of this process: make the calls of maps that nobody has read."""
+    for maps in list(_open):
+        maps.close()
+
+
 class _Maps:
     """The maps of one executor of which no value was asked for yet."""
 
     def __init__(self) -> None:
         self.closed = False
+        self._pid = os.getpid()
         self.unread: list[_Map] = []
 
     def add(
@@ -140,7 +164,7 @@ class _Maps:
     def close(self) -> None:
         """Make the calls of maps that nobody has read: they may have effects."""
         self.closed = True
-        while self.unread:
+        while self.unread and self._pid == os.getpid():  # else its parent makes them
             one = self.unread.pop(0)
             one.done.extend(call_here(one.function, *items) for items in one.items)
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import operator
+import os
 import sys
 import threading
 
 from coresize import exports
 from coresize.errors import ConfigError, CoresizeError, check_count, check_seconds
-from coresize.executor import verdicts
-from coresize.host import Live
 from coresize.model import Value
+from coresize.processes import main_module
+from coresize.transfer import Carried, TransferError
 
+
+try:
+    from multiprocessing import forkserver
+except ImportError:  # Windows
+    forkserver = None  # type: ignore[assignment]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,20 +27,29 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
     from typing import Any
 
+    from coresize.processes.inheritance import Inheritance
+
 
 #: What bounds the pools that a worker makes itself.
 _SHARE = "CORESIZE_MAX_CORES"
 
 
-def refuse_while_importing(what: str) -> None:
-    """Let no worker that imports the main module do what is for the program alone.
+def _forget_forkserver() -> None:
+    """Let a child that was forked start a forkserver of its own.
 
-    Raises:
-        CoresizeError: this is one.
+    multiprocessing would wait for that of the parent, which is no child of this one.
     """
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        msg = f"a worker that imports the main module may {what}: {verdicts.GUARD}"
-        raise CoresizeError(msg)
+    server: Any = forkserver._forkserver  # noqa: SLF001
+    if server._forkserver_pid is not None:  # noqa: SLF001
+        preloaded = server._preload_modules  # noqa: SLF001
+        with contextlib.suppress(OSError):
+            os.close(server._forkserver_alive_fd)  # noqa: SLF001
+        server.__init__()
+        server.set_forkserver_preload(preloaded)
+
+
+if forkserver is not None:
+    os.register_at_fork(after_in_child=_forget_forkserver)
 
 
 class Setup(Value):
@@ -47,6 +63,7 @@ class Setup(Value):
         initargs: its arguments.
         max_tasks: how many tasks a worker ends before it is replaced, or None.
         environment: variables that each worker has from its start.
+        insists: they replace what the user has set.
         measured: memory is asked for, so each worker tells the peak of each task.
         timeout: seconds that a task may take, or None.
         oom_retries: how often a task that was killed for memory is run again.
@@ -60,6 +77,7 @@ class Setup(Value):
         "initargs",
         "max_tasks",
         "environment",
+        "insists",
         "measured",
         "timeout",
         "oom_retries",
@@ -72,9 +90,55 @@ class Setup(Value):
     initargs: tuple[Any, ...]
     max_tasks: int | None
     environment: dict[str, str]
+    insists: bool
     measured: bool
     timeout: float | None
     oom_retries: int
+
+    def initial(self) -> tuple[object, object]:
+        """The initializer and its arguments, as a worker can have them.
+
+        A function that has no name in a worker travels by value. So do the arguments
+        where a worker imports no main module, but for what travels only while a process
+        is started, as a lock does.
+
+        Raises:
+            TransferError: the initializer cannot be pickled.
+        """
+        arguments: object = self.initargs
+        if self.initializer is None or self.forks:
+            return self.initializer, arguments
+        if not main_module.known().is_imported:
+            with contextlib.suppress(TransferError):
+                arguments = Carried(self.initargs)
+        return Carried(self.initializer), arguments
+
+    def unstartable(self, error: Exception) -> str:
+        """Why a worker cannot be started, and what may help."""
+        why = f"a worker cannot be started: {error!r}"
+        if "SemLock" in str(error):
+            method = self.context.get_start_method()
+            why += (
+                "; make the locks, queues and values of initargs by the context of the "
+                f'pool: multiprocessing.get_context("{method}").Lock()'
+            )
+        return why
+
+    def bequeathed(self, inheritance: Inheritance) -> Inheritance:
+        """What a worker inherits, with the variables of this pool.
+
+        What the user has set for threads stays, unless the pool was given their number.
+        Its share of the cores is a worker's in any case: it bounds the pools that the
+        worker makes itself.
+        """
+        present = inheritance.environment
+        users = {} if self.insists else exports.of_user(present)
+        given = {
+            name: value
+            for name, value in self.environment.items()
+            if name == _SHARE or not users.get(name)
+        }
+        return inheritance.changed(environment=exports.marked(present, given))
 
 
 def check(
@@ -144,17 +208,15 @@ def _preload() -> None:
 
     In place of the main module: that must find the environment of its worker.
     """
-    from multiprocessing import forkserver
-
     if forkserver._forkserver._preload_modules == ["__main__"]:  # type: ignore[attr-defined]  # noqa: SLF001
         forkserver.set_forkserver_preload(["coresize.executor.worker"])
 
 
-def environment(threads: int) -> dict[str, str]:
-    """What each worker has from its start; what the user has set stays.
+def environment(threads: int, cores: int) -> dict[str, str]:
+    """What each worker has from its start.
 
-    Its share of the cores bounds the pools that it may make itself.
+    Args:
+        threads: of BLAS and OpenMP in each.
+        cores: the share of each.
     """
-    names = (*exports.THREADS, _SHARE)
-    own = Live().variables(frozenset(names))
-    return {name: own.get(name, str(threads)) for name in names}
+    return {**dict.fromkeys(exports.THREADS, str(threads)), _SHARE: str(cores)}

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
-import sys
 import time
 from collections import deque
 
-from coresize import footprint, processes, procfs, transfer
+from coresize import footprint, processes, procfs
 from coresize.executor import frames, worker
+from coresize.processes import inheritance
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import socket
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
 
     from coresize.executor.jobs import Job
     from coresize.executor.setup import Setup
     from coresize.kills import Kills
+    from coresize.processes.inheritance import Inheritance
 
 #: So much is read at a time before another worker has its turn.
 _READS = 16
@@ -69,6 +69,7 @@ class Slot:
         number: of the worker, in its pool.
         others: the parent's ends of the sockets of other workers.
         outgoing: what is on its way to all workers of the pool.
+        inherited: what it has from the moment when a task was submitted.
 
     Attributes:
         process: the process.
@@ -96,19 +97,24 @@ class Slot:
         number: int,
         others: list[socket.socket],
         outgoing: Outgoing,
+        inherited: Inheritance,
     ) -> None:
-        self.pipe, there = socket.socketpair()
-        self.line, its_line = socket.socketpair()
+        self.pipe, there = processes.socket_pair()
+        self.line, its_line = processes.socket_pair()
         self.pipe.settimeout(0)
-        inherited = [*others, self.pipe, self.line] if setup.forks else []
-        name = worker.Name(f"coresize-{number}")
-        name.environment = setup.environment
+        ends = [*others, self.pipe, self.line] if setup.forks else []
+        name = inheritance.Name(f"coresize-{number}")
+        name.inheritance = inherited
         self.process: BaseProcess = _process(setup.context)(
             target=worker.work,
             name=name,
-            args=(there, its_line, inherited, setup.initializer, setup.initargs),
-            kwargs={"measured": setup.measured},
+            args=(there, its_line, ends, *setup.initial()),
+            kwargs={
+                "measured": setup.measured,
+                "environment": inherited.environment if setup.forks else {},
+            },
         )
+        self.process.daemon = False
         self.running: deque[Job] = deque()
         self.ready = False
         self.served = 0
@@ -120,6 +126,8 @@ class Slot:
         self.began = 0.0
         self.kills: Kills | None = None
         self.watched = self.buried = self.is_closed = False
+        self._folder: str | None = None
+        self._terminated = False
         self._inbox = frames.Inbox()
         self._outgoing = outgoing
         self._unsent: deque[Job] = deque()
@@ -136,7 +144,7 @@ class Slot:
     def _start(self, there: socket.socket, its_line: socket.socket) -> None:
         """Start the process, and leave it its ends of the sockets."""
         try:
-            with _without_main():
+            with inheritance.startable():
                 self.process.start()
         except BaseException:
             self.pipe.close()
@@ -145,6 +153,10 @@ class Slot:
         finally:
             there.close()
             its_line.close()
+
+    def has_ended(self) -> bool:
+        """Whether the process has ended, where nothing else may tell."""
+        return self._pidfd is None and self.process.exitcode is not None
 
     def room(self, max_tasks: int | None, most: int) -> int:
         """How many jobs it can still be given, before it is replaced or has many."""
@@ -200,6 +212,9 @@ class Slot:
                 self.running.remove(job)
                 job.abandon(error)
                 continue
+            if job.folder is not None and job.folder != self._folder:
+                self._folder = job.folder
+                together += frames.pack(frames.FOLDER, os.fsencode(job.folder))
             job.number = self._outgoing.numbers(job.size)
             parts = frames.pack(job.kind, payload, number=job.number)
             size += len(payload)
@@ -267,6 +282,13 @@ class Slot:
         self.doomed = self.doomed or why
         processes.kill_tree(self.pid)
 
+    def terminate(self) -> None:
+        """Send it SIGTERM, once; what it still answers counts."""
+        if not self._terminated:
+            self._terminated = True
+            with contextlib.suppress(OSError):  # it has ended
+                self.process.terminate()
+
     def bury(self) -> int | None:
         """Forget the process, which has ended; how, as an exit code."""
         self.buried = True
@@ -295,17 +317,3 @@ def _open_pidfd(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):  # Linux 5.3
         return None
-
-
-@contextlib.contextmanager
-def _without_main() -> Iterator[None]:
-    """Let multiprocessing not look for the file of a program on standard input."""
-    main = sys.modules["__main__"]
-    if getattr(main, "__file__", None) != transfer.STDIN:
-        yield
-        return
-    del main.__file__
-    try:
-        yield
-    finally:
-        main.__file__ = transfer.STDIN

@@ -108,13 +108,14 @@ def weight(code: int | None, *, alone: bool) -> float:
     return _KILL_ALONE if alone else _KILL
 
 
-def unready(code: int | None) -> str:
-    """How a worker ended that was not ready, and what may help."""
+def unready(code: int | None, *, advice: str) -> str:
+    """How a worker ended that was not ready, and what may help.
+
+    Args:
+        code: its exit code.
+        advice: what to do where it ended itself.
+    """
     if code is not None and code < 0:
         name = endings.signal_name(-code)
         return f"by {name}; is there memory for one, and for what it loads?"
-    return f"exit code {code}; {GUARD}"
-
-
-#: What to do where workers run the program once more.
-GUARD = 'put what starts the work below if __name__ == "__main__":'
+    return f"exit code {code}; {advice}"

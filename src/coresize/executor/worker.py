@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
-import operator
+import os
 import pickle
 import time
 
 from coresize import footprint, processes, procfs, transfer
 from coresize.executor import frames
 from coresize.executor.heap import Heap
+from coresize.processes import inheritance
 
 
 #: A worker that was forked from a process which holds so much, in bytes, is an heir:
@@ -25,38 +25,10 @@ _QUICK = 0.005
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     Initializer = Callable[..., object]
-
-
-class Name(str):
-    """The name of a process, which brings the environment with it.
-
-    multiprocessing sends the name before anything else, even before the main module is
-    imported (get_preparation_data()): so the variables are set before any library that
-    reads them at its import. The module search path comes with the name, so this module
-    may not yet be found there: unpickling takes the standard library alone.
-    """
-
-    __slots__ = ("environment",)
-    environment: dict[str, str]
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        environ = _Made(getattr, _Made(importlib.import_module, "os"), "environ")
-        update = _Made(operator.methodcaller("update", self.environment), environ)
-        return operator.getitem, ((str(self), update), 0)
-
-
-class _Made:
-    """A call that is made where this is unpickled; what it returns is there instead."""
-
-    def __init__(self, function: Callable[..., Any], *args: object) -> None:
-        self.call = function, args
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return self.call
 
 
 def work(
@@ -67,6 +39,7 @@ def work(
     initargs: tuple[Any, ...],
     *,
     measured: bool,
+    environment: Mapping[str, str],
 ) -> None:
     """Receive calls, make them, send what comes of them; until told to end.
 
@@ -78,7 +51,9 @@ def work(
         initializer: what is called first.
         initargs: its arguments.
         measured: tell the peak memory of each task.
+        environment: variables of a worker that was forked; another has them already.
     """
+    os.environ.update(environment)
     for one in inherited:
         one.close()
     processes.die_with_parent(line)
@@ -104,6 +79,9 @@ class _Worker:
         self.measured = measured
         self.heir = False
         self.inbox = frames.Inbox()
+        #: Where the parent was when it submitted what is to run, and where that has
+        #: brought this process. In between it may be where a task has gone.
+        self.submitted_in = self.entered = inheritance.folder()
 
     def get_ready(self) -> None:
         """Tell what this process holds before its first task."""
@@ -123,7 +101,9 @@ class _Worker:
                     start = time.perf_counter()
                     if kind == frames.STOP:
                         return
-                    if kind == frames.CALL:
+                    if kind == frames.FOLDER:
+                        self.submitted_in = os.fsdecode(bytes(payload))
+                    elif kind == frames.CALL:
                         self._call(payload)
                     else:
                         self._calls(payload)
@@ -158,8 +138,19 @@ class _Worker:
         if processes.own() != self.pid:
             processes.end_child(error)
 
+    def _enter(self) -> None:
+        """Be in the folder that the call was submitted in.
+
+        Raises:
+            OSError: it is there no more.
+        """
+        if self.submitted_in is not None and self.submitted_in != self.entered:
+            os.chdir(self.submitted_in)
+            self.entered = self.submitted_in
+
     def _call(self, payload: bytes | bytearray) -> None:
         try:
+            self._enter()
             function, args, kwargs = pickle.loads(payload)  # noqa: S301 - the parent's
         except BaseException as error:  # noqa: BLE001 - it is sent on
             self.end_child(error)
@@ -173,6 +164,7 @@ class _Worker:
         So that a death takes one of them along and no more.
         """
         try:
+            self._enter()
             function, every = pickle.loads(payload)  # noqa: S301 - the parent's own
         except BaseException as error:  # noqa: BLE001 - it is sent on
             self.end_child(error)

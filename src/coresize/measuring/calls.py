@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from coresize import available, endings, processes, report, transfer
 from coresize.detection.parse import format_bytes
-from coresize.errors import CoresizeError, TaskKilledError, TaskOutOfMemoryError
-from coresize.executor.setup import refuse_while_importing
+from coresize.errors import TaskKilledError, TaskOutOfMemoryError
 from coresize.host import Live
 from coresize.kills import Kills
 from coresize.measuring import child
 from coresize.measuring.runs import Pause, Run, ended, join_cgroup, meter_of
+from coresize.processes import inheritance
+from coresize.processes.main_module import refuse_while_importing
 from coresize.transfer import TransferError
 
 
@@ -51,13 +52,14 @@ def measure_call(function: bytes, call: bytes, method: str | None) -> Run:
     """
     refuse_while_importing("measure no task")
     start_meter = meter_of(method)
-    if multiprocessing.current_process().daemon:
-        msg = "a daemonic process cannot measure: it may not start another"
-        raise CoresizeError(msg)
     spawn = multiprocessing.get_context("spawn")
-    here, there = spawn.Pipe()
-    process = spawn.Process(target=child.run, args=(function, there), name="coresize")
-    process.start()
+    here, there = _pipe()
+    name = inheritance.Name("coresize")
+    name.inheritance = inheritance.current()
+    process = spawn.Process(target=child.run, args=(function, there), name=name)
+    process.daemon = False
+    with inheritance.startable():
+        process.start()
     there.close()
     done = False
     try:
@@ -71,6 +73,17 @@ def measure_call(function: bytes, call: bytes, method: str | None) -> Run:
             processes.kill_tree(process.pid or 0)
         process.join()
     return run
+
+
+def _pipe() -> tuple[Connection, Connection]:
+    """What multiprocessing.Pipe() gives, also where a sandbox refuses socketpair()."""
+    try:
+        return multiprocessing.Pipe()
+    except OSError:
+        here, there = processes.socket_pair()
+        return connection.Connection(here.detach()), connection.Connection(
+            there.detach()
+        )
 
 
 class _Watch:

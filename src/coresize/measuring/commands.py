@@ -110,10 +110,9 @@ def _watch(
     """Measure until the command ends; returns how, and its seconds of CPU time."""
     if not hasattr(os, "wait4"):
         return _watch_by_psutil(process, meter, wait)
-    import resource
 
     # Of this very process: a child inherits it over fork and exec (getrusage(2)).
-    inherited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    inherited = processes.resident_peak() // 1024
     pause = Pause()
     while True:
         with pause:

@@ -49,7 +49,6 @@ def profile_task(
             pickled; with its text.
         TaskKilledError: the process ended before the task did, with the memory it had:
             `coresize.errors.TaskOutOfMemoryError` where the kernel killed it for that.
-        CoresizeError: this process is daemonic, so it may start no other.
         BaseException: whatever the task raises, with its traceback as the cause.
 
     Sources: proc(5), VmHWM and smaps_rollup; kernel

@@ -200,23 +200,25 @@ def cpu_seconds() -> float:
     """The CPU time of this process and of the children it has waited for."""
     try:
         import resource
-    except ImportError:  # Windows
+
+        kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        return sum(sum(resource.getrusage(kind)[:2]) for kind in kinds)
+    except (ImportError, OSError):  # on Windows; where it is refused
         return sum(os.times()[:4])
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return sum(sum(resource.getrusage(kind)[:2]) for kind in kinds)
 
 
 def resident_peak() -> int:
-    """Bytes that were resident here at most, pages of files too; 0 on Windows.
+    """Bytes that were resident here at most, pages of files too; 0 where not known.
 
     A hundredth of what a file in /proc costs to read (getrusage(2), Linux: ru_maxrss in
     KiB, of this process or before it of one that it was forked from).
     """
     try:
         import resource
-    except ImportError:  # Windows
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    except (ImportError, OSError):  # on Windows; where it is refused
         return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def cpu_of_tree(pid: int) -> dict[int, tuple[float, float]]:
@@ -256,14 +258,50 @@ def die_with_parent(line: socket.socket) -> None:
     Args:
         line: a socket over which nothing is ever sent, whose other end the parent has.
     """
-    if hasattr(fcntl, "F_SETSIG"):
+    if not _is_signalled(line):
+        watch = threading.Thread(target=_watch, args=(line,), daemon=True)
+        watch.start()
+
+
+def _is_signalled(line: socket.socket) -> bool:
+    """Let the kernel kill this process at a hang-up; False where it will not."""
+    if not hasattr(fcntl, "F_SETSIG"):
+        return False
+    try:
         fcntl.fcntl(line, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(line, fcntl.F_SETSIG, signal.SIGKILL)
         flags = fcntl.fcntl(line, fcntl.F_GETFL)
         fcntl.fcntl(line, fcntl.F_SETFL, flags | os.O_ASYNC)
-    else:
-        watch = threading.Thread(target=_watch, args=(line,), daemon=True)
-        watch.start()
+    except OSError:  # a sandbox refuses it
+        return False
+    return True
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Two sockets that are connected, also where a sandbox refuses socketpair().
+
+    Raises:
+        OSError: they cannot be made in another way either.
+    """
+    import socket
+
+    try:
+        return socket.socketpair()
+    except OSError:
+        if not hasattr(socket, "SO_PEERCRED"):
+            raise
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("")  # unix(7), "Autobind feature": a name that no other has
+        listener.listen(1)
+        while True:
+            here = socket.socket(socket.AF_UNIX)
+            here.connect(listener.getsockname())
+            there, _ = listener.accept()
+            peer = there.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            if int.from_bytes(peer[:4], sys.byteorder) == os.getpid():
+                return here, there
+            here.close()  # another process was first to find the name
+            there.close()
 
 
 def _watch(line: socket.socket) -> None:
