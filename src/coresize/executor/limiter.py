@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError, Executor, Future
 from typing import TYPE_CHECKING
 
 from coresize import footprint, processes
+from coresize.executor import finalizing
 from coresize.executor.admission import Admission
 from coresize.executor.jobs import Job, key_of
 from coresize.executor.needs import Needs
@@ -86,7 +87,7 @@ class _Limited(Executor):
         self._needs = needs
         self._door = _Door(executor, needs)
         # What nobody holds any more takes no more calls.
-        self._finalizer = weakref.finalize(self, self._door.close)
+        self._finalizer = weakref.finalize(self, finalizing.later, self._door.close)
         self._finalizer.atexit = False
 
     def submit(

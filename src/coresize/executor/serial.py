@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import weakref
 from collections import deque
 from concurrent.futures import BrokenExecutor, Executor, Future
+from functools import partial
 from typing import TYPE_CHECKING
 
-from coresize.executor import sizing
+from coresize.executor import finalizing, nesting, sizing
 from coresize.plans import WorkerPlan
 from coresize.settings import load_settings
 
@@ -59,8 +61,8 @@ class SerialExecutor(Executor):
         self._lock = threading.Lock()
         self._broken: str | bool = False
         self._maps = _Maps()
-        # Also when nobody holds it any more, and at the end of the program.
-        self._close = weakref.finalize(self, self._maps.close)
+        self._finalizer = weakref.finalize(self, self._maps.let_go)
+        self._finalizer.atexit = False
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -100,8 +102,8 @@ class SerialExecutor(Executor):
         """Take no more calls; all are done, but for maps that nobody has read."""
         del wait
         if cancel_futures:
-            self._maps.unread.clear()
-        self._close()
+            self._maps.cancel()
+        self._maps.close()
 
     def _begin(self) -> None:
         if self._maps.closed:
@@ -122,11 +124,17 @@ class SerialExecutor(Executor):
 
 
 class _Maps:
-    """The maps of one executor of which no value was asked for yet."""
+    """The maps of one executor of which no value was asked for yet.
+
+    Their calls may have effects, so they are made: by who shuts the executor down, at
+    the end of the program, or, where nobody holds the executor nor the values any more,
+    in a thread of its own: a finalizer runs no tasks.
+    """
 
     def __init__(self) -> None:
         self.closed = False
         self.unread: list[_Map] = []
+        self._is_held = True
 
     def add(
         self, function: Callable[..., T], items: Iterator[tuple[Any, ...]]
@@ -134,22 +142,55 @@ class _Maps:
         """The values, each computed when it is asked for."""
         one = _Map(function, items)
         self.unread.append(one)
-        return self._values(one)
+        _unfinished.add(self)
+        values = self._values(one)
+        one.values = weakref.ref(values, self._hand_over)
+        return values
 
     def close(self) -> None:
-        """Make the calls of maps that nobody has read: they may have effects."""
+        """Make the calls of maps that nobody has read."""
         self.closed = True
-        while self.unread:
-            one = self.unread.pop(0)
-            one.done.extend(_run(one.function, *items) for items in one.items)
+        self._make(list(self.unread))
+
+    def cancel(self) -> None:
+        """Nobody wants the calls of maps that nobody has read."""
+        for one in list(self.unread):
+            self._take(one)
+
+    def let_go(self) -> None:
+        """Nobody holds the executor any more, so nobody will shut it down."""
+        self._is_held = False
+        self._hand_over()
+
+    def _hand_over(self, _gone: object = None) -> None:
+        left = [one for one in list(self.unread) if one.values() is None]
+        if left and not self._is_held:
+            finalizing.later(partial(self._make, left))
+
+    def _make(self, maps: list[_Map]) -> None:
+        for one in maps:
+            with one.lock:
+                if self._take(one):
+                    one.done.extend(_run(one.function, *items) for items in one.items)
+
+    def _take(self, one: _Map) -> bool:
+        """Whether a map was unread; from now on it is not."""
+        try:
+            self.unread.remove(one)
+        except ValueError:
+            return False
+        finally:
+            if not self.unread:
+                _unfinished.discard(self)
+        return True
 
     def _values(self, one: _Map) -> Iterator[Any]:
-        if one in self.unread:
-            self.unread.remove(one)
+        with one.lock:  # or another thread is making the calls
+            self._take(one)
         while one.done:
             yield one.done.popleft().result()
         for items in one.items:
-            yield one.function(*items)
+            yield _call(one.function, *items)
 
 
 class _Map:
@@ -159,6 +200,23 @@ class _Map:
         self.function = function
         self.items = items
         self.done: deque[Future[Any]] = deque()
+        self.lock = threading.RLock()
+        self.values: Callable[[], object] = object
+
+
+#: Those whose calls are to be made before the program ends.
+_unfinished: set[_Maps] = set()
+
+
+@atexit.register
+def _finish() -> None:
+    for maps in list(_unfinished):
+        maps.close()
+
+
+def _call(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    with nesting.task():
+        return fn(*args, **kwargs)
 
 
 def _run(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -166,7 +224,7 @@ def _run(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
     try:
-        future.set_result(fn(*args, **kwargs))
+        future.set_result(_call(fn, *args, **kwargs))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001 - the future has it

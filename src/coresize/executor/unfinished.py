@@ -7,8 +7,11 @@ Who stops in the middle of an input that may be endless has seen enough.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
+
+from coresize.executor import finalizing
 
 
 TYPE_CHECKING = False
@@ -66,8 +69,22 @@ class Unfinished:
             BaseException: what a call raised.
         """
         values = self._values(end)
-        weakref.finalize(values, self.finish).atexit = False
+        weakref.finalize(values, self._dropped).atexit = False
         return values
+
+    def _dropped(self) -> None:
+        """Nobody holds the values any more: of the garbage collector, so at once.
+
+        To take the rest of the input may take long, and waits for whoever takes it now.
+        """
+        if self._read or self._owner is None:
+            self._let_go()
+        else:
+            finalizing.later(self._finish_alone)
+
+    def _finish_alone(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the pool was shut down meanwhile
+            self.finish()
 
     def _let_go(self) -> None:
         self._maps.discard(self.finish)

@@ -10,7 +10,7 @@ import pickle
 import time
 
 from coresize import footprint, processes, procfs, transfer
-from coresize.executor import frames
+from coresize.executor import frames, nesting
 from coresize.executor.heap import Heap
 
 
@@ -79,6 +79,7 @@ def work(
         initargs: its arguments.
         measured: tell the peak memory of each task.
     """
+    nesting.forget_program()
     for one in inherited:
         one.close()
     processes.die_with_parent(line)

@@ -1,0 +1,114 @@
+"""What is left to be done for an object that nobody holds any more.
+
+A finalizer runs wherever the garbage collector happens to run: in the dispatcher of a
+pool, in a worker thread, in a thread that holds some lock at that moment. What it waits
+for may need that very thread, and then the program hangs. So there is one rule: **a
+finalizer never waits.** It does what can be done at once, and hands over to `later`
+what takes time: tasks that are still running, an input that is not taken yet, locks.
+
+`later` starts a thread with `_thread`, since `threading.Thread.start` takes a lock that
+the interrupted code may hold, and waits until the thread runs. The program does not end
+before that thread has: `wait` is called at its end, before the standard library ends
+its thread pools, to which such a thread may be submitting.
+"""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import concurrent.futures.thread  # noqa: F401 - its exit hook must be there before ours
+import contextlib
+import os
+import sys
+import threading
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class _Work:
+    """What one thread does.
+
+    Attributes:
+        over: a lock that is held until it is done.
+        thread: the thread that does it; 0 before that has begun.
+    """
+
+    __slots__ = ("_hurry", "_work", "over", "thread")
+
+    def __init__(
+        self, work: Callable[[], object], hurry: Callable[[], object] | None
+    ) -> None:
+        self.over = _thread.allocate_lock()
+        self.over.acquire()
+        self.thread = 0
+        self._work = work
+        self._hurry = hurry
+
+    def __call__(self) -> None:
+        self.thread = threading.get_ident()
+        try:
+            self._work()
+        finally:
+            _pending.discard(self)
+            self.over.release()
+
+    def hurry(self) -> None:
+        if self._hurry is not None:
+            self._hurry()
+
+
+_pending: set[_Work] = set()
+
+
+def later(
+    work: Callable[[], object], *, hurry: Callable[[], object] | None = None
+) -> bool:
+    """Have something done soon, in a thread of its own.
+
+    Args:
+        work: what is done.
+        hurry: called when the program ends by Ctrl-C and waits for it.
+
+    Returns:
+        False where no thread can be started, as when the interpreter ends.
+    """
+    one = _Work(work, hurry)
+    _pending.add(one)
+    try:
+        _thread.start_new_thread(one, ())
+    except RuntimeError:
+        _pending.discard(one)
+        return False
+    return True
+
+
+def wait() -> bool:
+    """Wait until all that was handed over is done; False where nothing was.
+
+    Must not be called by a task, which is perhaps what is waited for.
+    """
+    here = threading.get_ident()
+    found = [one for one in list(_pending) if one.thread != here]
+    for one in found:
+        with one.over:
+            pass
+    return bool(found)
+
+
+def _finish() -> None:
+    """At the end of the program; after Ctrl-C no task is waited for."""
+    if getattr(sys, "last_type", None) is KeyboardInterrupt:
+        for one in list(_pending):
+            with contextlib.suppress(Exception):
+                one.hurry()
+    wait()
+
+
+# As `threading` calls them before the standard library's own: last in, first out.
+getattr(threading, "_register_atexit", atexit.register)(_finish)
+
+if hasattr(os, "register_at_fork"):  # there the threads do not exist
+    os.register_at_fork(after_in_child=_pending.clear)
