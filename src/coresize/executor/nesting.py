@@ -57,11 +57,14 @@ def is_worker() -> bool:
     if processes is not None and processes.parent_process() is not None:
         return True
     thread = threading.current_thread()
-    if type(thread).__module__ == "multiprocessing.dummy":  # as of joblib's threading
-        return True
-    pools = sys.modules.get("concurrent.futures.thread")
-    threads = getattr(pools, "_threads_queues", ())  # no public name
-    return thread in threads and not thread.name.startswith("asyncio_")
+    if thread.name.startswith("asyncio_"):
+        return False
+    target = getattr(thread, "_target", None)  # no public name; a thread of a pool
+    return getattr(target, "__module__", None) in _POOLS  # runs a function of these
+
+
+#: As of joblib's threading, too.
+_POOLS = ("concurrent.futures.thread", "multiprocessing.pool")
 
 
 def forget_program() -> None:
