@@ -18,11 +18,6 @@ import signal
 import sys
 import time
 
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 #: Seconds within which several signals count as one.
 _MOMENT = 1.0
 
@@ -86,7 +81,7 @@ class Interrupts:
             return
         leave(self.status)
 
-    def _raise_again(self, lost: Any) -> None:
+    def _raise_again(self, lost: sys.UnraisableHookArgs) -> None:
         """Where it was raised in a finalizer, which drops it, raise it elsewhere."""
         if not issubclass(lost.exc_type, KeyboardInterrupt):
             sys.__unraisablehook__(lost)

@@ -266,9 +266,8 @@ class Engine:
             self.kill()
             raise
         finally:
-            with contextlib.suppress(
-                JournalError
-            ):  # it was said; what is lost will run again
+            # It was said; what is lost will run again.
+            with contextlib.suppress(JournalError):
                 self._land(0.0)
                 self._write([one for one in self._ended if one[0].status not in _LOST])
                 if self._journal:

@@ -59,9 +59,11 @@ def bar(total: int | None) -> Any:
         from tqdm import tqdm
     except ImportError:
         return None
-    with unhurt():
+    try:
         return tqdm(total=total, unit="task", smoothing=0.1)
-    return None
+    except OSError:
+        discard(sys.stderr)
+        return None
 
 
 def _has_room() -> bool:

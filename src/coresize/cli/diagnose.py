@@ -71,9 +71,8 @@ def _watch(options: argparse.Namespace) -> tuple[str, int]:
 
     def tell(sample: Sample) -> None:
         samples.append(sample)
-        if not options.json:
-            if not streams.write(str(sample)):
-                signals.stop(streams.NO_READER)
+        if not options.json and not streams.write(str(sample)):
+            signals.stop(streams.NO_READER)
 
     signals, status = Signals(), 0
     try:

@@ -158,8 +158,8 @@ class _Door:
             self._changed.notify()
 
     def _hand_on(self) -> None:
-        # Without the lock: the other executor may let its caller wait for a place, which
-        # only comes free when a task ends, and that is told here under the lock.
+        # Without the lock: the other executor may let its caller wait for a place,
+        # which comes free when a task ends, and that is told here under the lock.
         while call := self._next():
             self._start(call)
             del call  # not held while waiting
