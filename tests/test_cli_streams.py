@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import commands
 import pytest
@@ -91,7 +90,7 @@ def test_a_batch_does_not_need_standard_error(folder, redirection, executor):
         ("workers --memory 100TiB --strict", 1),
         ("shards 2 -- sh -c 'exit 3'", 1),
         ("shards 2 -- true", 0),
-        ("sweep --workers 1 --repeat 1 -- true", 0),
+        ("sweep --workers 1 --repeat 1 -- sleep 0.{workers}", 0),
         ("profile -- sh -c 'exit 7'", 7),
     ],
 )
@@ -141,8 +140,10 @@ def test_a_reader_may_leave_any_command(folder, words, unbuffered):
     assert done.stderr == "0\n"
 
 
-@pytest.mark.parametrize("words", ["report", "--help", "--version", "env"])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("words", "unbuffered"),
+    [("report", ""), ("report", "1"), ("env", ""), ("--help", ""), ("--version", "")],
+)
 def test_a_full_disk_is_said_in_a_line(folder, words, unbuffered):
     done = shell(folder, f"$C {words} >/dev/full", PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 2
@@ -214,7 +215,7 @@ LONG = {
     "batch, threads": (f"batch jobs:slow {ITEMS} --executor thread", "begun-*"),
     "batch, serial": (f"batch jobs:endless {ITEMS} --executor serial", "begun-*"),
     "shards": ("shards 2 -- sh -c 'touch begun; sleep 300'", "begun"),
-    "sweep": ("sweep --workers 1 -- sh -c 'touch begun; sleep 300'", "begun"),
+    "sweep": ("sweep --workers 1 -- sh -c 'touch begun; sleep 300' {workers}", "begun"),
     "profile": ("profile -- sh -c 'touch begun; sleep 300'", "begun"),
 }
 

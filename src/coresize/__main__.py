@@ -13,7 +13,11 @@ def main() -> int:
         from coresize.cli import main as command
         from coresize.cli import streams
 
-        status = streams.settle(command())
+        try:
+            status = command()
+        except SystemExit as end:  # of argparse, which has said why
+            status = end.code if isinstance(end.code, int) else 0
+        status = streams.settle(status)
         interrupts.end()
     except KeyboardInterrupt:  # while it was imported, or after it was caught
         interrupts.end()

@@ -18,6 +18,7 @@ import signal
 import sys
 import time
 
+
 #: Seconds within which several signals count as one.
 _MOMENT = 1.0
 
