@@ -75,6 +75,11 @@ _CHUNK = 16 * 1024
 
 CPU_COUNT_OPTION = "-X cpu_count"
 
+#: Variables that speak of one batch of one program: which part is to be done, a second
+#: place for the status, and (set by coresize itself) which process has taken them. They
+#: say nothing to what that program starts.
+SHARD, STATUS, CLAIMED = "CORESIZE_SHARD", "CORESIZE_STATUS", "CORESIZE_CLAIMED"
+
 #: Empty these say "none of them"; of all others an empty one says nothing.
 EMPTY_IS_NONE = frozenset({"CUDA_VISIBLE_DEVICES"})
 

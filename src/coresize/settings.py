@@ -13,7 +13,7 @@ import os
 
 from coresize import exports, settings_files
 from coresize.detection import environ
-from coresize.host import current
+from coresize.host import CLAIMED, SHARD, STATUS, current
 from coresize.model import Value
 from coresize.plans import DEFAULT
 
@@ -37,15 +37,14 @@ VARIABLES = {
 }
 NAMES = frozenset({settings_files.CONFIG, *VARIABLES.values()})
 
-#: Variables of a batch. Which part is to be done; how many jobs an array has, or the
-#: range of their indices, where no variable of the scheduler tells; and a second place
-#: for the status: who starts shards looks there.
-SHARD, SHARDS, STATUS = "CORESIZE_SHARD", "CORESIZE_SHARDS", "CORESIZE_STATUS"
+#: How many jobs an array has, or the range of their indices, where no variable of the
+#: scheduler tells.
+SHARDS = "CORESIZE_SHARDS"
 
 _PREFIX = "CORESIZE_"
 _OURS = {
     *(name for name in environ.NAMES if name.startswith(_PREFIX)),
-    *(*NAMES, SHARD, SHARDS, STATUS, exports.SET),
+    *(*NAMES, SHARD, SHARDS, STATUS, CLAIMED, exports.SET),
 }
 
 _DEFAULTS: dict[str, object] = {

@@ -6,30 +6,33 @@ input, is in flight, or waits to be written is bounded, whatever the input.
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from concurrent.futures import BrokenExecutor, wait
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from coresize import transfer
 from coresize.batch import journal as journals
 from coresize.batch import opening
+from coresize.batch.claims import Claim
 from coresize.batch.flights import Flights, outcome_of
+from coresize.batch.identity import name_of
 from coresize.batch.inputs import Input
 from coresize.batch.progress import Alarm, Display, Tally, held
 from coresize.batch.report import BatchReport
 from coresize.batch.schema import JournalError
-from coresize.batch.shards import find_shard
 from coresize.batch.status import StatusFile, paths
 from coresize.batch.task import ENCODERS, Task
 from coresize.errors import CoresizeError
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from typing import Any
 
     from coresize.batch.inputs import Entry
+    from coresize.batch.journal import Journal
     from coresize.batch.options import Options
     from coresize.batch.outcomes import Outcome
 
@@ -66,26 +69,35 @@ class Engine:
         self, function: Callable[[Any], Any], items: Iterable[Any], options: Options
     ) -> None:
         self._options = options
-        shard = find_shard(options.shard, by=options.shard_by)
-        keyed = options.journal is not None
-        self._input = Input(items, options.key, shard, keyed=keyed)
-        self._input.check()
-        self._pool = opening.open_pool(options)
-        try:
+        self._journal: Journal | None = None
+        with contextlib.ExitStack() as undo:  # of what is open where the rest fails
+            claim = Claim(options, name_of(function))
+            undo.callback(claim.release)
+            shard = claim.shard
+            keyed = options.journal is not None
+            self._input = Input(items, options.key, shard, keyed=keyed)
+            self._input.check()
+            self._recorder = opening.open_recorder(function, options)
+            self._pool = opening.open_pool(options)
+            undo.callback(self._pool.close, interrupted=False)
             if self._pool.crosses:  # an error now, and not one for each task
                 transfer.dump(function, function)
             self._journal = opening.open_journal(function, shard, options)
-        except BaseException:
-            self._pool.close(interrupted=False)
-            raise
+            undo.callback(self._close_journal)
+            self._prepare(function, claim)
+            undo.pop_all()
+
+    def _prepare(self, function: Callable[[Any], Any], claim: Claim) -> None:
+        """What needs nothing but memory, and a first status."""
+        options = self._options
         self._status = [
-            StatusFile(path, str(shard or "0/1")) for path in paths(options.journal)
+            StatusFile(path, str(claim.shard or "0/1"))
+            for path in paths(options.journal, claim.status)
         ]
         self._alarm = Alarm(_STATUS)
         encode = ENCODERS[options.serializer] if self._journal else None
         self._decode = journals.DECODERS[options.serializer] if self._journal else None
         task = Task(function, encode, crosses=self._pool.crosses)
-        self._recorder = opening.open_recorder(function, options)
         self._flights = Flights(self._pool, task, options.buffersize)
         self._tally = Tally(self._input.total)
         self._display = Display(options.progress, self._tally, self._count_workers)
@@ -95,29 +107,21 @@ class Engine:
         self._ended: list[tuple[Outcome, object]] = []
         self._committed = 0.0
         self._stopped = False
+        self._ending = threading.Lock()
         self._write_status("running")
 
     # --- The loop ---------------------------------------------------------------
 
-    def outcomes(self) -> Iterator[Outcome]:
-        """The outcomes as they come.
+    def steps(self) -> Generator[Outcome, None, None]:
+        """The outcomes as they come; who reads them calls `end` when that is over.
+
+        There is nothing to clean up here, since the garbage collector may close it.
 
         Raises:
             CoresizeError: the executor is broken.
             ConfigError: a key comes twice.
             JournalError: the journal cannot be written.
         """
-        interrupted, state = False, "stopped"
-        try:
-            yield from self._steps()
-            state = "done"
-        except KeyboardInterrupt:
-            interrupted = True
-            raise
-        finally:
-            self._end(state, interrupted=interrupted)
-
-    def _steps(self) -> Iterator[Outcome]:
         entries: Iterator[Entry] | None = iter(self._input)
         if self._journal:
             self._journal.note_items(self._input.whole)
@@ -243,16 +247,27 @@ class Engine:
             for file in self._status:
                 file.write(progress, state)
 
-    def _end(self, state: str, *, interrupted: bool) -> None:
-        """Cancel what has not begun, wait for what runs, write what has ended."""
+    def end(self, *, done: bool = False, interrupted: bool = False) -> None:
+        """Cancel what has not begun, wait for what runs, write what has ended; once.
+
+        Args:
+            done: all has been run.
+            interrupted: what runs is killed, where that can be, and not waited for.
+        """
+        if not self._ending.acquire(blocking=False):
+            return
         self._flights.cancel()
-        self._stopped = state != "done"
+        self._stopped = not done
         try:
             if not interrupted:
                 wait(self._flights.flying)
             self._pool.close(interrupted=interrupted)
+        except BaseException:  # Ctrl-C, maybe again
+            self.kill()
+            raise
         finally:
-            with suppress(JournalError):  # it was said; what is lost will run again
+            # It was said; what is lost will run again.
+            with contextlib.suppress(JournalError):
                 self._land(0.0)
                 self._write([one for one in self._ended if one[0].status not in _LOST])
                 if self._journal:
@@ -262,15 +277,20 @@ class Engine:
             if self._recorder:
                 most = max((count for _, count in self._workers), default=0)
                 self._recorder.save(workers=most, throughput=self._tally.rate)
-            self._write_status(state)
+            self._write_status("done" if done else "stopped")
             self._close_journal()
             self._display.close(stopped=self._stopped)
 
     def abandon(self) -> None:
         """End what was never begun."""
-        self._pool.close(interrupted=False)
-        self._write_status("stopped")
-        self._close_journal()
+        if self._ending.acquire(blocking=False):
+            self._pool.close(interrupted=False)
+            self._write_status("stopped")
+            self._close_journal()
+
+    def kill(self) -> None:
+        """End what runs, where that can be."""
+        self._pool.close(interrupted=True)
 
     def _close_journal(self) -> None:
         if self._journal:

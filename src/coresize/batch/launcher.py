@@ -17,12 +17,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from coresize import available, planning, processes, storage
-from coresize.batch import status
+from coresize.batch import claims, status
 from coresize.errors import ConfigError, CoresizeError
+from coresize.host import CLAIMED, SHARD, STATUS
 from coresize.kills import Kills
 from coresize.measuring.runs import meter_of
 from coresize.policy import memory_budget
-from coresize.settings import SHARD, STATUS, load_settings
+from coresize.settings import load_settings
 
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Part:
         Raises:
             CoresizeError: its log cannot be written.
         """
+        inherited = {n: text for n, text in os.environ.items() if n != CLAIMED}
         variables = {**share, SHARD: self.shard, STATUS: self._status}
         try:
             storage.remove(self._status)
@@ -89,7 +91,7 @@ class Part:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **variables},
+                env={**inherited, **variables},
                 start_new_session=True,  # a terminal's signals come from here alone
             )
         self.pid, self.state, self.code = self._process.pid, "running", None
@@ -172,7 +174,15 @@ class Launcher:
         for name, number in (("shards", count), ("at_once", at_once)):
             if number is not None and number < 1:
                 raise ConfigError(name, number, "a number above 0")
-        self.parts = [Part(index, count, words, logs) for index in range(count)]
+        # Below another `coresize shards` these are parts of its part: of i/n the part
+        # j/m is (i + n*j)/(n*m), in turn or by a hash alike.
+        first, step = 0, 1
+        if outer := claims.own_shard():
+            first, step = outer.index, outer.count
+        self.parts = [
+            Part(first + step * index, step * count, words, logs)
+            for index in range(count)
+        ]
         self.at_once = min(count, at_once or count)
         if memory is not None:
             plan = planning.plan_workers(memory=memory, strict=True)
@@ -241,6 +251,8 @@ class Launcher:
             name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
         ]
         numbers = [getattr(signal, name) for name in names]
+        # What is ignored, as by nohup, stays so.
+        numbers = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]
         return {number: signal.signal(number, forward) for number in numbers}
 
 

@@ -8,6 +8,8 @@ from coresize.batch.identity import identify, name_of
 from coresize.batch.journal import Journal
 from coresize.batch.pools import Pool
 from coresize.batch.recorder import Recorder
+from coresize.batch.schema import JournalError
+from coresize.executor import finalizing, nesting
 from coresize.settings import load_settings
 
 
@@ -36,7 +38,15 @@ def open_journal(
     """The journal, where one is asked for."""
     if options.journal is None:
         return None
-    return Journal(options.journal, identify(function, shard, options.serializer))
+    identity = identify(function, shard, options.serializer)
+    try:
+        return Journal(options.journal, identity)
+    except JournalError:
+        # Maybe of a run that was dropped, and is about to end; a task may not wait for
+        # that, as it may be of that very run.
+        if nesting.is_task() or not finalizing.wait():
+            raise
+    return Journal(options.journal, identity)
 
 
 def open_pool(options: Options) -> Pool:

@@ -248,13 +248,15 @@ class Display:
         if self._often:
             self._show()
         if self._bar is not None:
-            self._bar.close()
+            with terminal.unhurt():
+                self._bar.close()
         if self._closing is not None:
             self._closing(self._tally.closing(stopped=stopped))
 
     def _move(self, progress: Progress) -> None:
-        self._bar.set_postfix_str(f"{progress.failed} failed", refresh=False)
-        self._bar.update(progress.done - self._bar.n)
+        with terminal.unhurt():
+            self._bar.set_postfix_str(f"{progress.failed} failed", refresh=False)
+            self._bar.update(progress.done - self._bar.n)
 
 
 def _bar(show: Show, tally: Tally) -> Any:

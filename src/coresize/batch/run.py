@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -10,12 +11,14 @@ from coresize import transfer
 from coresize.batch.engine import Engine
 from coresize.batch.identity import name_of
 from coresize.batch.options import Options
+from coresize.batch.reader import Reader
 from coresize.errors import ConfigError, CoresizeError
+from coresize.executor import nesting
 from coresize.processes.main_module import refuse_while_importing
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Executor
     from types import TracebackType
     from typing import Any, Self
@@ -28,9 +31,6 @@ if TYPE_CHECKING:
     from coresize.executor.needs import Memory
 
 T = TypeVar("T")
-
-#: Failures that are raised together at the end, at most.
-_RAISED = 1000
 
 
 def run_batch(
@@ -82,7 +82,8 @@ def run_batch(
             function (by name), its arguments bound by `functools.partial`, and one
             shard. Beside it are a lock and a ``.status.json``.
         shard: a `Shard`, "i/n", or "auto" for the place in an array job; None is what
-            CORESIZE_SHARD says, else all.
+            CORESIZE_SHARD says, else all. That variable is for one batch of a program,
+            and for none of its tasks; "0/1" is all items, whatever it says.
         retries: how often a task that failed is run again, after 0.5 s, 1 s ... 60 s.
         timeout: seconds that a task may take; only with "process".
         on_error: "collect" leaves failures to the outcomes; "raise" raises them
@@ -151,7 +152,8 @@ def parallel_map(
     """The values of a function over items, in their order; `run_batch` in short.
 
     The first failure ends it: what has not begun is cancelled, and what the function
-    raised is raised here, with a note that names the item.
+    raised is raised here, with a note that names the item. It does all items, whatever
+    CORESIZE_SHARD says.
 
     Args:
         fn: as of `run_batch`.
@@ -166,7 +168,11 @@ def parallel_map(
     [1, 2, 3]
     """
     values: dict[int, T] = {}
-    with run_batch(fn, items, **options) as run:
+    # It is a part of something larger, which is not split by splitting this.
+    part = nesting.task() if options.get("shard") is None else contextlib.nullcontext()
+    with part:
+        begun = run_batch(fn, items, **options)
+    with begun as run:
         for outcome in run:
             if outcome.error is not None:
                 note = f"of item {outcome.index}: {fn!r} in a batch"
@@ -188,11 +194,10 @@ class BatchRun(Generic[T]):
     def __init__(
         self, function: Callable[[Any], T], items: Iterable[Any], options: Options
     ) -> None:
-        self._begun = True  # nothing to warn of, if this fails
-        self._raises = options.on_error == "raise"
         self._name = name_of(function)
         self._engine = Engine(function, items, options)
-        self._outcomes = _read(self._engine, self._name, self._raises)
+        raises = options.on_error == "raise"
+        self._reader = Reader(self._engine, self._name, raises=raises)
         self._begun = False
 
     def __iter__(self) -> Iterator[Outcome]:
@@ -203,7 +208,7 @@ class BatchRun(Generic[T]):
             CoresizeError: the executor is broken, or the journal cannot be written.
         """
         self._begun = True
-        return self._outcomes
+        return self._reader
 
     def results(self) -> list[T | BaseException]:
         """The values in the order of the input, those of earlier starts among them.
@@ -236,10 +241,8 @@ class BatchRun(Generic[T]):
 
     def close(self) -> None:
         """Cancel what has not begun, wait for what runs, write what has ended."""
-        if not self._begun:
-            self._begun = True
-            self._engine.abandon()
-        self._outcomes.close()
+        self._begun = True
+        self._reader.close()
 
     def __enter__(self) -> Self:
         return self
@@ -250,31 +253,13 @@ class BatchRun(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        """Close it; after Ctrl-C without waiting for tasks that are running."""
+        self._begun = True
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self._reader.close(interrupted=interrupted)
 
     def __del__(self) -> None:
+        """Warn of what nobody has read; the reader ends the batch."""
         if not getattr(self, "_begun", True):
             text = f"the batch of {self._name} was never read, so nothing of it ran"
             warnings.warn(text, RuntimeWarning, stacklevel=2, source=self)
-            self.close()
-
-
-def _read(
-    engine: Engine,
-    name: str,
-    raises: bool,  # noqa: FBT001 - of one place
-) -> Generator[Outcome, None, None]:
-    """The outcomes; then an error of those that failed, if that is wanted.
-
-    It holds no run, so a run that nobody holds any more ends at once.
-    """
-    errors: list[BaseException] = []
-    for outcome in engine.outcomes():
-        if raises and outcome.error is not None and len(errors) < _RAISED:
-            note = f"of task {outcome.key}, {outcome.status}"
-            transfer.add_note(outcome.error, note)
-            errors.append(outcome.error)
-        yield outcome
-    if errors:
-        msg = f"{engine.report().failed} tasks of {name} have failed"
-        raise BaseExceptionGroup(msg, errors)

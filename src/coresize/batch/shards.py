@@ -5,9 +5,8 @@ from __future__ import annotations
 from coresize.batch import arrays
 from coresize.batch.keys import bucket
 from coresize.errors import ConfigError
-from coresize.host import current
+from coresize.host import SHARD, current
 from coresize.model import Value
-from coresize.settings import SHARD
 
 
 TYPE_CHECKING = False

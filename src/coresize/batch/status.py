@@ -8,7 +8,6 @@ import time
 
 from coresize import processes, storage
 from coresize.host import current
-from coresize.settings import STATUS
 
 
 TYPE_CHECKING = False
@@ -21,7 +20,7 @@ SUFFIX = ".status.json"
 
 
 class StatusFile:
-    """The file beside one journal, or where CORESIZE_STATUS says.
+    """The file beside one journal, or where else it is wanted.
 
     Args:
         path: the file.
@@ -54,9 +53,8 @@ class StatusFile:
             storage.replace(self._path, json.dumps(content) + "\n")
 
 
-def paths(journal: str | None) -> list[str]:
-    """Where the status is to be written."""
-    named = current().variables(frozenset({STATUS})).get(STATUS)
+def paths(journal: str | None, named: str | None) -> list[str]:
+    """Where the status is to be written: beside a journal, and at a second place."""
     return [*([journal + SUFFIX] if journal else []), *([named] if named else [])]
 
 

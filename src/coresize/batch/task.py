@@ -12,6 +12,7 @@ import threading
 import time
 
 from coresize import footprint, processes, runqueue, transfer
+from coresize.executor import nesting
 
 
 TYPE_CHECKING = False
@@ -31,6 +32,9 @@ _QUICK = 0.001
 
 #: Whether VmHWM of this process is to be reset before the next task.
 _stale = True
+
+#: Whether this process knows that it is a worker, of whatever executor.
+_forgotten = False
 
 
 class Task:
@@ -56,7 +60,7 @@ class Task:
         self.crosses = crosses
 
     def __reduce__(self) -> tuple[Callable[..., Task], tuple[object, ...]]:
-        return _task, (self.func, self.encode, self.crosses)
+        return _task, (self.func, self.encode, self.crosses, processes.own())
 
     def __call__(self, item: Any) -> Answer:
         """Call it; the answer says what came of it."""
@@ -66,7 +70,8 @@ class Task:
         good, text = True, ""
         start, cpu = clock(), cpu_clock()
         try:
-            value = self.func(item)
+            with nesting.task():
+                value = self.func(item)
             if self.encode is not None:
                 value = self.encode(value)
         except KeyboardInterrupt as error:
@@ -90,7 +95,13 @@ def _task(
     func: Callable[[Any], object],
     encode: Callable[[object], str | bytes] | None,
     crosses: bool,  # noqa: FBT001 - as __reduce__ gives it
+    program: int,
 ) -> Task:
+    """A task where it runs; in another process than the batch, that is a worker."""
+    global _forgotten  # noqa: PLW0603 - it belongs to the process
+    if not _forgotten and processes.own() != program:
+        nesting.forget_program()
+        _forgotten = True
     return Task(func, encode, crosses=crosses)
 
 

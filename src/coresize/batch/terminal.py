@@ -1,20 +1,54 @@
-"""Standard error as people watch it: lines, and a bar where there is room for one."""
+"""Standard error as people watch it: lines, and a bar where there is room for one.
+
+Whether anybody can see them is nothing that a run depends on: what cannot be written,
+as the disk is full or the reader has gone, is left out.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Iterator
+    from typing import Any, TextIO
 
 
 def say(line: object) -> None:
-    """A line to standard error, if there is one."""
+    """A line to standard error, if there is one that can be written."""
     if sys.stderr is not None:
-        print(line, file=sys.stderr, flush=True)  # noqa: T201 - it was asked for
+        with unhurt():
+            print(line, file=sys.stderr, flush=True)  # noqa: T201 - it was asked for
+
+
+@contextlib.contextmanager
+def unhurt() -> Iterator[None]:
+    """Errors of writing to standard error do no harm."""
+    try:
+        yield
+    except (OSError, ValueError):  # or it has been closed
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Empty the buffer of a stream that cannot be written.
+
+    Python would try again when the program ends, and end with status 120.
+    """
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        number = stream.fileno()
+        kept = os.dup(number)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, number)
+            stream.flush()
+        finally:
+            os.dup2(kept, number)
+            os.close(kept)
+            os.close(nowhere)
 
 
 def bar(total: int | None) -> Any:
@@ -25,7 +59,11 @@ def bar(total: int | None) -> Any:
         from tqdm import tqdm
     except ImportError:
         return None
-    return tqdm(total=total, unit="task", smoothing=0.1)
+    try:
+        return tqdm(total=total, unit="task", smoothing=0.1)
+    except OSError:
+        discard(sys.stderr)
+        return None
 
 
 def _has_room() -> bool:

@@ -83,18 +83,16 @@ def _batch(options: argparse.Namespace) -> tuple[str, int]:
 
     given = _given(options)
     signals = Signals()
-    run = _begin(given)
     failures: list[Outcome] = []
     try:
-        for outcome in run:
-            if not outcome.ok and len(failures) < _NAMED:
-                failures.append(outcome)
-            if "journal" not in given:
-                streams.write(_line(outcome))
+        with _begin(given) as run:
+            for outcome in run:
+                if not outcome.ok and len(failures) < _NAMED:
+                    failures.append(outcome)
+                if "journal" not in given and not streams.write(_line(outcome)):
+                    signals.stop(streams.NO_READER)
     except KeyboardInterrupt:
-        run.close()
-        hint = "; start it again to go on" if "journal" in given else ""
-        streams.complain(f"coresize: stopped{hint}")
+        streams.complain(f"coresize: stopped{_how_to_go_on(given, signals)}")
         return "", signals.status
     for outcome in failures:
         streams.complain(f"{outcome.status}: {outcome.key}: {outcome.message}")
@@ -105,6 +103,14 @@ def _batch(options: argparse.Namespace) -> tuple[str, int]:
         hint = f"; --retry {again} runs them again" if "journal" in given else ""
         streams.complain(f"coresize: {report.failed}{of} tasks have failed{hint}")
     return "", 1 if report.failed else 0
+
+
+def _how_to_go_on(given: dict[str, Any], signals: Signals) -> str:
+    if "journal" in given:
+        return "; start it again to go on"
+    if signals.number == streams.NO_READER:
+        return ": nobody reads standard output any more; --journal FILE keeps results"
+    return ""
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:

@@ -71,8 +71,8 @@ def _watch(options: argparse.Namespace) -> tuple[str, int]:
 
     def tell(sample: Sample) -> None:
         samples.append(sample)
-        if not options.json:
-            streams.write(str(sample))
+        if not options.json and not streams.write(str(sample)):
+            signals.stop(streams.NO_READER)
 
     signals, status = Signals(), 0
     try:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from coresize.cli.options import Commands
     from coresize.host import Host
 
+#: Signals that Python ignores.
+_IGNORED = [name for name in ("SIGPIPE", "SIGXFSZ") if hasattr(signal, name)]
+
 _FORCE = "replace what is set already, too"
 
 
@@ -114,11 +117,13 @@ def _run(options: argparse.Namespace) -> tuple[str, int]:
 
             done = subprocess.run(words, env=environment, check=False)  # noqa: S603
             return "", done.returncode
-        # Python ignores these, and exec keeps that: `CMD | head` would not end.
-        for name in ("SIGPIPE", "SIGXFSZ"):
+        # exec would keep that they are ignored: `CMD | head` would not end.
+        for name in _IGNORED:
             signal.signal(getattr(signal, name), signal.SIG_DFL)
         os.execvpe(words[0], words, environment)  # noqa: S606 - as the user asked
     except OSError as error:
+        for name in _IGNORED:  # what is said of it may have no reader
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
         return "", cannot_start(words[0], error)
 
 

@@ -132,6 +132,7 @@ class _View:
         self._states: list[str] = []
         self._next = 0.0
         self._lines = 0
+        self._is_blind = False
 
     def show(self, *, last: bool = False) -> None:
         """Show it, if it is time."""
@@ -145,7 +146,12 @@ class _View:
         if self._terminal and self._lines:
             streams.move_up(self._lines)
         self._lines = text.count("\n") + 1
-        streams.write(text)
+        try:
+            streams.write(text)
+        except CoresizeError as error:  # the parts go on, whoever looks at them
+            if not self._is_blind:
+                streams.complain(f"coresize: warning: {error}")
+            self._is_blind = True
 
 
 _FAILED = (
@@ -188,7 +194,7 @@ def _cells(part: Part) -> tuple[str, ...]:
 # --- status and merge -----------------------------------------------------------
 
 
-def _status(options: argparse.Namespace) -> str:
+def _status(options: argparse.Namespace) -> str | tuple[str, int]:
     import json
 
     from coresize.batch import overview
@@ -203,7 +209,8 @@ def _status(options: argparse.Namespace) -> str:
         going = any(row.state in ("running", "starting") for row in rows)
         if not (options.watch and going):
             return text
-        streams.write(text + "\n")
+        if not streams.write(text + "\n"):
+            return "", 128 + streams.NO_READER
         time.sleep(_OFTEN)
         if streams.is_terminal():
             streams.move_up(text.count("\n") + 2)

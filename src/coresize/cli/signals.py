@@ -4,36 +4,16 @@ from __future__ import annotations
 
 import signal
 
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
+from coresize.interrupts import Interrupts
 
 
-class Signals:
-    """Let signals that end a program do as Ctrl-C does: KeyboardInterrupt.
+class Signals(Interrupts):
+    """Let signals that end a program do as Ctrl-C does: KeyboardInterrupt, once.
 
-    What is ignored, as by nohup, stays so; but SIGCHLD is not: who ignores it is not
-    told how a program ends.
-
-    Attributes:
-        number: the signal that came, or SIGINT.
+    SIGCHLD is not ignored: who ignores it is not told how a program ends.
     """
 
     def __init__(self) -> None:
-        self.number = int(signal.SIGINT)
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._end)
+        super().__init__("SIGINT", "SIGTERM", "SIGHUP")
         if hasattr(signal, "SIGCHLD"):
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-
-    @property
-    def status(self) -> int:
-        """The exit status of a program that such a signal ended, as shells have it."""
-        return 128 + self.number
-
-    def _end(self, number: int, _frame: object) -> NoReturn:
-        self.number = number
-        raise KeyboardInterrupt

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 
+from coresize.batch import terminal
 from coresize.errors import CoresizeError
 
 
@@ -15,6 +18,10 @@ if TYPE_CHECKING:
 
 #: The exit status after Ctrl-C, as of a shell: 128 and the number of SIGINT.
 INTERRUPTED = 130
+
+#: The signal that ends a program which writes to a pipe that nobody reads; Python
+#: ignores it, and raises an error instead.
+NO_READER = int(getattr(signal, "SIGPIPE", 13))
 
 
 def read() -> str:
@@ -32,22 +39,69 @@ def read() -> str:
 def complain(text: str) -> None:
     """To standard error, if there is one: never to standard output."""
     if sys.stderr is not None:
-        print(_printable(text, sys.stderr), file=sys.stderr)
+        terminal.say(_printable(text, sys.stderr))
 
 
-def write(text: str) -> None:
-    """To standard output. A reader that leaves early has seen enough."""
+def write(text: str, end: str = "\n") -> bool:
+    """To standard output. A reader that leaves early has seen enough.
+
+    Returns:
+        False where the reader has gone, so that nobody will read any more.
+
+    Raises:
+        CoresizeError: it is closed, or cannot be written.
+    """
     if sys.stdout is None:
         msg = "standard output is closed"
         raise CoresizeError(msg)
     try:
-        print(_printable(text, sys.stdout), flush=True)
+        print(_printable(text, sys.stdout), end=end, flush=True)
     except OSError as error:
-        # What is left in the buffer must not be tried again when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _divert(sys.stdout)
         if not isinstance(error, BrokenPipeError):
             msg = f"standard output cannot be written: {error.strerror}"
             raise CoresizeError(msg) from None
+        _Reader.has_gone = True
+    return not _Reader.has_gone
+
+
+class _Reader:
+    """Of standard output."""
+
+    has_gone = False
+
+
+def _divert(stream: TextIO) -> None:
+    """Let what is left in the buffer not be tried again when Python ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def settle(status: int) -> int:
+    """Write what is still in the buffers, at the end of the program.
+
+    Args:
+        status: the exit status so far.
+
+    Returns:
+        The exit status; 2 where it was 0, and output is lost.
+    """
+    if sys.stdout is not None:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            _divert(sys.stdout)
+            if not isinstance(error, BrokenPipeError):
+                complain(
+                    "coresize: error: standard output cannot be written: "
+                    f"{error.strerror}"
+                )
+                status = status or 2
+    if sys.stderr is not None:
+        with terminal.unhurt():
+            sys.stderr.flush()
+    return status
 
 
 def is_terminal() -> bool:
@@ -60,7 +114,8 @@ def move_up(lines: int) -> None:
 
     ECMA-48: CPL moves up, ED erases what is below.
     """
-    print(f"\x1b[{lines}F\x1b[J", end="")
+    with contextlib.suppress(OSError):  # the next write will tell
+        print(f"\x1b[{lines}F\x1b[J", end="")
 
 
 def _printable(text: str, stream: TextIO) -> str:

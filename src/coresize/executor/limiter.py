@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError, Executor, Future
 from typing import TYPE_CHECKING
 
 from coresize import footprint, processes
+from coresize.executor import finalizing
 from coresize.executor.admission import Admission
 from coresize.executor.jobs import Job, key_of
 from coresize.executor.needs import Needs
@@ -87,7 +88,7 @@ class _Limited(Executor):
         self._needs = needs
         self._door = _Door(executor, needs)
         # What nobody holds any more takes no more calls.
-        self._finalizer = weakref.finalize(self, self._door.close)
+        self._finalizer = weakref.finalize(self, finalizing.later, self._door.close)
         self._finalizer.atexit = False
 
     def submit(
@@ -159,6 +160,14 @@ class _Door:
             self._changed.notify()
 
     def _hand_on(self) -> None:
+        # Without the lock: the other executor may let its caller wait for a place,
+        # which comes free when a task ends, and that is told here under the lock.
+        while call := self._next():
+            self._start(call)
+            del call  # not held while waiting
+
+    def _next(self) -> _Waiting | None:
+        """The next call that may start, as soon as there is one; None at the end."""
         with self._changed:
             while not (self._closed and not self._waiting):
                 call = self._choose()
@@ -167,8 +176,10 @@ class _Door:
                     continue
                 self._waiting.remove(call)
                 if call.future.set_running_or_notify_cancel():
-                    self._start(call)
-                del call  # not held while waiting
+                    self._running[call] = 0
+                    return call
+                del call
+        return None
 
     def _choose(self) -> _Waiting | None:
         """The one that fits, if any.
@@ -183,7 +194,6 @@ class _Door:
         return chosen
 
     def _start(self, call: _Waiting) -> None:
-        self._running[call] = 0
         try:
             if self._needs.learns:
                 inner = self._executor.submit(
@@ -192,10 +202,10 @@ class _Door:
             else:
                 inner = self._executor.submit(call.function, *call.args, **call.kwargs)
         except BaseException as error:  # noqa: BLE001 - the future has it
-            del self._running[call]
+            with self._changed:
+                del self._running[call]
             call.future.set_exception(error)
             return
-        # In this thread it may be done already, and the condition is held.
         inner.add_done_callback(lambda done: self._end(call, done))
 
     def _end(self, call: _Waiting, done: Future[Any]) -> None:

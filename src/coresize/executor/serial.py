@@ -8,9 +8,10 @@ import threading
 import weakref
 from collections import deque
 from concurrent.futures import BrokenExecutor, Executor, Future
+from functools import partial
 from typing import TYPE_CHECKING
 
-from coresize.executor import sizing
+from coresize.executor import finalizing, nesting, sizing
 from coresize.executor.mapping import call_here
 from coresize.plans import WorkerPlan
 from coresize.processes import exit_hooks
@@ -62,11 +63,9 @@ class SerialExecutor(Executor):
         self._lock = threading.Lock()
         self._broken: str | bool = False
         self._maps = _Maps()
-        _open.add(self._maps)
         exit_hooks.register(_finish, exit_hooks.CALLS)
-        # Also when nobody holds it any more.
-        self._close = weakref.finalize(self, self._maps.close)
-        self._close.atexit = False
+        self._finalizer = weakref.finalize(self, self._maps.let_go)
+        self._finalizer.atexit = False
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -78,7 +77,7 @@ class SerialExecutor(Executor):
             RuntimeError: the executor is shut down.
         """
         self._begin()
-        return call_here(fn, *args, **kwargs)
+        return _run(fn, *args, **kwargs)
 
     def map(
         self,
@@ -106,8 +105,8 @@ class SerialExecutor(Executor):
         """Take no more calls; all are done, but for maps that nobody has read."""
         del wait
         if cancel_futures:
-            self._maps.unread.clear()
-        self._close()
+            self._maps.cancel()
+        self._maps.close()
 
     def kill_workers(self) -> None:
         """Take no more calls; there is no worker to end."""
@@ -135,23 +134,19 @@ class SerialExecutor(Executor):
             raise BrokenExecutor(self._broken)
 
 
-#: The maps whose calls are to be made before this process ends.
-_open: weakref.WeakSet[_Maps] = weakref.WeakSet()
-
-
-def _finish() -> None:
-    """At the end of this process: make the calls of maps that nobody has read."""
-    for maps in list(_open):
-        maps.close()
-
-
 class _Maps:
-    """The maps of one executor of which no value was asked for yet."""
+    """The maps of one executor of which no value was asked for yet.
+
+    Their calls may have effects, so they are made: by who shuts the executor down, at
+    the end of the program, or, where nobody holds the executor nor the values any more,
+    in a thread of its own: a finalizer runs no tasks.
+    """
 
     def __init__(self) -> None:
         self.closed = False
         self._pid = os.getpid()
         self.unread: list[_Map] = []
+        self._is_held = True
 
     def add(
         self, function: Callable[..., T], items: Iterator[tuple[Any, ...]]
@@ -159,22 +154,57 @@ class _Maps:
         """The values, each computed when it is asked for."""
         one = _Map(function, items)
         self.unread.append(one)
-        return self._values(one)
+        _unfinished.add(self)
+        values = self._values(one)
+        one.values = weakref.ref(values, self._hand_over)
+        return values
 
     def close(self) -> None:
-        """Make the calls of maps that nobody has read: they may have effects."""
+        """Make the calls of maps that nobody has read."""
         self.closed = True
-        while self.unread and self._pid == os.getpid():  # else its parent makes them
-            one = self.unread.pop(0)
-            one.done.extend(call_here(one.function, *items) for items in one.items)
+        self._make(list(self.unread))
+
+    def cancel(self) -> None:
+        """Nobody wants the calls of maps that nobody has read."""
+        for one in list(self.unread):
+            self._take(one)
+
+    def let_go(self) -> None:
+        """Nobody holds the executor any more, so nobody will shut it down."""
+        self._is_held = False
+        self._hand_over()
+
+    def _hand_over(self, _gone: object = None) -> None:
+        left = [one for one in list(self.unread) if one.values() is None]
+        if left and not self._is_held:
+            finalizing.later(partial(self._make, left))
+
+    def _make(self, maps: list[_Map]) -> None:
+        if self._pid != os.getpid():  # its parent makes them
+            return
+        for one in maps:
+            with one.lock:
+                if self._take(one):
+                    one.done.extend(_run(one.function, *items) for items in one.items)
+
+    def _take(self, one: _Map) -> bool:
+        """Whether a map was unread; from now on it is not."""
+        try:
+            self.unread.remove(one)
+        except ValueError:
+            return False
+        finally:
+            if not self.unread:
+                _unfinished.discard(self)
+        return True
 
     def _values(self, one: _Map) -> Iterator[Any]:
-        if one in self.unread:
-            self.unread.remove(one)
+        with one.lock:  # or another thread is making the calls
+            self._take(one)
         while one.done:
             yield one.done.popleft().result()
         for items in one.items:
-            yield one.function(*items)
+            yield _call(one.function, *items)
 
 
 class _Map:
@@ -184,6 +214,28 @@ class _Map:
         self.function = function
         self.items = items
         self.done: deque[Future[Any]] = deque()
+        self.lock = threading.RLock()
+        self.values: Callable[[], object] = object
+
+
+#: Those whose calls are to be made before the program ends.
+_unfinished: set[_Maps] = set()
+
+
+def _finish() -> None:
+    """At the end of this process: make the calls of maps that nobody has read."""
+    for maps in list(_unfinished):
+        maps.close()
+
+
+def _call(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    with nesting.task():
+        return fn(*args, **kwargs)
+
+
+def _run(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    """A call that has been made."""
+    return call_here(_call, fn, *args, **kwargs)
 
 
 class SerialWhenOff:

@@ -9,7 +9,7 @@ import pickle
 import time
 
 from coresize import footprint, processes, procfs, transfer
-from coresize.executor import frames
+from coresize.executor import frames, nesting
 from coresize.executor.heap import Heap
 from coresize.processes import inheritance
 
@@ -54,6 +54,7 @@ def work(
         environment: variables of a worker that was forked; another has them already.
     """
     os.environ.update(environment)
+    nesting.forget_program()
     for one in inherited:
         one.close()
     processes.die_with_parent(line)

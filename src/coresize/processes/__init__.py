@@ -162,6 +162,12 @@ def kill_tree(pid: int) -> None:
             os.kill(one, getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
+def kill(pid: int) -> None:
+    """End one process, at once."""
+    with contextlib.suppress(OSError):
+        os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
 def kill_session(pid: int) -> None:
     """End a process that leads a session, and all that it has started, at once.
 
