@@ -8,17 +8,19 @@ the one that it died of, and all others it was given go back.
 
 from __future__ import annotations
 
+import logging
 import selectors
 import threading
 import time
-from concurrent.futures.process import BrokenProcessPool
 
-from coresize.executor import verdicts
+from coresize import refusals
+from coresize.executor import starts, verdicts
 from coresize.executor.answers import Answers
 from coresize.executor.assignment import Assignment
 from coresize.executor.burial import Undertaker
 from coresize.executor.crew import Crew
 from coresize.executor.mailbox import Mailbox
+from coresize.executor.overdue import TimeLimit
 from coresize.executor.pace import Pace
 from coresize.executor.setup import check_fork, refuse_while_importing
 
@@ -35,8 +37,7 @@ if TYPE_CHECKING:
 #: Seconds between two looks at what tasks take.
 _LOOK = 0.25
 
-#: Workers that could not start, one after the other, before the pool is given up.
-_MOST_FAILURES = 3
+_log = logging.getLogger("coresize")
 
 
 class Dispatcher:
@@ -48,8 +49,12 @@ class Dispatcher:
         self.pace = Pace()
         self.thread: threading.Thread | None = None
         self._mailbox = Mailbox()
-        self._crew = Crew(setup, self._exchange, self._bury)
-        self._crew.hear(self._mailbox.bell, self._mailbox.heard)
+        try:
+            self._crew = Crew(setup, self._exchange, self._bury)
+            self._crew.hear(self._mailbox.bell, self._mailbox.heard)
+        except BaseException:  # no more files
+            self._mailbox.close()
+            raise
         self.slots = self._crew.slots
         #: What is to be called before no more jobs are taken.
         self.unfinished: set[Callable[[], None]] = set()
@@ -59,7 +64,8 @@ class Dispatcher:
         self.waiting = self._assignment.waiting
         self._undertaker = Undertaker(setup, gate)
         self._ended = self._starting = False
-        self._failures = self._looked = 0.0
+        self._looked = 0.0
+        self._limit = TimeLimit(setup.timeout)
         self._answers = Answers(setup, gate, self.pace, self._welcome)
 
     # --- For other threads ----------------------------------------------------
@@ -75,11 +81,16 @@ class Dispatcher:
         Raises:
             BrokenProcessPool: workers cannot start.
             CoresizeError: they were to be forked beside other threads.
-            RuntimeError: it is closed.
+            OSError: they were to be forked, and not one can be.
+            RuntimeError: it is closed, or no thread can be started.
         """
         self._mailbox.put(job)
         if self.thread is None:
-            self._start()
+            try:
+                self._start()
+            except BaseException:  # nobody will serve it, but maybe those of others
+                self._mailbox.take_back(job)
+                raise
         self._mailbox.ring()
 
     def close(self, *, cancel: bool = False, interrupt: bool = False) -> None:
@@ -116,21 +127,24 @@ class Dispatcher:
             thread = threading.Thread(
                 target=self._serve, name="coresize-dispatcher", daemon=True
             )
-            try:
-                refuse_while_importing("start no pool of its own")
-                if self.setup.forks:
-                    self._fork_all()
-                thread.start()
-            except BaseException:  # nobody will serve them
-                self._mailbox.arrived.clear()
-                raise
+            refuse_while_importing("start no pool of its own")
+            if self.setup.forks:
+                self._fork_all()
+            thread.start()
             self.thread = thread
 
     def _fork_all(self) -> None:
         """All at once, while there is no thread whose locks a fork would take along."""
         check_fork()
-        for _ in range(self.setup.max_workers):
-            self._add_slot()
+        most = self.setup.max_workers
+        try:
+            while len(self.slots) < most:  # some may be of an earlier try
+                self._crew.add()
+        except OSError as error:
+            if not self.slots:
+                raise
+            why = refusals.explain(error)
+            _log.warning("only %d of %d workers: %s", len(self.slots), most, why)
 
     # --- The thread -----------------------------------------------------------
 
@@ -138,9 +152,9 @@ class Dispatcher:
         try:
             while not self._is_over():
                 self._turn()
-        except BaseException as error:
-            self._break(f"the pool failed: {error!r}")
-            raise
+        except BaseException as error:  # noqa: BLE001 - futures have it
+            _log.critical("a pool failed", exc_info=True)
+            self._break(f"the pool failed: {error!r}", error)
         finally:
             self._end()
 
@@ -174,11 +188,7 @@ class Dispatcher:
         if not self._crew.busy:
             return None if not self.waiting else _LOOK
         look = self.gate.interval if self.gate else _LOOK
-        if self.setup.timeout is None:
-            return look
-        begun = [slot.began for slot in self._crew.busy if slot.ready]
-        first = min(begun, default=time.monotonic())
-        return max(0.0, min(look, first + self.setup.timeout - time.monotonic()))
+        return look if self.setup.timeout is None else min(look, self._limit.left())
 
     # --- Workers ----------------------------------------------------------------
 
@@ -188,8 +198,19 @@ class Dispatcher:
         try:
             return self._crew.add()
         except Exception as error:  # noqa: BLE001 - pickle calls the user's code
-            self._break(f"a worker cannot be started: {error!r}")
+            self._refuse(error)
             return None
+
+    def _refuse(self, error: Exception) -> None:
+        """A worker could not be started; without others that is tried some times."""
+        why, again = repr(error), starts.may_go_away(error)
+        if again:
+            why = refusals.explain(error)
+            _log.warning("a worker cannot be started now: %s", why)
+        if not again or self._crew.starts.fail(
+            starts.REFUSED, alone=not self.slots, wait=True
+        ):
+            self._break(f"a worker cannot be started: {why}", error)
 
     # --- Receiving ------------------------------------------------------------
 
@@ -206,7 +227,10 @@ class Dispatcher:
 
     def _welcome(self, slot: Slot) -> None:
         """A worker is ready."""
-        self._failures = 0
+        if not slot.send_held():
+            self._crew.listen(slot, writing=True)
+        self._crew.starts.succeed()
+        self._limit.greet()
         self._undertaker.welcome(slot)
         if self.gate:
             self.gate.welcome(slot)
@@ -220,11 +244,11 @@ class Dispatcher:
         if slot.unfit:  # known before, but until now it wrote its log
             self._break(f"the initializer of a worker failed:\n{slot.unfit}")
         elif not slot.ready and not slot.doomed:
-            self._failures += verdicts.weight(code, alone=not self.slots)
-            if self._failures >= _MOST_FAILURES:
-                self._break(
-                    f"workers end before they are ready, {verdicts.unready(code)}"
-                )
+            weight = verdicts.weight(code, alone=not self.slots)
+            alone = not any(other.ready for other in self.slots)
+            if self._crew.starts.fail(weight, alone=alone):
+                why = verdicts.unready(code)
+                self._break(f"workers end before they are ready, {why}")
         again = self._undertaker.again(
             slot, code, busy=1 + len(self._crew.busy), others=len(self.slots)
         )
@@ -232,27 +256,25 @@ class Dispatcher:
         if self.setup.forks and not self.slots and not self._mailbox.closing:
             self._break("all workers that were forked have ended")
         if self.broken is not None:
-            self._fail_all(self.broken)
+            self._fail_all()
 
     def _look(self) -> None:
         """Time limits, and what running tasks take."""
         now = time.monotonic()
-        if self.setup.timeout is not None:
-            for slot in self._crew.busy:
-                if slot.ready and now - slot.began > self.setup.timeout:
-                    slot.kill("timeout")
+        hopeless = self._limit.look(self.slots)
+        if hopeless:
+            self._break(hopeless)
         if now - self._looked >= (self.gate.interval if self.gate else _LOOK):
             self._looked = now
             self._undertaker.look(self.slots)
             if self.gate:
                 self.gate.watch(self.slots)
 
-    def _break(self, why: str) -> None:
-        with self._mailbox.lock:
-            self._mailbox.broken = why
-        self._fail_all(why)
+    def _break(self, why: str, cause: BaseException | None = None) -> None:
+        self._mailbox.spoil(why, cause)
+        self._fail_all()
 
-    def _fail_all(self, why: str) -> None:
+    def _fail_all(self) -> None:
         """Nothing that waits will be started, nor what is running ended."""
         jobs = [*self.waiting, *self._mailbox.arrived]
         self.waiting.clear()
@@ -262,7 +284,10 @@ class Dispatcher:
             slot.running.clear()
             slot.kill("broken")
         for job in jobs:
-            job.abandon(BrokenProcessPool(why))
+            try:
+                job.abandon(self._mailbox.error())
+            except BaseException:  # noqa: BLE001 - SystemExit in a callback
+                _log.exception("a task's callback failed")
 
     def _interrupt_all(self) -> None:
         while self.waiting:
@@ -272,8 +297,10 @@ class Dispatcher:
                 slot.kill("interrupted")
 
     def _end(self) -> None:
-        self._crew.end()
-        self._ended = True
-        self._mailbox.close()
+        try:
+            self._crew.end()
+        finally:
+            self._ended = True
+            self._mailbox.close()
         # A ring would keep what the user gave until the garbage is collected.
         del self._crew, self._assignment, self._answers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections import deque
@@ -9,6 +10,7 @@ from concurrent.futures import CancelledError, Executor, Future
 from typing import TYPE_CHECKING
 
 from coresize import footprint, processes
+from coresize.errors import CoresizeError
 from coresize.executor.admission import Admission
 from coresize.executor.jobs import Job, key_of
 from coresize.executor.needs import Needs
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
     T = TypeVar("T")
+
+_log = logging.getLogger("coresize")
 
 #: More than any executor runs at a time: it has a bound of its own.
 _MOST = 100_000
@@ -75,6 +79,25 @@ class _Waiting(Job):
         self.kwargs = kwargs
         self.future: Future[Any] = Future()
 
+    def begin(self) -> bool:
+        """See `Job.begin`."""
+        return self.future.set_running_or_notify_cancel()
+
+    def cancel(self) -> None:
+        """See `Job.cancel`."""
+        if self.future.cancel():
+            self.future.set_running_or_notify_cancel()
+
+    def settle(self, value: object = None, error: BaseException | None = None) -> None:
+        """Tell what came of it; what a callback raises ends nothing else."""
+        try:
+            if error is None:
+                self.future.set_result(value)
+            else:
+                self.future.set_exception(error)
+        except BaseException:  # noqa: BLE001 - SystemExit in a callback
+            _log.exception("a callback of a future failed")
+
 
 #: Those whose calls are to be handed on before the program ends.
 _open: weakref.WeakSet[_Door] = weakref.WeakSet()
@@ -94,11 +117,19 @@ class _Limited(Executor):
     ) -> Future[T]:
         """Schedule a call; it is handed on when it fits.
 
+        What a callable ``memory=`` raises is an error of the future.
+
         Raises:
             RuntimeError: the executor is shut down.
         """
-        call = _Waiting(fn, args, kwargs, self._needs.of(args, kwargs))
-        self._door.put(call)
+        call = _Waiting(fn, args, kwargs, None)
+        try:
+            call.need = self._needs.of(args, kwargs)
+        except Exception as error:  # noqa: BLE001 - a callable of the user's
+            call.begin()
+            call.settle(error=error)
+        else:
+            self._door.put(call)
         return call.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
@@ -112,7 +143,10 @@ class _Limited(Executor):
 class _Door:
     """The calls that wait, and the thread that hands them on.
 
-    It does not know the executor in front of it, which so may be collected.
+    It does not know the executor in front of it, which so may be collected. Nothing may
+    end its thread while calls wait: what goes wrong is an error of the calls that it
+    concerns, whoever raises it: the other executor, its futures, callbacks. Of those
+    none is called while the lock is held.
     """
 
     def __init__(self, executor: Executor, needs: Needs) -> None:
@@ -127,11 +161,11 @@ class _Door:
         self.thread = threading.Thread(
             target=self._hand_on, name="coresize-limit", daemon=True
         )
-        _open.add(self)
         # Before the pools of the standard library end, which are known by now: the last
         # that has registered goes first.
         threading._register_atexit(_finish)  # type: ignore[attr-defined]  # noqa: SLF001
         self.thread.start()
+        _open.add(self)
 
     def put(self, call: _Waiting) -> None:
         """Take a call.
@@ -150,23 +184,37 @@ class _Door:
         """Take no more, and end when all are handed on; or cancel them."""
         with self._changed:
             self._closed = True
-            while cancel and self._waiting:
-                future = self._waiting.popleft().future
-                future.cancel()
-                future.set_running_or_notify_cancel()
+            dropped = self._take_all() if cancel else []
             self._changed.notify()
+        for call in dropped:
+            call.cancel()
 
     def _hand_on(self) -> None:
+        over = False
+        while not over:
+            try:
+                over = self._hand_on_one()
+            except BaseException as error:  # noqa: BLE001 - the futures have it
+                self._fail_all(error)
+
+    def _hand_on_one(self) -> bool:
+        """Wait for one that fits and start it; True where none will come."""
+        call = self._next()
+        if call is not None:
+            self._start(call)
+        return call is None
+
+    def _next(self) -> _Waiting | None:
+        """The next that fits, counted as running; None when all are handed on."""
         with self._changed:
-            while not (self._closed and not self._waiting):
+            while self._waiting or not self._closed:
                 call = self._choose()
-                if call is None:
-                    self._changed.wait(_LOOK if self._waiting else None)
-                    continue
-                self._waiting.remove(call)
-                if call.future.set_running_or_notify_cancel():
-                    self._start(call)
-                del call  # not held while waiting
+                if call is not None:
+                    self._waiting.remove(call)
+                    self._running[call] = 0
+                    return call
+                self._changed.wait(_LOOK if self._waiting else None)
+        return None
 
     def _choose(self) -> _Waiting | None:
         """The one that fits, if any.
@@ -181,35 +229,67 @@ class _Door:
         return chosen
 
     def _start(self, call: _Waiting) -> None:
-        self._running[call] = 0
         try:
+            if not call.begin():
+                self._forget(call)
+                return
             if self._needs.learns:
                 inner = self._executor.submit(
                     _measured, call.function, call.args, call.kwargs
                 )
             else:
                 inner = self._executor.submit(call.function, *call.args, **call.kwargs)
+            inner.add_done_callback(lambda done: self._end(call, done))
         except BaseException as error:  # noqa: BLE001 - the future has it
-            del self._running[call]
-            call.future.set_exception(error)
-            return
-        # In this thread it may be done already, and the condition is held.
-        inner.add_done_callback(lambda done: self._end(call, done))
+            self._forget(call)
+            call.settle(error=error)
 
     def _end(self, call: _Waiting, done: Future[Any]) -> None:
-        error = CancelledError() if done.cancelled() else done.exception()
-        value, peak = None, 0
-        if error is None:
-            value, peak = done.result() if self._needs.learns else (done.result(), 0)
+        value, error = None, None
+        try:
+            value, peak, error = _outcome(done, measured=self._needs.learns)
+            if error is None:
+                with self._changed:
+                    self._admission.succeeded(call, peak)
+        except BaseException as raised:  # noqa: BLE001 - the future has it
+            error = raised
+        self._forget(call)
+        call.settle(value, error)
+
+    def _forget(self, call: _Waiting) -> None:
+        """It runs no more."""
         with self._changed:
             self._running.pop(call, None)
-            if error is None:
-                self._admission.succeeded(call, peak)
             self._changed.notify()
-        if error is None:
-            call.future.set_result(value)
-        else:
-            call.future.set_exception(error)
+
+    def _take_all(self) -> list[_Waiting]:
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        return waiting
+
+    def _fail_all(self, error: BaseException) -> None:
+        """What went wrong while the next was chosen concerns all that wait."""
+        with self._changed:
+            waiting = self._take_all()
+        for call in waiting:
+            msg = f"no task can be chosen to be handed on: {error!r}"
+            told = CoresizeError(msg)
+            told.__cause__ = error
+            if call.begin():
+                call.settle(error=told)
+
+
+def _outcome(
+    done: Future[Any], *, measured: bool
+) -> tuple[Any, int, BaseException | None]:
+    """The value of another executor's future, the bytes that it took, or its error."""
+    error = CancelledError() if done.cancelled() else done.exception()
+    if error is not None:
+        return None, 0, error
+    if not measured:
+        return done.result(), 0, None
+    value, peak = done.result()
+    return value, peak, None
 
 
 def _finish() -> None:

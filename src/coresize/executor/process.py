@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from coresize import transfer
-from coresize.errors import ConfigError, CoresizeError
+from coresize.errors import ConfigError
 from coresize.executor import setup, sizing
 from coresize.executor.dispatcher import Dispatcher
 from coresize.executor.gate import Gate
@@ -133,7 +133,8 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
     ) -> Future[T]:
         """Schedule a call, and return the future of what comes of it.
 
-        What cannot be pickled is an error of the future.
+        What cannot be pickled is an error of the future, as is what a callable
+        ``memory=`` raises.
 
         Raises:
             BrokenProcessPool: workers cannot start.
@@ -143,7 +144,7 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         try:
             payload = transfer.dump_call(fn, args, kwargs)
             need = self._needs.of(args, kwargs) if self._needs else None
-        except CoresizeError as error:
+        except Exception as error:  # noqa: BLE001 - a callable of the user's
             future.set_running_or_notify_cancel()
             future.set_exception(error)
             return future

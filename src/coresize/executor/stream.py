@@ -109,12 +109,20 @@ class Stream(Unfinished):
                 self._exhausted = True
                 self._let_go()
                 return
-            need = self._need(items[0]) if len(items) == 1 else None
-            batch = Calls(self._function, items, need, self._ring)
+            batch = Calls(self._function, items, None, self._ring)
             self._taken += batch.count
             self._bytes += len(batch.payload)
             self._each = len(batch.payload) / batch.count
             self._batches.append((batch, len(batch.payload)))
+            self._submit(batch, items)
+
+    def _submit(self, batch: Calls, items: list[tuple[Any, ...]]) -> None:
+        """Hand on calls; one whose need cannot be told has failed."""
+        try:
+            batch.need = self._need(items[0]) if len(items) == 1 else None
+        except Exception as error:  # noqa: BLE001 - a callable of the user's
+            batch.abandon(error)
+        else:
             self._dispatcher.submit(batch)
 
     def _next_size(self) -> int:
