@@ -206,9 +206,10 @@ class Dispatcher:
         why, again = repr(error), starts.may_go_away(error)
         if again:
             why = refusals.explain(error)
-            _log.warning("a worker cannot be started now: %s", why)
+            if not self._crew.starts.wait:  # told once in a row
+                _log.warning("a worker cannot be started now: %s", why)
         if not again or self._crew.starts.fail(
-            starts.REFUSED, alone=not self.slots, wait=True
+            starts.REFUSED, alone=not self.slots, refused=True
         ):
             self._break(f"a worker cannot be started: {why}", error)
 

@@ -23,10 +23,14 @@ _FIRST, _LONGEST = 0.1, 2.0
 
 
 class Starts:
-    """The failed starts of one pool's workers since the last that succeeded."""
+    """The failed starts of one pool's workers since the last that succeeded.
+
+    Attributes:
+        wait: seconds that were waited after the last; 0 where none failed.
+    """
 
     def __init__(self) -> None:
-        self._failures = self._delay = self._due = 0.0
+        self._failures = self.wait = self._due = 0.0
 
     @property
     def may_try(self) -> bool:
@@ -35,26 +39,26 @@ class Starts:
 
     def succeed(self) -> None:
         """A worker is ready."""
-        self._failures = self._delay = self._due = 0.0
+        self._failures = self.wait = self._due = 0.0
 
-    def fail(self, weight: float, *, alone: bool, wait: bool = False) -> bool:
+    def fail(self, weight: float, *, alone: bool, refused: bool = False) -> bool:
         """A worker could not be started, or has ended before it was ready.
 
         Args:
             weight: how much that counts.
             alone: no worker is ready, nor may become so.
-            wait: the next must not be tried at once, though none is ready.
+            refused: the next must not be tried at once, though none is ready.
 
         Returns:
             Whether the pool is to be given up.
         """
-        if wait or not alone:
-            self._delay = min(_LONGEST, 2 * self._delay or _FIRST)
-            self._due = time.monotonic() + self._delay
-        if alone:
-            self._failures += weight
-        # Sums of parts are not exact.
-        return self._failures > _MOST - 0.001
+        if refused or not alone:
+            self.wait = min(_LONGEST, 2 * self.wait or _FIRST)
+            self._due = time.monotonic() + self.wait
+        if not alone:
+            return False
+        self._failures += weight
+        return self._failures > _MOST - 0.001  # sums of parts are not exact
 
 
 def may_go_away(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import logging
 import threading
 import time
 from collections import deque
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
     T = TypeVar("T")
+
+_log = logging.getLogger("coresize")
 
 #: What the standard library takes: some for waiting, and no more than this.
 _MORE, _MOST = 4, 32
@@ -78,6 +81,7 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
         plan = sizing.plan(max_workers, cpu_share=cpu_share, usual=usual)
         super().__init__(plan.workers, thread_name_prefix, initializer, initargs)
         self._maps: set[Callable[[], None]] = set()
+        self._few = False
         self._room: threading.Semaphore | None = None
         if queue_size is not None:
             self._room = threading.Semaphore(queue_size + plan.workers)
@@ -101,6 +105,22 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
             raise
         future.add_done_callback(lambda _: room.release())
         return future
+
+    def _adjust_thread_count(self) -> None:
+        """Start a thread for what was submitted; those that are there are enough.
+
+        The standard library raises where none can be started, and has taken the task
+        all the same. Without a thread it is taken back. Called with its lock held.
+        """
+        try:
+            super()._adjust_thread_count()
+        except (RuntimeError, MemoryError) as error:
+            if not self._threads:
+                self._work_queue.get_nowait()
+                raise
+            if not self._few:
+                _log.warning("threads cannot be started now: %s", error)
+            self._few = True
 
     def map(
         self,
