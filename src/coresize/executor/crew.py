@@ -115,6 +115,11 @@ class Crew:
         self.slots.remove(slot)
         return slot.bury()
 
+    def drop(self, slot: Slot) -> None:
+        """End a worker that has begun nothing, and wait for that."""
+        slot.kill("unused")
+        self.remove(slot)
+
     def end(self) -> None:
         """Let workers end by themselves, those that have begun to work at all."""
         for slot in self.slots:

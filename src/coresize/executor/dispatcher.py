@@ -124,14 +124,26 @@ class Dispatcher:
         with self._mailbox.lock:
             if self.thread is not None:
                 return
-            thread = threading.Thread(
-                target=self._serve, name="coresize-dispatcher", daemon=True
-            )
             refuse_while_importing("start no pool of its own")
             if self.setup.forks:
                 self._fork_all()
-            thread.start()
-            self.thread = thread
+            self.thread = self._start_thread()
+
+    def _start_thread(self) -> threading.Thread:
+        """Start the thread, if need be in the place of the last that was forked."""
+        while True:
+            thread = threading.Thread(
+                target=self._serve, name="coresize-dispatcher", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError:
+                if self.slots:
+                    self._crew.drop(self.slots[-1])
+                if not self.slots:
+                    raise
+            else:
+                return thread
 
     def _fork_all(self) -> None:
         """All at once, while there is no thread whose locks a fork would take along."""
