@@ -23,7 +23,7 @@ from pathlib import Path
 
 import failures
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coresize import (
@@ -563,6 +563,7 @@ def test_no_look_adds_much_more_than_its_step(gaps, step):
 
 
 @linux
+@settings(max_examples=10)  # each has a process of its own
 @given(_STEPS)
 def test_what_is_stopped_takes_no_time(gaps):
     with subprocess.Popen(["/bin/sleep", "3600"]) as process:

@@ -70,13 +70,14 @@ class IdleTime:
 
     Args:
         pid: the process.
-        now: when it was started, by the monotonic clock.
+        born: when it was started, by the monotonic clock.
     """
 
-    def __init__(self, pid: int, now: float) -> None:
+    def __init__(self, pid: int, born: float) -> None:
+        self.born = born
         self._pid = pid
         self._ticks = 0
-        self._last = now
+        self._last = born
         self._seconds = 0.0
 
     def look(self, now: float, step: float) -> float:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import failures
@@ -177,6 +178,18 @@ with {make} as pool:
         text, values = run_in(folder, program, tmp_path)
     assert "new thread" in text or "unavailable" in text
     assert values == list(range(20, 0, -1))
+
+
+def test_starts_that_always_hang_end_the_pool():
+    """Where a limit of time is given; the standard library's pool waits for ever."""
+    with ProcessPoolExecutor(
+        2, initializer=time.sleep, initargs=(failures.HOUR,), timeout=1
+    ) as pool:
+        futures = [pool.submit(failures.echo, number) for number in range(3)]
+        for future in futures:
+            error = future.exception(10 * LONG)
+            assert type(error) is BrokenProcessPool
+            assert "workers do not get ready: 4 times" in str(error)
 
 
 @needs("freezer")

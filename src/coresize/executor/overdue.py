@@ -36,6 +36,7 @@ class TimeLimit:
         self._step = min(_STEP, (timeout or _STEP) / _PARTS)
         self._start = max(timeout or 0.0, _START)
         self._rounds = 0
+        self._allowed: dict[Slot, float] = {}
         self._due = 0.0
 
     def left(self) -> float:
@@ -63,18 +64,31 @@ class TimeLimit:
 
     def _look_at_starts(self, slots: Sequence[Slot], now: float) -> str | None:
         starting = [slot for slot in slots if not slot.ready and not slot.doomed]
-        idle = {slot: slot.idle.look(now, self._step) for slot in starting}
-        stuck = [slot for slot in starting if idle[slot] > self._start]
+        # Each keeps to what was allowed when it began, or those that began together
+        # would be ended one after the other.
+        allowed = {slot: self._allowed.get(slot, self._start) for slot in starting}
+        self._allowed = allowed
+        stuck = [slot for slot in starting if self._idle(slot, now) > allowed[slot]]
         if not stuck:
             return None
         for slot in stuck:
             slot.kill("stuck")
-        why = (
-            f"workers do not get ready: {self._rounds + 1} times one was ended that "
-            f"did nothing, the last time for {self._start:g} s; does the initializer "
+        longest = max(allowed[slot] for slot in stuck)
+        if longest >= self._start:
+            self._start = 2 * longest
+            self._rounds += 1
+        alive = [slot for slot in slots if not slot.doomed]
+        if self._rounds < _ROUNDS or any(self._is_at_work(one, now) for one in alive):
+            return None
+        return (
+            f"workers do not get ready: {self._rounds} times in a row one was ended "
+            f"that did nothing, the last time for {longest:g} s; does the initializer "
             "or an import wait for something?"
         )
-        self._rounds += 1
-        self._start *= 2
-        hopeless = self._rounds >= _ROUNDS and all(slot.doomed for slot in slots)
-        return why if hopeless else None
+
+    def _idle(self, slot: Slot, now: float) -> float:
+        return slot.idle.look(now, self._step)
+
+    def _is_at_work(self, slot: Slot, now: float) -> bool:
+        """Whether it is ready, or has taken long and did something all the time."""
+        return slot.ready or now - slot.idle.born > self._allowed[slot]

@@ -64,7 +64,7 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         memory: bytes that one task needs, as a number, "2GiB", a `TaskProfile`, or a
             callable of its arguments; "auto" learns it from what tasks take.
         cpus: cores that one task keeps busy.
-        timeout: seconds that one task may take.
+        timeout: seconds that one task may take, in which it could run: not stopped.
         oom_retries: how often a task that was killed for memory is run again.
         threads: threads of BLAS and OpenMP in each worker; None is its share.
 
