@@ -64,6 +64,8 @@ class Dispatcher:
         self.waiting = self._assignment.waiting
         self._undertaker = Undertaker(setup, gate)
         self._ended = self._starting = False
+        #: Why the last worker could not be started; empty where it could.
+        self.refused = ""
         self._looked = 0.0
         self._limit = TimeLimit(setup.timeout)
         self._answers = Answers(setup, gate, self.pace, self._welcome)
@@ -157,6 +159,7 @@ class Dispatcher:
                 raise
             why = refusals.explain(error)
             _log.warning("only %d of %d workers: %s", len(self.slots), most, why)
+            self.refused = why
 
     # --- The thread -----------------------------------------------------------
 
@@ -218,8 +221,9 @@ class Dispatcher:
         why, again = repr(error), starts.may_go_away(error)
         if again:
             why = refusals.explain(error)
-            if not self._crew.starts.wait:  # told once in a row
+            if not self.refused:  # told once in a row
                 _log.warning("a worker cannot be started now: %s", why)
+            self.refused = why
         if not again or self._crew.starts.fail(
             starts.REFUSED, alone=not self.slots, refused=True
         ):
@@ -243,6 +247,7 @@ class Dispatcher:
         if not slot.send_held():
             self._crew.listen(slot, writing=True)
         self._crew.starts.succeed()
+        self.refused = ""
         self._limit.greet()
         self._undertaker.welcome(slot)
         if self.gate:

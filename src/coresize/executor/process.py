@@ -264,6 +264,11 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         return self._dispatcher.thread
 
     @property
+    def _refused(self) -> str:
+        """Why a worker cannot be started now; empty where none is refused."""
+        return self._dispatcher.refused
+
+    @property
     def _broken(self) -> str | bool:
         """Why no more tasks are taken."""
         return self._dispatcher.broken or False

@@ -23,14 +23,10 @@ _FIRST, _LONGEST = 0.1, 2.0
 
 
 class Starts:
-    """The failed starts of one pool's workers since the last that succeeded.
-
-    Attributes:
-        wait: seconds that were waited after the last; 0 where none failed.
-    """
+    """The failed starts of one pool's workers since the last that succeeded."""
 
     def __init__(self) -> None:
-        self._failures = self.wait = self._due = 0.0
+        self._failures = self._wait = self._due = 0.0
 
     @property
     def may_try(self) -> bool:
@@ -39,7 +35,7 @@ class Starts:
 
     def succeed(self) -> None:
         """A worker is ready."""
-        self._failures = self.wait = self._due = 0.0
+        self._failures = self._wait = self._due = 0.0
 
     def fail(self, weight: float, *, alone: bool, refused: bool = False) -> bool:
         """A worker could not be started, or has ended before it was ready.
@@ -53,8 +49,8 @@ class Starts:
             Whether the pool is to be given up.
         """
         if refused or not alone:
-            self.wait = min(_LONGEST, 2 * self.wait or _FIRST)
-            self._due = time.monotonic() + self.wait
+            self._wait = min(_LONGEST, 2 * self._wait or _FIRST)
+            self._due = time.monotonic() + self._wait
         if not alone:
             return False
         self._failures += weight

@@ -81,7 +81,8 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
         plan = sizing.plan(max_workers, cpu_share=cpu_share, usual=usual)
         super().__init__(plan.workers, thread_name_prefix, initializer, initargs)
         self._maps: set[Callable[[], None]] = set()
-        self._few = False
+        #: Why not all threads could be started; empty where nothing was refused.
+        self._refused = ""
         self._room: threading.Semaphore | None = None
         if queue_size is not None:
             self._room = threading.Semaphore(queue_size + plan.workers)
@@ -118,9 +119,9 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
             if not self._threads:
                 self._work_queue.get_nowait()
                 raise
-            if not self._few:
+            if not self._refused:
                 _log.warning("threads cannot be started now: %s", error)
-            self._few = True
+            self._refused = str(error) or repr(error)
 
     def map(
         self,
