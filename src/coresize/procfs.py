@@ -90,6 +90,22 @@ def run_delay(text: str) -> float | None:
     return None
 
 
+def activity(text: str) -> tuple[str, int]:
+    """The state of a process, a letter, and its CPU time in ticks, in /proc/PID/stat.
+
+    proc(5): T is stopped by a signal, t by a debugger. Of one that is gone there is no
+    text, and nothing is known.
+
+    >>> activity("7 (a ) b) T 1 7 7 0 -1 4194304 9 0 0 0 12 30 0 0 20 0 1 0")
+    ('T', 42)
+    """
+    fields = text.rpartition(")")[2].split()
+    try:
+        return fields[0], int(fields[11]) + int(fields[12])
+    except (IndexError, ValueError):
+        return "", 0
+
+
 def _lines(text: str, names: tuple[str, ...]) -> dict[str, int]:
     found = {}
     for line in text.split("\n"):

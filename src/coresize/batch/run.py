@@ -85,7 +85,8 @@ def run_batch(
             CORESIZE_SHARD says, else all. That variable is for one batch of a program,
             and for none of its tasks; "0/1" is all items, whatever it says.
         retries: how often a task that failed is run again, after 0.5 s, 1 s ... 60 s.
-        timeout: seconds that a task may take; only with "process".
+        timeout: seconds that a task may take, in which it could run; only with
+            "process".
         on_error: "collect" leaves failures to the outcomes; "raise" raises them
             together when everything else is done.
         progress: True for a bar at a terminal (with the extra ``progress``) or lines on

@@ -47,13 +47,17 @@ class Assignment:
 
     def go_on(self) -> bool:
         """Give what can be given; whether to go on at once with more of it."""
-        if not self.waiting:
+        starting = [slot for slot in self._crew.slots if not slot.ready]
+        if not self.waiting and not starting:
             return False
         most = self._setup.max_tasks
         free = [slot for slot in self._crew.slots if slot.is_free(most)]
+        idle = [slot for slot in free if not slot.running]
+        self._take_back(starting, len(idle))
+        idle += [slot for slot in starting if slot.may_hold]
         if self._gate:
-            return self._by_memory(self._gate, free)
-        for slot in free:
+            return self._by_memory(self._gate, idle)
+        for slot in idle:
             while self.waiting and not slot.running:
                 self._give(slot, [self.waiting.popleft()])
         if self.waiting and self._crew.has_room:
@@ -67,9 +71,16 @@ class Assignment:
                 self._give(slot, self._pace.ahead(slot.running, self.waiting, room))
         return False
 
-    def _by_memory(self, gate: Gate, free: list[Slot]) -> bool:
-        idle = [slot for slot in free if not slot.running]
-        if not idle and not self._crew.has_room:
+    def _take_back(self, starting: list[Slot], idle: int) -> None:
+        """Let idle workers have what is held by those that may never be ready."""
+        back: list[Job] = []
+        for slot in starting:
+            if slot.doomed or len(back) < idle:
+                back += slot.take_back()
+        self.waiting.extendleft(reversed(back))
+
+    def _by_memory(self, gate: Gate, idle: list[Slot]) -> bool:
+        if not (self.waiting and (idle or self._crew.has_room)):
             return False
         job = gate.choose(self.waiting, self._crew.slots, must_start=not idle)
         if job is None or (job.alone and not self._crew.empty()):

@@ -8,7 +8,7 @@ from coresize import processes, report
 from coresize.available import detect
 from coresize.errors import TaskKilledError, TaskOutOfMemoryError
 from coresize.executor import verdicts
-from coresize.host import Live
+from coresize.host import LiveFor
 from coresize.kills import Kills
 
 
@@ -97,9 +97,14 @@ class Undertaker:
             peak=job.seen,
             attempts=job.attempts,
             out_of_memory=moved,
-            limit=report.memory_limit(detect(Live())) if moved != "no" else "",
+            limit=_memory_limit() if moved != "no" else "",
             shared_memory=_shared_memory(),
         )
+
+
+def _memory_limit() -> str:
+    """The kernel's limit: what the environment says, right or wrong, kills nobody."""
+    return report.memory_limit(detect(LiveFor(processes.own())))
 
 
 def _shared_memory() -> int | None:

@@ -7,6 +7,7 @@ import time
 from functools import partial
 
 from coresize.executor.slot import Outgoing, Slot
+from coresize.executor.starts import Starts
 
 
 TYPE_CHECKING = False
@@ -38,6 +39,7 @@ class Crew:
     ) -> None:
         self.slots: list[Slot] = []
         self.selector = selectors.DefaultSelector()
+        self.starts = Starts()
         self._setup = setup
         self._exchange = exchange
         self._bury = bury
@@ -56,7 +58,8 @@ class Crew:
     @property
     def has_room(self) -> bool:
         """Whether one more may be started: who forks later forks beside threads."""
-        return not self._setup.forks and len(self.slots) < self._setup.max_workers
+        room = len(self.slots) < self._setup.max_workers
+        return room and not self._setup.forks and self.starts.may_try
 
     def empty(self) -> bool:
         """End all workers; whether there are none left, or they cannot be replaced.
@@ -66,7 +69,9 @@ class Crew:
         if self._setup.forks:
             return True
         for slot in self.slots:
-            if not slot.retiring and not slot.stop():
+            if not slot.ready and not slot.doomed:  # it may never be
+                slot.kill("unused")
+            elif not slot.retiring and not slot.stop():
                 self.listen(slot, writing=True)
         return not self.slots
 
@@ -88,11 +93,17 @@ class Crew:
             self._outgoing,
             self._setup.bequeathed(inheritance),
         )
+        try:
+            self.listen(slot, writing=False)
+            self.selector.register(
+                slot.gone, selectors.EVENT_READ, lambda _: self._bury(slot)
+            )
+        except BaseException:
+            self.ignore(slot)
+            slot.kill("unused")
+            slot.bury()
+            raise
         self.slots.append(slot)
-        self.listen(slot, writing=False)
-        self.selector.register(
-            slot.gone, selectors.EVENT_READ, lambda _: self._bury(slot)
-        )
         return slot
 
     def listen(self, slot: Slot, *, writing: bool) -> None:
@@ -122,6 +133,11 @@ class Crew:
         self.ignore(slot)
         self.slots.remove(slot)
         return slot.bury()
+
+    def drop(self, slot: Slot) -> None:
+        """End a worker that has begun nothing, and wait for that."""
+        slot.kill("unused")
+        self.remove(slot)
 
     def end(self) -> None:
         """Let workers end by themselves, those that have begun to work at all."""

@@ -8,20 +8,22 @@ the one that it died of, and all others it was given go back.
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import sys
 import threading
 import time
 import weakref
-from concurrent.futures.process import BrokenProcessPool
 
-from coresize.executor import finalizing, verdicts
+from coresize import refusals
+from coresize.executor import finalizing, starts, verdicts
 from coresize.executor.answers import Answers
 from coresize.executor.assignment import Assignment
 from coresize.executor.burial import Undertaker
 from coresize.executor.crew import Crew
 from coresize.executor.mailbox import Mailbox
+from coresize.executor.overdue import TimeLimit
 from coresize.executor.pace import Pace
 from coresize.executor.setup import check_fork
 from coresize.processes import exit_hooks, inheritance, main_module
@@ -39,8 +41,7 @@ if TYPE_CHECKING:
 #: Seconds between two looks at what tasks take.
 _LOOK = 0.25
 
-#: Workers that could not start, one after the other, before the pool is given up.
-_MOST_FAILURES = 3
+_log = logging.getLogger("coresize")
 
 
 #: Those whose work is to be done before this process ends.
@@ -57,7 +58,7 @@ class Dispatcher:
         self.thread: threading.Thread | None = None
         #: The maps that are to be finished before no more jobs are taken.
         self.unfinished: set[Map] = set()
-        self._failures = self._looked = 0.0
+        self._looked = 0.0
         self._moment: Inheritance | None = None
         self._furnish()
 
@@ -66,8 +67,12 @@ class Dispatcher:
         setup, gate = self.setup, self.gate
         self._pid = os.getpid()
         self._mailbox = Mailbox()
-        self._crew = Crew(setup, self._exchange, self._bury)
-        self._crew.hear(self._mailbox.bell, self._mailbox.heard)
+        try:
+            self._crew = Crew(setup, self._exchange, self._bury)
+            self._crew.hear(self._mailbox.bell, self._mailbox.heard)
+        except BaseException:  # no more files
+            self._mailbox.close()
+            raise
         self.slots = self._crew.slots
         self._assignment = Assignment(
             setup, gate, self._crew, self.pace, self._add_slot_for
@@ -75,6 +80,9 @@ class Dispatcher:
         self.waiting = self._assignment.waiting
         self._undertaker = Undertaker(setup, gate)
         self._ended = self._starting = False
+        #: Why the last worker could not be started; empty where it could.
+        self.refused = ""
+        self._limit = TimeLimit(setup.timeout)
         self._answers = Answers(setup, gate, self.pace, self._welcome)
 
     # --- For other threads ----------------------------------------------------
@@ -117,13 +125,19 @@ class Dispatcher:
         Raises:
             BrokenProcessPool: workers cannot start.
             CoresizeError: they were to be forked beside other threads.
-            RuntimeError: it is closed, or belongs to the process that forked this one.
+            OSError: they were to be forked, and not one can be.
+            RuntimeError: it is closed, belongs to the process that forked this one, or
+                no thread can be started.
         """
         self.refuse_inherited()
         self._note_moment(job)
         self._mailbox.put(job)
         if self.thread is None:
-            self._start()
+            try:
+                self._start()
+            except BaseException:  # nobody will serve it, but maybe those of others
+                self._mailbox.take_back(job)
+                raise
         self._mailbox.ring()
 
     def _note_moment(self, job: Job) -> None:
@@ -196,26 +210,42 @@ class Dispatcher:
         with self._mailbox.lock:
             if self.thread is not None:
                 return
+            main_module.refuse_while_importing("start no pool of its own")
+            if self.setup.forks:
+                self._fork_all()
+            exit_hooks.register(_finish, exit_hooks.POOLS)
+            _started.add(self)
+            self.thread = self._start_thread()
+
+    def _start_thread(self) -> threading.Thread:
+        """Start the thread, if need be in the place of the last that was forked."""
+        while True:
             thread = threading.Thread(
                 target=self._serve, name="coresize-dispatcher", daemon=True
             )
             try:
-                main_module.refuse_while_importing("start no pool of its own")
-                if self.setup.forks:
-                    self._fork_all()
-                exit_hooks.register(_finish, exit_hooks.POOLS)
-                _started.add(self)
                 thread.start()
-            except BaseException:  # nobody will serve them
-                self._mailbox.arrived.clear()
-                raise
-            self.thread = thread
+            except RuntimeError:
+                if self.slots:
+                    self._crew.drop(self.slots[-1])
+                if not self.slots:
+                    raise
+            else:
+                return thread
 
     def _fork_all(self) -> None:
         """All at once, while there is no thread whose locks a fork would take along."""
         check_fork()
-        for _ in range(self.setup.max_workers):
-            self._add_slot(inheritance.current())
+        most = self.setup.max_workers
+        try:
+            while len(self.slots) < most:  # some may be of an earlier try
+                self._crew.add(inheritance.current())
+        except OSError as error:
+            if not self.slots:
+                raise
+            why = refusals.explain(error)
+            _log.warning("only %d of %d workers: %s", len(self.slots), most, why)
+            self.refused = why
 
     # --- The thread -----------------------------------------------------------
 
@@ -223,9 +253,9 @@ class Dispatcher:
         try:
             while not self._is_over():
                 self._turn()
-        except BaseException as error:
-            self._break(f"the pool failed: {error!r}")
-            raise
+        except BaseException as error:  # noqa: BLE001 - futures have it
+            _log.critical("a pool failed", exc_info=True)
+            self._break(f"the pool failed: {error!r}", error)
         finally:
             self._end()
 
@@ -260,11 +290,7 @@ class Dispatcher:
         if not self._crew.busy:
             return None if not self.waiting else _LOOK
         look = self.gate.interval if self.gate else _LOOK
-        if self.setup.timeout is None:
-            return look
-        begun = [slot.began for slot in self._crew.busy if slot.ready]
-        first = min(begun, default=time.monotonic())
-        return max(0.0, min(look, first + self.setup.timeout - time.monotonic()))
+        return look if self.setup.timeout is None else min(look, self._limit.left())
 
     # --- Workers ----------------------------------------------------------------
 
@@ -279,8 +305,22 @@ class Dispatcher:
         try:
             return self._crew.add(moment)
         except Exception as error:  # noqa: BLE001 - pickle calls the user's code
-            self._break(self.setup.unstartable(error))
+            self._refuse(error)
             return None
+
+    def _refuse(self, error: Exception) -> None:
+        """A worker could not be started; without others that is tried some times."""
+        why, again = repr(error), starts.may_go_away(error)
+        if again:
+            why = refusals.explain(error)
+            if not self.refused:  # told once in a row
+                _log.warning("a worker cannot be started now: %s", why)
+            self.refused = why
+        if not again or self._crew.starts.fail(
+            starts.REFUSED, alone=not self.slots, refused=True
+        ):
+            why += self.setup.advice(error)
+            self._break(f"a worker cannot be started: {why}", error)
 
     # --- Receiving ------------------------------------------------------------
 
@@ -299,7 +339,9 @@ class Dispatcher:
         """A worker is ready."""
         if not slot.flush():
             self._crew.listen(slot, writing=True)
-        self._failures = 0
+        self._crew.starts.succeed()
+        self.refused = ""
+        self._limit.greet()
         self._undertaker.welcome(slot)
         if self.gate:
             self.gate.welcome(slot)
@@ -313,12 +355,11 @@ class Dispatcher:
         if slot.unfit:  # known before, but until now it wrote its log
             self._break(f"the initializer of a worker failed:\n{slot.unfit}")
         elif not slot.ready and not slot.doomed:
-            self._failures += verdicts.weight(code, alone=not self.slots)
-            if self._failures >= _MOST_FAILURES:
-                self._break(
-                    "workers end before they are ready, "
-                    + verdicts.unready(code, advice=main_module.GUARD)
-                )
+            weight = verdicts.weight(code, alone=not self.slots)
+            alone = not any(other.ready for other in self.slots)
+            if self._crew.starts.fail(weight, alone=alone):
+                why = verdicts.unready(code, advice=main_module.GUARD)
+                self._break(f"workers end before they are ready, {why}")
         again = self._undertaker.again(
             slot, code, busy=1 + len(self._crew.busy), others=len(self.slots)
         )
@@ -326,15 +367,14 @@ class Dispatcher:
         if self.setup.forks and not self.slots and not self._mailbox.closing:
             self._break("all workers that were forked have ended")
         if self.broken is not None:
-            self._fail_all(self.broken)
+            self._fail_all()
 
     def _look(self) -> None:
         """Time limits, and what running tasks take."""
         now = time.monotonic()
-        if self.setup.timeout is not None:
-            for slot in self._crew.busy:
-                if slot.ready and now - slot.began > self.setup.timeout:
-                    slot.kill("timeout")
+        hopeless = self._limit.look(self.slots)
+        if hopeless:
+            self._break(hopeless)
         if now - self._looked >= (self.gate.interval if self.gate else _LOOK):
             self._looked = now
             for slot in [slot for slot in self.slots if slot.has_ended()]:
@@ -343,12 +383,11 @@ class Dispatcher:
             if self.gate:
                 self.gate.watch(self.slots)
 
-    def _break(self, why: str) -> None:
-        with self._mailbox.lock:
-            self._mailbox.broken = why
-        self._fail_all(why)
+    def _break(self, why: str, cause: BaseException | None = None) -> None:
+        self._mailbox.spoil(why, cause)
+        self._fail_all()
 
-    def _fail_all(self, why: str) -> None:
+    def _fail_all(self) -> None:
         """Nothing that waits will be started, nor what is running ended."""
         jobs = [*self.waiting, *self._mailbox.arrived]
         self.waiting.clear()
@@ -358,7 +397,10 @@ class Dispatcher:
             slot.running.clear()
             slot.kill("broken")
         for job in jobs:
-            job.abandon(BrokenProcessPool(why))
+            try:
+                job.abandon(self._mailbox.error())
+            except BaseException:  # noqa: BLE001 - SystemExit in a callback
+                _log.exception("a task's callback failed")
 
     def _interrupt_all(self) -> None:
         while self.waiting:
@@ -370,9 +412,11 @@ class Dispatcher:
                 slot.kill("interrupted")
 
     def _end(self) -> None:
-        self._crew.end()
-        self._ended = True
-        self._mailbox.close()
+        try:
+            self._crew.end()
+        finally:
+            self._ended = True
+            self._mailbox.close()
         # A ring would keep what the user gave until the garbage is collected.
         del self._crew, self._assignment, self._answers
 

@@ -45,10 +45,10 @@ def _held() -> int:
 
 def _trimmer() -> Callable[[int], object]:
     """malloc_trim(3) of the GNU C library; elsewhere nothing."""
-    import ctypes
-
     try:
+        import ctypes
+
         found: Callable[[int], object] = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # musl, macOS; Windows
+    except (AttributeError, ImportError, OSError, TypeError):  # musl, macOS; Windows
         return int
     return found

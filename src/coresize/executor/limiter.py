@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 import weakref
 from collections import deque
+from collections.abc import Sized
 from concurrent.futures import CancelledError, Executor, Future
 from typing import TYPE_CHECKING
 
 from coresize import footprint, processes
+from coresize.errors import CoresizeError
 from coresize.executor import finalizing
 from coresize.executor.admission import Admission
 from coresize.executor.jobs import Job, key_of
+from coresize.executor.mapping import Map, Submitting, check_numbers
 from coresize.executor.needs import Needs
 from coresize.executor.pressure import Pressure
 from coresize.processes import exit_hooks
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any, ParamSpec, TypeVar
 
     from coresize.executor.needs import Memory
@@ -26,8 +31,14 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     T = TypeVar("T")
 
+_log = logging.getLogger("coresize")
+
 #: More than any executor runs at a time: it has a bound of its own.
 _MOST = 100_000
+
+#: Calls of a map that are handed on ahead of the reader, where it is not known how many
+#: the other executor runs at a time.
+_AHEAD = 32
 
 #: Seconds after which it is looked again whether a task fits: others give memory back.
 _LOOK = 0.1
@@ -77,6 +88,25 @@ class _Waiting(Job):
         self.kwargs = kwargs
         self.future: Future[Any] = Future()
 
+    def begin(self) -> bool:
+        """See `Job.begin`."""
+        return self.future.set_running_or_notify_cancel()
+
+    def cancel(self) -> None:
+        """See `Job.cancel`."""
+        if self.future.cancel():
+            self.future.set_running_or_notify_cancel()
+
+    def settle(self, value: object = None, error: BaseException | None = None) -> None:
+        """Tell what came of it; what a callback raises ends nothing else."""
+        try:
+            if error is None:
+                self.future.set_result(value)
+            else:
+                self.future.set_exception(error)
+        except BaseException:  # noqa: BLE001 - SystemExit in a callback
+            _log.exception("a callback of a future failed")
+
 
 #: Those whose calls are to be handed on before the program ends.
 _open: weakref.WeakSet[_Door] = weakref.WeakSet()
@@ -87,6 +117,7 @@ class _Limited(Executor):
         self._executor = executor
         self._needs = needs
         self._door = _Door(executor, needs)
+        self._maps: set[Map] = set()
         # What nobody holds any more takes no more calls.
         self._finalizer = weakref.finalize(self, finalizing.later, self._door.close)
         self._finalizer.atexit = False
@@ -96,15 +127,66 @@ class _Limited(Executor):
     ) -> Future[T]:
         """Schedule a call; it is handed on when it fits.
 
+        What a callable ``memory=`` raises is an error of the future.
+
         Raises:
             RuntimeError: the executor is shut down.
         """
-        call = _Waiting(fn, args, kwargs, self._needs.of(args, kwargs))
-        self._door.put(call)
+        call = _Waiting(fn, args, kwargs, None)
+        try:
+            call.need = self._needs.of(args, kwargs)
+        except Exception as error:  # noqa: BLE001 - a callable of the user's
+            call.begin()
+            call.settle(error=error)
+        else:
+            self._door.put(call)
         return call.future
 
+    def map(
+        self,
+        fn: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """The values of a function over items, as of `coresize.ThreadPoolExecutor`.
+
+        Raises:
+            ConfigError: buffersize is not above 0.
+            TimeoutError: a value is not there in time.
+        """
+        del chunksize
+        check_numbers(buffersize=buffersize)
+        end = None if timeout is None else time.monotonic() + timeout
+        # How many it runs at a time is known of some; of others this keeps them busy.
+        workers = getattr(self._executor, "_max_workers", None)
+        ahead = 2 * workers if isinstance(workers, int) else _AHEAD
+        calls = Map(
+            self,
+            self._maps,
+            zip(*iterables, strict=False),
+            Submitting(self, _Limited.submit, fn, ahead=ahead),
+            sized=all(isinstance(items, Sized) for items in iterables),
+            buffersize=buffersize,
+        )
+        calls.begin()
+        return calls.values(end)
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
-        """Take no more calls, and end the other executor when all are done."""
+        """Take no more calls, and end the other executor when all are done.
+
+        Of a map all of the input is taken first, unless it may be endless (it has no
+        length) and a part was read.
+        """
+        try:
+            for unfinished in [] if cancel_futures else list(self._maps):
+                unfinished.finish()
+        finally:
+            self._end(wait=wait, cancel_futures=cancel_futures)
+
+    def _end(self, *, wait: bool, cancel_futures: bool) -> None:
         self._door.close(cancel=cancel_futures)
         if wait:
             self._door.thread.join()
@@ -114,7 +196,10 @@ class _Limited(Executor):
 class _Door:
     """The calls that wait, and the thread that hands them on.
 
-    It does not know the executor in front of it, which so may be collected.
+    It does not know the executor in front of it, which so may be collected. Nothing may
+    end its thread while calls wait: what goes wrong is an error of the calls that it
+    concerns, whoever raises it: the other executor, its futures, callbacks. Of those
+    none is called while the lock is held.
     """
 
     def __init__(self, executor: Executor, needs: Needs) -> None:
@@ -129,12 +214,12 @@ class _Door:
         self.thread = threading.Thread(
             target=self._hand_on, name="coresize-limit", daemon=True
         )
-        _open.add(self)
         # Before the pools of the standard library end, which are known by now: the last
         # that has registered goes first.
         threading._register_atexit(_finish)  # type: ignore[attr-defined]  # noqa: SLF001
         exit_hooks.register(_finish, exit_hooks.HANDING_ON)
         self.thread.start()
+        _open.add(self)
 
     def put(self, call: _Waiting) -> None:
         """Take a call.
@@ -153,32 +238,36 @@ class _Door:
         """Take no more, and end when all are handed on; or cancel them."""
         with self._changed:
             self._closed = True
-            while cancel and self._waiting:
-                future = self._waiting.popleft().future
-                future.cancel()
-                future.set_running_or_notify_cancel()
+            dropped = self._take_all() if cancel else []
             self._changed.notify()
+        for call in dropped:
+            call.cancel()
 
     def _hand_on(self) -> None:
-        # Without the lock: the other executor may let its caller wait for a place,
-        # which comes free when a task ends, and that is told here under the lock.
-        while call := self._next():
+        over = False
+        while not over:
+            try:
+                over = self._hand_on_one()
+            except BaseException as error:  # noqa: BLE001 - the futures have it
+                self._fail_all(error)
+
+    def _hand_on_one(self) -> bool:
+        """Wait for one that fits and start it; True where none will come."""
+        call = self._next()
+        if call is not None:
             self._start(call)
-            del call  # not held while waiting
+        return call is None
 
     def _next(self) -> _Waiting | None:
-        """The next call that may start, as soon as there is one; None at the end."""
+        """The next that fits, counted as running; None when all are handed on."""
         with self._changed:
-            while not (self._closed and not self._waiting):
+            while self._waiting or not self._closed:
                 call = self._choose()
-                if call is None:
-                    self._changed.wait(_LOOK if self._waiting else None)
-                    continue
-                self._waiting.remove(call)
-                if call.future.set_running_or_notify_cancel():
+                if call is not None:
+                    self._waiting.remove(call)
                     self._running[call] = 0
                     return call
-                del call
+                self._changed.wait(_LOOK if self._waiting else None)
         return None
 
     def _choose(self) -> _Waiting | None:
@@ -195,33 +284,66 @@ class _Door:
 
     def _start(self, call: _Waiting) -> None:
         try:
+            if not call.begin():
+                self._forget(call)
+                return
             if self._needs.learns:
                 inner = self._executor.submit(
                     _measured, call.function, call.args, call.kwargs
                 )
             else:
                 inner = self._executor.submit(call.function, *call.args, **call.kwargs)
+            inner.add_done_callback(lambda done: self._end(call, done))
         except BaseException as error:  # noqa: BLE001 - the future has it
-            with self._changed:
-                del self._running[call]
-            call.future.set_exception(error)
-            return
-        inner.add_done_callback(lambda done: self._end(call, done))
+            self._forget(call)
+            call.settle(error=error)
 
     def _end(self, call: _Waiting, done: Future[Any]) -> None:
-        error = CancelledError() if done.cancelled() else done.exception()
-        value, peak = None, 0
-        if error is None:
-            value, peak = done.result() if self._needs.learns else (done.result(), 0)
+        value, error = None, None
+        try:
+            value, peak, error = _outcome(done, measured=self._needs.learns)
+            if error is None:
+                with self._changed:
+                    self._admission.succeeded(call, peak)
+        except BaseException as raised:  # noqa: BLE001 - the future has it
+            error = raised
+        self._forget(call)
+        call.settle(value, error)
+
+    def _forget(self, call: _Waiting) -> None:
+        """It runs no more."""
         with self._changed:
             self._running.pop(call, None)
-            if error is None:
-                self._admission.succeeded(call, peak)
             self._changed.notify()
-        if error is None:
-            call.future.set_result(value)
-        else:
-            call.future.set_exception(error)
+
+    def _take_all(self) -> list[_Waiting]:
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        return waiting
+
+    def _fail_all(self, error: BaseException) -> None:
+        """What went wrong while the next was chosen concerns all that wait."""
+        with self._changed:
+            waiting = self._take_all()
+        for call in waiting:
+            msg = f"no task can be chosen to be handed on: {error!r}"
+            told = CoresizeError(msg)
+            told.__cause__ = error
+            if call.begin():
+                call.settle(error=told)
+
+
+def _outcome(
+    done: Future[Any], *, measured: bool
+) -> tuple[Any, int, BaseException | None]:
+    """The value of another executor's future, the bytes that it took, or its error."""
+    error = CancelledError() if done.cancelled() else done.exception()
+    if error is not None:
+        return None, 0, error
+    if not measured:
+        return done.result(), 0, None
+    value, peak = done.result()
+    return value, peak, None
 
 
 def _finish() -> None:

@@ -28,6 +28,7 @@ class Mailbox:
         terminated: those that run are to get SIGTERM as well.
         interrupted: those that run are to be killed as well.
         broken: why none can be taken; None where they can.
+        cause: the error behind that, if one is.
         asleep: the dispatcher waits for the bell.
         bell: what becomes readable when it rings.
     """
@@ -39,6 +40,7 @@ class Mailbox:
         self.closing = self.cancelling = False
         self.terminated = self.interrupted = False
         self.broken: str | None = None
+        self.cause: BaseException | None = None
         self.asleep = False
         self.bell, self._rope = processes.socket_pair()
         self.bell.settimeout(0)
@@ -53,13 +55,30 @@ class Mailbox:
         """
         with self.lock:
             if self.broken is not None:
-                raise BrokenProcessPool(self.broken)
+                raise self.error()
             if self.closing:
                 msg = "cannot schedule new futures after shutdown"
                 raise RuntimeError(msg)
             job.backlog = self.backlog
             self.backlog.added += job.waiting_bytes
             self.arrived.append(job)
+
+    def take_back(self, job: Job) -> None:
+        """Forget a job, if it is still there: its caller gets an error."""
+        with self.lock, contextlib.suppress(ValueError):
+            self.arrived.remove(job)
+            job.leave_queue()
+
+    def spoil(self, why: str, cause: BaseException | None) -> None:
+        """Take no more, for a reason."""
+        with self.lock:
+            self.broken, self.cause = why, cause
+
+    def error(self) -> BrokenProcessPool:
+        """Why no job is taken, as an error."""
+        error = BrokenProcessPool(self.broken)
+        error.__cause__ = self.cause
+        return error
 
     def shut(self, *, cancel: bool, terminate: bool, interrupt: bool) -> None:
         """Take no more."""

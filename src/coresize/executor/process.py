@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from coresize import transfer
-from coresize.errors import ConfigError, CoresizeError
+from coresize.errors import ConfigError
 from coresize.executor import setup, sizing
 from coresize.executor.dispatcher import Dispatcher
 from coresize.executor.gate import Gate
@@ -59,7 +59,7 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         memory: bytes that one task needs, as a number, "2GiB", a `TaskProfile`, or a
             callable of its arguments; "auto" learns it from what tasks take.
         cpus: cores that one task keeps busy.
-        timeout: seconds that one task may take.
+        timeout: seconds that one task may take, in which it could run: not stopped.
         oom_retries: how often a task that was killed for memory is run again.
         threads: threads of BLAS and OpenMP in each worker, whatever the environment
             says; None is what the environment says, else the worker's share.
@@ -131,8 +131,9 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
     ) -> Future[T]:
         """Schedule a call, and return the future of what comes of it.
 
-        What cannot be pickled is an error of the future. What is large is pickled when
-        a worker takes it: until the task runs, the caller must not change it.
+        What cannot be pickled is an error of the future, as is what a callable
+        ``memory=`` raises. What is large is pickled when a worker takes it: until the
+        task runs, the caller must not change it.
 
         Raises:
             BrokenProcessPool: workers cannot start.
@@ -143,7 +144,7 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         try:
             payload = transfer.dump_within(call, fn, self._dispatcher.backlog.room)
             need = self._needs.of(args, kwargs) if self._needs else None
-        except CoresizeError as error:
+        except Exception as error:  # noqa: BLE001 - a callable of the user's
             future.set_running_or_notify_cancel()
             future.set_exception(error)
             return future
@@ -275,6 +276,11 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         """The thread that serves the workers."""
         self._dispatcher.settle()
         return self._dispatcher.thread
+
+    @property
+    def _refused(self) -> str:
+        """Why a worker cannot be started now; empty where none is refused."""
+        return self._dispatcher.refused
 
     @property
     def _broken(self) -> str | bool:

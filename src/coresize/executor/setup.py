@@ -113,16 +113,15 @@ class Setup(Value):
                 arguments = Carried(self.initargs)
         return Carried(self.initializer), arguments
 
-    def unstartable(self, error: Exception) -> str:
-        """Why a worker cannot be started, and what may help."""
-        why = f"a worker cannot be started: {error!r}"
-        if "SemLock" in str(error):
-            method = self.context.get_start_method()
-            why += (
-                "; make the locks, queues and values of initargs by the context of the "
-                f'pool: multiprocessing.get_context("{method}").Lock()'
-            )
-        return why
+    def advice(self, error: Exception) -> str:
+        """What may help where a worker cannot be started; empty for nothing known."""
+        if "SemLock" not in str(error):
+            return ""
+        method = self.context.get_start_method()
+        return (
+            "; make the locks, queues and values of initargs by the context of the "
+            f'pool: multiprocessing.get_context("{method}").Lock()'
+        )
 
     def bequeathed(self, inheritance: Inheritance) -> Inheritance:
         """What a worker inherits, with the variables of this pool.

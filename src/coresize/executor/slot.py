@@ -7,7 +7,7 @@ import os
 import time
 from collections import deque
 
-from coresize import footprint, processes, procfs
+from coresize import footprint, processes, procfs, stops
 from coresize.executor import frames, worker
 from coresize.processes import inheritance
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from coresize.executor.setup import Setup
     from coresize.kills import Kills
     from coresize.processes.inheritance import Inheritance
+
+#: Files that a start may open, that of a fork server and of its tracker included.
+_FILES = 10
 
 #: So much is read at a time before another worker has its turn.
 _READS = 16
@@ -80,8 +83,10 @@ class Slot:
         served: how many jobs it has ended.
         retiring: it was told to end.
         unfit: why it ends by itself without having started; None where it does not.
-        doomed: why it was killed by us: "timeout", "evicted", "interrupted", or
-            "confused", where it has sent what is no answer.
+        doomed: why it was killed by us: "timeout", "evicted", "interrupted", "stuck",
+            or "confused", where it has sent what is no answer.
+        ran: how long its task could run.
+        idle: how long it did nothing.
         base: bytes it held before its first task.
         heir: it holds much that it inherited by fork, which is not counted.
         began: when the first of running was given to it (time.monotonic).
@@ -99,8 +104,7 @@ class Slot:
         outgoing: Outgoing,
         inherited: Inheritance,
     ) -> None:
-        self.pipe, there = processes.socket_pair()
-        self.line, its_line = processes.socket_pair()
+        self.pipe, there, self.line, its_line = _open_sockets()
         self.pipe.settimeout(0)
         ends = [*others, self.pipe, self.line] if setup.forks else []
         name = inheritance.Name(f"coresize-{number}")
@@ -135,6 +139,8 @@ class Slot:
         self._stops = False
         self._start(there, its_line)
         self.pid = self.process.pid or 0
+        self.ran = stops.RunTime(self.pid)
+        self.idle = stops.IdleTime(self.pid, time.monotonic())
         # From here, as it may take too much before it can do so: by its main module.
         processes.offer_to_oom_killer(self.pid)
         # A sentinel may be held open by what the worker forks; a pidfd cannot.
@@ -168,18 +174,38 @@ class Slot:
         ends = self.retiring or self.doomed is not None
         return self.ready and not ends and self.room(max_tasks, 1 << 30) > 0
 
+    @property
+    def may_hold(self) -> bool:
+        """Whether it can be given a job before it is ready."""
+        ends = self.retiring or self.doomed is not None
+        return not self.ready and not self.running and not ends
+
     def greet(self, base: int, *, heir: bool) -> None:
         """It is ready, and holds so many bytes before its first task."""
         self.ready, self.base, self.heir = True, base, heir
         self.began = time.monotonic()
 
     def give(self, jobs: list[Job]) -> bool:
-        """Send jobs; False where not all of it could be written at once."""
+        """Send jobs; False where not all of it could be written at once.
+
+        A worker that is not ready is sent none: it holds them, and they may be taken
+        back until then.
+        """
         if not self.running:
             self.began = time.monotonic()
         self.running.extend(jobs)
         self._unsent.extend(jobs)
         return self.flush()
+
+    def take_back(self) -> list[Job]:
+        """The jobs that it holds and was not sent, none of which has begun."""
+        jobs = [] if self.ready else list(self.running)
+        if jobs:
+            self.running.clear()
+            self._unsent.clear()
+        for job in jobs:
+            job.attempts -= 1
+        return jobs
 
     def stop(self) -> bool:
         """Tell it to end after what it was given."""
@@ -305,6 +331,23 @@ class Slot:
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
+
+
+def _open_sockets() -> list[socket.socket]:
+    """Both pairs of sockets of a worker, or an error and none of them.
+
+    multiprocessing leaves files open where it runs out of them in the middle of a start
+    (CPython's popen_forkserver, `os.dup`), so there have to be enough for all of it.
+    """
+    with contextlib.ExitStack() as opened:
+        ends: list[socket.socket] = []
+        for _ in range(2):
+            ends += map(opened.enter_context, processes.socket_pair())
+        with contextlib.ExitStack() as spare:
+            for _ in range(_FILES):
+                spare.enter_context(ends[0].dup())
+        opened.pop_all()
+        return ends
 
 
 def _process(context: BaseContext) -> type[BaseProcess]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import logging
 import threading
 import time
 from collections.abc import Sized
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
     T = TypeVar("T")
+
+_log = logging.getLogger("coresize")
 
 #: What the standard library takes: some for waiting, and no more than this.
 _MORE, _MOST = 4, 32
@@ -71,6 +74,8 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
         plan = sizing.plan(max_workers, cpu_share=cpu_share, usual=usual)
         super().__init__(plan.workers, thread_name_prefix, initializer, initargs)
         self._maps: set[Map] = set()
+        #: Why not all threads could be started; empty where nothing was refused.
+        self._refused = ""
         self._room: threading.Semaphore | None = None
         self._most_running = None
         if queue_size is not None:
@@ -96,6 +101,22 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
             raise
         future.add_done_callback(lambda _: room.release())
         return future
+
+    def _adjust_thread_count(self) -> None:
+        """Start a thread for what was submitted; those that are there are enough.
+
+        The standard library raises where none can be started, and has taken the task
+        all the same. Without a thread it is taken back. Called with its lock held.
+        """
+        try:
+            super()._adjust_thread_count()
+        except (RuntimeError, MemoryError) as error:
+            if not self._threads:
+                self._work_queue.get_nowait()
+                raise
+            if not self._refused:
+                _log.warning("threads cannot be started now: %s", error)
+            self._refused = str(error) or repr(error)
 
     def map(
         self,

@@ -21,6 +21,9 @@ def warm(pool: Executor, workers: int, function: object = None) -> None:
 
     What the pool raises where a worker cannot be started is raised.
 
+    Raises:
+        RuntimeError: the pool goes on with fewer, as some cannot be started.
+
     Args:
         pool: has room for so many.
         workers: how many.
@@ -29,7 +32,9 @@ def warm(pool: Executor, workers: int, function: object = None) -> None:
     for _ in range(_ROUNDS):
         naps = [pool.submit(_nap, function, _NAP) for _ in range(workers)]
         if len({nap.result() for nap in naps}) == workers:
-            break
+            return
+        if refused := getattr(pool, "_refused", ""):
+            raise RuntimeError(refused)
 
 
 def _nap(_function: object, seconds: float) -> tuple[int, int]:

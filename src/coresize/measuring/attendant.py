@@ -15,6 +15,7 @@ from multiprocessing import connection
 from coresize import processes
 from coresize.kills import Kills
 from coresize.measuring.runs import ended
+from coresize.stops import RunTime
 
 
 TYPE_CHECKING = False
@@ -38,7 +39,7 @@ class Attendant:
     """Reads what one run of a command complains of, and ends it where it does not.
 
     Args:
-        timeout: seconds that it may take; None for ever.
+        timeout: seconds that it may take, in which it could run; None for ever.
 
     Attributes:
         late: it took longer than it may, and was ended.
@@ -49,7 +50,8 @@ class Attendant:
         self._timeout = timeout
         self._process: subprocess.Popen[bytes]
         self._kills: Kills | None = None
-        self._began = self._looked = self._killed_at = 0.0
+        self._began = self._looked = self._killed_at = self._took = 0.0
+        self._ran: RunTime
         self._killed: OutOfMemory = "no"
         self._open = False
         self._tail = b""
@@ -60,12 +62,13 @@ class Attendant:
         self._process = process
         self._open = process.stderr is not None
         self._kills = Kills(process.pid)
+        self._ran = RunTime(process.pid)
         self._began = time.monotonic()
 
     def wait(self, seconds: float) -> None:
         """Let it run for a while, or end it."""
         end = time.monotonic() + seconds
-        self._end_in_time()
+        self._end_in_time(seconds)
         while (left := end - time.monotonic()) > 0:
             self._read(left)
 
@@ -108,11 +111,12 @@ class Attendant:
         if moved != "no" and self._killed != "yes":
             self._killed, self._killed_at = moved, self._looked
 
-    def _end_in_time(self) -> None:
+    def _end_in_time(self, pause: float) -> None:
         now = time.monotonic()
         if now - self._looked > _LOOK:
             self._look()
-        if self._timeout is not None and now - self._began > self._timeout:
+            self._took = self._ran.look(self._began, now, max(_LOOK, pause))
+        if self._timeout is not None and self._took > self._timeout:
             self.late = True
             self._end(f"took longer than {self._timeout:g} s, and was ended")
         elif self._killed == "yes" and now - self._killed_at > PATIENCE:

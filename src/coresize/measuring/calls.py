@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from coresize import available, endings, processes, report, transfer
 from coresize.detection.parse import format_bytes
 from coresize.errors import TaskKilledError, TaskOutOfMemoryError
-from coresize.host import Live
+from coresize.host import LiveFor
 from coresize.kills import Kills
 from coresize.measuring import child
 from coresize.measuring.runs import Pause, Run, ended, join_cgroup, meter_of
@@ -158,7 +158,8 @@ class _Watch:
             msg = f"{msg}, after {format_bytes(peak)} of memory were seen"
         cls = TaskKilledError
         if endings.was_killed(code):
-            msg = f"{msg}; {report.memory_limit(available.detect(Live()))}"
+            limits = available.detect(LiveFor(processes.own()))
+            msg = f"{msg}; {report.memory_limit(limits)}"
             if self.kills and self.kills.moved() != "no":
                 cls = TaskOutOfMemoryError
         raise cls(msg, exit_code=code, peak_memory=peak)
