@@ -16,6 +16,7 @@ from coresize.detection import environ
 from coresize.host import current
 from coresize.model import Value
 from coresize.plans import DEFAULT
+from coresize.processes import MARK
 
 
 TYPE_CHECKING = False
@@ -45,7 +46,7 @@ SHARD, SHARDS, STATUS = "CORESIZE_SHARD", "CORESIZE_SHARDS", "CORESIZE_STATUS"
 _PREFIX = "CORESIZE_"
 _OURS = {
     *(name for name in environ.NAMES if name.startswith(_PREFIX)),
-    *(*NAMES, SHARD, SHARDS, STATUS),
+    *(*NAMES, SHARD, SHARDS, STATUS, MARK),
 }
 
 _DEFAULTS: dict[str, object] = {

@@ -39,7 +39,10 @@ class Undertaker:
     def look(self, slots: list[Slot]) -> None:
         """See what running tasks take, and what was killed."""
         for slot in slots:
-            memory = slot.memory() if slot.running and slot.ready else None
+            if not (slot.running and slot.ready):
+                continue
+            slot.look()
+            memory = slot.memory()
             if memory:
                 job = slot.running[0]
                 job.seen = max(job.seen, memory.anonymous_peak - slot.base)

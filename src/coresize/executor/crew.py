@@ -75,8 +75,7 @@ class Crew:
             Exception: it cannot be started.
         """
         self._number += 1
-        others = [end for slot in self.slots for end in (slot.pipe, slot.line)]
-        slot = Slot(self._setup, self._number, others)
+        slot = Slot(self._setup, self._number)
         self.slots.append(slot)
         self.listen(slot, writing=False)
         self.selector.register(

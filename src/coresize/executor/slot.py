@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import sys
 import time
 from collections import deque
 
 from coresize import footprint, processes, procfs, transfer
 from coresize.executor import frames, worker
+from coresize.processes import lines, orphans
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
@@ -45,23 +46,18 @@ class Slot:
         began: when the first of running was given to it (time.monotonic).
         gone: what becomes readable when the process ends.
         kills: the kernel's count of kills for memory where it runs.
+        mark: what all that its tasks start has in its environment.
+        started: what descends from it, as of the last look, with the start of each.
         watched: its socket is in the selector.
         buried: it is no more.
     """
 
-    def __init__(self, setup: Setup, number: int, others: list[socket.socket]) -> None:
-        self.pipe, there = socket.socketpair()
-        self.line, its_line = socket.socketpair()
+    def __init__(self, setup: Setup, number: int) -> None:
+        self.pipe, there = lines.pair()
+        self.line, its_line = lines.pair()
         self.pipe.settimeout(0)
-        inherited = [*others, self.pipe, self.line] if setup.forks else []
-        name = worker.Name(f"coresize-{number}")
-        name.environment = setup.environment
-        self.process: BaseProcess = _process(setup.context)(
-            target=worker.work,
-            name=name,
-            args=(there, its_line, inherited, setup.initializer, setup.initargs),
-            kwargs={"measured": setup.measured},
-        )
+        self.mark = orphans.new()
+        self.process = self._make_process(setup, number, there, its_line)
         self.running: deque[Job] = deque()
         self.ready = False
         self.served = 0
@@ -72,6 +68,7 @@ class Slot:
         self.heir = False
         self.began = 0.0
         self.kills: Kills | None = None
+        self.started: dict[int, int] = {}
         self.watched = self.buried = self.is_closed = False
         self._inbox = frames.Inbox()
         self._outgoing: deque[memoryview] = deque()
@@ -82,6 +79,27 @@ class Slot:
         # A sentinel may be held open by what the worker forks; a pidfd cannot.
         self._pidfd = _open_pidfd(self.pid)
         self.gone = self.process.sentinel if self._pidfd is None else self._pidfd
+
+    def _make_process(
+        self,
+        setup: Setup,
+        number: int,
+        there: socket.socket,
+        its_line: socket.socket,
+    ) -> BaseProcess:
+        marks = orphans.variables(self.mark)
+        name = worker.Name(f"coresize-{number}")
+        name.environment = {**setup.environment, **marks}
+        # Windows hands on no socket before the rest; a fork runs its function at once.
+        early = not setup.forks and sys.platform != "win32"
+        name.line = its_line if early else None
+        line = None if early else its_line
+        return _process(setup.context)(
+            target=worker.work,
+            name=name,
+            args=(there, line, setup.initializer, setup.initargs),
+            kwargs={"measured": setup.measured, "marks": marks},
+        )
 
     def _start(self, there: socket.socket, its_line: socket.socket) -> None:
         """Start the process, and leave it its ends of the sockets."""
@@ -166,18 +184,39 @@ class Slot:
         """What the process holds now, without what it has started."""
         return footprint.memory(self.pid, heir=self.heir)
 
+    def look(self) -> None:
+        """See what descends from it."""
+        tree = processes.descendants(self.pid)
+        self.started = {pid: processes.start_ticks(pid) for pid in tree}
+        del self.started[self.pid]
+
     def kill(self, why: str) -> None:
         """End it at once, with all that its task has started."""
         self.doomed = self.doomed or why
         processes.kill_tree(self.pid)
 
     def bury(self) -> int | None:
-        """Forget the process, which has ended; how, as an exit code."""
+        """Forget the process, which has ended; how, as an exit code.
+
+        Where it died in a task, what that has started ends, too.
+        """
         self.buried = True
         self.process.join()
         code = self.process.exitcode
+        if self.running or (code and not self.doomed):
+            self._end_tools()
         self.close()
         return code
+
+    def _end_tools(self) -> None:
+        """End what has lost its parent: what was seen, and what has the mark.
+
+        What an earlier task has left, and no longer descends from the worker, goes on.
+        """
+        for pid, start in self.started.items():
+            if processes.start_ticks(pid) == start:
+                orphans.kill(pid)
+        orphans.end(self.mark, since=self.began)
 
     def close(self) -> None:
         """Close what is open."""

@@ -6,12 +6,15 @@ import contextlib
 import importlib
 import logging
 import operator
+import os
 import pickle
+import sys
 import time
 
 from coresize import footprint, processes, procfs, transfer
 from coresize.executor import frames
 from coresize.executor.heap import Heap
+from coresize.processes import lines
 
 
 #: A worker that was forked from a process which holds so much, in bytes, is an heir:
@@ -32,21 +35,34 @@ if TYPE_CHECKING:
 
 
 class Name(str):
-    """The name of a process, which brings the environment with it.
+    """The name of a process, which brings the environment with it, and its line.
 
     multiprocessing sends the name before anything else, even before the main module is
     imported (get_preparation_data()): so the variables are set before any library that
-    reads them at its import. The module search path comes with the name, so this module
-    may not yet be found there: unpickling takes the standard library alone.
+    reads them at its import, and a process that still imports ends with its parent. The
+    module search path comes with the name, so this module may not yet be found there:
+    unpickling takes the standard library alone, and sets the path before the rest.
+
+    Attributes:
+        environment: variables that are set.
+        line: as of `lines.die_with_parent`, or None. It is sent once, as the first of
+            two: multiprocessing sends the name again with the process.
     """
 
-    __slots__ = ("environment",)
+    __slots__ = ("environment", "line")
     environment: dict[str, str]
+    line: socket.socket | None
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         environ = _Made(getattr, _Made(importlib.import_module, "os"), "environ")
-        update = _Made(operator.methodcaller("update", self.environment), environ)
-        return operator.getitem, ((str(self), update), 0)
+        done = [_Made(operator.methodcaller("update", self.environment), environ)]
+        line, self.line = self.line, None
+        if line is not None:
+            system = _Made(importlib.import_module, "sys")
+            done.append(_Made(setattr, system, "path", list(sys.path)))
+            ours = _Made(importlib.import_module, lines.__name__)
+            done.append(_Made(operator.methodcaller("die_with_parent", line), ours))
+        return operator.getitem, ((str(self), *done), 0)
 
 
 class _Made:
@@ -61,27 +77,27 @@ class _Made:
 
 def work(
     pipe: socket.socket,
-    line: socket.socket,
-    inherited: list[socket.socket],
+    line: socket.socket | None,
     initializer: Initializer | None,
     initargs: tuple[Any, ...],
     *,
     measured: bool,
+    marks: dict[str, str],
 ) -> None:
     """Receive calls, make them, send what comes of them; until told to end.
 
     Args:
         pipe: the socket to the parent.
-        line: another, over which nothing is sent, and which ends with the parent.
-        inherited: the parent's ends of all sockets, where they are inherited by fork:
-            held open here they would hide the end of the parent.
+        line: another, over which nothing is sent, and which ends with the parent; None
+            where the name of this process has brought it.
         initializer: what is called first.
         initargs: its arguments.
         measured: tell the peak memory of each task.
+        marks: variables that tell what was started here: a fork brings no others.
     """
-    for one in inherited:
-        one.close()
-    processes.die_with_parent(line)
+    if line is not None:
+        lines.die_with_parent(line)
+    os.environ.update(marks)
     worker = _Worker(pipe, measured=measured)
     try:
         if initializer is not None:

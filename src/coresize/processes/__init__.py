@@ -15,14 +15,8 @@ import time
 from coresize.host import Live
 
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
 
 #: proc(5): 5 written to clear_refs resets the "high water mark" VmHWM to what is
@@ -32,6 +26,10 @@ _RESET_PEAK = b"5"
 #: proc(5): the first that the kernel kills when memory runs out. No privilege is needed
 #: to raise that of a process of the same user.
 _FIRST_TO_GO = b"1000"
+
+#: The variable with the marks of `coresize.processes.orphans`, the outermost first:
+#: "/PROGRAM/1/PROGRAM/2/".
+MARK = "CORESIZE_STARTED_BY"
 
 #: Seconds between two looks at a group that is to end.
 _LOOK = 0.005
@@ -90,6 +88,15 @@ def descendants(pid: int) -> dict[int, int]:
             todo += map(int, children)
             found.update(dict.fromkeys(map(int, children), parent))
     return found
+
+
+def start_ticks(pid: int) -> int:
+    """When a process was started, in ticks since the machine was; 0 where it is gone.
+
+    With its number that names a process for ever, also after the number is another's.
+    """
+    fields = read(pid, "stat").rpartition(")")[2].split()  # the name may hold spaces
+    return int(fields[19]) if len(fields) > 19 else 0
 
 
 def threads(pid: int) -> list[int]:
@@ -217,32 +224,6 @@ def reset_peak(pid: int | str) -> bool:
 def offer_to_oom_killer(pid: int | str = "self") -> bool:
     """Let the kernel kill a process before others when memory runs out."""
     return _write(f"/proc/{pid}/oom_score_adj", _FIRST_TO_GO)
-
-
-def die_with_parent(line: socket.socket) -> None:
-    """Let this process end when its parent does, in the middle of a task, too.
-
-    Without a thread where the kernel sends the signal itself when the other end is
-    closed (fcntl(2), F_SETSIG), since who has threads should not fork. PR_SET_PDEATHSIG
-    would be the signal of a forkserver's end, and that lives as long as its children.
-
-    Args:
-        line: a socket over which nothing is ever sent, whose other end the parent has.
-    """
-    if hasattr(fcntl, "F_SETSIG"):
-        fcntl.fcntl(line, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(line, fcntl.F_SETSIG, signal.SIGKILL)
-        flags = fcntl.fcntl(line, fcntl.F_GETFL)
-        fcntl.fcntl(line, fcntl.F_SETFL, flags | os.O_ASYNC)
-    else:
-        watch = threading.Thread(target=_watch, args=(line,), daemon=True)
-        watch.start()
-
-
-def _watch(line: socket.socket) -> None:
-    """End this process when the other end of a socket is closed."""
-    line.recv(1)
-    os._exit(1)
 
 
 def _write(path: str, content: bytes) -> bool:
