@@ -27,6 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from coresize.executor.frames import Message
     from coresize.executor.gate import Gate
     from coresize.executor.jobs import Job
     from coresize.executor.setup import Setup
@@ -60,7 +61,14 @@ class Dispatcher:
         self._undertaker = Undertaker(setup, gate)
         self._ended = self._starting = False
         self._failures = self._looked = 0.0
-        self._answers = Answers(setup, gate, self.pace, self._welcome)
+        self._answers = Answers(
+            setup,
+            gate,
+            self.pace,
+            self._welcome,
+            explain=self._explain,
+            run_again=self._run_again,
+        )
 
     # --- For other threads ----------------------------------------------------
 
@@ -207,9 +215,21 @@ class Dispatcher:
     def _welcome(self, slot: Slot) -> None:
         """A worker is ready."""
         self._failures = 0
-        self._undertaker.welcome(slot)
+        self._undertaker.attribution.welcome(slot)
         if self.gate:
             self.gate.welcome(slot)
+
+    def _explain(self, slot: Slot, message: Message) -> BaseException | None:
+        return self._undertaker.explain(slot, message, self.slots)
+
+    def _run_again(self, slot: Slot, job: Job) -> bool:
+        """Whether a task runs again that lost to the kernel what it had started."""
+        busy, others = len(self._crew.busy), len(self.slots) - 1
+        if not self._undertaker.may_retry(slot, job, busy=busy, others=others):
+            return False
+        slot.ended()
+        self.waiting.appendleft(job)
+        return True
 
     # --- Deaths and ends ------------------------------------------------------
 
@@ -226,7 +246,7 @@ class Dispatcher:
                     f"workers end before they are ready, {verdicts.unready(code)}"
                 )
         again = self._undertaker.again(
-            slot, code, busy=1 + len(self._crew.busy), others=len(self.slots)
+            slot, code, busy=1 + len(self._crew.busy), others=self.slots
         )
         self.waiting.extendleft(reversed(again))
         if self.setup.forks and not self.slots and not self._mailbox.closing:

@@ -22,8 +22,9 @@ HEADER = struct.Struct("<QBQd")
 
 #: Kinds from the parent: a call, several calls of one function, the end.
 CALL, CALLS, STOP = range(3)
-#: Kinds from a worker: it is ready, it cannot be; a value, an error.
-READY, BROKEN, VALUE, ERROR = range(4)
+#: Kinds from a worker: it is ready, it cannot be; a value, an error, a value that says
+#: that the task has failed (`coresize.transfer.Failure`).
+READY, BROKEN, VALUE, ERROR, FAILED = range(5)
 
 #: With READY: the worker holds much that it inherited by fork.
 HEIR = b"heir"

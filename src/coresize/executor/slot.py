@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from coresize.executor.jobs import Job
     from coresize.executor.setup import Setup
     from coresize.kills import Kills
+    from coresize.model import OutOfMemory
 
 #: So much is read at a time before another worker has its turn.
 _READS = 16
@@ -48,6 +49,8 @@ class Slot:
         kills: the kernel's count of kills for memory where it runs.
         mark: what all that its tasks start has in its environment.
         started: what descends from it, as of the last look, with the start of each.
+        killed: whether the kernel has killed it for memory.
+        lost: whether the kernel has killed for memory what its task has started.
         watched: its socket is in the selector.
         buried: it is no more.
     """
@@ -69,6 +72,9 @@ class Slot:
         self.began = 0.0
         self.kills: Kills | None = None
         self.started: dict[int, int] = {}
+        self.killed: OutOfMemory = "no"
+        self.lost: OutOfMemory = "no"
+        self._faults = 0
         self.watched = self.buried = self.is_closed = False
         self._inbox = frames.Inbox()
         self._outgoing: deque[memoryview] = deque()
@@ -139,6 +145,12 @@ class Slot:
             parts += frames.pack(job.kind, job.payload)
         return self._send(parts)
 
+    def ended(self) -> None:
+        """It has ended the first of what it was given."""
+        self.running.popleft()
+        self.served += 1
+        self.began = time.monotonic()
+
     def stop(self) -> bool:
         """Tell it to end after what it was given."""
         self.retiring = True
@@ -189,6 +201,18 @@ class Slot:
         tree = processes.descendants(self.pid)
         self.started = {pid: processes.start_ticks(pid) for pid in tree}
         del self.started[self.pid]
+
+    def loses(self) -> bool:
+        """Whether something that descends from it is dying, or no more since a look."""
+        known = set(self.started)
+        self.look()
+        gone = known - set(self.started)
+        return bool(gone) or any(processes.is_dying(pid) for pid in self.started)
+
+    def has_reaped(self) -> bool:
+        """Whether a child of it has ended since this was asked the last time."""
+        before, self._faults = self._faults, processes.faults_of_children(self.pid)
+        return self._faults != before
 
     def kill(self, why: str) -> None:
         """End it at once, with all that its task has started."""

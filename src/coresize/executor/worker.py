@@ -189,13 +189,15 @@ class _Worker:
             value = function(*args, **kwargs)
             seconds = time.perf_counter() - start
             peak = self._own().anonymous_peak if self.measured else 0
+            failed = type(value) is transfer.Failure
             payload = transfer.dump_value(value)
         except BaseException as error:  # noqa: BLE001 - it is sent on
             peak = self._own().anonymous_peak if self.measured else 0
             self._fail(error, peak, time.perf_counter() - start)
         else:
             del value
-            self.send(frames.VALUE, payload, peak, seconds)
+            kind = frames.FAILED if failed else frames.VALUE
+            self.send(kind, payload, peak, seconds)
 
     def _fail(self, error: BaseException, peak: int, seconds: float) -> None:
         payload = pickle.dumps(transfer.dump_error(error))

@@ -31,6 +31,9 @@ _FIRST_TO_GO = b"1000"
 #: "/PROGRAM/1/PROGRAM/2/".
 MARK = "CORESIZE_STARTED_BY"
 
+#: SIGKILL in a mask of signals.
+_KILL = 1 << (9 - 1)
+
 #: Seconds between two looks at a group that is to end.
 _LOOK = 0.005
 
@@ -95,8 +98,32 @@ def start_ticks(pid: int) -> int:
 
     With its number that names a process for ever, also after the number is another's.
     """
+    return _stat(pid, 22)
+
+
+def faults_of_children(pid: int) -> int:
+    """Pages that children took which a process has waited for; 0 where it is gone.
+
+    Each child takes some, so the count moves when a child has ended and was waited for.
+    """
+    return _stat(pid, 11)
+
+
+def _stat(pid: int, field: int) -> int:
+    """A field of /proc/PID/stat, as proc(5) numbers them; 0 where there is none."""
     fields = read(pid, "stat").rpartition(")")[2].split()  # the name may hold spaces
-    return int(fields[19]) if len(fields) > 19 else 0
+    return int(fields[field - 3]) if len(fields) > field - 3 else 0
+
+
+def is_dying(pid: int) -> bool:
+    """Whether a process has ended, or will before it does anything more.
+
+    SIGKILL is pending, or its memory is gone already (proc(5), /proc/PID/status).
+    """
+    lines = read(pid, "status").split("\n")
+    pending = [int(line[7:], 16) for line in lines if line.startswith("SigPnd:")]
+    has_memory = any(line.startswith("VmSize:") for line in lines)
+    return not has_memory or any(mask & _KILL for mask in pending)
 
 
 def threads(pid: int) -> list[int]:
