@@ -202,12 +202,13 @@ class Slot:
         self.started = {pid: processes.start_ticks(pid) for pid in tree}
         del self.started[self.pid]
 
-    def loses(self) -> bool:
-        """Whether something that descends from it is dying, or no more since a look."""
+    def loss(self) -> int:
+        """2 where something that descends from it was killed; 1 where it is no more."""
         known = set(self.started)
         self.look()
-        gone = known - set(self.started)
-        return bool(gone) or any(processes.is_dying(pid) for pid in self.started)
+        if any(processes.is_killed(pid) for pid in self.started):
+            return 2
+        return 1 if known - set(self.started) else 0
 
     def has_reaped(self) -> bool:
         """Whether a child of it has ended since this was asked the last time."""

@@ -31,8 +31,9 @@ _FIRST_TO_GO = b"1000"
 #: "/PROGRAM/1/PROGRAM/2/".
 MARK = "CORESIZE_STARTED_BY"
 
-#: SIGKILL in a mask of signals.
-_KILL = 1 << (9 - 1)
+#: SIGKILL in a mask of signals; and the flag of a process that a signal ends (Linux,
+#: include/linux/sched.h, PF_SIGNALED).
+_KILL, _SIGNALED = 1 << (9 - 1), 0x400
 
 #: Seconds between two looks at a group that is to end.
 _LOOK = 0.005
@@ -115,15 +116,17 @@ def _stat(pid: int, field: int) -> int:
     return int(fields[field - 3]) if len(fields) > field - 3 else 0
 
 
-def is_dying(pid: int) -> bool:
-    """Whether a process has ended, or will before it does anything more.
+def is_killed(pid: int) -> bool:
+    """Whether SIGKILL has ended a process, or will before it does anything more.
 
-    SIGKILL is pending, or its memory is gone already (proc(5), /proc/PID/status).
+    The signal is pending; or the process is on its way out, which takes long where it
+    has much memory; or it is a zombie, and says how it ended (proc(5)).
     """
-    lines = read(pid, "status").split("\n")
-    pending = [int(line[7:], 16) for line in lines if line.startswith("SigPnd:")]
-    has_memory = any(line.startswith("VmSize:") for line in lines)
-    return not has_memory or any(mask & _KILL for mask in pending)
+    for line in read(pid, "status").split("\n"):
+        if line.startswith("SigPnd:") and int(line[7:], 16) & _KILL:
+            return True
+    signaled, code = _stat(pid, 9) & _SIGNALED, _stat(pid, 52) & 0x7F
+    return bool(signaled) and code in {0, 9}  # 0 is for what is not known yet
 
 
 def threads(pid: int) -> list[int]:
