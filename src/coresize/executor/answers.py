@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 #: Seconds from which on a call is answered for itself: it may have started others.
-_LONG = 0.01
+_LONG = 0.1
 
 
 class Answers:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Seconds in which no process is started and killed for memory: of a task that fails,
 #: and of one that does not, where it would only be left unsaid of whom it was.
-_INSTANT, _QUICK = 0.001, 0.01
+_INSTANT, _QUICK = 0.001, 0.1
 
 
 class Undertaker:
