@@ -12,18 +12,23 @@ pytestmark = pytest.mark.skipif(
     cgroups.missing() is not None, reason=str(cgroups.missing())
 )
 
-#: At the first try a tool holds 150 MiB, and the worker, which is the larger, takes more
-#: than is left. At the second the worker alone takes what fits only without that tool.
+#: At the first try a tool holds 150 MiB, and the worker, which is the larger, takes all
+#: that is left. At the second the worker alone takes what fits only without that tool.
 PROGRAM = """\
 import json, os, subprocess, sys, time
 from coresize import ProcessPoolExecutor, run_batch
-HOLD = "kept = bytearray(b'x') * (150 << 20); print(flush=True); import time; time.sleep(999)"
+HOLD = "kept = bytearray(b'x') * (150 << 20); print(flush=True)"
+WAIT = "; import time; time.sleep(999)"
+
+PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 
 def task(path):
+    if path == "small":
+        return 0
     if os.path.exists(path):
         return len(bytearray(b"x") * (300 << 20)) >> 20
-    words = [sys.executable, "-S", "-E", "-c", HOLD]
-    tool = subprocess.Popen(words, stdout=subprocess.PIPE, **MORE)
+    words = [sys.executable, "-S", "-E", "-c", HOLD + WAIT]
+    tool = subprocess.Popen(words, **PIPES, **MORE)
     tool.stdout.readline()
     open(path, "w").write(str(tool.pid))
     kept = []
@@ -39,6 +44,7 @@ def test_the_next_try_has_the_memory_of_the_tool(tmp_path, more):
     script = tmp_path / "script.py"
     body = (
         "    with ProcessPoolExecutor(2, memory='auto') as pool:\n"
+        "        pool.submit(task, 'small').result()\n"
         "        future = pool.submit(task, sys.argv[1])\n"
         "        print(json.dumps([future.result(), future.attempts]))\n"
     )
@@ -52,10 +58,11 @@ def test_the_next_try_has_the_memory_of_the_tool(tmp_path, more):
 def test_the_next_try_of_a_batch_has_it_as_well(tmp_path):
     script = tmp_path / "script.py"
     body = (
-        "    batch = run_batch(task, [sys.argv[1]], max_workers=2, memory='auto')\n"
+        "    items = ['small', sys.argv[1]]\n"
+        "    batch = run_batch(task, items, max_workers=1, memory='auto')\n"
         "    print(json.dumps([[one.status, one.value] for one in batch]))\n"
     )
     script.write_text(PROGRAM.replace("MORE", "{}") + body)
     done = cgroups.run(400, script, tmp_path / "note")
     assert done.code == 0, done.err
-    assert json.loads(done.out) == [["ok", 300]]
+    assert json.loads(done.out) == [["ok", 0], ["ok", 300]]

@@ -73,7 +73,7 @@ class Program:
     def end(self) -> None:
         """Tell the keeper that all is well: what still runs is meant to."""
         if self._line is not None:
-            with contextlib.suppress(OSError):
+            with self._line, contextlib.suppress(OSError):
                 self._line.send(b"\n")
 
 
