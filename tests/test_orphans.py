@@ -405,16 +405,35 @@ def test_what_a_program_has_left_goes_on_when_it_ends_well(program):
     tool = running.pid("tool")
     assert running.process.wait(60) == 0
     pid = tool[0]
-    keepers = [other for other in psutil.pids() if _keeps(other, pid)]
-    gone(*((keeper, processes.start_ticks(keeper)) for keeper in keepers))
+    watchdogs = [other for other in psutil.pids() if _keeps(other, pid)]
+    gone(*((watchdog, processes.start_ticks(watchdog)) for watchdog in watchdogs))
     assert is_there(tool)
 
 
-def _keeps(keeper, pid):
+def test_what_a_child_of_multiprocessing_has_left_goes_on(program):
+    """It ends without what atexit knows."""
+    running = program(
+        "from coresize import ProcessPoolExecutor\n"
+        "def child():\n"
+        "    with ProcessPoolExecutor(1) as pool:\n"
+        "        pool.submit(tool, 'tool').result()\n"
+        "if __name__ == '__main__':\n"
+        "    process = get_context('spawn').Process(target=child)\n"
+        "    process.start(); process.join(); note('over', os.getpid())\n"
+        "    time.sleep(1000)\n"
+    )
+    tool = running.pid("tool")
+    running.pid("over")
+    watchdogs = [other for other in psutil.pids() if _keeps(other, tool[0])]
+    gone(*((watchdog, processes.start_ticks(watchdog)) for watchdog in watchdogs))
+    assert is_there(tool)
+
+
+def _keeps(watchdog, pid):
     """Whether a process waits for the end of the program that started another."""
     variables = processes.read(pid, "environ").split("\0")
     (mark,) = [value for value in variables if value.startswith(processes.MARK)]
-    return mark.split("/")[1] in processes.read(keeper, "cmdline")
+    return mark.split("/")[1] in processes.read(watchdog, "cmdline")
 
 
 def test_a_measured_task_that_dies_leaves_no_tool(tmp_path):

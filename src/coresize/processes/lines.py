@@ -24,10 +24,11 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-#: The ends that are this process's own; held by whoever changes them or forks, so that
-#: no fork copies one that is not known yet.
+#: The ends that are this process's own.
 _own: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-_lock = threading.RLock()
+
+#: Held by whoever changes what a fork is to find whole, and by who forks.
+lock = threading.RLock()
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -38,7 +39,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
     Raises:
         OSError: there can be none.
     """
-    with _lock:
+    with lock:
         here, there = socket.socketpair()
         _own.add(here)
     return here, there
@@ -99,7 +100,7 @@ def _watch(line: socket.socket) -> None:
 
 def _let_go() -> None:
     """Close what belongs to the process that this one was forked from."""
-    _lock.release()
+    lock.release()
     for end in list(_own):
         end.close()
     _own.clear()
@@ -107,5 +108,5 @@ def _let_go() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_let_go
+        before=lock.acquire, after_in_parent=lock.release, after_in_child=_let_go
     )

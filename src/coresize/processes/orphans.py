@@ -7,7 +7,7 @@ mark, a variable of the environment, which tools inherit and /proc shows of ever
 process (proc(5), /proc/PID/environ). A mark within a mark keeps the outer one, so that
 the end of the outermost program ends all levels.
 
-Who is killed cannot clean up. So beside a program that starts processes a keeper waits
+Who is killed cannot clean up. So beside a program that starts others a watchdog waits
 on a socket: it is told that the program has ended as it should, or reads the end of the
 socket, and then ends all that has the program's mark. It is a shell that waits, of one
 MiB, in a session of its own and no child of the program, which may wait for all of its
@@ -19,13 +19,13 @@ cookie, whose way this is. Where there is no /proc nothing is found.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import itertools
 import os
 import signal
 import sys
 import time
+from multiprocessing import util
 
 from coresize import processes
 from coresize.processes import MARK, lines
@@ -34,6 +34,9 @@ from coresize.processes import MARK, lines
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+
+#: After all that multiprocessing does at the end of a process.
+_LAST = -1000
 
 #: Looks at all processes, until nothing is found that was started meanwhile.
 _MOST_LOOKS = 100
@@ -53,7 +56,7 @@ _END = (
 
 
 class Program:
-    """This process, as what it starts is marked by it; with its keeper.
+    """This process, as what it starts is marked by it; with its watchdog.
 
     Attributes:
         pid: its number; a process that is forked from it is another.
@@ -64,14 +67,16 @@ class Program:
         self.pid = os.getpid()
         self.mark = f"/{os.urandom(8).hex()}/"
         self._numbers = itertools.count(1)
-        self._line = _start_keeper(self.mark)
+        self._line = _start_watchdog(self.mark)
+        # Also of a child of multiprocessing, which leaves out what atexit knows.
+        util.Finalize(None, self.end, exitpriority=_LAST)
 
     def number(self) -> str:
         """A mark that no other process has."""
         return f"{self.mark}{next(self._numbers)}/"
 
     def end(self) -> None:
-        """Tell the keeper that all is well: what still runs is meant to."""
+        """Tell the watchdog that all is well: what still runs is meant to."""
         if self._line is not None:
             with self._line, contextlib.suppress(OSError):
                 self._line.send(b"\n")
@@ -83,9 +88,10 @@ _program: Program | None = None
 def new() -> str:
     """A mark for a process that is to be started."""
     global _program  # noqa: PLW0603 - there is one of a process
-    if _program is None or _program.pid != os.getpid():
-        _program = Program()
-    return _program.number()
+    with lines.lock:  # one of two threads would be left with a program that nobody has
+        if _program is None or _program.pid != os.getpid():
+            _program = Program()
+        return _program.number()
 
 
 def variables(mark: str) -> dict[str, str]:
@@ -139,7 +145,7 @@ def _asleep() -> float:
     return boot - time.monotonic()
 
 
-def _start_keeper(mark: str) -> socket.socket | None:
+def _start_watchdog(mark: str) -> socket.socket | None:
     """What ends all that has a mark when this process is killed; its socket."""
     if not (sys.executable and processes.exists("self", "environ")):
         return None
@@ -165,9 +171,3 @@ def _start_keeper(mark: str) -> socket.socket | None:
             None  # done without: a path with a zero in it, no shell, no more processes
         )
     return here
-
-
-@atexit.register
-def _finish() -> None:
-    if _program is not None:
-        _program.end()
