@@ -47,12 +47,21 @@ class Kills:
 
     def note(self) -> None:
         """See which kills are new, and forget those that no worker's end explains."""
-        count, now = self.count(), time.monotonic()
-        if count is not None and self._last is not None:
-            self._recent.extend([now] * (count - self._last))
-        self._last = count
+        now = time.monotonic()
+        self._recent.extend([now] * self.take())
         while self._recent and now - self._recent[0] > _EXPLAINS:
             self._recent.popleft()
+
+    @property
+    def is_of_all(self) -> bool:
+        """Whether the whole machine is counted, other programs too."""
+        return self._path == _VMSTAT
+
+    def take(self) -> int:
+        """How many there were since the last time this was asked."""
+        count, before = self.count(), self._last
+        self._last = count
+        return 0 if count is None or before is None else max(0, count - before)
 
     def moved(self) -> OutOfMemory:
         """Whether there was one not long ago; that one is then spent."""
@@ -60,7 +69,7 @@ class Kills:
         if not self._recent:
             return "no"
         self._recent.popleft()
-        return "probably" if self._path == _VMSTAT else "yes"
+        return "probably" if self.is_of_all else "yes"
 
     def _find(self, pid: int) -> str:
         own = detection.read_membership(self._host)

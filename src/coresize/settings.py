@@ -16,6 +16,7 @@ from coresize.detection import environ
 from coresize.host import CLAIMED, SHARD, STATUS, current
 from coresize.model import Value
 from coresize.plans import DEFAULT
+from coresize.processes import MARK
 
 
 TYPE_CHECKING = False
@@ -44,7 +45,7 @@ SHARDS = "CORESIZE_SHARDS"
 _PREFIX = "CORESIZE_"
 _OURS = {
     *(name for name in environ.NAMES if name.startswith(_PREFIX)),
-    *(*NAMES, SHARD, SHARDS, STATUS, CLAIMED, exports.SET),
+    *(*NAMES, SHARD, SHARDS, STATUS, CLAIMED, exports.SET, MARK),
 }
 
 _DEFAULTS: dict[str, object] = {

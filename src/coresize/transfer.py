@@ -229,6 +229,21 @@ def add_note(error: BaseException, text: str) -> None:
         error.add_note(text)
 
 
+class Failure(tuple):  # type: ignore[type-arg]
+    """What a task returns that has failed and does not raise: with the error within.
+
+    A pool gives it on as any value, but is told: where memory ran out for what the task
+    had started, that is its error.
+    """
+
+    __slots__ = ()
+
+    @property
+    def error(self) -> BaseException:
+        """The error: its second item, as `dump_error` has dumped it."""
+        return load_error(*self[1])
+
+
 def dump_error(error: BaseException) -> tuple[bytes, str]:
     """An error as pickled, or what tells of it, and its traceback as text."""
     text = traceback_of(error)

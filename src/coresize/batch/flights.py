@@ -218,7 +218,7 @@ def _ended(
         status = "cancelled"
     elif isinstance(error, BrokenExecutor):
         status = "crashed"
-    quiet = isinstance(error, (CoresizeError, CancelledError))
+    quiet = isinstance(error, (CoresizeError, CancelledError)) and not error.__cause__
     return Outcome(
         key=entry.key,
         index=entry.index,

@@ -3,7 +3,8 @@
 Rule 1: each shard gets its part of cores and memory, by the variables that ``coresize
 run`` sets; so it is ``coresize run`` that starts it. Rule 2: the kernel's count of
 kills decides what ran out of memory. Rule 3: signals to this program reach its shards,
-and when it ends they have ended.
+and when it ends they have ended; if it is killed they are, or a restart would run them
+twice.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from coresize.host import CLAIMED, SHARD, STATUS
 from coresize.kills import Kills
 from coresize.measuring.runs import meter_of
 from coresize.policy import memory_budget
+from coresize.processes import orphans
 from coresize.settings import load_settings
 
 
@@ -67,6 +69,7 @@ class Part:
         self._meter: Meter
         self._kills: Kills
         self._began = 0.0
+        self._mark = orphans.new()
 
     def start(self, share: Mapping[str, str]) -> None:
         """Start it, with what it may use.
@@ -75,7 +78,8 @@ class Part:
             CoresizeError: its log cannot be written.
         """
         inherited = {n: text for n, text in os.environ.items() if n != CLAIMED}
-        variables = {**share, SHARD: self.shard, STATUS: self._status}
+        marks = orphans.variables(self._mark)
+        variables = {**share, **marks, SHARD: self.shard, STATUS: self._status}
         try:
             storage.remove(self._status)
             log = storage.append(self.log)
@@ -110,6 +114,8 @@ class Part:
         if self.code is None:
             return
         processes.kill_group(self._process.pid)  # what it left behind
+        if self.code != 0:
+            orphans.end(self._mark)
         killed = self.code != 0 and self._kills.moved() != "no"
         self.state = "done" if self.code == 0 else "oom" if killed else "failed"
 
@@ -124,6 +130,7 @@ class Part:
             processes.kill_session(self._process.pid)
             self.code = self._process.wait()
             self.state = "stopped"
+            orphans.end(self._mark)
 
     def progress(self) -> dict[str, Any]:
         """How far its batch is, where it tells."""

@@ -88,7 +88,8 @@ class Task:
         if self.crosses and wall >= _QUICK:
             waited, peak = mark.waited(wall) if mark else 0.0, _peak()
         who = _who(self.crosses)
-        return good, value, text, wall, cpu, waited, peak, who, began
+        answer = good, value, text, wall, cpu, waited, peak, who, began
+        return answer if good or not self.crosses else transfer.Failure(answer)
 
 
 def _task(

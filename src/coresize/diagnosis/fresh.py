@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -9,6 +10,7 @@ import tempfile
 from coresize import processes
 from coresize.diagnosis.skipping import Skipped
 from coresize.model import Value
+from coresize.processes import orphans
 
 
 TYPE_CHECKING = False
@@ -66,6 +68,7 @@ def run_python(patient: Patient, *words: str) -> Told:
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=err,
+                    env={**os.environ, **orphans.variables(orphans.new())},
                     start_new_session=True,
                 )
             process.wait(PATIENCE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import time
 from itertools import islice
 
 from coresize import transfer
@@ -21,6 +20,10 @@ if TYPE_CHECKING:
     from coresize.executor.slot import Slot
 
 
+#: Seconds from which on a call is answered for itself: it may have started others.
+_LONG = 0.1
+
+
 class Answers:
     """The answers to the jobs of one pool.
 
@@ -33,6 +36,8 @@ class Answers:
         gate: learns from what tasks took.
         pace: learns from how long calls took.
         welcome: called with each worker that is ready.
+        explain: gives the error where memory ran out for what a task had started.
+        run_again: whether it is to run again, and will.
     """
 
     def __init__(
@@ -41,11 +46,16 @@ class Answers:
         gate: Gate | None,
         pace: Pace,
         welcome: Callable[[Slot], None],
+        *,
+        explain: Callable[[Slot, frames.Message], BaseException | None],
+        run_again: Callable[[Slot, Job], bool],
     ) -> None:
         self._most_tasks = setup.max_tasks
         self._gate = gate
         self._pace = pace
         self._welcome = welcome
+        self._explain = explain
+        self._run_again = run_again
         self._answered: set[Job] = set()
 
     def ring(self) -> None:
@@ -83,7 +93,7 @@ class Answers:
         last = first + job.size - 1
         number = job.number
         for kind, told, _, took, payload in islice(messages, first, last):
-            if kind != frames.VALUE or told != number:
+            if kind != frames.VALUE or told != number or took > _LONG:
                 break
             job.take_pickled(payload)
             seconds += took
@@ -112,7 +122,12 @@ class Answers:
         job.number += 1
         if self._gate:
             job.measured(max(peak, slot.base + job.seen))
-        if kind == frames.VALUE:
+        killed = self._explain(slot, message)
+        if killed and self._run_again(slot, job):
+            return
+        if killed:
+            over = job.fail(killed)
+        elif kind != frames.ERROR:
             over = job.take_pickled(payload)
         else:
             error = transfer.load_error(*pickle.loads(payload))  # noqa: S301 - as above
@@ -122,9 +137,7 @@ class Answers:
         self._answered.add(job)
         self._pace.learn(job, seconds)
         if over:
-            slot.running.popleft()
-            slot.served += 1
-            slot.began = time.monotonic()
+            slot.ended()
             if self._gate:
                 self._gate.succeeded(slot, job, peak)
             if not slot.running and slot.served == self._most_tasks:

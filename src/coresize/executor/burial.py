@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import os
+import pickle
 
-from coresize import processes, report
+from coresize import endings, processes, report, transfer
 from coresize.available import detect
 from coresize.errors import TaskKilledError, TaskOutOfMemoryError
-from coresize.executor import verdicts
+from coresize.executor import frames, verdicts
+from coresize.executor.attribution import Attribution
 from coresize.host import LiveFor
-from coresize.kills import Kills
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from coresize.executor.frames import Message
     from coresize.executor.gate import Gate
     from coresize.executor.jobs import Job
     from coresize.executor.setup import Setup
     from coresize.executor.slot import Slot
     from coresize.model import OutOfMemory
+
+
+#: Seconds in which no process is started and killed for memory: of a task that fails,
+#: and of one that does not, where it would only be left unsaid of whom it was.
+_INSTANT, _QUICK = 0.001, 0.1
 
 
 class Undertaker:
@@ -27,27 +34,51 @@ class Undertaker:
     def __init__(self, setup: Setup, gate: Gate | None) -> None:
         self._setup = setup
         self._gate = gate
-        self._kills: dict[str, Kills] = {}
-
-    def welcome(self, slot: Slot) -> None:
-        """Take note of where a worker's kills are counted."""
-        cgroup = processes.read(slot.pid, "cgroup")
-        if cgroup not in self._kills:
-            self._kills[cgroup] = Kills(slot.pid)
-        slot.kills = self._kills[cgroup]
+        self.attribution = Attribution()
 
     def look(self, slots: list[Slot]) -> None:
-        """See what running tasks take, and what was killed."""
+        """See what was killed, and what running tasks take."""
+        self.attribution.look(slots)
         for slot in slots:
-            memory = slot.memory() if slot.running and slot.ready else None
+            if not (slot.running and slot.ready):
+                continue
+            slot.look()
+            memory = slot.memory()
             if memory:
                 job = slot.running[0]
                 job.seen = max(job.seen, memory.anonymous_peak - slot.base)
-        for kills in self._kills.values():
-            kills.note()
+
+    def explain(
+        self, slot: Slot, message: Message, slots: list[Slot]
+    ) -> TaskOutOfMemoryError | None:
+        """What an answer becomes where memory ran out for what the task had started.
+
+        Args:
+            slot: the worker, whose first job is answered.
+            message: the answer.
+            slots: all workers.
+        """
+        kind, _, _, seconds, payload = message
+        if seconds < (_QUICK if kind == frames.VALUE else _INSTANT):
+            return None
+        moved = self.attribution.of_task(slot, slots)
+        if moved == "no" or kind == frames.VALUE:  # it has done without
+            return None
+        job = slot.running[0]
+        failed = pickle.loads(payload)  # noqa: S301 - of our own worker
+        error = failed.error if kind == frames.FAILED else transfer.load_error(*failed)
+        killed = verdicts.lost(
+            error,
+            peak=job.seen,
+            attempts=job.attempts,
+            out_of_memory=moved,
+            limit=_memory_limit(),
+        )
+        killed.__cause__ = error
+        return killed
 
     def again(
-        self, slot: Slot, code: int | None, *, busy: int, others: int
+        self, slot: Slot, code: int | None, *, busy: int, others: list[Slot]
     ) -> list[Job]:
         """The jobs to be run again, after the first has got its verdict.
 
@@ -55,7 +86,7 @@ class Undertaker:
             slot: the worker.
             code: its exit code.
             busy: how many were at work, this one included.
-            others: how many there are, without this one.
+            others: all workers but this one.
         """
         jobs = list(slot.running)
         slot.running.clear()
@@ -73,25 +104,33 @@ class Undertaker:
         if slot.doomed == "evicted" and self._gate:
             self._gate.admission.evicted(first, first.seen)
             return jobs
-        error = self._verdict(slot, first, code)
-        if isinstance(error, TaskOutOfMemoryError) and self._gate:
-            had_all = not others and not slot.served
-            retry = self._gate.may_retry(first, had_all=had_all)
-            self._gate.admission.killed(first, first.seen, busy)
-            if retry:
-                return jobs
+        error = self._verdict(slot, first, code, others)
+        is_oom = isinstance(error, TaskOutOfMemoryError)
+        if is_oom and self.may_retry(slot, first, busy=busy, others=len(others)):
+            return jobs
         is_over = first.fail(error)
         first.ring()  # no other answer may come that would
         # Else calls of a map: those after the one that it died of.
         return rest if is_over else jobs
 
-    def _verdict(self, slot: Slot, job: Job, code: int | None) -> TaskKilledError:
+    def may_retry(self, slot: Slot, job: Job, *, busy: int, others: int) -> bool:
+        """Whether a task for which memory ran out is run again; as `again`."""
+        if self._gate is None:
+            return False
+        had_all = not others and not slot.served
+        retry = self._gate.may_retry(job, had_all=had_all)
+        self._gate.admission.killed(job, job.seen, busy)
+        return retry
+
+    def _verdict(
+        self, slot: Slot, job: Job, code: int | None, others: list[Slot]
+    ) -> TaskKilledError:
         if slot.doomed == "timeout":
             seconds = self._setup.timeout or 0.0
             return verdicts.overdue(seconds, peak=job.seen, attempts=job.attempts)
         moved: OutOfMemory = "no"
-        if slot.kills and not slot.doomed:
-            moved = slot.kills.moved()
+        if endings.was_killed(code) and not slot.doomed:
+            moved = self.attribution.of_worker(slot, others)
         return verdicts.verdict(
             code,
             peak=job.seen,

@@ -85,11 +85,9 @@ class Crew:
             Exception: it cannot be started.
         """
         self._number += 1
-        others = [end for slot in self.slots for end in (slot.pipe, slot.line)]
         slot = Slot(
             self._setup,
             self._number,
-            others,
             self._outgoing,
             self._setup.bequeathed(inheritance),
         )

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import weakref
+from typing import Protocol
 
 from coresize import refusals
 from coresize.executor import finalizing, starts, verdicts
@@ -31,9 +32,9 @@ from coresize.processes import exit_hooks, inheritance, main_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from coresize.executor.frames import Message
     from coresize.executor.gate import Gate
     from coresize.executor.jobs import Backlog, Job
-    from coresize.executor.mapping import Map
     from coresize.executor.setup import Setup
     from coresize.executor.slot import Slot
     from coresize.processes.inheritance import Inheritance
@@ -48,6 +49,16 @@ _log = logging.getLogger("coresize")
 _started: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
 
 
+class Unfinished(Protocol):
+    """A map of which calls are still to be started."""
+
+    def finish(self) -> None:
+        """Take all of its input and start all calls."""
+
+    def start_all(self) -> None:
+        """Start what was taken."""
+
+
 class Dispatcher:
     """The workers of one pool, and the thread that serves them."""
 
@@ -57,7 +68,7 @@ class Dispatcher:
         self.pace = Pace()
         self.thread: threading.Thread | None = None
         #: The maps that are to be finished before no more jobs are taken.
-        self.unfinished: set[Map] = set()
+        self.unfinished: set[Unfinished] = set()
         self._looked = 0.0
         self._moment: Inheritance | None = None
         self._furnish()
@@ -83,7 +94,14 @@ class Dispatcher:
         #: Why the last worker could not be started; empty where it could.
         self.refused = ""
         self._limit = TimeLimit(setup.timeout)
-        self._answers = Answers(setup, gate, self.pace, self._welcome)
+        self._answers = Answers(
+            setup,
+            gate,
+            self.pace,
+            self._welcome,
+            explain=self._explain,
+            run_again=self._run_again,
+        )
 
     # --- For other threads ----------------------------------------------------
 
@@ -342,9 +360,21 @@ class Dispatcher:
         self._crew.starts.succeed()
         self.refused = ""
         self._limit.greet()
-        self._undertaker.welcome(slot)
+        self._undertaker.attribution.welcome(slot)
         if self.gate:
             self.gate.welcome(slot)
+
+    def _explain(self, slot: Slot, message: Message) -> BaseException | None:
+        return self._undertaker.explain(slot, message, self.slots)
+
+    def _run_again(self, slot: Slot, job: Job) -> bool:
+        """Whether a task runs again that lost to the kernel what it had started."""
+        busy, others = len(self._crew.busy), len(self.slots) - 1
+        if not self._undertaker.may_retry(slot, job, busy=busy, others=others):
+            return False
+        slot.ended()
+        self.waiting.appendleft(job)
+        return True
 
     # --- Deaths and ends ------------------------------------------------------
 
@@ -361,7 +391,7 @@ class Dispatcher:
                 why = verdicts.unready(code, advice=main_module.GUARD)
                 self._break(f"workers end before they are ready, {why}")
         again = self._undertaker.again(
-            slot, code, busy=1 + len(self._crew.busy), others=len(self.slots)
+            slot, code, busy=1 + len(self._crew.busy), others=self.slots
         )
         self.waiting.extendleft(reversed(again))
         if self.setup.forks and not self.slots and not self._mailbox.closing:

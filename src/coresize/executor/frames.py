@@ -32,9 +32,10 @@ HEADER = struct.Struct("<4sBQQQd")
 #: Kinds from the parent: a call, several calls of one function, the end, and the folder
 #: that the calls which follow were submitted in.
 CALL, CALLS, STOP, FOLDER = range(4)
-#: Kinds from a worker: it is ready, it cannot be; a value, an error.
-READY, BROKEN, VALUE, ERROR = range(4)
-_KINDS = range(4)
+#: Kinds from a worker: it is ready, it cannot be; a value, an error, a value that says
+#: that the task has failed (`coresize.transfer.Failure`).
+READY, BROKEN, VALUE, ERROR, FAILED = range(5)
+_KINDS = range(5)
 
 #: With READY: the worker holds much that it inherited by fork.
 HEIR = b"heir"

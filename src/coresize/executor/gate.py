@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from coresize import footprint, processes
+from coresize import footprint
 from coresize.executor.admission import Admission
 from coresize.executor.growth import Growth
 from coresize.executor.pressure import Pressure
@@ -132,9 +132,4 @@ def _held(slot: Slot) -> int:
 
 def _of_children(slot: Slot) -> int:
     """Bytes of what a task has started."""
-    tree = processes.descendants(slot.pid)
-    total = 0
-    for pid in tree:
-        if pid != slot.pid:
-            total += footprint.proportional(pid) or 0
-    return total
+    return sum(footprint.proportional(pid) or 0 for pid in slot.started)

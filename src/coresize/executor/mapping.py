@@ -169,7 +169,7 @@ class Map:
     def __init__(
         self,
         owner: object,
-        maps: set[Map],
+        maps: set[Any],
         items: Iterator[Args],
         source: Source,
         *,

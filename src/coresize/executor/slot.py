@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections import deque
 
 from coresize import footprint, processes, procfs, stops
 from coresize.executor import frames, worker
-from coresize.processes import inheritance
+from coresize.processes import inheritance, lines, orphans
 
 
 TYPE_CHECKING = False
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from coresize.executor.jobs import Job
     from coresize.executor.setup import Setup
     from coresize.kills import Kills
+    from coresize.model import OutOfMemory
     from coresize.processes.inheritance import Inheritance
 
 #: Files that a start may open, that of a fork server and of its tracker included.
@@ -70,7 +72,6 @@ class Slot:
     Args:
         setup: what it is like.
         number: of the worker, in its pool.
-        others: the parent's ends of the sockets of other workers.
         outgoing: what is on its way to all workers of the pool.
         inherited: what it has from the moment when a task was submitted.
 
@@ -92,6 +93,10 @@ class Slot:
         began: when the first of running was given to it (time.monotonic).
         gone: what becomes readable when the process ends.
         kills: the kernel's count of kills for memory where it runs.
+        mark: what all that its tasks start has in its environment.
+        started: what descends from it, as of the last look, with the start of each.
+        killed: whether the kernel has killed it for memory.
+        lost: whether the kernel has killed for memory what its task has started.
         watched: its socket is in the selector.
         buried: it is no more.
     """
@@ -100,25 +105,16 @@ class Slot:
         self,
         setup: Setup,
         number: int,
-        others: list[socket.socket],
         outgoing: Outgoing,
         inherited: Inheritance,
     ) -> None:
         self.pipe, there, self.line, its_line = _open_sockets()
         self.pipe.settimeout(0)
-        ends = [*others, self.pipe, self.line] if setup.forks else []
+        self.mark = orphans.new()
+        variables = {**inherited.environment, **orphans.variables(self.mark)}
         name = inheritance.Name(f"coresize-{number}")
-        name.inheritance = inherited
-        self.process: BaseProcess = _process(setup.context)(
-            target=worker.work,
-            name=name,
-            args=(there, its_line, ends, *setup.initial()),
-            kwargs={
-                "measured": setup.measured,
-                "environment": inherited.environment if setup.forks else {},
-            },
-        )
-        self.process.daemon = False
+        name.inheritance = inherited.changed(environment=variables)
+        self.process = _make_process(setup, name, there, its_line)
         self.running: deque[Job] = deque()
         self.ready = False
         self.served = 0
@@ -129,6 +125,10 @@ class Slot:
         self.heir = False
         self.began = 0.0
         self.kills: Kills | None = None
+        self.started: dict[int, int] = {}
+        self.killed: OutOfMemory = "no"
+        self.lost: OutOfMemory = "no"
+        self._faults = 0
         self.watched = self.buried = self.is_closed = False
         self._folder: str | None = None
         self._terminated = False
@@ -206,6 +206,12 @@ class Slot:
         for job in jobs:
             job.attempts -= 1
         return jobs
+
+    def ended(self) -> None:
+        """It has ended the first of what it was given."""
+        self.running.popleft()
+        self.served += 1
+        self.began = time.monotonic()
 
     def stop(self) -> bool:
         """Tell it to end after what it was given."""
@@ -303,6 +309,25 @@ class Slot:
         """What the process holds now, without what it has started."""
         return footprint.memory(self.pid, heir=self.heir)
 
+    def look(self) -> None:
+        """See what descends from it."""
+        tree = processes.descendants(self.pid)
+        self.started = {pid: processes.start_ticks(pid) for pid in tree}
+        del self.started[self.pid]
+
+    def loss(self) -> int:
+        """2 where something that descends from it was killed; 1 where it is no more."""
+        known = set(self.started)
+        self.look()
+        if any(processes.is_killed(pid) for pid in self.started):
+            return 2
+        return 1 if known - set(self.started) else 0
+
+    def has_reaped(self) -> bool:
+        """Whether a child of it has ended since this was asked the last time."""
+        before, self._faults = self._faults, processes.faults_of_children(self.pid)
+        return self._faults != before
+
     def kill(self, why: str) -> None:
         """End it at once, with all that its task has started."""
         self.doomed = self.doomed or why
@@ -316,12 +341,27 @@ class Slot:
                 self.process.terminate()
 
     def bury(self) -> int | None:
-        """Forget the process, which has ended; how, as an exit code."""
+        """Forget the process, which has ended; how, as an exit code.
+
+        Where it died in a task, what that has started ends, too.
+        """
         self.buried = True
         self.process.join()
         code = self.process.exitcode
+        if self.running or (code and not self.doomed):
+            self._end_tools()
         self.close()
         return code
+
+    def _end_tools(self) -> None:
+        """End what has lost its parent: what was seen, and what has the mark.
+
+        What an earlier task has left, and no longer descends from the worker, goes on.
+        """
+        for pid, start in self.started.items():
+            if processes.start_ticks(pid) == start:
+                orphans.kill(pid)
+        orphans.end(self.mark, since=self.began)
 
     def close(self) -> None:
         """Close what is open."""
@@ -342,12 +382,34 @@ def _open_sockets() -> list[socket.socket]:
     with contextlib.ExitStack() as opened:
         ends: list[socket.socket] = []
         for _ in range(2):
-            ends += map(opened.enter_context, processes.socket_pair())
+            ends += map(opened.enter_context, lines.pair())
         with contextlib.ExitStack() as spare:
             for _ in range(_FILES):
                 spare.enter_context(ends[0].dup())
         opened.pop_all()
         return ends
+
+
+def _make_process(
+    setup: Setup,
+    name: inheritance.Name,
+    there: socket.socket,
+    its_line: socket.socket,
+) -> BaseProcess:
+    # Windows hands on no socket before the rest; a fork runs its function at once.
+    early = not setup.forks and sys.platform != "win32"
+    name.line = its_line if early else None
+    process = _process(setup.context)(
+        target=worker.work,
+        name=name,
+        args=(there, None if early else its_line, *setup.initial()),
+        kwargs={
+            "measured": setup.measured,
+            "environment": name.inheritance.environment if setup.forks else {},
+        },
+    )
+    process.daemon = False
+    return process
 
 
 def _process(context: BaseContext) -> type[BaseProcess]:

@@ -72,6 +72,35 @@ def verdict(
     )
 
 
+def lost(
+    error: BaseException,
+    *,
+    peak: int,
+    attempts: int,
+    out_of_memory: OutOfMemory,
+    limit: str,
+) -> TaskOutOfMemoryError:
+    """What a task gets that failed as the kernel killed what it had started.
+
+    Args:
+        error: what it raised.
+        peak: bytes, the most that was seen of it.
+        attempts: how often the task was started.
+        out_of_memory: "yes" or "probably".
+        limit: a sentence about the memory limit.
+    """
+    seen = f", with {format_bytes(peak)} of memory" if peak else ""
+    probably = "probably " if out_of_memory == "probably" else ""
+    times = f" (attempt {attempts})" if attempts > 1 else ""
+    return TaskOutOfMemoryError(
+        f"the task failed with {type(error).__name__}: a process that it had started "
+        f"was {probably}killed for memory{seen}; {limit}; {_FEWER}{times}",
+        exit_code=endings.KILLED,
+        peak_memory=peak,
+        attempts=attempts,
+    )
+
+
 def overdue(seconds: float, *, peak: int, attempts: int) -> TaskTimeoutError:
     """What a task gets that took longer than it may."""
     return TaskTimeoutError(

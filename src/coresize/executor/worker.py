@@ -11,7 +11,7 @@ import time
 from coresize import footprint, processes, procfs, transfer
 from coresize.executor import frames, nesting
 from coresize.executor.heap import Heap
-from coresize.processes import inheritance
+from coresize.processes import inheritance, lines
 
 
 #: A worker that was forked from a process which holds so much, in bytes, is an heir:
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
 def work(
     pipe: socket.socket,
-    line: socket.socket,
-    inherited: list[socket.socket],
+    line: socket.socket | None,
     initializer: Initializer | None,
     initargs: tuple[Any, ...],
     *,
@@ -45,19 +44,17 @@ def work(
 
     Args:
         pipe: the socket to the parent.
-        line: another, over which nothing is sent, and which ends with the parent.
-        inherited: the parent's ends of all sockets, where they are inherited by fork:
-            held open here they would hide the end of the parent.
+        line: another, over which nothing is sent, and which ends with the parent; None
+            where the name of this process has brought it.
         initializer: what is called first.
         initargs: its arguments.
         measured: tell the peak memory of each task.
         environment: variables of a worker that was forked; another has them already.
     """
+    if line is not None:
+        lines.die_with_parent(line)
     os.environ.update(environment)
     nesting.forget_program()
-    for one in inherited:
-        one.close()
-    processes.die_with_parent(line)
     worker = _Worker(pipe, measured=measured)
     try:
         if initializer is not None:
@@ -188,6 +185,7 @@ class _Worker:
             self.end_child()
             seconds = time.perf_counter() - start
             peak = self._own().anonymous_peak if self.measured else 0
+            failed = type(value) is transfer.Failure
             payload = transfer.dump_value(value)
         except BaseException as error:  # noqa: BLE001 - it is sent on
             self.end_child(error)
@@ -195,7 +193,8 @@ class _Worker:
             self._fail(error, peak, time.perf_counter() - start)
         else:
             del value
-            self.send(frames.VALUE, payload, peak, seconds)
+            kind = frames.FAILED if failed else frames.VALUE
+            self.send(kind, payload, peak, seconds)
 
     def _fail(self, error: BaseException, peak: int, seconds: float) -> None:
         payload = pickle.dumps(transfer.dump_error(error))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import sys
 from multiprocessing import connection
 from typing import TYPE_CHECKING
 
@@ -13,13 +15,13 @@ from coresize.host import LiveFor
 from coresize.kills import Kills
 from coresize.measuring import child
 from coresize.measuring.runs import Pause, Run, ended, join_cgroup, meter_of
-from coresize.processes import inheritance
+from coresize.processes import inheritance, lines, orphans
 from coresize.processes.main_module import refuse_while_importing
 from coresize.transfer import TransferError
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
     from typing import Any, NoReturn
@@ -52,27 +54,44 @@ def measure_call(function: bytes, call: bytes, method: str | None) -> Run:
     """
     refuse_while_importing("measure no task")
     start_meter = meter_of(method)
+    with _child(function) as (process, here):
+        return _Watch(process, here).run(call, start_meter, method)
+
+
+@contextlib.contextmanager
+def _child(function: bytes) -> Iterator[tuple[SpawnProcess, Connection]]:
+    """A fresh process that waits for a call, and ends with this one at the latest.
+
+    It has some time to end by itself, but where something fails: then it is ended at
+    once, with all that it started.
+    """
     spawn = multiprocessing.get_context("spawn")
     here, there = _pipe()
-    name = inheritance.Name("coresize")
-    name.inheritance = inheritance.current()
-    process = spawn.Process(target=child.run, args=(function, there), name=name)
-    process.daemon = False
-    with inheritance.startable():
-        process.start()
-    there.close()
-    done = False
-    try:
-        run = _Watch(process, here).run(call, start_meter, method)
-        done = True
-    finally:
-        here.close()
-        if done:
-            process.join(_PATIENCE)
-        if process.exitcode is None:  # else its number may be another's
-            processes.kill_tree(process.pid or 0)
-        process.join()
-    return run
+    mark, name = orphans.new(), inheritance.Name("coresize")
+    present = inheritance.current()
+    variables = {**present.environment, **orphans.variables(mark)}
+    name.inheritance = present.changed(environment=variables)
+    line, its_line = lines.pair()
+    with line, here:
+        with its_line, there:
+            name.line = its_line if sys.platform != "win32" else None
+            process = spawn.Process(target=child.run, args=(function, there), name=name)
+            process.daemon = False
+            with inheritance.startable():
+                process.start()
+        done = False
+        try:
+            yield process, here
+            done = True
+        finally:
+            here.close()
+            if done:
+                process.join(_PATIENCE)
+            if process.exitcode is None:  # else its number may be another's
+                processes.kill_tree(process.pid or 0)
+            process.join()
+            if not done:
+                orphans.end(mark)
 
 
 def _pipe() -> tuple[Connection, Connection]:

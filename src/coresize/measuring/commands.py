@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from coresize import processes
 from coresize.measuring.meters import TreeMeter
 from coresize.measuring.runs import Pause, Run, cgroup_of, meter_of
+from coresize.processes import orphans
 
 
 if TYPE_CHECKING:
@@ -49,14 +50,14 @@ def measure_command(
     start_meter = meter_of(method)
     cgroup = cgroup_of(method)
     start = time.perf_counter()
-    process = None
+    process, mark = None, orphans.new()
     try:
         try:
             with processes.starting():
                 process = subprocess.Popen(  # noqa: S603 - it is what the user asked for
                     words,
                     **_streams(alone=attendant is not None),
-                    env={**os.environ, **(variables or {})},
+                    env={**os.environ, **(variables or {}), **orphans.variables(mark)},
                     # Before it begins, so that it is charged with its own start.
                     preexec_fn=cgroup.join if cgroup else None,  # noqa: PLW1509 - no threads
                 )
@@ -67,7 +68,7 @@ def measure_command(
             code, cpu = _watch(process, meter, wait)
         finally:
             if process is not None:
-                _end(process, attendant)
+                _end(process, attendant, mark)
         wall = time.perf_counter() - start
         if cgroup:
             cgroup.sample()
@@ -81,12 +82,17 @@ def measure_command(
     )
 
 
-def _end(process: subprocess.Popen[bytes], attendant: Attendant | None) -> None:
+def _end(
+    process: subprocess.Popen[bytes], attendant: Attendant | None, mark: str
+) -> None:
     """End it, if it has not ended, with all that it started."""
-    if process.returncode is None:  # else its number may be another's
+    interrupted = process.returncode is None
+    if interrupted:  # else its number may be another's
         processes.kill_tree(process.pid)
     if attendant:
         attendant.close()
+    if interrupted or attendant:
+        orphans.end(mark)
 
 
 def _streams(*, alone: bool) -> dict[str, Any]:

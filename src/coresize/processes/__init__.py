@@ -16,11 +16,6 @@ import time
 from coresize.host import Live
 
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
@@ -34,6 +29,14 @@ _RESET_PEAK = b"5"
 #: proc(5): the first that the kernel kills when memory runs out. No privilege is needed
 #: to raise that of a process of the same user.
 _FIRST_TO_GO = b"1000"
+
+#: The variable with the marks of `coresize.processes.orphans`, the outermost first:
+#: "/PROGRAM/1/PROGRAM/2/".
+MARK = "CORESIZE_STARTED_BY"
+
+#: SIGKILL in a mask of signals; and the flag of a process that a signal ends (Linux,
+#: include/linux/sched.h, PF_SIGNALED).
+_KILL, _SIGNALED = 1 << (9 - 1), 0x400
 
 #: Seconds between two looks at a group that is to end.
 _LOOK = 0.005
@@ -117,6 +120,41 @@ def descendants(pid: int) -> dict[int, int]:
             todo += map(int, children)
             found.update(dict.fromkeys(map(int, children), parent))
     return found
+
+
+def start_ticks(pid: int) -> int:
+    """When a process was started, in ticks since the machine was; 0 where it is gone.
+
+    With its number that names a process for ever, also after the number is another's.
+    """
+    return _stat(pid, 22)
+
+
+def faults_of_children(pid: int) -> int:
+    """Pages that children took which a process has waited for; 0 where it is gone.
+
+    Each child takes some, so the count moves when a child has ended and was waited for.
+    """
+    return _stat(pid, 11)
+
+
+def _stat(pid: int, field: int) -> int:
+    """A field of /proc/PID/stat, as proc(5) numbers them; 0 where there is none."""
+    fields = read(pid, "stat").rpartition(")")[2].split()  # the name may hold spaces
+    return int(fields[field - 3]) if len(fields) > field - 3 else 0
+
+
+def is_killed(pid: int) -> bool:
+    """Whether SIGKILL has ended a process, or will before it does anything more.
+
+    The signal is pending; or the process is on its way out, which takes long where it
+    has much memory; or it is a zombie, and says how it ended (proc(5)).
+    """
+    for line in read(pid, "status").split("\n"):
+        if line.startswith("SigPnd:") and int(line[7:], 16) & _KILL:
+            return True
+    signaled, code = _stat(pid, 9) & _SIGNALED, _stat(pid, 52) & 0x7F
+    return bool(signaled) and code in {0, 9}  # 0 is for what is not known yet
 
 
 def threads(pid: int) -> list[int]:
@@ -254,35 +292,6 @@ def offer_to_oom_killer(pid: int | str = "self") -> bool:
     return _write(f"/proc/{pid}/oom_score_adj", _FIRST_TO_GO)
 
 
-def die_with_parent(line: socket.socket) -> None:
-    """Let this process end when its parent does, in the middle of a task, too.
-
-    Without a thread where the kernel sends the signal itself when the other end is
-    closed (fcntl(2), F_SETSIG), since who has threads should not fork. PR_SET_PDEATHSIG
-    would be the signal of a forkserver's end, and that lives as long as its children.
-
-    Args:
-        line: a socket over which nothing is ever sent, whose other end the parent has.
-    """
-    if not _is_signalled(line):
-        watch = threading.Thread(target=_watch, args=(line,), daemon=True)
-        watch.start()
-
-
-def _is_signalled(line: socket.socket) -> bool:
-    """Let the kernel kill this process at a hang-up; False where it will not."""
-    if not hasattr(fcntl, "F_SETSIG"):
-        return False
-    try:
-        fcntl.fcntl(line, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(line, fcntl.F_SETSIG, signal.SIGKILL)
-        flags = fcntl.fcntl(line, fcntl.F_GETFL)
-        fcntl.fcntl(line, fcntl.F_SETFL, flags | os.O_ASYNC)
-    except OSError:  # a sandbox refuses it
-        return False
-    return True
-
-
 def socket_pair() -> tuple[socket.socket, socket.socket]:
     """Two sockets that are connected, also where a sandbox refuses socketpair().
 
@@ -308,12 +317,6 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
                 return here, there
             here.close()  # another process was first to find the name
             there.close()
-
-
-def _watch(line: socket.socket) -> None:
-    """End this process when the other end of a socket is closed."""
-    line.recv(1)
-    os._exit(1)
 
 
 def _write(path: str, content: bytes) -> bool:

@@ -32,7 +32,7 @@ from multiprocessing import process
 
 from coresize import processes
 from coresize.model import Value
-from coresize.processes import main_module
+from coresize.processes import lines, main_module
 
 
 try:
@@ -42,6 +42,7 @@ except ImportError:  # Windows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
@@ -117,17 +118,27 @@ class Name(str):
     imported (get_preparation_data()): so the variables are set before any library that
     reads them at its import. The module search path comes with the name, so this
     package may not yet be found there: first the path is set by the standard library
-    alone, to what multiprocessing sets it to a moment later.
+    alone, to what multiprocessing sets it to a moment later. And a process that still
+    imports ends with its parent.
+
+    Attributes:
+        inheritance: what the process has.
+        line: as of `lines.die_with_parent`, or None. It is sent once, as the first of
+            two: multiprocessing sends the name again with the process.
     """
 
-    __slots__ = ("inheritance",)
+    __slots__ = ("inheritance", "line")
     inheritance: Inheritance
+    line: socket.socket | None
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         path = [one or process.ORIGINAL_DIR for one in sys.path]  # type: ignore[attr-defined]
         find = _Made(setattr, _Made(importlib.import_module, "sys"), "path", path)
-        have = _Made(adopt, self.inheritance)
-        return operator.getitem, ((str(self), find, have), 0)
+        done = [find, _Made(adopt, self.inheritance)]
+        line, self.line = self.line, None
+        if line is not None:
+            done.insert(1, _Made(lines.die_with_parent, line))
+        return operator.getitem, ((str(self), *done), 0)
 
 
 class _Made:
