@@ -73,7 +73,7 @@ class Program:
         self.process.kill()
         self.process.wait()
         for path in self.folder.iterdir():
-            if path.is_file() and path.read_text().isdigit():
+            if path.is_file() and path.read_text().strip().isdigit():
                 pid = int(path.read_text())
                 if str(self.folder).encode() in _words(pid) or b"sleep" in _words(pid):
                     os.kill(pid, signal.SIGKILL)
