@@ -110,6 +110,8 @@ class Engine:
         interrupted, state = False, "stopped"
         try:
             yield from self._steps()
+            if self._journal:
+                self._journal.check_kept()
             state = "done"
         except KeyboardInterrupt:
             interrupted = True
@@ -163,8 +165,7 @@ class Engine:
         result = self._journal.take(entry.key, entry.index)
         if result is None or result[0] in self._again:
             return False
-        serializer = self._options.serializer
-        known = journals.recalled(entry.key, entry.index, result, serializer)
+        known = self._journal.recalled(entry.key, entry.index, result)
         self._known.append(known)
         return True
 
@@ -192,6 +193,8 @@ class Engine:
     def _land(self, patience: float) -> None:
         for entry, future in self._flights.landed(patience):
             outcome, written, began = outcome_of(entry, future, self._decode)
+            if self._journal:
+                outcome, written = self._journal.fitted(outcome, written)
             if began is not None:
                 self._tally.begun(began)
             if isinstance(outcome.error, BrokenExecutor):

@@ -146,7 +146,11 @@ def outcome_of(
             text = written[1]
             failure = transfer.load_error(*written)
     elif decode is not None:
-        value = decode(written)
+        try:
+            value = decode(written)
+        except Exception as error:  # noqa: BLE001 - a pickle calls the user's code
+            good, value, failure = False, None, _unreadable(error)
+            text = transfer.traceback_of(error)
     outcome = Outcome(
         key=entry.key,
         index=entry.index,
@@ -162,6 +166,13 @@ def outcome_of(
         worker=worker,
     )
     return outcome, written if good else None, began
+
+
+def _unreadable(error: Exception) -> transfer.TransferError:
+    """For a value that cannot be read back, so that no later start could either."""
+    text = f"{type(error).__name__}: {error}"
+    msg = f"the result cannot be read back as it was written for the journal: {text}"
+    return transfer.TransferError(msg)
 
 
 def _ended(

@@ -42,7 +42,7 @@ def read_items(source: str) -> list[Any]:
     if read is None:
         raise ConfigError("items", source, _ITEMS)
     try:
-        return read(source, storage.read(source))
+        return read(source, storage.read_input(source))
     except OSError as error:
         allowed = f"the path of a file ({error.strerror})"
         raise ConfigError("items", source, allowed) from None
