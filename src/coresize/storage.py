@@ -139,14 +139,14 @@ def replacing(path: str) -> Iterator[TextIO]:
     Raises:
         OSError: it cannot be written, or there is no plain file; that is as it was.
     """
-    target = Path(path).resolve()
+    target = Path(real_path(path))
     kind = oddity(path)
     if kind:
         raise OSError(errno.EINVAL, f"it is {kind}, and no plain file", path)
     beside = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
     try:
         # Names of files that are no UTF-8 are written with escapes.
-        with open(  # noqa: PTH123 - which takes an opener
+        with open(
             beside,
             "w",
             encoding="utf-8",
@@ -269,8 +269,15 @@ def append(path: str) -> TextIO:
 
 
 def real_path(path: str) -> str:
-    """Where a path leads, through every link on the way."""
-    return str(Path(path).resolve())
+    """Where a path leads, through every link on the way.
+
+    Raises:
+        OSError: the links lead nowhere but to themselves.
+    """
+    try:
+        return str(Path(path).resolve())
+    except RuntimeError:  # Python 3.11 and 3.12
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from None
 
 
 def is_same(path: str, other: str) -> bool:

@@ -148,9 +148,9 @@ def outcome_of(
     elif decode is not None:
         try:
             value = decode(written)
-        except Exception as error:  # noqa: BLE001 - a pickle calls the user's code
-            good, value, failure = False, None, _unreadable(error)
-            text = transfer.traceback_of(error)
+        except Exception as reason:  # noqa: BLE001 - a pickle calls the user's code
+            good, value, failure = False, None, _unreadable(reason)
+            text = transfer.traceback_of(reason)
     outcome = Outcome(
         key=entry.key,
         index=entry.index,

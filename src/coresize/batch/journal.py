@@ -184,7 +184,8 @@ class Journal:
         if value is None or size <= self._limit:
             return outcome, value
         error = TransferError(too_long(size, self._limit))
-        fields = {**outcome.as_dict(), "status": "failed", "value": None}
+        fields: dict[str, Any] = outcome.as_dict()
+        fields |= {"status": "failed", "value": None}
         return Outcome(**{**fields, "error": error}), None
 
     def write(self, ended: Iterable[tuple[Outcome, object]]) -> None:

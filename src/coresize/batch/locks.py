@@ -84,7 +84,9 @@ class Lock:
 
     def is_removed(self) -> bool:
         """Whether the journal has no name any more, so that nobody will find it."""
-        return _held.get(self._inode) == self._file and not os.fstat(self._file).st_nlink
+        return (
+            _held.get(self._inode) == self._file and not os.fstat(self._file).st_nlink
+        )
 
     def close(self) -> None:
         """Let others write. To be called when the journal itself is closed."""

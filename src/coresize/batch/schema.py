@@ -157,7 +157,7 @@ def identity_of(file: sqlite3.Connection, path: str) -> Identity:
         reason = f"it is of format {version}, and {_FORMAT} is known: {newer}"
         raise JournalError(path, reason)
     rows = dict(file.execute("SELECT name, value FROM run"))
-    fields = {name: rows.get(name) for name in _KEPT}
+    fields: dict[str, Any] = {name: rows.get(name) for name in _KEPT}
     told = all(isinstance(value, str) for value in fields.values())
     if not (told and fields["serializer"] in SERIALIZERS):
         raise damaged(path, f"it does not tell whose run it is, but {fields}")
@@ -203,10 +203,10 @@ _LARGEST = 2**63 - 1
 
 
 def storable(value: object) -> object:
-    """A value as SQLite can hold it, as near as possible.
+    r"""A value as SQLite can hold it, as near as possible.
 
-    >>> storable(2**70) == 2**63 - 1, storable(float("nan")), storable("\\ud800")
-    (True, 0.0, '\\\\ud800')
+    >>> storable(2**70) == 2**63 - 1, storable(float("nan")), storable("\ud800")
+    (True, 0.0, '\\ud800')
     """
     if isinstance(value, str):
         return texts.storable(value)
@@ -286,7 +286,9 @@ def refuse_odd(path: str) -> None:
     """
     kind = storage.oddity(path)
     if kind:
-        raise JournalError(path, f"it cannot be opened: it is {kind}, and no plain file")
+        raise JournalError(
+            path, f"it cannot be opened: it is {kind}, and no plain file"
+        )
 
 
 def open_to_read(path: str) -> sqlite3.Connection:
