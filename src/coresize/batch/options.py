@@ -90,16 +90,16 @@ class Options(Value):
         if size is not None and not callable(size):
             allowed = "None, or a function that gives the size of an item"
             raise ConfigError("item_size", size, allowed)
+
+    def _check_names(self) -> None:
+        """See that statuses are known and no name is empty, as a variable not set is.
+
+        Raises:
+            ConfigError: one is not.
+        """
         for status in self.retry:
             if status not in BAD:
                 raise ConfigError("retry", status, f"some of {', '.join(BAD)}")
-
-    def _check_names(self) -> None:
-        """See that no name is empty, as is a variable that is not set.
-
-        Raises:
-            ConfigError: one is.
-        """
         for name, allowed in _NAMES.items():
             if getattr(self, name) == "":
                 raise ConfigError(name, "", allowed)

@@ -6,7 +6,7 @@ import contextlib
 import time
 
 from coresize import processes
-from coresize.batch import reading, status
+from coresize.batch import reading, schema, status
 from coresize.batch.locks import is_locked
 from coresize.batch.outcomes import BAD
 from coresize.batch.schema import JournalError
@@ -84,7 +84,8 @@ def look(path: str) -> RunStatus:
         JournalError: there is no such file, or it is neither.
     """
     is_status = path.endswith(status.SUFFIX)
-    found = status.read(path if is_status else status.beside(path))
+    with schema.explained(path):
+        found = status.read(path if is_status else status.beside(path))
     if found is None:
         try:
             return _of_journal(path)

@@ -16,10 +16,10 @@ from coresize import footprint, processes, runqueue, transfer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sized
     from typing import Any, TypeAlias, TypeVar
 
-    _Written = TypeVar("_Written", str, bytes)
+    _Written = TypeVar("_Written", bound=Sized)
 
     #: Whether there is a value; the value, or the error; a traceback; seconds; seconds
     #: of CPU time; seconds of waiting for a CPU; bytes; who; when it began.
@@ -135,7 +135,7 @@ def to_json(value: object) -> str:
     if not _keeps_keys(value):
         reason = "of keys of mappings it keeps only texts"
         raise transfer.TransferError(_UNWRITTEN.format(reason))
-    return _checked(text)
+    return checked(text)
 
 
 _UNWRITTEN = (
@@ -158,7 +158,7 @@ def to_pickle(value: object) -> bytes:
     Raises:
         TransferError: no journal can hold it.
     """
-    return _checked(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+    return checked(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
 
 
 #: Bytes of a value as written that a journal can hold: SQLite's limit for a row
@@ -167,7 +167,7 @@ def to_pickle(value: object) -> bytes:
 LONGEST = 995_000_000
 
 
-def _checked(written: _Written) -> _Written:
+def checked(written: _Written) -> _Written:
     """A value as written, which is not too long.
 
     Raises:
