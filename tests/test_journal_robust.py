@@ -130,7 +130,7 @@ def test_what_is_no_plain_file_is_refused_by_all_and_left(path, make, tmp_path):
 
 def test_an_empty_path_is_the_folder():
     with pytest.raises(JournalError, match="it is a folder"):
-        start(Path(""))
+        start(Path())
 
 
 @pytest.mark.parametrize(
@@ -430,7 +430,7 @@ def test_within_one_program_too(path, tmp_path, link):
     link(path, other)
     run = run_batch(tasks.square, [1, 2], journal=path, executor="serial")
     next(iter(run))
-    with pytest.raises(JournalError, match="this very program|another process"):
+    with pytest.raises(JournalError, match=r"this very program|another process"):
         start(other, [1, 2])
     run.close()
     start(other, [1, 2])
