@@ -694,7 +694,15 @@ class Odd:
 @pytest.mark.parametrize(
     "value",
     [{(1, 2): 3}, {1, 2}, 10**5000, [10**5000], Odd(), [Odd()], b"\xff"],
-    ids=["keys", "set", "digits", "digits in a list", "mute", "mute in a list", "bytes"],
+    ids=[
+        "keys",
+        "set",
+        "digits",
+        "digits in a list",
+        "mute",
+        "mute in a list",
+        "bytes",
+    ],
 )
 def test_pickled_values_of_any_kind_are_written(value):
     start("in.db", [1], tasks.table({1: value}), serializer="pickle")
