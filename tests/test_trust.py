@@ -24,7 +24,6 @@ from hypothesis import strategies as st
 
 import coresize
 from coresize import (
-    ConfigError,
     CoresizeError,
     JournalError,
     load_profile,
@@ -185,7 +184,7 @@ def test_damaged_journals_are_told_as_such(reader, tmp_path):
         try:
             reader("in.db", items)
         except (JournalError, MergeError) as error:
-            assert "in.db" in str(error) or isinstance(error, MergeError)  # noqa: PT017
+            assert "in.db" in str(error) or isinstance(error, MergeError)
         assert not [one.name for one in tmp_path.iterdir() if one.name.startswith(".")]
 
     law()
@@ -263,7 +262,7 @@ def test_what_is_never_written_is_damage(statement, use):
         else:
             merge(["in.db"], "all.csv" if use == "export" else "all.db")
     except (JournalError, MergeError) as error:
-        assert "in.db" in str(error) or isinstance(error, MergeError)  # noqa: PT017
+        assert "in.db" in str(error) or isinstance(error, MergeError)
     else:
         # What one start does not ask for is no error of it.
         assert use != "export"
@@ -275,7 +274,7 @@ def test_a_number_of_items_that_is_wrong_takes_no_memory():
     with contextlib.closing(sqlite3.connect("in.db")) as file, file:
         file.execute(f"UPDATE run SET value = '{10**17}' WHERE name = 'items'")
         file.execute(f"UPDATE tasks SET item = {10**16} WHERE key = '2'")
-    with pytest.raises(MergeError, match="99999999999999998 items .* 1, 2, 3"):
+    with pytest.raises(MergeError, match=r"99999999999999998 items .* 1, 2, 3"):
         merge(["in.db"], "all.csv")
 
 
@@ -319,7 +318,7 @@ def test_status_files_of_another_shape(content, call):
     beside.write_bytes(content)
     assert overview.look("in.db").done == 2  # the journal knows it
     beside.rename(f"alone{status.SUFFIX}")
-    with pytest.raises(JournalError, match="alone.*no status file"):
+    with pytest.raises(JournalError, match=r"alone.*no status file"):
         overview.look(f"alone{status.SUFFIX}")
     told = call("status", f"alone{status.SUFFIX}")
     assert (told.returncode, len(told.stderr.splitlines())) == (2, 1)
@@ -593,7 +592,7 @@ def test_a_newline_in_an_error_forges_no_line(run, key):
 def test_a_carriage_return_is_quoted():
     file = io.StringIO()
     row = dict.fromkeys(schema.COLUMNS, "x") | {"error": "a\rb", "worker": "c\nd"}
-    exporting.EXPORTS["csv"](file, iter([row]), False)
+    exporting.EXPORTS["csv"](file, iter([row]), 0)
     assert '"a\rb"' in file.getvalue()
     assert '"c\nd"' in file.getvalue()
     assert file.getvalue().count("\n") == 3
@@ -713,7 +712,7 @@ def test_pickled_values_of_any_kind_are_written(value):
 # --- Modules of the working folder --------------------------------------------
 
 
-def test_parts_import_nothing_of_the_working_folder(run):
+def test_parts_import_nothing_of_the_working_folder():
     for name in ("argparse", "json", "coresize", "shlex"):
         Path(f"{name}.py").write_text("raise SystemExit('shadowed')\n")
     words = [sys.executable, "-P", "-m", "coresize"]
