@@ -55,6 +55,14 @@ def _device(_path):
     return Path(os.devnull)
 
 
+def _stream(_path):
+    return Path("/dev/stdout")
+
+
+def _descriptor(_path):
+    return Path("/proc/self/fd/1")
+
+
 def _socket(path):
     server = socket.socket(socket.AF_UNIX)
     server.bind(path.name)
@@ -84,7 +92,7 @@ def _ring(path):
 
 @pytest.mark.parametrize(
     "name",
-    ["", b"", ":memory:", "file:out.sqlite", "file::memory:?cache=shared"],
+    ["", b"", "folder/", ":memory:", "file:out.sqlite", "file::memory:?cache=shared"],
     ids=repr,
 )
 def test_a_name_of_no_file_is_refused(name, tmp_path, path):
@@ -106,7 +114,7 @@ def test_a_name_with_a_nul_is_refused(path):
         merge(["out\0.sqlite"], "all.csv")
 
 
-ODD = [_device, _socket, _pipe, _folder, _link_to_device, _ring]
+ODD = [_device, _stream, _descriptor, _socket, _pipe, _folder, _link_to_device, _ring]
 
 
 @pytest.mark.parametrize("make", ODD)

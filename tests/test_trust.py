@@ -30,7 +30,7 @@ from coresize import (
     load_settings,
     run_batch,
 )
-from coresize.batch import exporting, overview, reading, schema, status
+from coresize.batch import exporting, overview, reading, schema, sources, status
 from coresize.batch.merging import MergeError, merge
 from coresize.history import store
 from coresize.settings_files import read_table
@@ -369,8 +369,14 @@ def test_a_pipe_is_not_waited_for(call):
         ("s.toml", lambda name: load_settings(file=name)),
         ("b.toml", lambda name: read_table(name, "config")),
         ("s.yaml", lambda name: load_settings(file=name)),
+        ("i.jsonl", sources.read_items),
+        ("i.csv", sources.read_items),
+        ("i.txt", sources.read_items),
     ],
-    ids=["profile", "profile in JSON", "host", "settings", "batch", "YAML"],
+    ids=[
+        *("profile", "profile in JSON", "host", "settings", "batch", "YAML"),
+        *("items", "items in CSV", "lines"),
+    ],
 )
 def test_files_of_another_shape(content, name, use):
     Path(name).write_bytes(content)

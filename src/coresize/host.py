@@ -129,9 +129,6 @@ class Live:
             # A short read is not the end: mountinfo comes in pieces.
             if more := os.read(file, _CHUNK):
                 content = _read_rest(file, [content, more], path)
-            if not content and stat.S_ISFIFO(os.fstat(file).st_mode):
-                text = "it is a pipe, and no plain file"
-                raise OSError(errno.EINVAL, text, path)
         finally:
             os.close(file)
         return content.decode("utf-8", "surrogateescape")

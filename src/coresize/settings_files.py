@@ -49,7 +49,8 @@ def find(
         by = CONFIG if file is None else "file"
         try:
             # What a command line names is this machine's, of whatever host one asks.
-            text = (host if file is None else Live()).read(named)
+            ours = file is not None or isinstance(host, Live)
+            text = storage.read_named(named) if ours else host.read(named)
         except OSError as error:
             allowed = f"the path of a TOML or YAML file ({error.strerror})"
             raise ConfigError(by, named, allowed) from None
@@ -96,7 +97,7 @@ def read_table(path: str, setting: str) -> dict[str, object]:
     """
     path = storage.check_path(setting, path)
     try:
-        text = Live().read(path)
+        text = storage.read_named(path)
     except OSError as error:
         allowed = f"the path of a TOML or YAML file ({error.strerror})"
         raise ConfigError(setting, path, allowed) from None

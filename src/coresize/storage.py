@@ -104,6 +104,21 @@ def read(path: str) -> str:
     return found.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
 
+def read_named(path: str) -> str:
+    """The text of a file that a user has named; of a pipe it may be a part, or nothing.
+
+    Bytes that are no UTF-8 become surrogates.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe.
+    """
+    with contextlib.suppress(ValueError):  # a NUL character: to read tells it
+        kind = oddity(path)
+        if kind in ("a pipe", "a socket"):
+            raise OSError(errno.EINVAL, f"it is {kind}, and no plain file", path)
+    return Live().read(path)
+
+
 def read_input(path: str) -> str:
     """The text of an input of the user's, however long; a pipe as well.
 

@@ -114,7 +114,7 @@ def _state(found: dict[str, Any]) -> str:
     here = found.get("host") == current().hostname()
     if here and not processes.is_alive(found["pid"] or 0):
         return "killed"
-    silent = time.time() - found["updated"] > _SILENT
+    silent = time.time() - (found["updated"] or 0) > _SILENT
     return "silent" if silent else state
 
 

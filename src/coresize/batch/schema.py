@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 
 from coresize import __version__, storage, texts
@@ -271,10 +272,16 @@ def check_path(name: str, path: Any) -> str:
         ConfigError: to SQLite it is the name of no file that is kept, or of none.
     """
     text = storage.check_path(name, path)
+    if text.endswith(("/", os.sep)):
+        raise ConfigError(name, text, "the path of a file: that of a folder ends so")
     if text == ":memory:" or text.startswith("file:"):
         allowed = "the path of a file: what is not in a file is lost at the end"
         raise ConfigError(name, text, allowed)
     return text
+
+
+#: Names that mean another file in each process, even where that is plain.
+_STREAMS = ("/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")
 
 
 def refuse_odd(path: str) -> None:
@@ -284,7 +291,8 @@ def refuse_odd(path: str) -> None:
         JournalError: it leads to something else, which keeps nothing, or hangs.
         OSError: nobody can look.
     """
-    kind = storage.oddity(path)
+    stream = os.path.abspath(path).startswith(_STREAMS)  # noqa: PTH100 - links stay
+    kind = "a stream of this process" if stream else storage.oddity(path)
     if kind:
         raise JournalError(
             path, f"it cannot be opened: it is {kind}, and no plain file"

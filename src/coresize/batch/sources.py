@@ -65,7 +65,7 @@ def _read_json_lines(source: str, text: str) -> list[Any]:
         if line.strip():
             try:
                 items.append(json.loads(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 where = f"{source}, line {number}"
                 raise ConfigError("items", where, f"valid JSON ({error})") from None
     return items

@@ -116,6 +116,6 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("done", "failed", "workers"), _is_count),
     **dict.fromkeys(("total", "memory"), _or_none(_is_count)),
     "pid": _or_none(lambda value: _is_count(value) and value < _LARGEST_PID),  # type: ignore[operator]
-    **dict.fromkeys(("rate", "updated"), _is_number),
-    "eta": _or_none(_is_number),
+    "rate": _is_number,
+    **dict.fromkeys(("eta", "updated"), _or_none(_is_number)),
 }
