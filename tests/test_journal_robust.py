@@ -283,9 +283,24 @@ def test_whatever_is_told_of_a_task_can_be_written(
     with contextlib.closing(journal.Journal(path, IDENTITY)) as file:
         file.write([(outcome, None)])
     (row,) = reading.read(path)
-    assert row["key"] == key.replace("\0", "\\x00")
+    assert row["key"] == key
     assert row["error"] == schema.storable(error)
     assert row["error"].encode("utf-8") is not None
+
+
+@pytest.mark.parametrize(
+    "key", ["a\0b", "\0", "a\nb", "\x1b", "é\u2028", 2**70, -(2**64)], ids=ascii
+)
+def test_a_key_of_any_text_is_found_again(path, key):
+    for expected in ("ok", "skipped"):
+        (one,) = start(path, [1], key=lambda _item: key)
+        assert (one.status, one.key) == (expected, str(key))
+
+
+@pytest.mark.parametrize("key", ["x" * 1_000_001, "caf\udce9"], ids=["long", "odd"])
+def test_a_key_that_no_journal_holds_is_refused(path, key):
+    with pytest.raises(ConfigError, match="key"):
+        start(path, [1], key=lambda _item: key)
 
 
 def test_a_text_of_any_length_is_cut():

@@ -20,6 +20,8 @@ def storable(text: str) -> str:
     >>> storable("caf\udce9 \0"), storable("two\nlines")
     ('caf\\udce9 \\x00', 'two\nlines')
     """
+    if text.isascii() and len(text) <= LONGEST and "\0" not in text:
+        return text
     if len(text) > LONGEST:
         half = LONGEST // 2 - len(_CUT)
         text = f"{text[:half]}{_CUT.format(len(text))}{text[-half:]}"

@@ -85,8 +85,8 @@ class _Ahead:
 
     def _checked(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
         """The place in the input and the result, of a row with its number."""
-        content = schema.row_of(self._path, row[1:])
-        return tuple(content[name] for name in ("item", *schema.RESULT))
+        schema.check_row(self._path, row[1:])
+        return row[2:-1]
 
 
 class Journal:
@@ -243,13 +243,16 @@ class Journal:
 
 
 def _row(one: Outcome, value: object, now: float) -> tuple[object, ...]:
-    """A row of `schema.END`, in which there is nothing that SQLite cannot hold."""
-    known = {"item": one.index, "error": one.message, "ended": now}
-    fields = {**one.as_dict(), **known}
-    return tuple(
-        value if name == "value" else schema.storable(fields[name])
-        for name in schema.COLUMNS
+    """A row of `schema.END`, in which there is nothing that SQLite cannot hold.
+
+    A key is such a text already (`keys.checked`), and found again only as it is.
+    """
+    told = (
+        *(one.message, one.traceback, one.attempts, one.peak_memory),
+        *(one.wall, one.cpu, one.waited, one.worker),
     )
+    known = (one.key, one.index, one.status, value)
+    return (*known, *map(schema.storable, told), now)
 
 
 def decoded(path: str, key: str, value: Any, serializer: str) -> object:

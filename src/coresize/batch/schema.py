@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sqlite3
 
@@ -235,21 +236,36 @@ _ROW: dict[str, tuple[type, ...]] = {
 }
 
 
-def row_of(path: str, content: tuple[Any, ...]) -> dict[str, Any]:
+@functools.lru_cache(maxsize=100)
+def _wrong(kinds: tuple[type, ...]) -> str | None:
+    """The first column of a row whose value is of no kind that is ever written."""
+    columns = zip(COLUMNS, kinds, strict=True)
+    return next((name for name, kind in columns if kind not in _ROW[name]), None)
+
+
+def check_row(path: str, row: tuple[Any, ...]) -> None:
+    """See that a row of `COLUMNS` is one that may have been written.
+
+    Raises:
+        JournalError: it is not.
+    """
+    name = _wrong(tuple(map(type, row)))
+    if name:
+        value = row[COLUMNS.index(name)]
+        raise damaged(path, f"the {name} of a task is {value!r:.80}")
+    item, status = row[1], row[2]
+    if item < 0 or not (status is None or status in STATUSES):
+        raise damaged(path, f"a task is {status!r:.80}, of item {item}")
+
+
+def row_of(path: str, row: tuple[Any, ...]) -> dict[str, Any]:
     """A row of `ALL` by the names of its columns.
 
     Raises:
         JournalError: a value is of no kind that is ever written.
     """
-    row = dict(zip(COLUMNS, content, strict=True))
-    for name, kinds in _ROW.items():
-        if not isinstance(row[name], kinds):
-            what = f"the {name} of a task is {row[name]!r:.80}"
-            raise damaged(path, what)
-    if row["item"] < 0 or row["status"] not in (None, *STATUSES):
-        what = f"a task is {row['status']!r:.80}, of item {row['item']}"
-        raise damaged(path, what)
-    return row
+    check_row(path, row)
+    return dict(zip(COLUMNS, row, strict=True))
 
 
 def damaged(path: str, what: str) -> JournalError:
