@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -457,6 +458,16 @@ def test_within_one_program_too(path, tmp_path, link):
         start(other, [1, 2])
     run.close()
     start(other, [1, 2])
+
+
+def test_a_journal_that_is_dropped_is_unlocked(path):
+    start(path, [0])
+    file = journal.Journal(str(path), IDENTITY)
+    file._file.close()
+    file._lock._beside.close()
+    del file
+    gc.collect()
+    start(path, [1])
 
 
 def test_a_refused_writer_ends_no_lock(path, tmp_path):

@@ -110,14 +110,13 @@ class Journal:
             storage.make_folder_of(path)
             self._lock = Lock(path)
             try:
-                self._file = self._opened(identity)
-                there = schema.has_tasks(self._file)
-                self._known = _Ahead(self._file, path) if there else None
+                self._file, self._known = self._opened(identity)
             except BaseException:
                 self._lock.close()
                 raise
 
-    def _opened(self, identity: Identity) -> sqlite3.Connection:
+    def _opened(self, identity: Identity) -> tuple[sqlite3.Connection, _Ahead | None]:
+        """The file, and what is known of tasks, if anything is."""
         # A run may be read in another thread than the one that began it.
         where = storage.real_path(self.path)  # the folder may be another later
         file = sqlite3.connect(where, timeout=_PATIENCE, check_same_thread=False)
@@ -127,10 +126,11 @@ class Journal:
             file.execute("PRAGMA synchronous = FULL")
             schema.prepare(file, self.path, identity)
             file.commit()
+            known = _Ahead(file, self.path) if schema.has_tasks(file) else None
         except BaseException:
             file.close()
             raise
-        return file
+        return file, known
 
     def take(self, key: str, index: int) -> tuple[Any, ...] | None:
         """Take note that a task is in the input; its result, if anything is known.

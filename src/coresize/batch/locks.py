@@ -27,6 +27,7 @@ import errno
 import os
 import sqlite3
 import struct
+import weakref
 from pathlib import Path
 from urllib.parse import quote
 
@@ -81,6 +82,9 @@ class Lock:
             self._beside.close()
             raise
         _held[self._inode] = self._file
+        # Who drops a journal without closing it must not keep others out.
+        self._release = weakref.finalize(self, _release, self._inode, self._file)
+        self._release.atexit = False
 
     def is_removed(self) -> bool:
         """Whether the journal has no name any more, so that nobody will find it."""
@@ -90,11 +94,15 @@ class Lock:
 
     def close(self) -> None:
         """Let others write. To be called when the journal itself is closed."""
-        # In a forked child it is another's, and closed already.
-        if _held.get(self._inode) == self._file:
-            del _held[self._inode]
-            os.close(self._file)
+        self._release()
         self._beside.close()
+
+
+def _release(inode: Inode, file: int) -> None:
+    """Close the descriptor; in a forked child it is another's, and closed already."""
+    if _held.get(inode) == file:
+        del _held[inode]
+        os.close(file)
 
 
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)

@@ -327,7 +327,11 @@ def open_to_read(path: str) -> sqlite3.Connection:
         raise JournalError(path, "there is no such file")
     # Not read-only: after a crash the reader has to put it right first.
     file = sqlite3.connect(storage.real_path(path), timeout=60)
-    file.execute("PRAGMA trusted_schema = OFF")  # it may be of anybody
+    try:
+        file.execute("PRAGMA trusted_schema = OFF")  # it may be of anybody
+    except BaseException:
+        file.close()
+        raise
     return file
 
 
