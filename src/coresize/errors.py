@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from coresize.texts import one_line
+
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class HostFileError(CoresizeError, ValueError):
     """
 
     def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"host file {path}: {reason}")
+        super().__init__(f"host file {one_line(path)}: {one_line(reason)}")
         self.path = path
         self.reason = reason
 

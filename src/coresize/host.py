@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 
 
@@ -67,6 +68,9 @@ if TYPE_CHECKING:
 
             Nearest folder first, and in each the names in their order.
             """
+
+        def doubt(self, path: str) -> str | None:
+            """Why a file that was found, and not named, is not to be obeyed, if so."""
 
 
 #: A file of the system that is longer than this is not what it should be.
@@ -210,6 +214,36 @@ class Live:
             if above == folder:
                 return found
             folder = above
+
+    def doubt(self, path: str) -> str | None:
+        """See `Host.doubt`. As git has it: it must be this user's own, or root's.
+
+        Else whoever may write to a folder above, such as /tmp, decides here. Of a link
+        both ends count: it may lead to a file of this user's that is meant for another
+        folder. To root what the user of sudo owns is its own, too (git-config(1),
+        "safe.directory").
+        """
+        if not hasattr(os, "geteuid"):
+            return None
+        trusted = {0, os.geteuid()}
+        sudo = os.environ.get("SUDO_UID", "")
+        if os.geteuid() == 0 and sudo.isdecimal():
+            trusted.add(int(sudo))
+        target = os.stat(path)  # noqa: PTH116 - as cheap as access(2)
+        for status in (os.lstat(path), target):
+            if status.st_uid not in trusted:
+                return f"it belongs to another user, {_user(status.st_uid)}"
+        return "everybody may write to it" if target.st_mode & stat.S_IWOTH else None
+
+
+def _user(number: int) -> str:
+    """A user by name, where it has one."""
+    import pwd
+
+    try:
+        return f"{pwd.getpwuid(number).pw_name} ({number})"
+    except KeyError:
+        return str(number)
 
 
 class LiveFor(Live):

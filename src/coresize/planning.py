@@ -107,7 +107,7 @@ def plan_workers(
     limits = limits or available.detect()
     peak: str | int | None = _either("memory", memory, "ram", ram)
     used = _kind(settings, kind)
-    task = _profile(settings, profile or used.profile, item_size)
+    task = _profile(settings, used.profile if profile is None else profile, item_size)
     need = _need(
         kind,
         used,

@@ -74,7 +74,9 @@ def check_name(name: str | os.PathLike[str], where: str = "profile") -> None:
         good = storage.suffix(text) in _SUFFIXES and not text.startswith(OF_HISTORY)
     else:
         good = text[:1].isalnum() and ":" not in text
-    if not (good and text.isprintable()):
+    # A byte of a file's name that is no UTF-8 is a surrogate.
+    shown = os.fsencode(text).decode("utf-8", "replace") if good else ""
+    if not (good and shown.isprintable()):
         raise ConfigError(where, text, _NAMES)
 
 

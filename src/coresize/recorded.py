@@ -91,6 +91,11 @@ class Recorded:
         del names
         return []
 
+    def doubt(self, path: str) -> str | None:
+        """See `Host.doubt`. A recorded machine has no users."""
+        del path
+        return None
+
 
 class Recording:
     """Another host, with a note of every answer it gave."""
@@ -150,3 +155,7 @@ class Recording:
     def find_upward(self, names: tuple[str, ...]) -> list[str]:
         """See `Host.find_upward`. Nothing of it is noted: it is not the machine's."""
         return self.host.find_upward(names)
+
+    def doubt(self, path: str) -> str | None:
+        """See `Host.doubt`."""
+        return self.host.doubt(path)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from coresize import available, hostfile
+from coresize import available, hostfile, storage
 from coresize.detection import parse_cgroup
 from coresize.detection.cgroup import MOUNTINFO
 from coresize.errors import HostFileError
-from coresize.host import Live, current
+from coresize.host import current
 from coresize.recorded import Recording
 
 
@@ -36,7 +36,7 @@ def read_host_file(path: str | os.PathLike[str]) -> HostFile:
     """
     name = str(path)
     try:
-        text = Live().read(name)
+        text = storage.read_named(name)
     except OSError as error:
         raise HostFileError(name, str(error.strerror)) from None
     return hostfile.loads(text, name)

@@ -73,7 +73,7 @@ class Settings(Value):
         profiles: what tasks need, by name.
         kinds: what kinds of task use, by name.
         origins: where each value came from, by name.
-        warnings: sentences about variables that no setting is read from.
+        warnings: sentences about files and variables that no setting is read from.
     """
 
     __slots__ = (  # noqa: RUF023
@@ -123,7 +123,8 @@ def load_settings(
 
     A file that CORESIZE_CONFIG names is TOML or, with the extra ``yaml``, YAML.
     Otherwise the nearest ``coresize.toml``, or ``pyproject.toml`` with a table
-    ``[tool.coresize]``, of the working directory and those above it is read. Where
+    ``[tool.coresize]``, of the working directory and those above it is read, unless it
+    belongs to another user than this one and root, or everybody may write to it. Where
     ``parallel`` is off and a stronger place sets ``workers``, it is on.
 
     Args:
@@ -149,9 +150,11 @@ def load_settings(
     host = host or current()
     present = host.variables(NAMES)
     values, origins = copy.deepcopy(_DEFAULTS), dict.fromkeys(_DEFAULTS, DEFAULT)
+    named = None if file is None else os.fspath(file)
+    found, doubts = settings_files.find(host, named, present)
     layers = (
         _given(DEFAULT, defaults),
-        settings_files.find(host, os.fspath(file) if file else None, present),
+        found,
         _from_environment(present),
         _given("command line", _known(command_line)),
         _given("argument", arguments),
@@ -167,7 +170,7 @@ def load_settings(
     return Settings(
         **values,  # type: ignore[arg-type]
         origins=origins,
-        warnings=tuple(_misspelt(name) for name in sorted(foreign)),
+        warnings=(*doubts, *(_misspelt(name) for name in sorted(foreign))),
     )
 
 

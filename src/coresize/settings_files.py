@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from coresize import storage
 from coresize.errors import ConfigError
 from coresize.host import Live
+from coresize.texts import one_line
 
 
 TYPE_CHECKING = False
@@ -19,32 +21,47 @@ FILES = ("coresize.toml", "pyproject.toml")
 _SHARED = "pyproject.toml"
 
 
+#: Settings by name, each with where it stands.
+Found = dict[str, tuple[object, str]]
+
+
 def find(
     host: Host, file: str | None, present: dict[str, str]
-) -> dict[str, tuple[object, str]]:
+) -> tuple[Found, list[str]]:
     """The settings of the file that is named, or of the nearest, with where they are.
+
+    A file that nobody has named is obeyed only where it is this user's own: who may
+    write to a folder above, such as /tmp, must not decide here.
 
     Args:
         host: the machine.
         file: the path of a file, or None.
         present: the variables that are set.
 
+    Returns:
+        The settings, and a sentence about each file that is not obeyed.
+
     Raises:
         ConfigError: the file cannot be read, or something in it is not valid.
     """
-    named = file or present.get(CONFIG)
+    named = present.get(CONFIG) if file is None else storage.check_path("file", file)
     if named:
-        by = "file" if file else CONFIG
+        by = CONFIG if file is None else "file"
         try:
             # What a command line names is this machine's, of whatever host one asks.
-            text = (Live() if file else host).read(named)
+            ours = file is not None or isinstance(host, Live)
+            text = storage.read_named(named) if ours else host.read(named)
         except OSError as error:
             allowed = f"the path of a TOML or YAML file ({error.strerror})"
             raise ConfigError(by, named, allowed) from None
-        values = _parsed(named, text, named=True)
-        return {name: (value, named) for name, value in (values or {}).items()}
+        return _at(named, _parsed(named, text, named=True) or {}), []
+    doubts: list[str] = []
     for path in host.find_upward(FILES):
         try:
+            doubt = host.doubt(path)
+            if doubt:
+                doubts += _told(host, path, doubt)
+                continue
             values = _parsed(path, host.read(path), named=False)
         except OSError as error:
             if path.endswith(_SHARED):
@@ -52,8 +69,24 @@ def find(
             allowed = f"a file that can be read ({error.strerror})"
             raise ConfigError("settings", path, allowed) from None
         if values is not None:
-            return {name: (value, path) for name, value in values.items()}
-    return {}
+            return _at(path, values), doubts
+    return {}, doubts
+
+
+def _at(path: str, values: dict[str, object]) -> Found:
+    return {name: (value, path) for name, value in values.items()}
+
+
+def _told(host: Host, path: str, doubt: str) -> list[str]:
+    """A sentence about a file that is not obeyed; none where it has no settings."""
+    if path.endswith(_SHARED):
+        try:
+            if _table(path, _content(path, host.read(path), named=False)) is None:
+                return []
+        except (OSError, ConfigError):
+            return []
+    hint = f"name it by {CONFIG} if it is meant, or make it your own (chown, chmod o-w)"
+    return [f"the settings in {one_line(path)} are not obeyed: {doubt}; {hint}"]
 
 
 def read_table(path: str, setting: str) -> dict[str, object]:
@@ -62,8 +95,9 @@ def read_table(path: str, setting: str) -> dict[str, object]:
     Raises:
         ConfigError: it cannot be read, or is no table.
     """
+    path = storage.check_path(setting, path)
     try:
-        text = Live().read(path)
+        text = storage.read_named(path)
     except OSError as error:
         allowed = f"the path of a TOML or YAML file ({error.strerror})"
         raise ConfigError(setting, path, allowed) from None
@@ -124,7 +158,7 @@ def _yaml(path: str, text: str) -> object:
     return {} if content is None else content
 
 
-def _table(path: str, content: Any, *, named: bool) -> dict[str, object] | None:
+def _table(path: str, content: Any, *, named: bool = False) -> dict[str, object] | None:
     """The table of settings: of a file of our own all of it, of others a part."""
     if not isinstance(content, dict):
         raise ConfigError("settings", path, "a table of keys and values")

@@ -5,17 +5,50 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import sys
 from pathlib import Path
 
+from coresize.errors import ConfigError
 from coresize.host import Live
 from coresize.model import Value
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import TextIO
+
+
+def check_path(name: str, path: str | bytes | os.PathLike[str]) -> str:
+    """A path that a caller gave, as text.
+
+    Args:
+        name: of the argument, option or setting that it comes from.
+        path: what was given.
+
+    Raises:
+        ConfigError: it names nothing, as a variable that is not set, or no file can
+            have that name.
+
+    >>> check_path("journal", "out.sqlite")
+    'out.sqlite'
+    >>> check_path("journal", "")
+    Traceback (most recent call last):
+    ...
+    coresize.errors.ConfigError: journal='' is not valid: use a path; it is empty: is \
+a variable not set?
+    """
+    try:
+        text = os.fsdecode(path)
+    except TypeError:
+        raise ConfigError(name, path, "a path") from None
+    if not text:
+        allowed = "a path; it is empty: is a variable not set?"
+        raise ConfigError(name, text, allowed)
+    if "\0" in text:
+        raise ConfigError(name, text, "a path without NUL characters")
+    return text
 
 
 def is_file(path: str) -> bool:
@@ -23,11 +56,75 @@ def is_file(path: str) -> bool:
     return Path(path).is_file()
 
 
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (lambda _mode: True, "a device"),
+)
+
+
+def oddity(path: str) -> str | None:
+    """What a path leads to, where that is there and is no plain file: "a pipe" ...
+
+    Raises:
+        OSError: nobody can look.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return None if stat.S_ISREG(mode) else _kind(mode)
+
+
+def _kind(mode: int) -> str:
+    return next(name for is_kind, name in _KINDS if is_kind(mode))
+
+
+#: A file of settings, of a profile or of a status is never longer.
+_LONGEST = 64 * 1024**2
+
+
 def read(path: str) -> str:
-    """The text of a file.
+    """The text of a plain file; a pipe is not waited for.
+
+    Raises:
+        OSError: it cannot be read, is no plain file, or far too long.
+        UnicodeDecodeError: it is no UTF-8.
+    """
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with open(file, "rb") as content:  # noqa: PTH123 - it is open already
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            text = f"it is {_kind(status.st_mode)}, and no plain file"
+            raise OSError(errno.EINVAL, text, path)
+        found = content.read(_LONGEST + 1)
+    if len(found) > _LONGEST:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+    return found.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_named(path: str) -> str:
+    """The text of a file that a user has named; of a pipe it may be a part, or nothing.
+
+    Bytes that are no UTF-8 become surrogates.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe.
+    """
+    with contextlib.suppress(ValueError):  # a NUL character: to read tells it
+        kind = oddity(path)
+        if kind in ("a pipe", "a socket"):
+            raise OSError(errno.EINVAL, f"it is {kind}, and no plain file", path)
+    return Live().read(path)
+
+
+def read_input(path: str) -> str:
+    """The text of an input of the user's, however long; a pipe as well.
 
     Raises:
         OSError: it cannot be read.
+        UnicodeDecodeError: it is no UTF-8.
     """
     return Path(path).read_text(encoding="utf-8")
 
@@ -40,9 +137,8 @@ def replace(path: str, text: str) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    target = Path(path)
-    if target.exists() and not target.is_file():
-        target.write_text(text, encoding="utf-8")
+    if oddity(path):
+        Path(path).write_text(text, encoding="utf-8")
         return
     with replacing(path) as file:
         file.write(text)
@@ -52,20 +148,49 @@ def replace(path: str, text: str) -> None:
 def replacing(path: str) -> Iterator[TextIO]:
     """A file beside another, which takes its place when it is whole.
 
+    It has the mode of the one that was there, so that what was private stays so; a new
+    one honours the umask. Where the path is a link, what it leads to is replaced.
+
     Raises:
-        OSError: it cannot be written; the other is as it was.
+        OSError: it cannot be written, or there is no plain file; that is as it was.
     """
-    target = Path(path)
+    target = Path(real_path(path))
+    kind = oddity(path)
+    if kind:
+        raise OSError(errno.EINVAL, f"it is {kind}, and no plain file", path)
     beside = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
     try:
         # Names of files that are no UTF-8 are written with escapes.
-        with beside.open(
-            "w", encoding="utf-8", errors="backslashreplace", newline=""
+        with open(
+            beside,
+            "w",
+            encoding="utf-8",
+            errors="backslashreplace",
+            newline="",
+            opener=_opener_like(target),
         ) as file:
             yield file
         beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _opener_like(target: Path) -> Callable[[str, int], int]:
+    """What makes a new file with the mode and, if possible, the owner of another."""
+    try:
+        like = target.stat()
+    except FileNotFoundError:
+        return lambda path, flags: os.open(path, flags | os.O_EXCL, 0o666)
+
+    def made(path: str, flags: int) -> int:
+        file = os.open(path, flags | os.O_EXCL, 0o600)
+        if hasattr(os, "fchown"):
+            with contextlib.suppress(OSError):  # only root may give files away
+                os.fchown(file, like.st_uid, like.st_gid)
+            os.fchmod(file, stat.S_IMODE(like.st_mode))
+        return file
+
+    return made
 
 
 class Space(Value):
@@ -155,12 +280,19 @@ def append(path: str) -> TextIO:
         OSError: it cannot be written.
     """
     make_folder_of(path)
-    return Path(path).open("a", encoding="utf-8")
+    return Path(path).open("a", encoding="utf-8", errors="backslashreplace")
 
 
 def real_path(path: str) -> str:
-    """Where a path leads, through every link on the way."""
-    return str(Path(path).resolve())
+    """Where a path leads, through every link on the way.
+
+    Raises:
+        OSError: the links lead nowhere but to themselves.
+    """
+    try:
+        return str(Path(path).resolve())
+    except RuntimeError:  # Python 3.11 and 3.12
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from None
 
 
 def is_same(path: str, other: str) -> bool:

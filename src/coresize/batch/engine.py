@@ -140,6 +140,8 @@ class Engine:
                 break
         if self._flights.broken:
             raise self._broken(self._flights.broken) from self._flights.broken
+        if self._journal:
+            self._journal.check_kept()
 
     def _broken(self, reason: RuntimeError) -> CoresizeError:
         return CoresizeError(
@@ -167,8 +169,7 @@ class Engine:
         result = self._journal.take(entry.key, entry.index)
         if result is None or result[0] in self._again:
             return False
-        serializer = self._options.serializer
-        known = journals.recalled(entry.key, entry.index, result, serializer)
+        known = self._journal.recalled(entry.key, entry.index, result)
         self._known.append(known)
         return True
 
@@ -196,6 +197,8 @@ class Engine:
     def _land(self, patience: float) -> None:
         for entry, future in self._flights.landed(patience):
             outcome, written, began = outcome_of(entry, future, self._decode)
+            if self._journal:
+                outcome, written = self._journal.fitted(outcome, written)
             if began is not None:
                 self._tally.begun(began)
             if isinstance(outcome.error, BrokenExecutor):

@@ -162,7 +162,11 @@ def outcome_of(
             text = written[1]
             failure = transfer.load_error(*written)
     elif decode is not None:
-        value = decode(written)
+        try:
+            value = decode(written)
+        except Exception as reason:  # noqa: BLE001 - a pickle calls the user's code
+            good, value, failure = False, None, _unreadable(reason)
+            text = transfer.traceback_of(reason)
     outcome = Outcome(
         key=entry.key,
         index=entry.index,
@@ -205,6 +209,13 @@ def _size_of_result(future: Future[Answer]) -> int:
     if size is None and _error_of(future) is None:
         size = estimate(future.result()[1])
     return size or 0
+
+
+def _unreadable(error: Exception) -> transfer.TransferError:
+    """For a value that cannot be read back, so that no later start could either."""
+    text = f"{type(error).__name__}: {error}"
+    msg = f"the result cannot be read back as it was written for the journal: {text}"
+    return transfer.TransferError(msg)
 
 
 def _ended(

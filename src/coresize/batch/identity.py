@@ -10,6 +10,7 @@ from coresize.batch.schema import Identity
 from coresize.batch.shards import Shard
 from coresize.errors import ConfigError
 from coresize.processes import main_module
+from coresize.texts import storable
 
 
 TYPE_CHECKING = False
@@ -75,4 +76,4 @@ def name_of(function: object) -> str:
     module = getattr(function, "__module__", None) or type(function).__module__
     if module == "__main__":
         module = main_module.known().importable_name
-    return f"{module}:{name}"
+    return storable(f"{module}:{name}")  # a file's name may be no UTF-8

@@ -16,11 +16,14 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING
 
-from coresize import processes, storage
-from coresize.batch import schema, status
+from coresize import storage
+from coresize.batch import schema
+from coresize.batch.locks import Lock
 from coresize.batch.outcomes import Outcome
 from coresize.batch.schema import Identity, JournalError
+from coresize.batch.task import too_long
 from coresize.errors import CoresizeError
+from coresize.transfer import TransferError
 
 
 if TYPE_CHECKING:
@@ -40,25 +43,11 @@ DECODERS: dict[str, Callable[[Any], object]] = {
 }
 
 
-def recalled(key: str, index: int, result: tuple[Any, ...], serializer: str) -> Outcome:
-    """What became of a task at an earlier start, of what is written about it."""
-    status, value, error, traceback, attempts, peak, *times, worker = result
-    wall, cpu, waited = times
-    ok = status == "ok"
-    return Outcome(
-        key=key,
-        index=index,
-        status="skipped" if ok else status,
-        value=DECODERS[serializer](value) if ok else None,
-        error=None if ok else CoresizeError(error),
-        traceback=traceback,
-        attempts=attempts,
-        peak_memory=peak,
-        wall=wall,
-        cpu=cpu,
-        waited=waited,
-        worker=worker,
-    )
+#: Bytes of a row that are neither its value nor one of its texts, at most.
+_HEAD = 1000
+
+#: Bytes that a character takes in UTF-8, at most.
+_WIDEST = 4
 
 
 class _Ahead:
@@ -85,15 +74,19 @@ class _Ahead:
                 return None
             if found[0] > self._end:
                 self._read(found[0])
-        row: tuple[Any, ...] = found[1:]
-        return row
+            return self._checked(found)
 
     def _read(self, last: int) -> None:
         in_vain = len(self._rows) > self._size // 2
         self._size = self._size // 4 if in_vain else min(2 * self._size + 1, _BLOCK)
         rows = self._file.execute(schema.NEXT, (last, self._size)).fetchall()
-        self._rows = {row[1]: row[2:] for row in rows}
+        self._rows = {row[1]: self._checked(row) for row in rows}
         self._end = rows[-1][0] if rows else last
+
+    def _checked(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The place in the input and the result, of a row with its number."""
+        schema.check_row(self._path, row[1:])
+        return row[2:-1]
 
 
 class Journal:
@@ -110,30 +103,34 @@ class Journal:
 
     def __init__(self, path: str, identity: Identity) -> None:
         self.path = path
+        self._serializer = identity.serializer
         self._taken: dict[str, int] = {}
         with schema.explained(path):
+            schema.refuse_odd(path)
             storage.make_folder_of(path)
-            self._lock = _locked(path)
+            self._lock = Lock(path)
             try:
-                self._file = self._opened(identity)
-                there = schema.has_tasks(self._file)
-                self._known = _Ahead(self._file, path) if there else None
+                self._file, self._known = self._opened(identity)
             except BaseException:
                 self._lock.close()
                 raise
 
-    def _opened(self, identity: Identity) -> sqlite3.Connection:
+    def _opened(self, identity: Identity) -> tuple[sqlite3.Connection, _Ahead | None]:
+        """The file, and what is known of tasks, if anything is."""
         # A run may be read in another thread than the one that began it.
-        file = sqlite3.connect(self.path, timeout=_PATIENCE, check_same_thread=False)
+        where = storage.real_path(self.path)  # the folder may be another later
+        file = sqlite3.connect(where, timeout=_PATIENCE, check_same_thread=False)
+        self._limit = file.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
         try:
             file.execute("PRAGMA journal_mode = TRUNCATE")
             file.execute("PRAGMA synchronous = FULL")
             schema.prepare(file, self.path, identity)
             file.commit()
+            known = _Ahead(file, self.path) if schema.has_tasks(file) else None
         except BaseException:
             file.close()
             raise
-        return file
+        return file, known
 
     def take(self, key: str, index: int) -> tuple[Any, ...] | None:
         """Take note that a task is in the input; its result, if anything is known.
@@ -151,6 +148,46 @@ class Journal:
         self._taken[key] = index
         return None
 
+    def recalled(self, key: str, index: int, result: tuple[Any, ...]) -> Outcome:
+        """What became of a task at an earlier start, of what is written about it.
+
+        Raises:
+            JournalError: its value cannot be read.
+        """
+        status, value, error, traceback, attempts, peak, *times, worker = result
+        wall, cpu, waited = times
+        ok = status == "ok"
+        if ok:
+            value = decoded(self.path, key, value, self._serializer)
+        return Outcome(
+            key=key,
+            index=index,
+            status="skipped" if ok else status,
+            value=value if ok else None,
+            error=None if ok else CoresizeError(error),
+            traceback=traceback,
+            attempts=attempts,
+            peak_memory=peak,
+            wall=wall,
+            cpu=cpu,
+            waited=waited,
+            worker=worker,
+        )
+
+    def fitted(self, outcome: Outcome, value: Any) -> tuple[Outcome, Any]:
+        """An outcome and its value as written, or a failure where no row holds that.
+
+        Workers refuse what is too long for every journal (`task.LONGEST`); this is for
+        an SQLite that was built to hold less.
+        """
+        size = _HEAD + _WIDEST * len(outcome.key) + len(value or "")
+        if value is None or size <= self._limit:
+            return outcome, value
+        error = TransferError(too_long(size, self._limit))
+        fields: dict[str, Any] = outcome.as_dict()
+        fields |= {"status": "failed", "value": None}
+        return Outcome(**{**fields, "error": error}), None
+
     def write(self, ended: Iterable[tuple[Outcome, object]]) -> None:
         """Write what became of tasks, each with its value as written.
 
@@ -158,20 +195,7 @@ class Journal:
             JournalError: the file cannot be written; then none of them is.
         """
         now = time.time()
-        rows: list[tuple[object, ...]] = [
-            (
-                *(
-                    one.key,
-                    one.index,
-                    one.status,
-                    value,
-                    one.message,
-                ),
-                *(one.traceback, one.attempts, one.peak_memory, one.wall, one.cpu),
-                *(one.waited, one.worker, now),
-            )
-            for one, value in ended
-        ]
+        rows = [_row(one, value, now) for one, value in ended]
         self._put(schema.END, rows)
         for row in rows:
             self._taken.pop(str(row[0]), None)
@@ -200,6 +224,15 @@ class Journal:
             schema.set_items(self._file, items)
             self._file.commit()
 
+    def check_kept(self) -> None:
+        """See that what was written can be found.
+
+        Raises:
+            JournalError: the file was removed, or another took its place.
+        """
+        if self._lock.is_removed():
+            raise JournalError(self.path, schema.MOVED)
+
     def close(self) -> None:
         """Leave the file to others."""
         with contextlib.suppress(sqlite3.Error):
@@ -209,30 +242,31 @@ class Journal:
         self._lock.close()
 
 
-def _locked(path: str) -> sqlite3.Connection:
-    """A lock that ends with this process; SQLite knows how on every system.
+def _row(one: Outcome, value: object, now: float) -> tuple[object, ...]:
+    """A row of `schema.END`, in which there is nothing that SQLite cannot hold.
+
+    A key is such a text already (`keys.checked`), and found again only as it is.
+    """
+    told = (
+        *(one.message, one.traceback, one.attempts, one.peak_memory),
+        *(one.wall, one.cpu, one.waited, one.worker),
+    )
+    known = (one.key, one.index, one.status, value)
+    return (*known, *map(schema.storable, told), now)
+
+
+def decoded(path: str, key: str, value: Any, serializer: str) -> object:
+    """A value as it was before it was written.
 
     Raises:
-        JournalError: another process has it.
+        JournalError: it is no such text, or a pickle that cannot be read here.
     """
-    lock = sqlite3.connect(
-        f"{path}.lock", isolation_level=None, timeout=0, check_same_thread=False
-    )
     try:
-        lock.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError as error:
-        lock.close()
-        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-            raise
-        there = status.read(path + status.SUFFIX) or {}
-        if there.get("pid") == processes.own():
-            reason = (
-                "a run of this very program has it: read that to its end, or close()"
-            )
-        else:
-            reason = "another process is writing to it; wait, or take another file"
-        raise JournalError(path, reason) from None
-    return lock
+        return DECODERS[serializer](value)
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        what = f"the value of task {key!r} cannot be read: {text:.200}"
+        raise schema.damaged(path, what) from error
 
 
 def write_whole(

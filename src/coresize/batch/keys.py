@@ -12,6 +12,7 @@ import re
 import uuid
 
 from coresize.errors import ConfigError
+from coresize.texts import LONGEST
 
 
 TYPE_CHECKING = False
@@ -68,6 +69,9 @@ def checked(key: object, item: object) -> str:
     Raises:
         ConfigError: it is no text and no number.
     """
+    if isinstance(key, str) and len(key) > LONGEST:
+        allowed = f"a text of at most {LONGEST} characters, such as a hash of it"
+        raise ConfigError("key", f"{key[:40]}...", allowed)
     if isinstance(key, str) and not _SURROGATES.search(key):
         return str(key)
     if isinstance(key, int) and not isinstance(key, bool):

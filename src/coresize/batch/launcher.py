@@ -91,7 +91,7 @@ class Part:
             log.write(f"--- {begun} shard {self.shard}: {shlex.join(self.words)}\n")
             log.flush()
             self._process = subprocess.Popen(  # noqa: S603 - it is what the user asked for
-                [sys.executable, "-m", "coresize", "run", "--", *self.words],
+                [sys.executable, "-P", "-m", "coresize", "run", "--", *self.words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

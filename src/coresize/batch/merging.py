@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import sqlite3
 from typing import TYPE_CHECKING
 
 from coresize import storage
-from coresize.batch import exporting, reading
+from coresize.batch import exporting, locks, reading, schema
 from coresize.batch.schema import BOUND, JournalError
 from coresize.batch.shards import Shard
-from coresize.errors import CoresizeError
+from coresize.errors import ConfigError, CoresizeError
 from coresize.model import Value
+from coresize.texts import one_line
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
 
     from coresize.batch.schema import Identity
 
@@ -32,8 +36,9 @@ class MergeError(CoresizeError):
     """
 
     def __init__(self, problems: Sequence[str], partial: bool = False) -> None:  # noqa: FBT001, FBT002 - as __reduce__ gives it
-        super().__init__("the journals make no whole run: " + "; ".join(problems))
-        self.problems = tuple(problems)
+        lines = tuple(map(one_line, problems))  # names and keys are of others
+        super().__init__("the journals make no whole run: " + "; ".join(lines))
+        self.problems = lines
         self.partial = partial
 
     def __reduce__(self) -> tuple[Callable[..., MergeError], tuple[object, ...]]:
@@ -58,19 +63,32 @@ class Merged(Value):
     problems: tuple[str, ...]
 
 
-def merge(paths: Iterable[str], output: str, *, allow_partial: bool = False) -> Merged:
+def merge(
+    paths: Iterable[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    allow_partial: bool = False,
+    allow_pickle: bool = False,
+    csv_safe: bool = False,
+) -> Merged:
     """Join the journals of all shards of one run into one file.
 
     Tasks stand in the order of the input, whatever the order of the journals. The file
-    is written whole or not at all.
+    is written whole or not at all, with the mode of the one that was there.
 
     Args:
         paths: the journals.
         output: a journal, or with the suffix .jsonl, .ndjson or .csv the tasks as such.
         allow_partial: shards and tasks may be missing, and tasks may have failed to
             end; a key that is twice is an error all the same.
+        allow_pickle: values that journals hold as pickles may be read, for .jsonl and
+            .csv. That runs code of whoever wrote them, so it is never done because a
+            journal says so. Into a journal they go as they are, unread.
+        csv_safe: in a table, a text that a spreadsheet would take for a formula begins
+            with an apostrophe (OWASP, "CSV Injection"); numbers stay.
 
     Raises:
+        ConfigError: a path is none.
         JournalError: a file is no journal, or cannot be written.
         MergeError: the journals are of different runs, keys are twice or missing.
 
@@ -79,25 +97,31 @@ def merge(paths: Iterable[str], output: str, *, allow_partial: bool = False) -> 
     ...
     coresize.batch.schema.JournalError: journal nowhere.sqlite: there is no such file
     """
-    parts = [_part(path) for path in sorted(paths)]
-    if not parts:
-        raise MergeError(["no journal is named"])
-    parts.sort(key=lambda part: part.shard.index)
-    if any(storage.is_same(output, part.path) for part in parts):
-        raise MergeError([f"{output} is one of them: write to another file"])
-    _check_output(output)
+    output = schema.check_path("output", output)
+    parts = _parts(paths)
+    _check_output(output, parts)
     _check_same(parts)
+    exports = storage.suffix(output) in exporting.EXPORTS
+    if exports and parts[0].identity.serializer == "pickle" and not allow_pickle:
+        raise MergeError([_PICKLED.format(parts[0].path)])
     found = _Tasks(max(part.items or 0 for part in parts))
     found.look(parts)
     twice, problems = found.twice(), [*_check_shards(parts), *found.missing()]
     if twice or (problems and not allow_partial):
         raise MergeError([*twice, *problems], partial=not twice)
     items = parts[0].items if None not in {part.items for part in parts} else None
-    paths = [part.path for part in parts]
-    tasks = exporting.write(paths, parts[0].identity, items, output)
+    identity, names = parts[0].identity, [part.path for part in parts]
+    tasks = exporting.write(names, identity, items, output, csv_safe=csv_safe)
     return Merged(
         path=output, tasks=tasks, failed=found.failed, problems=tuple(problems)
     )
+
+
+_PICKLED = (
+    "{} holds its values as pickles, and to read a pickle runs code of whoever wrote "
+    "it: if that is somebody you trust, allow it (--allow-pickle, "
+    "merge(allow_pickle=True)); or merge into a journal, which reads none"
+)
 
 
 class _Part(Value):
@@ -111,9 +135,19 @@ class _Part(Value):
     items: int | None
 
 
+def _parts(paths: Iterable[str | os.PathLike[str]]) -> list[_Part]:
+    names = sorted(schema.check_path("paths", path) for path in paths)
+    if not names:
+        raise MergeError(["no journal is named"])
+    return sorted(map(_part, names), key=lambda part: part.shard.index)
+
+
 def _part(path: str) -> _Part:
     identity, items = reading.describe(path)
-    shard = Shard(identity.shard, by=identity.shard_by)  # type: ignore[arg-type]
+    try:
+        shard = Shard(identity.shard, by=identity.shard_by)  # type: ignore[arg-type]
+    except ConfigError as error:
+        raise schema.damaged(path, str(error)) from None
     return _Part(path=path, identity=identity, shard=shard, items=items)
 
 
@@ -147,7 +181,7 @@ def _check_shards(parts: Sequence[_Part]) -> list[str]:
     count = parts[0].shard.count
     absent = [f"{index}/{count}" for index in range(count) if index not in there]
     if absent:
-        problems.append(f"no journal of shard {_named(absent)}")
+        problems.append(f"no journal of shard {_named(absent, len(absent))}")
     sizes = {part.items: part.path for part in parts if part.items is not None}
     if len(sizes) > 1:
         texts = [f"{items} items in {path}" for items, path in sorted(sizes.items())]
@@ -170,7 +204,7 @@ class _Tasks:
 
     def __init__(self, items: int) -> None:
         self.failed = 0
-        self._marks = bytearray(items)
+        self._items = _Items(items)
         self._twice: list[str] = []
         self._waiting: list[str] = []
         self._stale: list[str] = []
@@ -184,52 +218,103 @@ class _Tasks:
                     self._take(seen, part.path, row)
 
     def _take(
-        self, seen: sqlite3.Connection, path: str, row: Mapping[str, object]
+        self, seen: sqlite3.Connection, path: str, row: Mapping[str, Any]
     ) -> None:
-        key, item, status = str(row["key"]), int(str(row["item"])), row["status"]
+        key, item, status = row["key"], row["item"], row["status"]
         try:
-            seen.execute("INSERT INTO seen VALUES (?, ?)", (key, path))
+            seen.execute("INSERT INTO seen VALUES (?, ?)", (key, os.fsencode(path)))
         except sqlite3.IntegrityError:
             where = seen.execute("SELECT path FROM seen WHERE key = ?", (key,))
-            self._twice.append(f"{key!r} in {where.fetchone()[0]} and {path}")
+            first = os.fsdecode(where.fetchone()[0])
+            self._twice.append(f"{key!r} in {first} and {path}")
             return
         if status in (None, "cancelled"):
             self._waiting.append(repr(key))
         self.failed += status not in (None, "ok")
-        if item < len(self._marks) and not self._marks[item]:
-            self._marks[item] = 1
-        elif self._marks:
+        if not self._items.mark(item) and self._items.count:
             self._stale.append(repr(key))
 
     def twice(self) -> list[str]:
         """A sentence about what no file can have, if there is any."""
-        return _told("keys are twice", self._twice)
+        return _told("keys are twice", self._twice, len(self._twice))
 
     def missing(self) -> list[str]:
         """Sentences about what is not whole."""
-        unseen = [str(item) for item, mark in enumerate(self._marks) if not mark]
+        waiting, stale, unseen = self._waiting, self._stale, self._items.unmarked()
+        left = self._items.count - self._items.marked
         return [
-            *_told("tasks have not ended", self._waiting),
-            *_told("items (counted from 0) were not begun", unseen),
-            *_told("tasks are of items that the input has no more", self._stale),
+            *_told("tasks have not ended", waiting, len(waiting)),
+            *_told("items (counted from 0) were not begun", unseen, left),
+            *_told("tasks are of items that the input has no more", stale, len(stale)),
         ]
 
 
-def _told(what: str, names: Sequence[str]) -> list[str]:
-    return [f"{len(names)} {what}: {_named(names)}"] if names else []
+class _Items:
+    """The places of an input, of which some are marked; memory for those alone.
+
+    A journal may say that its input has any number of items, also where that is wrong.
+
+    Args:
+        count: how many there are.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.marked = 0
+        self._pages: dict[int, bytearray] = {}
+
+    def mark(self, item: int) -> bool:
+        """Mark one; False where it is marked already, or there is none."""
+        if item >= self.count:
+            return False
+        page = self._pages.setdefault(item // _PAGE, bytearray(_PAGE))
+        if page[item % _PAGE]:
+            return False
+        page[item % _PAGE] = 1
+        self.marked += 1
+        return True
+
+    def unmarked(self) -> list[str]:
+        """The first that are not marked."""
+        if self.marked == self.count:
+            return []
+        none = bytearray(_PAGE)
+        left = (
+            str(item)
+            for item in range(self.count)
+            if not self._pages.get(item // _PAGE, none)[item % _PAGE]
+        )
+        return list(itertools.islice(left, _NAMED))
 
 
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+#: Items whose marks are kept together.
+_PAGE = 4096
+
+
+def _told(what: str, names: Sequence[str], count: int) -> list[str]:
+    return [f"{count} {what}: {_named(names, count)}"] if names else []
+
+
+def _named(names: Sequence[str], count: int) -> str:
+    more = f" and {count - _NAMED} more" if count > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
 
 
-def _check_output(output: str) -> None:
+def _check_output(output: str, parts: Iterable[_Part]) -> None:
     """See that nothing is lost by writing there.
 
     Raises:
+        JournalError: it is no plain file, or a run is writing to it.
         MergeError: the file is there and no merge of before, or of no known kind.
     """
+    with schema.explained(output):
+        schema.refuse_odd(output)
+        same = any(storage.is_same(output, part.path) for part in parts)
+        locked = locks.is_locked(output)
+    if same:
+        raise MergeError([f"{output} is one of them: write to another file"])
+    if locked:
+        raise JournalError(output, "a run is writing to it: take another file")
     suffix = storage.suffix(output)
     if suffix and suffix not in (*exporting.EXPORTS, *_OF_JOURNALS):
         names = ", ".join(f".{name}" for name in (*_OF_JOURNALS, *exporting.EXPORTS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coresize.batch import schema
 from coresize.batch.outcomes import BAD
 from coresize.errors import ConfigError, check_count, check_seconds
 from coresize.model import Value
@@ -67,7 +68,10 @@ class Options(Value):
     item_size: Callable[[Any], float] | None
 
     def __init__(self, **fields: Any) -> None:
+        if fields["journal"] is not None:
+            fields["journal"] = schema.check_path("journal", fields["journal"])
         super().__init__(**fields)
+        self._check_names()
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
@@ -86,13 +90,27 @@ class Options(Value):
         if size is not None and not callable(size):
             allowed = "None, or a function that gives the size of an item"
             raise ConfigError("item_size", size, allowed)
+
+    def _check_names(self) -> None:
+        """See that statuses are known and no name is empty, as a variable not set is.
+
+        Raises:
+            ConfigError: one is not.
+        """
         for status in self.retry:
             if status not in BAD:
                 raise ConfigError("retry", status, f"some of {', '.join(BAD)}")
+        for name, allowed in _NAMES.items():
+            if getattr(self, name) == "":
+                raise ConfigError(name, "", allowed)
 
 
+_NAMES = {
+    "key": "a function, or the name of a field",
+    "history": "True, False, or a name to keep it under",
+}
 _CHOICES = {
-    "serializer": ("json", "pickle"),
+    "serializer": schema.SERIALIZERS,
     "on_error": ("collect", "raise"),
     "shard_by": ("index", "key"),
 }

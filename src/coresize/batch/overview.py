@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import time
-from urllib.parse import quote
 
-from coresize import processes, storage
-from coresize.batch import reading, status
+from coresize import processes
+from coresize.batch import reading, schema, status
+from coresize.batch.locks import is_locked
 from coresize.batch.outcomes import BAD
 from coresize.batch.schema import JournalError
 from coresize.detection.parse import format_bytes
 from coresize.host import current
 from coresize.model import Value
+from coresize.texts import one_line
 
 
 TYPE_CHECKING = False
@@ -83,10 +83,17 @@ def look(path: str) -> RunStatus:
     Raises:
         JournalError: there is no such file, or it is neither.
     """
-    named = path if path.endswith(status.SUFFIX) else path + status.SUFFIX
-    found = status.read(named)
+    is_status = path.endswith(status.SUFFIX)
+    with schema.explained(path):
+        found = status.read(path if is_status else status.beside(path))
     if found is None:
-        return _of_journal(path)
+        try:
+            return _of_journal(path)
+        except JournalError as error:
+            if not is_status:
+                raise
+            reason = f"it is no status file of coresize, and no journal: {error.reason}"
+            raise JournalError(path, reason) from None
     return _of_status(path, found)
 
 
@@ -105,14 +112,14 @@ def _state(found: dict[str, Any]) -> str:
     if state != "running":
         return state
     here = found.get("host") == current().hostname()
-    if here and not processes.is_alive(int(found.get("pid") or 0)):
+    if here and not processes.is_alive(found["pid"] or 0):
         return "killed"
-    silent = time.time() - float(found.get("updated") or 0) > _SILENT
+    silent = time.time() - (found["updated"] or 0) > _SILENT
     return "silent" if silent else state
 
 
 def _of_journal(path: str) -> RunStatus:
-    starting = is_open(path)
+    starting = is_locked(path)
     try:
         identity, items = reading.describe(path)
         counts = reading.count(path)
@@ -154,27 +161,6 @@ def _row(
         pid=None,
         host="",
     )
-
-
-def is_open(path: str) -> bool:
-    """Whether a run has a journal open for writing; nothing is made or kept by asking.
-
-    Args:
-        path: the journal.
-    """
-    lock = f"{path}.lock"
-    if not storage.is_file(lock):
-        return False
-    # mode=rw: a file that has gone meanwhile is not made again.
-    uri = f"file:{quote(lock)}?mode=rw"
-    try:
-        with contextlib.closing(
-            sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None)
-        ) as file:
-            file.execute("BEGIN EXCLUSIVE")
-    except sqlite3.Error as error:
-        return storage.sqlite_code(error) == sqlite3.SQLITE_BUSY
-    return False
 
 
 def journals_of(paths: Sequence[str]) -> list[str]:
@@ -220,6 +206,7 @@ def _cells(row: RunStatus) -> tuple[str, ...]:
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
     """Rows of cells as lines, each column as wide as it must be."""
+    rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(

@@ -21,7 +21,7 @@ def describe(path: str) -> tuple[Identity, int | None]:
         JournalError: it is no journal, or cannot be read.
     """
     with schema.explained(path), contextlib.closing(schema.open_to_read(path)) as file:
-        return schema.identity_of(file, path), schema.items_of(file)
+        return schema.identity_of(file, path), schema.items_of(file, path)
 
 
 def count(path: str) -> dict[str | None, int]:
@@ -43,4 +43,4 @@ def read(path: str) -> Iterator[dict[str, object]]:
     """
     with schema.explained(path), contextlib.closing(schema.open_to_read(path)) as file:
         for row in file.execute(schema.ALL):
-            yield dict(zip(schema.COLUMNS, row, strict=True))
+            yield schema.row_of(path, row)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from coresize.errors import CoresizeError
 from coresize.history import store
 from coresize.history.prediction import size_of
+from coresize.texts import one_line
 
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ class Recorder:
             return None if size is None else size_of(size)
         except Exception as error:  # noqa: BLE001 - the user's function; the batch goes on
             if not self._told:
-                _log.warning("history: %s: the size of an item: %s", self._name, error)
+                text = f"history: {self._name}: the size of an item: {error}"
+                _log.warning("%s", one_line(text))
             self._told = True
             return None
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import sqlite3
 
-from coresize import __version__, storage
-from coresize.errors import CoresizeError
+from coresize import __version__, storage, texts
+from coresize.batch.outcomes import STATUSES
+from coresize.errors import ConfigError, CoresizeError
 from coresize.model import Value
+from coresize.texts import one_line
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
 #: "core" in ASCII; SQLite keeps it for programs in the head of the file.
 _APPLICATION = 0x636F7265
@@ -54,9 +59,9 @@ CREATE TABLE tasks (
 """
 _HEAD = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_FORMAT};"
 
-_TOLD = f"item, {', '.join(RESULT)} FROM tasks"
-RECALL = f"SELECT id, {_TOLD} WHERE key = ?"
-NEXT = f"SELECT id, key, {_TOLD} WHERE id > ? ORDER BY id LIMIT ?"
+_TOLD = f"SELECT id, {', '.join(COLUMNS)} FROM tasks"  # noqa: S608
+RECALL = f"{_TOLD} WHERE key = ?"
+NEXT = f"{_TOLD} WHERE id > ? ORDER BY id LIMIT ?"
 EXPECT = "INSERT INTO tasks (key, item) VALUES (?, ?) ON CONFLICT (key) DO NOTHING"
 MOVE = "UPDATE tasks SET item = ? WHERE key = ?"
 _NEW = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS[1:])
@@ -75,7 +80,7 @@ class JournalError(CoresizeError):
     """
 
     def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"journal {path}: {reason}")
+        super().__init__(f"journal {one_line(path)}: {one_line(reason)}")
         self.path = path
         self.reason = reason
 
@@ -107,6 +112,9 @@ class Identity(Value):
 BOUND = "arguments bound to its function (functools.partial)"
 
 _KEPT = Identity.__slots__
+
+#: How values may be written.
+SERIALIZERS = ("json", "pickle")
 _HINTS = {
     "function": "take another file for another function",
     "parameters": "take another file for other arguments",
@@ -122,7 +130,8 @@ def prepare(file: sqlite3.Connection, path: str, identity: Identity) -> None:
     """
     if file.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
         file.executescript(f"BEGIN; {_TABLES} {_HEAD}")  # all of it or nothing
-        rows = [*identity.as_dict().items(), ("coresize", __version__)]
+        rows: list[tuple[str, object]] = [*identity.as_dict().items()]
+        rows.append(("coresize", __version__))
         file.executemany("INSERT INTO run VALUES (?, ?)", rows)
         return
     there = identity_of(file, path)
@@ -150,7 +159,11 @@ def identity_of(file: sqlite3.Connection, path: str) -> Identity:
         reason = f"it is of format {version}, and {_FORMAT} is known: {newer}"
         raise JournalError(path, reason)
     rows = dict(file.execute("SELECT name, value FROM run"))
-    return Identity(**{name: rows[name] for name in _KEPT})
+    fields: dict[str, Any] = {name: rows.get(name) for name in _KEPT}
+    told = all(isinstance(value, str) for value in fields.values())
+    if not (told and fields["serializer"] in SERIALIZERS):
+        raise damaged(path, f"it does not tell whose run it is, but {fields}")
+    return Identity(**fields)
 
 
 def has_tasks(file: sqlite3.Connection) -> bool:
@@ -166,10 +179,140 @@ def set_items(file: sqlite3.Connection, items: int | None) -> None:
         file.execute("INSERT OR REPLACE INTO run VALUES ('items', ?)", (str(items),))
 
 
-def items_of(file: sqlite3.Connection) -> int | None:
-    """How many that were; None where the input was not read to its end."""
+def items_of(file: sqlite3.Connection, path: str) -> int | None:
+    """How many that were; None where the input was not read to its end.
+
+    Raises:
+        JournalError: the file is damaged.
+    """
     found = file.execute("SELECT value FROM run WHERE name = 'items'").fetchone()
-    return int(found[0]) if found else None
+    if found is None:
+        return None
+    text = str(found[0])
+    if not (text.isascii() and text.isdecimal() and len(text) < len(str(_LARGEST))):
+        raise damaged(path, f"its input has {text:.40} items")
+    return int(text)
+
+
+# --- What a row may be ------------------------------------------------------------
+#
+# A journal is data of others, and SQLite stores any kind of value in any column, so
+# each row is checked as it comes in: what is wrong is an error of the file, and not of
+# whatever would be done with it.
+
+#: The largest number that SQLite holds.
+_LARGEST = 2**63 - 1
+
+
+def storable(value: object) -> object:
+    r"""A value as SQLite can hold it, as near as possible.
+
+    >>> storable(2**70) == 2**63 - 1, storable(float("nan")), storable("\ud800")
+    (True, 0.0, '\\ud800')
+    """
+    if isinstance(value, str):
+        return texts.storable(value)
+    if isinstance(value, int):
+        return max(-_LARGEST, min(value, _LARGEST))
+    return 0.0 if value != value else value  # noqa: PLR0124 - not a number
+
+
+_TEXT, _WHOLE, _NUMBER = (str,), (int,), (float, int)
+_NONE = (type(None),)
+_ROW: dict[str, tuple[type, ...]] = {
+    "key": _TEXT,
+    "item": _WHOLE,
+    "status": _TEXT + _NONE,
+    "value": (*_TEXT, bytes, *_NONE),
+    "error": _TEXT,
+    "traceback": _TEXT,
+    "attempts": _WHOLE,
+    "peak_memory": _WHOLE + _NONE,
+    "wall": _NUMBER,
+    "cpu": _NUMBER,
+    "waited": _NUMBER,
+    "worker": _TEXT,
+    "ended": _NUMBER + _NONE,
+}
+
+
+@functools.lru_cache(maxsize=100)
+def _wrong(kinds: tuple[type, ...]) -> str | None:
+    """The first column of a row whose value is of no kind that is ever written."""
+    columns = zip(COLUMNS, kinds, strict=True)
+    return next((name for name, kind in columns if kind not in _ROW[name]), None)
+
+
+def check_row(path: str, row: tuple[Any, ...]) -> None:
+    """See that a row of `COLUMNS` is one that may have been written.
+
+    Raises:
+        JournalError: it is not.
+    """
+    name = _wrong(tuple(map(type, row)))
+    if name:
+        value = row[COLUMNS.index(name)]
+        raise damaged(path, f"the {name} of a task is {value!r:.80}")
+    item, status = row[1], row[2]
+    if item < 0 or not (status is None or status in STATUSES):
+        raise damaged(path, f"a task is {status!r:.80}, of item {item}")
+
+
+def row_of(path: str, row: tuple[Any, ...]) -> dict[str, Any]:
+    """A row of `ALL` by the names of its columns.
+
+    Raises:
+        JournalError: a value is of no kind that is ever written.
+    """
+    check_row(path, row)
+    return dict(zip(COLUMNS, row, strict=True))
+
+
+def damaged(path: str, what: str) -> JournalError:
+    """The error for a journal in which something stands that is never written."""
+    hint = "take a copy that is whole, or another file to begin anew"
+    return JournalError(path, f"it is damaged ({what}): {hint}")
+
+
+# --- Opening ------------------------------------------------------------------------
+
+
+def check_path(name: str, path: Any) -> str:
+    """The path of a journal that a caller gave, as text.
+
+    Args:
+        name: the argument that it comes from.
+        path: what was given.
+
+    Raises:
+        ConfigError: to SQLite it is the name of no file that is kept, or of none.
+    """
+    text = storage.check_path(name, path)
+    if text.endswith(("/", os.sep)):
+        raise ConfigError(name, text, "the path of a file: that of a folder ends so")
+    if text == ":memory:" or text.startswith("file:"):
+        allowed = "the path of a file: what is not in a file is lost at the end"
+        raise ConfigError(name, text, allowed)
+    return text
+
+
+#: Names that mean another file in each process, even where that is plain.
+_STREAMS = ("/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")
+
+
+def refuse_odd(path: str) -> None:
+    """See that a path leads to a plain file, or to none yet.
+
+    Raises:
+        JournalError: it leads to something else, which keeps nothing, or hangs.
+        OSError: nobody can look.
+    """
+    stream = os.path.abspath(path).startswith(_STREAMS)  # noqa: PTH100 - links stay
+    kind = "a stream of this process" if stream else storage.oddity(path)
+    if kind:
+        raise JournalError(
+            path, f"it cannot be opened: it is {kind}, and no plain file"
+        )
 
 
 def open_to_read(path: str) -> sqlite3.Connection:
@@ -179,10 +322,17 @@ def open_to_read(path: str) -> sqlite3.Connection:
         JournalError: there is no such file.
         sqlite3.Error: it cannot be read.
     """
+    refuse_odd(path)
     if not storage.is_file(path):
         raise JournalError(path, "there is no such file")
     # Not read-only: after a crash the reader has to put it right first.
-    return sqlite3.connect(path, timeout=60)
+    file = sqlite3.connect(storage.real_path(path), timeout=60)
+    try:
+        file.execute("PRAGMA trusted_schema = OFF")  # it may be of anybody
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 @contextlib.contextmanager
@@ -194,6 +344,8 @@ def explained(path: str) -> Iterator[None]:
         raise
     except sqlite3.Error as error:
         raise JournalError(path, _reason(error)) from error
+    except (UnicodeError, OverflowError) as error:  # in a damaged file
+        raise damaged(path, str(error)) from error
     except OSError as error:
         raise JournalError(path, error.strerror or str(error)) from error
 
@@ -208,4 +360,13 @@ _REASONS = {
 
 
 def _reason(error: sqlite3.Error) -> str:
+    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_DBMOVED:
+        return MOVED
     return _REASONS.get(storage.sqlite_code(error), f"{error}")
+
+
+#: What is said where a journal has gone while it was written.
+MOVED = (
+    "it was removed, renamed or replaced while this run was writing to it, so what has "
+    "ended since then is not kept: start again with a path that nobody else touches"
+)

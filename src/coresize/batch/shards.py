@@ -112,7 +112,8 @@ def find_shard(
     if isinstance(shard, Shard):
         return shard
     host = host or current()
-    text = shard or host.variables(frozenset({SHARD})).get(SHARD)
+    named = shard is not None  # "" is an error: a variable that is not set, perhaps
+    text = shard if named else host.variables(frozenset({SHARD})).get(SHARD)
     if text is None:
         return None
     return Shard(arrays.place(host) if text == AUTO else text, by=by)

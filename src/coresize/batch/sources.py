@@ -42,7 +42,7 @@ def read_items(source: str) -> list[Any]:
     if read is None:
         raise ConfigError("items", source, _ITEMS)
     try:
-        return read(source, storage.read(source))
+        return read(source, storage.read_input(source))
     except OSError as error:
         allowed = f"the path of a file ({error.strerror})"
         raise ConfigError("items", source, allowed) from None
@@ -65,7 +65,7 @@ def _read_json_lines(source: str, text: str) -> list[Any]:
         if line.strip():
             try:
                 items.append(json.loads(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 where = f"{source}, line {number}"
                 raise ConfigError("items", where, f"valid JSON ({error})") from None
     return items

@@ -17,8 +17,10 @@ from coresize.executor import nesting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, TypeAlias
+    from collections.abc import Callable, Sized
+    from typing import Any, TypeAlias, TypeVar
+
+    _Written = TypeVar("_Written", bound=Sized)
 
     #: Whether there is a value; the value, or the error; a traceback; seconds; seconds
     #: of CPU time; seconds of waiting for a CPU; bytes; who; when it began.
@@ -157,7 +159,7 @@ def to_json(value: object) -> str:
     if not _keeps_keys(value):
         reason = "of keys of mappings it keeps only texts"
         raise transfer.TransferError(_UNWRITTEN.format(reason))
-    return text
+    return checked(text)
 
 
 _UNWRITTEN = (
@@ -175,8 +177,37 @@ def _keeps_keys(value: object) -> bool:
 
 
 def to_pickle(value: object) -> bytes:
-    """A value, pickled."""
-    return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    """A value, pickled.
+
+    Raises:
+        TransferError: no journal can hold it.
+    """
+    return checked(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+
+
+#: Bytes of a value as written that a journal can hold: SQLite's limit for a row
+#: (SQLITE_MAX_LENGTH, 10**9), less what else is in it. What is longer is told by who
+#: ran the task, before it travels, and costs this task alone.
+LONGEST = 995_000_000
+
+
+def checked(written: _Written) -> _Written:
+    """A value as written, which is not too long.
+
+    Raises:
+        TransferError: it is.
+    """
+    if len(written) > LONGEST:
+        raise transfer.TransferError(too_long(len(written), LONGEST))
+    return written
+
+
+def too_long(size: int, limit: int) -> str:
+    """What is said of a value that no journal can hold."""
+    return (
+        f"the result is too long for the journal ({size} bytes as written, of at most "
+        f"{limit}): write it to a file in the task, and return the path of that"
+    )
 
 
 #: How values are written, by serializer.

@@ -12,6 +12,7 @@ from coresize.cli.signals import Signals
 from coresize.errors import CoresizeError
 from coresize.plans import DEFAULT
 from coresize.settings import VARIABLES, load_settings
+from coresize.texts import one_line
 
 
 TYPE_CHECKING = False
@@ -95,7 +96,8 @@ def _batch(options: argparse.Namespace) -> tuple[str, int]:
         streams.complain(f"coresize: stopped{_how_to_go_on(given, signals)}")
         return "", signals.status
     for outcome in failures:
-        streams.complain(f"{outcome.status}: {outcome.key}: {outcome.message}")
+        what = one_line(f"{outcome.key}: {outcome.message}")
+        streams.complain(f"{outcome.status}: {what}")
     report = run.report
     if report.failed:
         of = "" if report.total is None else f" of {report.total}"
@@ -118,7 +120,7 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     from coresize.batch import config
 
     given: dict[str, Any] = {}
-    if options.config:
+    if options.config is not None:
         given, notes = config.load(options.config)
         for note in notes:
             streams.complain(f"coresize: note: {note}")

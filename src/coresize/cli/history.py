@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from coresize.texts import one_line
+
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def _history(options: argparse.Namespace) -> str:
 def _exported(name: str | None) -> str:
     from coresize.history import store
 
-    names = [name] if name else [one for one, *_ in store.names()]
+    names = [name] if name is not None else [one for one, *_ in store.names()]
     return "\n".join(
         json.dumps({"name": one, **seen.as_dict()})
         for one in names
@@ -69,7 +71,7 @@ def _listed() -> str:
     from coresize.history import store
 
     rows = [
-        f"{count:>8}  {format_bytes(peak):>10}  {name}"
+        f"{count:>8}  {format_bytes(peak):>10}  {one_line(name)}"
         for name, count, peak in store.names()
     ]
     if not rows:

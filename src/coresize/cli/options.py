@@ -122,7 +122,7 @@ def plan_of(
         cpus=options.cpus,
         gpus=options.gpus,
         profile=options.profile,
-        kind=options.kind or "cpu",
+        kind="cpu" if options.kind is None else options.kind,
         tasks=options.tasks,
         at_most=options.max_workers,
         strict=options.strict,

@@ -6,10 +6,12 @@ import argparse
 import functools
 import time
 
-from coresize import endings
+from coresize import endings, storage
 from coresize.cli import programs, streams
+from coresize.cli.signals import Signals
 from coresize.detection.parse import format_bytes, format_count
 from coresize.errors import CoresizeError
+from coresize.texts import one_line
 
 
 TYPE_CHECKING = False
@@ -83,6 +85,16 @@ def add_merge(commands: Commands) -> None:
     command.add_argument(
         "--allow-partial", action="store_true", help="parts and tasks may be missing"
     )
+    command.add_argument(
+        "--allow-pickle",
+        action="store_true",
+        help="read values that are pickles, which runs code of whoever wrote them",
+    )
+    command.add_argument(
+        "--csv-safe",
+        action="store_true",
+        help="write texts that look like formulas with an apostrophe before them",
+    )
     command.set_defaults(run=_merge)
 
 
@@ -102,7 +114,7 @@ def _shards(
     launcher = Launcher(
         options.count,
         programs.words_of(options),
-        logs=options.logs,
+        logs=storage.check_path("--logs", options.logs),
         memory=options.memory,
         at_once=options.at_once,
         retry_oom=options.retry_oom,
@@ -216,13 +228,21 @@ def _status(options: argparse.Namespace) -> str | tuple[str, int]:
             streams.move_up(text.count("\n") + 2)
 
 
-def _merge(options: argparse.Namespace) -> str:
+def _merge(options: argparse.Namespace) -> tuple[str, int]:
     from coresize.batch.merging import MergeError, merge
 
+    signals = Signals()  # so that what is half written is removed
     try:
         merged = merge(
-            options.paths, options.output, allow_partial=options.allow_partial
+            options.paths,
+            options.output,
+            allow_partial=options.allow_partial,
+            allow_pickle=options.allow_pickle,
+            csv_safe=options.csv_safe,
         )
+    except KeyboardInterrupt:
+        streams.complain("coresize: interrupted: nothing is written")
+        return "", signals.status
     except MergeError as error:
         for problem in error.problems:
             streams.complain(f"coresize: {problem}")
@@ -232,4 +252,5 @@ def _merge(options: argparse.Namespace) -> str:
     for problem in merged.problems:
         streams.complain(f"coresize: warning: {problem}")
     failed = f", {merged.failed} of them failed" if merged.failed else ""
-    return f"{format_count(merged.tasks, 'task')} in {merged.path}{failed}"
+    where = one_line(merged.path)
+    return f"{format_count(merged.tasks, 'task')} in {where}{failed}", 0

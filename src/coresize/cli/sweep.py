@@ -142,7 +142,7 @@ def _from_file(path: str) -> SweepResult:
     from coresize.sweeping.result import from_points
 
     try:
-        points = json.loads(streams.read() if path == "-" else storage.read(path))
+        points = json.loads(streams.read() if path == "-" else storage.read_input(path))
     except OSError as error:
         allowed = f"the path of a file ({error.strerror})"
         raise ConfigError("--from", path, allowed) from None

@@ -64,7 +64,8 @@ def run_python(patient: Patient, *words: str) -> Told:
         try:
             with processes.starting():
                 process = subprocess.Popen(  # noqa: S603 - this interpreter
-                    [sys.executable, *words],
+                    # -P: no file of the working folder stands for Python's own.
+                    [sys.executable, "-P", *words],
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=err,

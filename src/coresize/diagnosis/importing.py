@@ -131,8 +131,9 @@ path, module, *words = sys.argv[1:]
 answer = os.fdopen(os.dup(1), "w")
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 folder = os.getcwd() if module else os.path.dirname(os.path.abspath(path))
+sys.path.insert(0, folder)
 data = {
-    "sys_path": [folder, *sys.path[1:]],
+    "sys_path": sys.path,
     "sys_argv": [path, *words],
     "start_method": "spawn",
 }
@@ -207,6 +208,7 @@ def imports(patient: Patient) -> Iterator[Finding]:
 
 _IMPORT_ALL = """
 import importlib, json, sys, time
+sys.path.insert(0, "")
 costs = {}
 for name in sys.argv[1:]:
     top = name.partition(".")[0]

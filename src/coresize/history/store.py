@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from coresize import storage
 from coresize.errors import ConfigError, CoresizeError
 from coresize.model import Value
+from coresize.texts import one_line, storable
 
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import Any
 
 #: Tasks that are kept of one function: the latest, and the largest for ever.
 _KEPT = 10_000
@@ -101,7 +103,7 @@ def record(
         CoresizeError: the file cannot be written.
     """
     now = time.time()
-    rows = [(name, *task, workers, throughput, now) for task in tasks]
+    rows = [(storable(name), *task, workers, throughput, now) for task in tasks]
     marks = ", ".join("?" * (len(Seen.__slots__) + 1))
     with _opened() as file:
         file.executemany(
@@ -127,10 +129,33 @@ def recall(name: str) -> list[Seen]:
     """
     query = f"SELECT {_COLUMNS} FROM tasks WHERE name = ? ORDER BY id"  # noqa: S608
     with _opened() as file:
-        rows = file.execute(query, (name,)).fetchall()
+        rows = file.execute(query, (storable(name),)).fetchall()
     if not rows:
         raise _unknown(name)
-    return [Seen(**dict(zip(Seen.__slots__, row, strict=True))) for row in rows]
+    return [_seen(row) for row in rows]
+
+
+def _seen(row: tuple[Any, ...]) -> Seen:
+    """A row as a value; SQLite holds any kind of value in any column.
+
+    Raises:
+        CoresizeError: something stands there that is never written.
+    """
+    size, *numbers = row
+    good = (type(one) in (int, float) and 0 <= one < _LARGEST for one in numbers)
+    if not (all(good) and (size is None or type(size) in (int, float))):
+        raise _damaged(row)
+    return Seen(**dict(zip(Seen.__slots__, row, strict=True)))
+
+
+#: Numbers in the history are never larger.
+_LARGEST = 2**63
+
+
+def _damaged(row: tuple[object, ...]) -> CoresizeError:
+    what = one_line(f"{row!r:.200}")
+    msg = f"the history {one_line(path())} is damaged ({what}): remove it to begin anew"
+    return CoresizeError(msg)
 
 
 def names() -> list[tuple[str, int, int]]:
@@ -143,7 +168,11 @@ def names() -> list[tuple[str, int, int]]:
         "SELECT name, count(*), max(peak_memory) FROM tasks GROUP BY name ORDER BY name"
     )
     with _opened() as file:
-        return file.execute(query).fetchall()
+        rows = file.execute(query).fetchall()
+    for row in rows:
+        if [*map(type, row)] != [str, int, int]:
+            raise _damaged(row)
+    return rows
 
 
 def forget(name: str | None) -> int:
@@ -156,7 +185,9 @@ def forget(name: str | None) -> int:
     with _opened() as file:
         if name is None:
             return file.execute("DELETE FROM tasks").rowcount
-        count = file.execute("DELETE FROM tasks WHERE name = ?", (name,)).rowcount
+        count = file.execute(
+            "DELETE FROM tasks WHERE name = ?", (storable(name),)
+        ).rowcount
     if not count:
         raise _unknown(name)
     return count
@@ -177,9 +208,9 @@ def _opened() -> Iterator[sqlite3.Connection]:
         with contextlib.closing(sqlite3.connect(where, timeout=60)) as file, file:
             file.executescript(_TABLES)
             yield file
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, OverflowError, UnicodeError) as error:
         hint = _HINTS.get(storage.sqlite_code(error), "remove it to begin anew")
-        msg = f"the history {where} cannot be used: {error}; {hint}"
+        msg = f"the history {one_line(where)} cannot be used: {error}; {hint}"
         raise CoresizeError(msg) from error
 
 
