@@ -1,7 +1,7 @@
 """Batches to be attacked from outside; a program.
 
-``python -m chaos.batches JOURNAL EXECUTOR ITEMS RETRY`` writes a line for each outcome as
-soon as it is reported: key, status and value.
+``python -m chaos.batches JOURNAL EXECUTOR ITEMS RETRY`` writes a line for each outcome
+as soon as it is reported: key, status and value.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from chaos import evils
 from chaos.leaks import nothing_left
+
 from coresize import (
     ProcessPoolExecutor,
     TaskCrashedError,
@@ -27,7 +28,7 @@ from coresize import (
 COUNT = 16
 
 #: Seconds after which a future is said to be left for ever.
-_PATIENCE = 30
+_PATIENCE = 45
 
 
 def main(folder: Path, names: list[str]) -> None:

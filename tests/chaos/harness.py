@@ -1,9 +1,9 @@
 """Programs that are attacked: started, watched, and known by a mark afterwards.
 
-Each row of the tables in this folder is one way to attack a pool or a batch. The program
-runs in a session and a folder of its own; all of its processes carry a mark in their
-environment, so whatever it leaves behind is found, whoever its parent is by then. What
-is true afterwards is the same for every row: no process, no temporary file and no
+Each row of the tables in this folder is one way to attack a pool or a batch. The
+program runs in a session and a folder of its own; all of its processes carry a mark in
+their environment, so whatever it leaves behind is found, whoever its parent is by then.
+What is true afterwards is the same for every row: no process, no temporary file and no
 descriptor is left, every item has ended exactly once, with its own value.
 
 No test here says how long anything takes. `PATIENCE` ends what hangs, and nothing else.
@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Self
 
 TESTS = Path(__file__).parents[1]
 
 #: Seconds after which a program is said to hang. No program takes a tenth of it.
-PATIENCE = 120.0
+PATIENCE = 90.0
 
 #: The variable that all processes of an attacked program carry.
 _MARK = "CHAOS_MARK"
@@ -44,22 +45,23 @@ _seed = os.environ.pop(SEED, "12")
 
 def dice(name: str) -> random.Random:
     """Dice for one test, which fall the same way for one seed; a failure shows it."""
-    print(f"{SEED}={_seed}")
+    print(f"{SEED}={_seed}")  # noqa: T201 - pytest shows it with a failure
     return random.Random(f"{_seed} {name}")
 
 
 class Program:
-    """A program under attack: ``python -m chaos.MODULE WORDS``.
+    """A program under attack.
 
     Args:
         folder: what it may write into; its temporary files are in ``tmp`` below.
-        module: of this folder.
-        words: its arguments.
+        words: ``python -m chaos.`` the first and the others; or ``python`` and all of
+            them where the first is a path.
+        env: variables besides.
         options: further ones of `subprocess.Popen`.
     """
 
     def __init__(
-        self, folder: Path, module: str, *words: object, env=None, **options: object
+        self, folder: Path, *words: object, env=None, **options: object
     ) -> None:
         self.mark = uuid.uuid4().hex
         self.folder = folder
@@ -76,7 +78,7 @@ class Program:
         with (folder / "stderr").open("ab") as errors:
             streams = {"stdout": subprocess.PIPE, "stderr": errors, **options}
             self.process = subprocess.Popen(
-                [sys.executable, "-m", f"chaos.{module}", *map(str, words)],
+                [sys.executable, *_module(words[0]), *map(str, words[1:])],
                 cwd=folder,
                 env=environment,
                 start_new_session=True,
@@ -84,7 +86,7 @@ class Program:
                 **streams,
             )
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,7 +129,8 @@ class Program:
         try:
             self.process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"it hangs:\n{self.told()}") from None
+            message = f"it hangs:\n{self.told()}"
+            raise AssertionError(message) from None
         return self.process.returncode
 
     def told(self) -> str:
@@ -142,6 +145,10 @@ class Program:
         assert left == [] or self.process.returncode < 0
 
 
+def _module(word: str | Path) -> list[str]:
+    return [str(word)] if isinstance(word, Path) else ["-m", f"chaos.{word}"]
+
+
 def marked(mark: str | None = None) -> list[int]:
     """All processes that carry a mark, by default that of this process."""
     text = f"{_MARK}={mark or os.environ[_MARK]}".encode()
@@ -153,7 +160,7 @@ def marked(mark: str | None = None) -> list[int]:
     return found
 
 
-def wait_for(holds, text=lambda: "it never came to be", patience=PATIENCE / 4) -> None:
+def wait_for(holds, text=lambda: "it never came to be", patience=PATIENCE / 3) -> None:
     """Wait until something holds.
 
     Raises:

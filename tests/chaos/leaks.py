@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import threading
+from pathlib import Path
 
 from chaos.harness import marked, named, wait_for
+
 from coresize import ProcessPoolExecutor
 
 
@@ -39,7 +40,7 @@ def nothing_left():
 
 def _descriptors():
     found = {}
-    for name in os.listdir("/proc/self/fd"):
+    for path in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):  # that of the list itself
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+            found[int(path.name)] = str(path.readlink())
     return found

@@ -16,6 +16,7 @@ import sys
 import pytest
 from chaos import batches
 from chaos.harness import Program, dice, state_of, wait_for
+
 from coresize.batch import reading
 
 
@@ -27,7 +28,7 @@ ITEMS = 40
 _ENDED_BY_SIGNALS = ("killed", "crashed", "oom")
 
 
-# --- The attacks: each is called with the program under attack, and dice ------------------
+# --- The attacks: each is called with the program, and dice -----------------------
 
 
 def _signal(pids, number):
@@ -143,7 +144,7 @@ class Attack:
 
     Attributes:
         act: what is done.
-        after: outcomes after which it is done; it is done so often, where it is a tuple.
+        after: numbers of outcomes after each of which it is done.
         executor: what the batch runs on.
         ends: whether the program ends with status 0 all the same.
         lost: the batch may lose the tasks whose workers the attack ends.
