@@ -1,4 +1,4 @@
-"""What is read from outside is wrong in every way: that is an error of ours, no more."""
+"""What is read from outside is wrong in every way: an error of ours, and no more."""
 
 from __future__ import annotations
 
