@@ -56,34 +56,30 @@ class Program:
         folder: what it may write into; its temporary files are in ``tmp`` below.
         words: ``python -m chaos.`` the first and the others; or ``python`` and all of
             them where the first is a path.
-        env: variables besides.
-        options: further ones of `subprocess.Popen`.
+        shell: how a shell starts it, with limits and streams of its own.
     """
 
-    def __init__(
-        self, folder: Path, *words: object, env=None, **options: object
-    ) -> None:
+    def __init__(self, folder: Path, *words: object, shell: str = 'exec "$@"') -> None:
         self.mark = uuid.uuid4().hex
         self.folder = folder
         self.temporary = folder / "tmp"
         self.temporary.mkdir(parents=True, exist_ok=True)
         environment = {
             **os.environ,
-            **(env or {}),
             _MARK: self.mark,
             "PYTHONPATH": str(TESTS),
             "TMPDIR": str(self.temporary),
             "XDG_STATE_HOME": str(folder / "state"),
         }
         with (folder / "stderr").open("ab") as errors:
-            streams = {"stdout": subprocess.PIPE, "stderr": errors, **options}
             self.process = subprocess.Popen(
-                [sys.executable, *_module(words[0]), *map(str, words[1:])],
+                ["sh", "-c", shell, "sh", sys.executable, *_module(*words)],
+                stdout=subprocess.PIPE,
+                stderr=errors,
                 cwd=folder,
                 env=environment,
                 start_new_session=True,
                 text=True,
-                **streams,
             )
 
     def __enter__(self) -> Self:
@@ -145,8 +141,9 @@ class Program:
         assert left == [] or self.process.returncode < 0
 
 
-def _module(word: str | Path) -> list[str]:
-    return [str(word)] if isinstance(word, Path) else ["-m", f"chaos.{word}"]
+def _module(first: object, *words: object) -> list[str]:
+    named = [str(first)] if isinstance(first, Path) else ["-m", f"chaos.{first}"]
+    return [*named, *map(str, words)]
 
 
 def marked(mark: str | None = None) -> list[int]:

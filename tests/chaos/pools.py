@@ -472,16 +472,18 @@ def descriptors_run_out(_dice):
 
 
 def the_working_folder_goes(_dice):
-    """Workers start all the same, in some folder."""
+    """With one worker alive the pool goes on, and later starts others."""
     home, gone = Path.cwd(), Path("gone").absolute()
     gone.mkdir()
-    os.chdir(gone)
-    gone.rmdir()
-    try:
-        with ProcessPoolExecutor(2) as pool:
-            check({n: pool.submit(value_of, n) for n in range(20)})
-    finally:
-        os.chdir(home)
+    with ProcessPoolExecutor(8) as pool:
+        assert pool.submit(value_of, 0).result(PATIENCE) == value_of(0)
+        os.chdir(gone)
+        gone.rmdir()
+        try:
+            check({n: pool.submit(slow_value_of, n) for n in range(100)})
+        finally:
+            os.chdir(home)
+        check({n: pool.submit(slow_value_of, n) for n in range(100)})
 
 
 def the_environment_changes(_dice):

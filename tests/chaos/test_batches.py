@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import resource
 import signal
 import sys
 
@@ -148,7 +147,7 @@ class Attack:
         executor: what the batch runs on.
         ends: whether the program ends with status 0 all the same.
         lost: the batch may lose the tasks whose workers the attack ends.
-        options: of the program's start.
+        shell: how a shell starts the program.
     """
 
     act: object
@@ -156,17 +155,8 @@ class Attack:
     executor: str = "process"
     ends: bool = False
     lost: bool = False
-    options: dict = dataclasses.field(default_factory=dict)
+    shell: str = 'exec "$@"'
     name: str = ""
-
-
-def _limit_files():
-    """Files may become no larger, as on a disk that is full."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-
-def _fill_standard_error():
-    os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
 
 
 STORM = (5, 12, 19, 26)
@@ -198,24 +188,15 @@ ATTACKS = [
     Attack(forkserver_and_worker_are_killed, ends=True, lost=True),
     Attack(forkserver_is_stopped_for_a_while, after=STORM, ends=True),
     Attack(nobody_reads_on),
-    Attack(nothing_happens, name="disk_is_full", options={"preexec_fn": _limit_files}),
-    Attack(
-        nothing_happens,
-        ends=True,
-        name="standard_error_is_full",
-        options={"preexec_fn": _fill_standard_error},
-    ),
-    Attack(
-        nothing_happens,
-        ends=True,
-        name="standard_error_is_closed",
-        options={"preexec_fn": lambda: os.close(2)},
-    ),
-    Attack(
-        nothing_happens,
-        ends=True,
-        name="standard_input_is_closed",
-        options={"preexec_fn": lambda: os.close(0)},
+    *(
+        Attack(nothing_happens, ends=ends, name=name, shell=shell)
+        for name, ends, shell in (
+            ("disk_is_full", False, 'ulimit -f 40; exec "$@"'),
+            ("standard_error_is_full", True, 'exec "$@" 2>/dev/full'),
+            ("standard_error_is_closed", True, 'exec "$@" 2>&-'),
+            ("standard_input_is_closed", True, 'exec "$@" <&-'),
+            ("signals_are_ignored", True, "trap '' HUP PIPE CHLD; exec \"$@\""),
+        )
     ),
 ]
 
@@ -246,7 +227,7 @@ def _attacked(folder, journal, attack):
     """Run the batch under attack; the keys that were reported, and their statuses."""
     number = dice(_named(attack))
     words = [journal, attack.executor, ITEMS, *_ENDED_BY_SIGNALS]
-    with Program(folder, "batches", *words, **attack.options) as program:
+    with Program(folder, "batches", *words, shell=attack.shell) as program:
         lines = []
         for after in attack.after:
             lines += _read(program, after - len(lines))
