@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import nox
 
 
@@ -38,6 +40,17 @@ def live(session: nox.Session) -> None:
     oldest = session.python == PYTHONS[0]
     tests = "tests/live" if oldest else "tests/live/test_cpython.py"
     session.run("pytest", tests, *session.posargs)
+
+
+@nox.session(python=[PYTHONS[0], PYTHONS[-1]])
+def chaos(session: nox.Session) -> None:
+    """Every way of tests/chaos, then ways by chance for 10 minutes, or -- MINUTES."""
+    _install(session, "tests")
+    minutes, *words = session.posargs or ["10"]
+    seed = session.env.get("CORESIZE_CHAOS_SEED") or str(time.time_ns())
+    env = {"CORESIZE_CHAOS_MINUTES": minutes, "CORESIZE_CHAOS_SEED": seed}
+    session.log(f"CORESIZE_CHAOS_SEED={seed}")
+    session.run("pytest", "tests/chaos", *words, env=env)
 
 
 @nox.session

@@ -473,13 +473,13 @@ def _is_alive(pid):
 
 
 def test_a_second_signal_ends_what_did_not_heed_the_first(begin, folder):
-    program = "trap '' TERM; echo > begun; while :; do sleep 0.1; done"
+    program = "trap ': > heard' TERM; : > begun; while :; do sleep 0.1; done"
     process = begin("shards", "1", "--", "sh", "-c", program)
     wait_for((folder / "begun").exists)
     process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
+    wait_for((folder / "heard").exists)
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=8)
+    out, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert out.splitlines()[-1].split()[1] == "stopped"
 

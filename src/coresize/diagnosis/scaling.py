@@ -32,6 +32,9 @@ _POOR, _BAD = 0.7, 0.4
 #: What is told: no faster than one, and a part of the time that cores were missing.
 _SAME, _MISSED = 1.05, 0.1
 
+#: Work that computes for a larger part of its time than this is limited by cores.
+_COMPUTES = 0.5
+
 #: More workers show nothing more, and take long to start.
 _MOST = 16
 
@@ -72,14 +75,16 @@ class Kind(Value):
         run: does a little of it, with the temporary folder.
         why: more workers may not be faster.
         advice: what to do then.
+        computes: it wants a core all the time.
     """
 
-    __slots__ = ("title", "run", "why", "advice")  # noqa: RUF023
+    __slots__ = ("title", "run", "why", "advice", "computes")  # noqa: RUF023
 
     title: str
     run: Callable[[str], None]
     why: str
     advice: str
+    computes: bool
 
 
 KINDS = {
@@ -90,6 +95,7 @@ KINDS = {
         "(hyper-threads), and nothing that computes gets faster with more workers",
         advice="look for who else computes on this machine; coresize sweep finds the "
         "number of workers that is best for your task",
+        computes=True,
     ),
     "copy": Kind(
         title="memory bandwidth",
@@ -97,18 +103,21 @@ KINDS = {
         why="the cores share the way to memory, and a few fill it",
         advice="use fewer workers for tasks that go through large arrays; coresize "
         "sweep finds how many",
+        computes=True,
     ),
     "pickling": Kind(
         title="pickling of 1 MB",
         run=pickling,
         why="the time goes into memory, not into cores",
         advice="send workers paths or ranges in place of large objects",
+        computes=True,
     ),
     "write": Kind(
         title="files in the temporary folder",
         run=write,
         why="the disk is shared, and a few workers fill it",
         advice="set TMPDIR to a faster disk, or let tasks write less",
+        computes=False,
     ),
 }
 
@@ -130,12 +139,18 @@ def scaling(patient: Patient) -> Iterator[Finding]:
     expected = min(most, patient.limits.cpu.limit or most)
     with ProcessPoolExecutor(most, threads=1) as pool:
         warm(pool, most)  # else the imports are in what one worker gets done
-        for name in KINDS:
+        computes_poorly = False
+        for name, kind in KINDS.items():
+            # Where cores are missing, all that computes is slow, which is no news. A
+            # slow disk is: workers wait for it, and hardly compute.
+            if computes_poorly and kind.computes:
+                continue
             found = _speedups(pool, name, most, expected)
-            if found[most].times < _POOR * expected:
+            if found[most].times >= _POOR * expected:
+                continue
+            if not computes_poorly or found[most].computed < _COMPUTES:
                 yield _finding(name, found, expected)
-                if name == "compute":  # what the others tell would be no news
-                    return
+            computes_poorly |= name == "compute"
 
 
 class Speed(Value):
@@ -144,12 +159,14 @@ class Speed(Value):
     Attributes:
         times: as much as one.
         waited: the part of the time that they were ready and had no core.
+        computed: the part of the other time that they used it.
     """
 
-    __slots__ = ("times", "waited")
+    __slots__ = ("computed", "times", "waited")
 
     times: float
     waited: float
+    computed: float
 
 
 def _speedups(
@@ -163,14 +180,15 @@ def _speedups(
     """
     folder = storage.temporary_folder()
     counts = sorted({2, most})
-    best = dict.fromkeys((1, *counts), (0.0, 0.0))
+    best = dict.fromkeys((1, *counts), (0.0, 0.0, 0.0))
     for _ in range(_TRIES):
         for count in (1, *counts, 1):
             best[count] = max(best[count], _rate(pool, name, folder, count))
-        single, _ = best[1]
+        single = best[1][0]
         found = {
-            count: Speed(times=best[count][0] / single, waited=best[count][1])
+            count: Speed(times=rate / single, waited=waited, computed=computed)
             for count in counts
+            for rate, waited, computed in [best[count]]
         }
         if found[most].times >= _POOR * expected:
             break
@@ -179,26 +197,28 @@ def _speedups(
 
 def _rate(
     pool: ProcessPoolExecutor, name: str, folder: str, count: int
-) -> tuple[float, float]:
-    """Rounds a second of so many workers together, and the part that they waited."""
+) -> tuple[float, float, float]:
+    """Rounds a second of some workers together, and the parts of `Speed`."""
     futures = [pool.submit(repeat, name, folder, _EACH) for _ in range(count)]
     done = [future.result() for future in futures]
-    part = sum(waited / wall for _, wall, waited in done) / count
+    part = sum(waited / wall for _, wall, waited, _ in done) / count
+    computed = sum(ran / (wall - waited) for _, wall, waited, ran in done) / count
     if name == "compute":
-        return sum(rounds / wall for rounds, wall, _ in done), part
-    return sum(rounds / (wall - waited) for rounds, wall, waited in done), part
+        return sum(rounds / wall for rounds, wall, _, _ in done), part, computed
+    rate = sum(rounds / (wall - waited) for rounds, wall, waited, _ in done)
+    return rate, part, computed
 
 
-def repeat(name: str, folder: str, seconds: float) -> tuple[int, float, float]:
-    """Rounds of this process, the seconds, and those of it without a core."""
+def repeat(name: str, folder: str, seconds: float) -> tuple[int, float, float, float]:
+    """Rounds of this process, the seconds, and those of it without and with a core."""
     run = KINDS[name].run
-    mark, start = Mark(), time.perf_counter()
+    mark, start, ran = Mark(), time.perf_counter(), time.thread_time()
     rounds = 0
     while time.perf_counter() < start + seconds:
         run(folder)
         rounds += 1
     wall = time.perf_counter() - start
-    return rounds, wall, mark.waited(wall)
+    return rounds, wall, mark.waited(wall), time.thread_time() - ran
 
 
 def _finding(name: str, found: dict[int, Speed], expected: float) -> Finding:
