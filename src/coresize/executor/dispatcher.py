@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 import weakref
-from typing import Protocol
 
 from coresize import refusals
 from coresize.executor import finalizing, starts, verdicts
@@ -32,6 +31,7 @@ from coresize.processes import exit_hooks, inheritance, main_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from coresize.executor.finalizing import Unfinished
     from coresize.executor.frames import Message
     from coresize.executor.gate import Gate
     from coresize.executor.jobs import Backlog, Job
@@ -47,16 +47,6 @@ _log = logging.getLogger("coresize")
 
 #: Those whose work is to be done before this process ends.
 _started: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
-
-
-class Unfinished(Protocol):
-    """A map of which calls are still to be started."""
-
-    def finish(self) -> None:
-        """Take all of its input and start all calls."""
-
-    def start_all(self) -> None:
-        """Start what was taken."""
 
 
 class Dispatcher:

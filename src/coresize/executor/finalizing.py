@@ -21,11 +21,22 @@ import contextlib
 import os
 import sys
 import threading
+from typing import Protocol
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+class Unfinished(Protocol):
+    """A map of which calls are still to be started."""
+
+    def finish(self) -> None:
+        """Take all of its input and start all calls."""
+
+    def start_all(self) -> None:
+        """Start what was taken."""
 
 
 class _Work:

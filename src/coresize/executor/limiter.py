@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 import weakref
 from collections import deque
-from collections.abc import Sized
 from concurrent.futures import CancelledError, Executor, Future
 from typing import TYPE_CHECKING
 
@@ -15,8 +13,9 @@ from coresize import footprint, processes
 from coresize.errors import CoresizeError
 from coresize.executor import finalizing
 from coresize.executor.admission import Admission
+from coresize.executor.chunks import Submitting
 from coresize.executor.jobs import Job, key_of
-from coresize.executor.mapping import Map, Submitting, check_numbers
+from coresize.executor.mapping import values_of
 from coresize.executor.needs import Needs
 from coresize.executor.pressure import Pressure
 from coresize.processes import exit_hooks
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any, ParamSpec, TypeVar
 
+    from coresize.executor.finalizing import Unfinished
     from coresize.executor.needs import Memory
 
     P = ParamSpec("P")
@@ -117,7 +117,7 @@ class _Limited(Executor):
         self._executor = executor
         self._needs = needs
         self._door = _Door(executor, needs)
-        self._maps: set[Map] = set()
+        self._maps: set[Unfinished] = set()
         # What nobody holds any more takes no more calls.
         self._finalizer = weakref.finalize(self, finalizing.later, self._door.close)
         self._finalizer.atexit = False
@@ -158,21 +158,13 @@ class _Limited(Executor):
             TimeoutError: a value is not there in time.
         """
         del chunksize
-        check_numbers(buffersize=buffersize)
-        end = None if timeout is None else time.monotonic() + timeout
         # How many it runs at a time is known of some; of others this keeps them busy.
         workers = getattr(self._executor, "_max_workers", None)
         ahead = 2 * workers if isinstance(workers, int) else _AHEAD
-        calls = Map(
-            self,
-            self._maps,
-            zip(*iterables, strict=False),
-            Submitting(self, _Limited.submit, fn, ahead=ahead),
-            sized=all(isinstance(items, Sized) for items in iterables),
-            buffersize=buffersize,
+        calls = Submitting(self, _Limited.submit, fn, ahead=ahead)
+        return values_of(
+            self, self._maps, calls, iterables, timeout=timeout, buffersize=buffersize
         )
-        calls.begin()
-        return calls.values(end)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
         """Take no more calls, and end the other executor when all are done.

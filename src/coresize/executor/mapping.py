@@ -31,37 +31,29 @@ import threading
 import time
 import weakref
 from collections import deque
-from concurrent.futures import BrokenExecutor, CancelledError, Future
+from collections.abc import Sized
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
-from coresize import transfer
 from coresize.errors import check_count
-from coresize.executor import finalizing, jobs
-from coresize.executor.jobs import AT_ONCE, Failed, key_of
+from coresize.executor import finalizing
+from coresize.executor.jobs import Failed
 from coresize.processes import exit_hooks
-from coresize.sizes import estimate
-from coresize.transfer import TransferError
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from concurrent.futures import Executor
-    from typing import Any, TypeVar
-
-    T = TypeVar("T")
-
-    from coresize.executor.dispatcher import Dispatcher
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
 
     #: The arguments of one call.
     Args = tuple[Any, ...]
 
 #: What may be taken from the input ahead of the reader, where nobody said.
-_MOST_ITEMS = 4096
+MOST_ITEMS = 4096
 
 #: Bytes of arguments, and of results, that may be ahead of the reader.
-_MOST_BYTES = 32 * 1024**2
+MOST_BYTES = 32 * 1024**2
 
 #: More than any input has.
 _ALL = 1 << 62
@@ -169,7 +161,7 @@ class Map:
     def __init__(
         self,
         owner: object,
-        maps: set[Any],
+        maps: set[finalizing.Unfinished],
         items: Iterator[Args],
         source: Source,
         *,
@@ -181,10 +173,10 @@ class Map:
         self._items = items
         self._source: Source | None = source
         self._sized = sized
-        self._most = (buffersize or 0) * (source.chunksize or 1) or _MOST_ITEMS
+        self._most = (buffersize or 0) * (source.chunksize or 1) or MOST_ITEMS
         # Who says how many does not want fewer.
         self._bounded = buffersize is not None
-        self._most_bytes = _ALL if self._bounded else _MOST_BYTES
+        self._most_bytes = _ALL if self._bounded else MOST_BYTES
         # Whoever collects garbage may finish a map, the thread that fills it as well.
         self._filling = threading.RLock()
         self._changed = threading.Condition()
@@ -472,241 +464,52 @@ class Map:
         self._owner = self._source = None
 
 
-class Submitted:
-    """One call of a map, submitted to an executor when there is room for its result."""
-
-    def __init__(
-        self,
-        submit: Callable[..., Future[Any]],
-        call: tuple[Any, ...],
-        notify: Callable[[], None],
-    ) -> None:
-        self._submit = submit
-        self._call = call
-        self._notify = notify
-        self._future: Future[Any] | None = None
-        self.results: deque[Any] = deque()
-        self.answered = self.result_bytes = 0
-        self.wanted = True
-
-    def start(self) -> None:
-        """See `Calls.start`."""
-        call, self._call = self._call, ()
-        self._future = self._submit(*call)
-        self._future.add_done_callback(self._ended)
-
-    def check(self) -> None:
-        """See `Calls.check`."""
-
-    def drop(self) -> None:
-        """See `Calls.drop`."""
-        if self._future is not None:
-            self._future.cancel()
-
-    def refuse(self, error: Exception) -> None:
-        """See `Calls.refuse`."""
-        self._answer(Failed(CancelledError(str(error))), 0)
-
-    def _ended(self, future: Future[Any]) -> None:
-        self._future = None
-        if future.cancelled():
-            self._answer(Failed(CancelledError()), 0)
-            return
-        error = future.exception()
-        if error is not None:
-            self._answer(Failed(error), 0)
-        else:
-            value = future.result()
-            self._answer(value, estimate(value))
-
-    def _answer(self, result: object, size: int) -> None:
-        if self.wanted:
-            self.results.append(result)
-            self.result_bytes = size
-        self.answered = 1
-        self._notify()
-
-
-class Submitting:
-    """The calls of a map over any executor, each submitted for itself.
+def values_of(
+    owner: object,
+    maps: set[finalizing.Unfinished],
+    source: Source,
+    iterables: tuple[Iterable[Any], ...],
+    *,
+    timeout: float | None,
+    buffersize: int | None,
+) -> Iterator[Any]:
+    """The values of a map: what a method ``map`` of an executor returns.
 
     Args:
-        executor: the executor, which is not held.
-        submit: its method, as of its class.
-        function: what is called.
-        ahead: calls that keep all workers busy.
-        most_running: calls that may be under way at most; None for any number.
-    """
-
-    def __init__(
-        self,
-        executor: Executor,
-        submit: Callable[..., Future[Any]],
-        function: Callable[..., Any],
-        *,
-        ahead: int,
-        most_running: int | None = None,
-    ) -> None:
-        self._executor = weakref.ref(executor)
-        self._method = submit
-        self._function = function
-        self.chunksize: int | None = None
-        self.ahead = ahead
-        self.most_running = most_running
-
-    def size(self, each: float) -> int:
-        """See `Source.size`."""
-        del each
-        return 1
-
-    def make(
-        self, items: list[Args], notify: Callable[[], None]
-    ) -> tuple[Submitted, int, int]:
-        """See `Source.make`."""
-        args = items[0]
-        calls = Submitted(self._submit, (self._function, *args), notify)
-        return calls, 1, sum(map(estimate, args))
-
-    def _submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        executor = self._executor()
-        if executor is not None:
-            return self._method(executor, function, *args)
-        return call_here(function, *args)
-
-
-#: Seconds that a chunk should take: long beside the cost of sending it, short beside
-#: the time that a person waits; and calls in one, however quick.
-_TARGET = 0.02
-_LARGEST = 512
-
-#: Bytes of a chunk of several calls, or of their results: to send more at once saves
-#: nothing.
-_CHUNK_BYTES = 1024**2
-
-#: What may be taken ahead is so many chunks at least.
-_PARTS = 8
-
-
-class Chunking:
-    """The calls of a map in a pool of processes, in chunks.
-
-    Chunks are as large as takes about the same time, learned from those that have
-    ended; each call in one is answered for itself.
-
-    Args:
-        dispatcher: what serves the workers.
-        function: what is called.
-        need: bytes that a call needs, by its arguments.
-        chunksize: calls in a chunk; None learns it.
-        buffersize: items that may be taken ahead of the reader; None for a default.
-        ahead: chunks that keep all workers busy.
-    """
-
-    most_running: int | None = None
-
-    def __init__(
-        self,
-        dispatcher: Dispatcher,
-        function: Callable[..., Any],
-        need: Callable[[Args], int | None],
-        *,
-        chunksize: int | None,
-        buffersize: int | None,
-        ahead: int,
-    ) -> None:
-        self._dispatcher = dispatcher
-        self._function = function
-        self._key = key_of(function)
-        self._need = need
-        self.chunksize = chunksize
-        self._most = buffersize or _MOST_ITEMS
-        self.ahead = ahead
-        self._size = 1
-        self._each = 1.0
-
-    def size(self, each: float) -> int:
-        """See `Source.size`."""
-        if self.chunksize is not None:
-            return self.chunksize
-        pace = self._dispatcher.pace.of(self._key)
-        if pace is not None:
-            most = min(_LARGEST, self._most // _PARTS, 2 * self._size)
-            self._size = max(1, min(int(_TARGET / pace), most))
-        return min(self._size, max(1, int(_CHUNK_BYTES / max(self._each, each))))
-
-    def make(
-        self, items: list[Args], notify: Callable[[], None]
-    ) -> tuple[Chunk, int, int]:
-        """See `Source.make`."""
-        try:
-            message = self._function, items
-            payload = transfer.dump_within(message, self._function, AT_ONCE)
-        except TransferError:
-            if len(items) > 1:  # one of them cannot be pickled, and fails alone
-                return self.make(items[:1], notify)
-            payload = None  # the error is told when it is due
-        need = self._need(items[0]) if len(items) == 1 else None
-        chunk = Chunk(self._function, items[:], payload, need, notify)
-        chunk.dispatcher = self._dispatcher
-        size = _MOST_BYTES if payload is None else len(payload)
-        self._each = size / len(items)
-        return chunk, len(items), size
-
-
-class Chunk(jobs.Calls):
-    """A chunk of a map, to be started when there is room for its results."""
-
-    __slots__ = ("dispatcher",)
-
-    dispatcher: Dispatcher
-
-    def start(self) -> None:
-        """See `Calls.start`."""
-        self.dispatcher.submit(self)
-
-    def check(self) -> None:
-        """See `Calls.check`."""
-        self.dispatcher.refuse_inherited()
-
-    def drop(self) -> None:
-        """See `Calls.drop`."""
-        self.cancelled = True
-
-    def refuse(self, error: Exception) -> None:
-        """See `Calls.refuse`."""
-        if isinstance(error, BrokenExecutor):
-            self.abandon(error)
-        else:
-            self.cancel()
-
-
-def call_here(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-    """The future of a call that has been made, in this thread.
+        owner: as of `Map`.
+        maps: as of `Map`.
+        source: how calls are made.
+        iterables: the arguments, taken side by side.
+        timeout: seconds from now until which values are waited for; None for ever.
+        buffersize: as of `Map`.
 
     Raises:
-        KeyboardInterrupt: it was interrupted.
-        SystemExit: the call ends the program.
+        ConfigError: buffersize is no whole number above 0.
+        RuntimeError: the executor is shut down, or broken.
+        BaseException: what the input raises.
     """
-    future: Future[T] = Future()
-    future.set_running_or_notify_cancel()
-    try:
-        future.set_result(function(*args, **kwargs))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # noqa: BLE001 - the future has it
-        future.set_exception(error)
-    return future
+    check_number("buffersize", buffersize)
+    end = None if timeout is None else time.monotonic() + timeout
+    calls = Map(
+        owner,
+        maps,
+        zip(*iterables, strict=False),
+        source,
+        sized=all(isinstance(items, Sized) for items in iterables),
+        buffersize=buffersize,
+    )
+    calls.begin()
+    return calls.values(end)
 
 
-def check_numbers(**numbers: int | None) -> None:
-    """See that numbers of a map are possible.
+def check_number(name: str, number: int | None) -> None:
+    """See that a number of a map is possible.
 
     Raises:
-        ConfigError: one is no whole number above 0, nor None.
+        ConfigError: it is no whole number above 0, nor None.
     """
-    for name, number in numbers.items():
-        if number is not None:
-            check_count(name, number, 1, f": {name} must be >= 1, or None")
+    if number is not None:
+        check_count(name, number, 1, f": {name} must be >= 1, or None")
 
 
 def _finish_all() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 import weakref
-from collections.abc import Sized
 from concurrent.futures import Executor, Future
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,10 +10,11 @@ from typing import TYPE_CHECKING
 from coresize import transfer
 from coresize.errors import ConfigError
 from coresize.executor import setup, sizing
+from coresize.executor.chunks import Chunking
 from coresize.executor.dispatcher import Dispatcher
 from coresize.executor.gate import Gate
 from coresize.executor.jobs import Call
-from coresize.executor.mapping import Chunking, Map, check_numbers
+from coresize.executor.mapping import check_number, values_of
 from coresize.executor.serial import SerialWhenOff
 from coresize.executor.state import PoolState
 
@@ -180,10 +179,10 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
             ConfigError: chunksize or buffersize is not above 0.
             TimeoutError: a value is not there in time.
         """
-        check_numbers(chunksize=chunksize, buffersize=buffersize)
+        check_number("chunksize", chunksize)
+        check_number("buffersize", buffersize)
         made = self._dispatcher.setup
         alone = made.measured or made.timeout is not None
-        end = None if timeout is None else time.monotonic() + timeout
         chunking = Chunking(
             self._dispatcher,
             fn,
@@ -192,16 +191,14 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
             buffersize=buffersize,
             ahead=2 * self._max_workers,
         )
-        calls = Map(
+        return values_of(
             self,
             self._dispatcher.unfinished,
-            zip(*iterables, strict=False),
             chunking,
-            sized=all(isinstance(items, Sized) for items in iterables),
+            iterables,
+            timeout=timeout,
             buffersize=buffersize,
         )
-        calls.begin()
-        return calls.values(end)
 
     def observe(self) -> PoolState:
         """What the pool is like now: its workers, kills for memory, need learned."""

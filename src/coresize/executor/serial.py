@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from coresize.executor import finalizing, nesting, sizing
-from coresize.executor.mapping import call_here
+from coresize.executor.chunks import call_here
 from coresize.plans import WorkerPlan
 from coresize.processes import exit_hooks
 from coresize.settings import load_settings

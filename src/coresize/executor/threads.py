@@ -5,14 +5,13 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 import threading
-import time
-from collections.abc import Sized
 from typing import TYPE_CHECKING
 
 from coresize import available
 from coresize.errors import ConfigError
 from coresize.executor import sizing
-from coresize.executor.mapping import Map, Submitting, check_numbers
+from coresize.executor.chunks import Submitting
+from coresize.executor.mapping import values_of
 from coresize.executor.serial import SerialWhenOff
 
 
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
     from typing import Any, ParamSpec, TypeVar
+
+    from coresize.executor.finalizing import Unfinished
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -73,7 +74,7 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
             usual = min(_MOST, available.available_cores() + _MORE)
         plan = sizing.plan(max_workers, cpu_share=cpu_share, usual=usual)
         super().__init__(plan.workers, thread_name_prefix, initializer, initargs)
-        self._maps: set[Map] = set()
+        self._maps: set[Unfinished] = set()
         #: Why not all threads could be started; empty where nothing was refused.
         self._refused = ""
         self._room: threading.Semaphore | None = None
@@ -142,25 +143,17 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
             TimeoutError: a value is not there in time.
         """
         del chunksize
-        check_numbers(buffersize=buffersize)
-        end = None if timeout is None else time.monotonic() + timeout
-        calls = Map(
+        # Without waiting for a thread: a map has a bound of its own.
+        calls = Submitting(
             self,
-            self._maps,
-            zip(*iterables, strict=False),
-            # Without waiting for a thread: a map has a bound of its own.
-            Submitting(
-                self,
-                concurrent.futures.ThreadPoolExecutor.submit,
-                fn,
-                ahead=2 * self._max_workers,
-                most_running=self._most_running,
-            ),
-            sized=all(isinstance(items, Sized) for items in iterables),
-            buffersize=buffersize,
+            concurrent.futures.ThreadPoolExecutor.submit,
+            fn,
+            ahead=2 * self._max_workers,
+            most_running=self._most_running,
         )
-        calls.begin()
-        return calls.values(end)
+        return values_of(
+            self, self._maps, calls, iterables, timeout=timeout, buffersize=buffersize
+        )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
         """Take no more tasks, and end the threads when all are done.
