@@ -18,6 +18,7 @@ import _thread
 import atexit
 import concurrent.futures.thread  # noqa: F401 - its exit hook must be there before ours
 import contextlib
+import gc
 import os
 import sys
 import threading
@@ -94,6 +95,23 @@ def later(
         _pending.discard(one)
         return False
     return True
+
+
+def is_collecting() -> bool:
+    """Whether this thread collects garbage: then what it interrupts may hold any lock.
+
+    Else a finalizer runs where the last reference was dropped, as a call would.
+    """
+    return _collector == threading.get_ident()
+
+
+def _note_collection(phase: str, _info: dict[str, int]) -> None:
+    global _collector  # noqa: PLW0603 - there is one collector
+    _collector = threading.get_ident() if phase == "start" else 0
+
+
+_collector = 0
+gc.callbacks.append(_note_collection)
 
 
 def wait() -> bool:

@@ -138,8 +138,9 @@ class _Maps:
     """The maps of one executor of which no value was asked for yet.
 
     Their calls may have effects, so they are made: by who shuts the executor down, at
-    the end of the program, or, where nobody holds the executor nor the values any more,
-    in a thread of its own: a finalizer runs no tasks.
+    the end of the program, or by who drops executor and values. Where the garbage
+    collector finds them, or another thread has dropped them, a thread of its own does
+    it: in the midst of something else no tasks can be run.
     """
 
     def __init__(self) -> None:
@@ -176,8 +177,13 @@ class _Maps:
 
     def _hand_over(self, _gone: object = None) -> None:
         left = [one for one in list(self.unread) if one.values() is None]
-        if left and not self._is_held:
+        if not left or self._is_held:
+            return
+        elsewhere = any(one.caller != threading.get_ident() for one in left)
+        if elsewhere or finalizing.is_collecting():
             finalizing.later(partial(self._make, left))
+        else:
+            self._make(left)
 
     def _make(self, maps: list[_Map]) -> None:
         if self._pid != os.getpid():  # its parent makes them
@@ -215,6 +221,7 @@ class _Map:
         self.items = items
         self.done: deque[Future[Any]] = deque()
         self.lock = threading.RLock()
+        self.caller = threading.get_ident()
         self.values: Callable[[], object] = object
 
 
