@@ -398,10 +398,10 @@ def test_a_pool_is_given_up_after_failures_in_a_row_alone(events):
             row = 0.0
             assert starts.may_try
             continue
-        assert not starts.fail(weight, alone=False)
+        assert not starts.fail(weight, alone=False, wait=True)
         assert not starts.may_try
         row += weight
-        assert starts.fail(weight, alone=True) == (row > 3 - 0.001)
+        assert starts.fail(weight, alone=True, wait=False) == (row > 3 - 0.001)
 
 
 @pytest.mark.parametrize(

@@ -325,7 +325,7 @@ class Dispatcher:
                 _log.warning("a worker cannot be started now: %s", why)
             self.refused = why
         if not again or self._crew.starts.fail(
-            starts.REFUSED, alone=not self.slots, refused=True
+            starts.REFUSED, alone=not self.slots, wait=True
         ):
             why += self.setup.advice(error)
             self._break(f"a worker cannot be started: {why}", error)
@@ -377,7 +377,8 @@ class Dispatcher:
         elif not slot.ready and not slot.doomed:
             weight = verdicts.weight(code, alone=not self.slots)
             alone = not any(other.ready for other in self.slots)
-            if self._crew.starts.fail(weight, alone=alone):
+            wait = weight >= 1 and not alone
+            if self._crew.starts.fail(weight, alone=alone, wait=wait):
                 why = verdicts.unready(code, advice=main_module.GUARD)
                 self._break(f"workers end before they are ready, {why}")
         again = self._undertaker.again(

@@ -37,18 +37,19 @@ class Starts:
         """A worker is ready."""
         self._failures = self._wait = self._due = 0.0
 
-    def fail(self, weight: float, *, alone: bool, refused: bool = False) -> bool:
+    def fail(self, weight: float, *, alone: bool, wait: bool) -> bool:
         """A worker could not be started, or has ended before it was ready.
 
         Args:
             weight: how much that counts.
             alone: no worker is ready, nor may become so.
-            refused: the next must not be tried at once, though none is ready.
+            wait: the next must not be tried at once: it would fail as well. A kill is
+                bad luck, and who waits after one loses workers to the next.
 
         Returns:
             Whether the pool is to be given up.
         """
-        if refused or not alone:
+        if wait:
             self._wait = min(_LONGEST, 2 * self._wait or _FIRST)
             self._due = time.monotonic() + self._wait
         if not alone:
