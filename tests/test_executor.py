@@ -228,7 +228,10 @@ def test_ctrl_c_ends_everything_without_a_storm(block):
         "from coresize import ProcessPoolExecutor\n"
         "pool = ProcessPoolExecutor(2)\n"
         + ("with pool:\n" if block else "if True:\n")
-        + "    while len(pool._processes) < 2: pool.submit(tasks.nap, 0.1).result()\n"
+        # Until both have ended their imports, and work.
+        + "    two = []\n"
+        "    while len({one.result() for one in two}) < 2:\n"
+        "        two = [pool.submit(tasks.who) for _ in range(2)]\n"
         "    waiting = [pool.submit(tasks.nap, 600) for _ in range(12)]\n"
         "    while not waiting[1].running(): tasks.nap(0.01)\n"
         "    print(*pool._processes, flush=True)\n"

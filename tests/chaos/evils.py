@@ -762,7 +762,7 @@ for _name, _act, _ends, _error, _same in [
     ("is_left_when_unpickled",
      lambda _: Unpickles(raise_, GeneratorExit()), FAILED, "", str),
     ("is_unpickled_slowly", lambda n: Unpickles(slow_value_of, n), OK, "", str),
-    ("is_pickled_badly", lambda _: Unpickles(7), FAILED, "cannot be sent back", str),
+    ("is_pickled_badly", lambda _: Unpickles(7), FAILED, "Pickling|Transfer", str),
     ("is_large", lambda n: value_of(n) * 2**20, OK, "",
      lambda value: value[: len(value) >> 20]),
     ("contains_itself", _ring, OK, "", lambda value: value[1][1][0]),
