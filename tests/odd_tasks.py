@@ -221,7 +221,8 @@ class EndingError(Exception):
 
 
 def raise_odd(name):
-    raise ERRORS[name]
+    error = ERRORS[name]()
+    raise error
 
 
 ERRORS = {

@@ -10,14 +10,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from contextlib import contextmanager
 
 from coresize.host import CLAIMED, SHARD, STATUS
-
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class _Here(threading.local):
@@ -27,13 +21,18 @@ class _Here(threading.local):
 _here = _Here()
 
 
-@contextmanager
-def task() -> Iterator[None]:
-    """What is called meanwhile, in this thread, is a task."""
-    _here.depth += 1
-    try:
-        yield
-    finally:
+class task:  # noqa: N801 - used as a function
+    """What is called meanwhile, in this thread, is a task.
+
+    No generator: contextlib sets an attribute of what is raised, which may refuse it.
+    """
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        _here.depth += 1
+
+    def __exit__(self, *_: object) -> None:
         _here.depth -= 1
 
 
