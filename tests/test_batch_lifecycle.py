@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from coresize.batch import overview
+from coresize.batch import locks
 
 
 #: Longer than any machine that is slow needs, and no row waits for it.
@@ -170,4 +170,4 @@ def test_what_is_dropped_in_a_cycle_ends_and_hangs_nobody(script, what, where):
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
     if "batch" in what:
-        assert not overview.is_open(str(journal))
+        assert not locks.is_locked(str(journal))

@@ -15,7 +15,7 @@ import time
 import commands
 import pytest
 
-from coresize.batch import overview, reading
+from coresize.batch import locks, reading
 
 
 PATIENCE = 120
@@ -229,7 +229,7 @@ def test_any_number_of_ctrl_c_ends_it_quietly(folder, what, times):
     assert "Traceback" not in text
     assert "Exception ignored" not in text
     if what == "batch":
-        assert not overview.is_open(str(folder / "out.sqlite"))
+        assert not locks.is_locked(str(folder / "out.sqlite"))
         assert set(reading.count(str(folder / "out.sqlite"))) <= {"ok", None}
 
 

@@ -15,6 +15,7 @@ import sys
 import weakref
 from typing import TYPE_CHECKING
 
+from coresize import transfer
 from coresize.executor import finalizing
 
 
@@ -98,7 +99,7 @@ class Reader:
 
     def _keep(self, outcome: Outcome, error: BaseException) -> None:
         if len(self._errors) < _RAISED:
-            error.add_note(f"of task {outcome.key}, {outcome.status}")
+            transfer.add_note(error, f"of task {outcome.key}, {outcome.status}")
             self._errors.append(error)
 
     def _raise(self) -> None:

@@ -268,7 +268,9 @@ class Map:
             with self._changed:
                 self._starting.discard(here)
                 self._changed.notify_all()
-        if self._exhausted and not self._held:
+                # While another thread starts calls, a shutdown has to wait for it.
+                over = self._exhausted and not self._held and not self._starting
+        if over:
             self._let_go()
 
     def _next(self) -> _Chunk | None:
@@ -423,8 +425,8 @@ class Map:
             try:
                 self._fill()
             finally:
+                self._wait_for_others()
                 self._let_go()
-        self._wait_for_others()
 
     def finish_at_exit(self) -> None:
         """Start all calls, unless this is a copy in a forked child."""
