@@ -228,19 +228,20 @@ def test_a_start_that_fails_half_way_leaves_nothing(method):
     program = """
 import multiprocessing
 from coresize.executor import crew, setup
+from coresize.processes import inheritance
 context = multiprocessing.get_context(sys.argv[1])
 with ProcessPoolExecutor(1, context) as pool:  # what stays: the fork server
     pool.submit(abs, -1).result()
 made = setup.Setup(max_workers=1, context=context, forks=False, initializer=None,
-    initargs=(), max_tasks=None, environment={}, measured=False, timeout=None,
-    oom_retries=0)
+    initargs=(), max_tasks=None, environment={}, insists=False, measured=False,
+    timeout=None, oom_retries=0)
 left, good = [], 0
 for free in range(20):
     workers = crew.Crew(made, lambda *_: None, lambda *_: None)
     scarce, before = Files(), files()
     scarce.take(free)
     try:
-        workers.add()
+        workers.add(inheritance.current())
         good += 1
     except OSError:
         pass

@@ -201,7 +201,7 @@ class Engine:
                 outcome, written = self._journal.fitted(outcome, written)
             if began is not None:
                 self._tally.begun(began)
-            if isinstance(outcome.error, BrokenExecutor):
+            if isinstance(outcome.error, BrokenExecutor) and _is_lost(outcome):
                 self._flights.broken = outcome.error
             if self._recorder:
                 self._recorder.add(entry.item, outcome)
@@ -218,9 +218,7 @@ class Engine:
     def _write(self, ended: list[tuple[Outcome, object]]) -> None:
         if self._journal:
             # Of which task an executor died nobody knows: all of them run again.
-            told = [
-                one for one in ended if not isinstance(one[0].error, BrokenExecutor)
-            ]
+            told = [one for one in ended if not _is_lost(one[0])]
             self._journal.write(told)
             self._committed = time.monotonic()
         for outcome, _ in ended:
@@ -318,3 +316,8 @@ class Engine:
             peak_memory=tally.peak_memory or None,
             line=tally.closing(stopped=self._stopped),
         )
+
+
+def _is_lost(outcome: Outcome) -> bool:
+    """Whether the executor broke, and not a task that has raised the same error."""
+    return outcome.status == "crashed" and isinstance(outcome.error, BrokenExecutor)

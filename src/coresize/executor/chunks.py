@@ -216,9 +216,10 @@ class Chunking:
             if len(items) > 1:  # one of them cannot be pickled, and fails alone
                 return self.make(items[:1], notify)
             payload = None  # the error is told when it is due
-        need = self._need(items[0]) if len(items) == 1 else None
-        chunk = Chunk(self._function, items[:], payload, need, notify)
+        chunk = Chunk(self._function, items[:], payload, None, notify)
         chunk.dispatcher = self._dispatcher
+        if len(items) == 1:
+            chunk.measure(self._need, items[0])
         size = MOST_BYTES if payload is None else len(payload)
         self._each = size / len(items)
         return chunk, len(items), size
@@ -227,13 +228,28 @@ class Chunking:
 class Chunk(jobs.Calls):
     """A chunk of a map, to be started when there is room for its results."""
 
-    __slots__ = ("dispatcher",)
+    __slots__ = ("dispatcher", "failure")
 
     dispatcher: Dispatcher
+    failure: Exception | None
+
+    def __init__(self, *fields: Any) -> None:
+        super().__init__(*fields)
+        self.failure = None
+
+    def measure(self, need: Callable[[Args], int | None], args: Args) -> None:
+        """Ask what its one call needs; what that raises is the error of the call."""
+        try:
+            self.need = need(args)
+        except Exception as error:  # noqa: BLE001 - a callable of the user's
+            self.failure = error
 
     def start(self) -> None:
         """See `Calls.start`."""
-        self.dispatcher.submit(self)
+        if self.failure is not None:
+            self.abandon(self.failure)
+        else:
+            self.dispatcher.submit(self)
 
     def check(self) -> None:
         """See `Calls.check`."""

@@ -93,7 +93,7 @@ class _Worker:
         """Until told to end, or the parent is gone, or Ctrl-C while nothing is done."""
         heap = Heap()
         try:
-            while self.inbox.receive(self.pipe):
+            while self._receive():
                 for kind, number, _, _, payload in self.inbox.messages():
                     self.number = number
                     start = time.perf_counter()
@@ -124,8 +124,23 @@ class _Worker:
             kind, payload, number=self.number, peak=peak, seconds=seconds
         )
         for part in parts:
-            self.pipe.sendall(part)
+            self._write(part)
         self.number += 1
+
+    def _receive(self) -> bool:
+        while True:
+            try:
+                return self.inbox.receive(self.pipe)
+            except BlockingIOError:  # a task has made all descriptors so
+                os.set_blocking(self.pipe.fileno(), True)
+
+    def _write(self, part: bytes) -> None:
+        left = memoryview(part)
+        while left:
+            try:
+                left = left[self.pipe.send(left) :]
+            except BlockingIOError:  # as above
+                os.set_blocking(self.pipe.fileno(), True)
 
     def end_child(self, error: BaseException | None = None) -> None:
         """End this process where a task has forked it from the worker and returns.
