@@ -823,3 +823,22 @@ def test_a_map_with_a_buffer_gives_all_values(make, count, buffersize):
         )
         rest = pool.map(abs, iter(range(count)), buffersize=buffersize)
     assert list(rest) == list(range(count))
+
+
+def test_a_long_path_of_temporary_files_stops_no_pool(tmp_path):
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    program = (
+        "from coresize import ProcessPoolExecutor\n"
+        "with ProcessPoolExecutor(1) as pool:\n"
+        "    print(pool.submit(abs, -1).result())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "TMPDIR": str(long)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")

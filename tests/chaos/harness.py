@@ -14,9 +14,11 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -53,7 +55,8 @@ class Program:
     """A program under attack.
 
     Args:
-        folder: what it may write into; its temporary files are in ``tmp`` below.
+        folder: what it may write into; its temporary files have one of their own, as a
+            socket of the forkserver is there, whose path has to be short.
         words: ``python -m chaos.`` the first and the others; or ``python`` and all of
             them where the first is a path.
         shell: how a shell starts it, with limits and streams of its own.
@@ -62,8 +65,7 @@ class Program:
     def __init__(self, folder: Path, *words: object, shell: str = 'exec "$@"') -> None:
         self.mark = uuid.uuid4().hex
         self.folder = folder
-        self.temporary = folder / "tmp"
-        self.temporary.mkdir(parents=True, exist_ok=True)
+        self.temporary = Path(tempfile.mkdtemp(prefix="chaos-"))
         environment = {
             **os.environ,
             _MARK: self.mark,
@@ -94,6 +96,7 @@ class Program:
         for pid in self.pids():
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.temporary, ignore_errors=True)
 
     # --- What it consists of --------------------------------------------------
 

@@ -212,7 +212,7 @@ def test_an_attacked_batch_goes_on_to_the_same_end(tmp_path, attack):
     reported = _attacked(tmp_path, journal, attack)
     ended = _journaled(journal)
     lost = {key for key, status in reported.items() if status != "ok"}
-    assert attack.lost or not lost
+    assert attack.lost or not lost, {key: reported[key] for key in lost}
     assert {reported[key] for key in lost} <= {*_ENDED_BY_SIGNALS, "cancelled"}
     assert {key for key in reported if key not in lost} <= ended
     outcomes = list(batches.run(journal, "serial", ITEMS, retry=_ENDED_BY_SIGNALS))

@@ -7,6 +7,7 @@ import multiprocessing
 import operator
 import os
 import sys
+import tempfile
 import threading
 
 from coresize import exports
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
     from coresize.processes.inheritance import Inheritance
 
+
+#: Bytes of the path of a socket.
+_SOCKET_PATH = 107
 
 #: What bounds the pools that a worker makes itself.
 _SHARE = "CORESIZE_MAX_CORES"
@@ -196,10 +200,20 @@ def context(asked: BaseContext | None, max_tasks: int | None) -> BaseContext:
         raise ConfigError("mp_context", asked, allowed)
     methods = multiprocessing.get_all_start_methods()
     linux = sys.platform == "linux" and "forkserver" in methods and max_tasks is None
-    chosen = asked or multiprocessing.get_context("forkserver" if linux else "spawn")
+    served = linux and _has_room_for_socket()
+    chosen = asked or multiprocessing.get_context("forkserver" if served else "spawn")
     if chosen.get_start_method() == "forkserver":
         _preload()
     return chosen
+
+
+def _has_room_for_socket() -> bool:
+    """Whether a forkserver can have its socket among temporary files (unix(7): 107).
+
+    Below a long TMPDIR, as batch systems set it, it cannot.
+    """
+    longest = "/pymp-12345678/listener-12345678"
+    return len(os.fsencode(tempfile.gettempdir() + longest)) <= _SOCKET_PATH
 
 
 def _preload() -> None:
