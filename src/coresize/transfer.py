@@ -219,8 +219,17 @@ def dump_value(value: object) -> bytes:
 
 
 def traceback_of(error: BaseException) -> str:
-    """The traceback of an error, as Python prints it."""
-    return "".join(traceback.format_exception(error))
+    """The traceback of an error, as Python prints it; or its class where that fails."""
+    return _formatted(traceback.format_exception, error)
+
+
+def _formatted(
+    formatter: Callable[[BaseException], list[str]], error: BaseException
+) -> str:
+    try:
+        return "".join(formatter(error))
+    except BaseException:  # noqa: BLE001 - it asks the user's class
+        return f"{type(error).__qualname__}\n"
 
 
 def add_note(error: BaseException, text: str) -> None:
@@ -251,7 +260,8 @@ def dump_error(error: BaseException) -> tuple[bytes, str]:
         content = pickle.dumps(error)
         pickle.loads(content)  # noqa: S301 - written one line above
     except BaseException:  # noqa: BLE001 - pickle calls the user's code
-        content = pickle.dumps(_untold("".join(traceback.format_exception_only(error))))
+        told = _formatted(traceback.format_exception_only, error)
+        content = pickle.dumps(_untold(told))
     return content, text
 
 

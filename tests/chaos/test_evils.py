@@ -73,7 +73,7 @@ def _may_be(way, stage, key, status, text):
     if good and text != evils.value_of(key):
         return False
     if not evils.is_evil(int(key)) or stage == "map":
-        return good
+        return good or status in way.others
     if stage == "second start":
         return good == ("ok" in way.ends) or way.ends == evils.ANY
     return status in way.ends and (good or re.search(way.error, text) is not None)

@@ -50,8 +50,10 @@ def _received(content, cuts):
             piece = content[start:end]
             while piece:
                 piece = piece[there.send(piece) :]
-                inbox.receive(here)
-                found += [message[-1] for message in inbox.messages()]
+                here.settimeout(0)
+                with contextlib.suppress(BlockingIOError):
+                    while inbox.receive(here):
+                        found += [message[-1] for message in inbox.messages()]
     return [bytes(payload) for payload in found]
 
 

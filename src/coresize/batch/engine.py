@@ -201,7 +201,7 @@ class Engine:
                 outcome, written = self._journal.fitted(outcome, written)
             if began is not None:
                 self._tally.begun(began)
-            if isinstance(outcome.error, BrokenExecutor) and _is_lost(outcome):
+            if _is_lost(outcome) and isinstance(outcome.error, BrokenExecutor):
                 self._flights.broken = outcome.error
             if self._recorder:
                 self._recorder.add(entry.item, outcome)

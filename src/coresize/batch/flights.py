@@ -164,7 +164,9 @@ def outcome_of(
     elif decode is not None:
         try:
             value = decode(written)
-        except Exception as reason:  # noqa: BLE001 - a pickle calls the user's code
+        except KeyboardInterrupt:
+            raise
+        except BaseException as reason:  # noqa: BLE001 - a pickle calls the user's code
             good, value, failure = False, None, _unreadable(reason)
             text = transfer.traceback_of(reason)
     outcome = Outcome(
@@ -211,7 +213,7 @@ def _size_of_result(future: Future[Answer]) -> int:
     return size or 0
 
 
-def _unreadable(error: Exception) -> transfer.TransferError:
+def _unreadable(error: BaseException) -> transfer.TransferError:
     """For a value that cannot be read back, so that no later start could either."""
     text = f"{type(error).__name__}: {error}"
     msg = f"the result cannot be read back as it was written for the journal: {text}"

@@ -143,7 +143,9 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         try:
             payload = transfer.dump_within(call, fn, self._dispatcher.backlog.room)
             need = self._needs.of(args, kwargs) if self._needs else None
-        except Exception as error:  # noqa: BLE001 - a callable of the user's
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - pickle calls the user's code
             future.set_running_or_notify_cancel()
             future.set_exception(error)
             return future
