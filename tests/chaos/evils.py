@@ -760,7 +760,8 @@ def _numbered(value):
 
 for _name, _act, _ends, _error, _same in [
     ("exits_when_unpickled", lambda _: Unpickles(sys.exit, 5), FAILED, "", str),
-    ("fails_when_unpickled", lambda _: Unpickles(int, "x"), FAILED, "unpickled|read back", str),
+    ("fails_when_unpickled", lambda _: Unpickles(int, "x"), FAILED, "unpickled|read",
+     str),
     ("is_left_when_unpickled",
      lambda _: Unpickles(raise_, GeneratorExit()), FAILED, "", str),
     ("is_unpickled_slowly", lambda n: Unpickles(slow_value_of, n), OK, "", str),
