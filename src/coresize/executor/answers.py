@@ -89,7 +89,7 @@ class Answers:
         """
         if self._gate or not slot.running or slot.running[0].kind != frames.CALLS:
             return 0
-        job, seconds, place = slot.running[0], 0.0, first
+        job, seconds, place, size = slot.running[0], 0.0, first, 0
         last = first + job.size - 1
         number = job.number
         for kind, told, _, took, payload in islice(messages, first, last):
@@ -97,10 +97,12 @@ class Answers:
                 break
             job.take_pickled(payload)
             seconds += took
+            size += len(payload)
             place += 1
             number += 1
         job.number = number
         if place > first:
+            job.received(size)
             self._answered.add(job)
             self._pace.learn(job, seconds / (place - first))
         return place - first
@@ -128,6 +130,7 @@ class Answers:
         if killed:
             over = job.fail(killed)
         elif kind != frames.ERROR:
+            job.received(len(payload))
             over = job.take_pickled(payload)
         else:
             error = transfer.load_error(*pickle.loads(payload))  # noqa: S301 - as above

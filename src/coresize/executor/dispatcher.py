@@ -16,7 +16,7 @@ import threading
 import time
 import weakref
 
-from coresize import refusals
+from coresize import processes, refusals
 from coresize.executor import finalizing, starts, verdicts
 from coresize.executor.answers import Answers
 from coresize.executor.assignment import Assignment
@@ -66,7 +66,7 @@ class Dispatcher:
     def _furnish(self) -> None:
         """Make what belongs to this process and to no child that is forked from it."""
         setup, gate = self.setup, self.gate
-        self._pid = os.getpid()
+        self._pid, self._forks = os.getpid(), processes.forks
         self._mailbox = Mailbox()
         try:
             self._crew = Crew(setup, self._exchange, self._bury)
@@ -108,7 +108,9 @@ class Dispatcher:
     @property
     def is_inherited(self) -> bool:
         """Whether this is the copy in a forked child: the parent has the workers."""
-        return os.getpid() != self._pid and (self.thread is not None or self._ended)
+        if self._forks == processes.forks:
+            return False
+        return self.thread is not None or self._ended
 
     def refuse_inherited(self) -> None:
         """Let no forked child use what its parent has started.
@@ -124,7 +126,7 @@ class Dispatcher:
                 "is a fork: make another pool in the child"
             )
             raise RuntimeError(msg)
-        if os.getpid() != self._pid:
+        if self._forks != processes.forks:
             self._furnish()
 
     def submit(self, job: Job) -> None:

@@ -133,6 +133,9 @@ class Job:
         """It will not be started."""
         raise NotImplementedError
 
+    def received(self, size: int) -> None:
+        """Take note of the bytes of values, before the last of them is taken."""
+
     def take_pickled(self, payload: bytes | bytearray) -> bool:
         """A value has come as bytes; what cannot be unpickled is an error."""
         try:
@@ -204,10 +207,9 @@ class Call(Job):
         self._settle(self.future.set_result, value)
         return True
 
-    def take_pickled(self, payload: bytes | bytearray) -> bool:
-        """See `Job.take_pickled`."""
-        self.future.result_bytes = len(payload)  # type: ignore[attr-defined]
-        return super().take_pickled(payload)
+    def received(self, size: int) -> None:
+        """See `Job.received`."""
+        self.future.result_bytes = size  # type: ignore[attr-defined]
 
     def fail(self, error: BaseException) -> bool:
         """See `Job.fail`."""
@@ -314,10 +316,9 @@ class Calls(Job):
             self.results.append(value)
         return self._ended()
 
-    def take_pickled(self, payload: bytes | bytearray) -> bool:
-        """See `Job.take_pickled`."""
-        self.result_bytes += len(payload)
-        return super().take_pickled(payload)
+    def received(self, size: int) -> None:
+        """See `Job.received`."""
+        self.result_bytes += size
 
     def fail(self, error: BaseException) -> bool:
         """See `Job.fail`."""

@@ -135,10 +135,11 @@ class _Worker:
                 os.set_blocking(self.pipe.fileno(), True)
 
     def _write(self, part: bytes) -> None:
-        left = memoryview(part)
-        while left:
+        written = 0
+        while written < len(part):
             try:
-                left = left[self.pipe.send(left) :]
+                left = memoryview(part)[written:] if written else part
+                written += self.pipe.send(left)
             except BlockingIOError:  # as above
                 os.set_blocking(self.pipe.fileno(), True)
 
@@ -148,7 +149,7 @@ class _Worker:
         Args:
             error: what the task has raised.
         """
-        if processes.own() != self.pid:
+        if os.getpid() != self.pid:
             processes.end_child(error)
 
     def _enter(self) -> None:
@@ -197,7 +198,6 @@ class _Worker:
         start = time.perf_counter()
         try:
             value = function(*args, **kwargs)
-            self.end_child()
             seconds = time.perf_counter() - start
             peak = self._own().anonymous_peak if self.measured else 0
             failed = type(value) is transfer.Failure

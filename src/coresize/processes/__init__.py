@@ -43,6 +43,19 @@ _LOOK = 0.005
 
 _HERE = Live()
 
+#: How often this process, and what it was forked from, has been forked by Python: who
+#: has noted the number knows a fork without asking the kernel for its own.
+forks = 0
+
+
+def _count_fork() -> None:
+    global forks  # noqa: PLW0603 - it belongs to the process
+    forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
+
 
 def read(pid: int | str, name: str) -> str:
     """A file of a process in /proc; empty where there is none or it is gone."""

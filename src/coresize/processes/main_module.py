@@ -11,6 +11,7 @@ counts for as long as it is the main module.
 from __future__ import annotations
 
 import multiprocessing
+import operator
 import sys
 import weakref
 
@@ -66,17 +67,27 @@ class MainModule(Value):
         return file.rpartition("/")[2].removesuffix(".py")
 
 
+#: What was seen of the main module the last time, and what that came to.
+_latest: tuple[tuple[object, ...], MainModule] | None = None
+
+
 def known() -> MainModule:
     """What is known of the main module now, or was known of the same module before."""
+    global _latest  # noqa: PLW0603 - there is one main module at a time
     module = sys.modules.get("__main__")
     spec = getattr(module, "__spec__", None)
     file = getattr(module, "__file__", None)
+    seen = module, spec, file
+    if _latest is not None and all(map(operator.is_, _latest[0], seen)):
+        return _latest[1]
     if isinstance(module, type(sys)):
         if file is not None:
             _files[module] = str(file)
         file = _files.get(module)
     name = getattr(spec, "name", None)
-    return MainModule(name=name, file=None if file is None else str(file))
+    made = MainModule(name=name, file=None if file is None else str(file))
+    _latest = seen, made
+    return made
 
 
 def refuse_while_importing(what: str) -> None:
