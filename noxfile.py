@@ -10,8 +10,21 @@ import nox
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 
+#: Tests whose programs take time to start, to be attacked and to end.
+PROGRAMS = (
+    "chaos",
+    "test_answers.py",
+    "test_batch_lifecycle.py",
+    "test_batch_nesting.py",
+    "test_bounded_memory.py",
+    "test_cli_streams.py",
+    "test_orphans.py",
+    "test_pool_failures.py",
+    "test_worker_start.py",
+)
+
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["tests", "live"]
+nox.options.sessions = ["tests", "programs", "live"]
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_venv = "yes"
 
@@ -27,10 +40,17 @@ def tests(session: nox.Session) -> None:
     _install(session, "tests")
     # The tests keep half a core busy: they wait for the programs that they start.
     count = session.run("coresize", "workers", "--cpus", "0.6", silent=True)
-    # Attacks take longest: the oldest and the newest Python stand for all.
-    ends = session.python in (PYTHONS[0], PYTHONS[-1])
-    left = ["--ignore=tests/live", *([] if ends else ["--ignore=tests/chaos"])]
+    left = [f"--ignore=tests/{name}" for name in ("live", *PROGRAMS)]
     session.run("pytest", "-n", str(count).strip(), *left, *session.posargs)
+
+
+@nox.session(python=[PYTHONS[0], PYTHONS[-1]])
+def programs(session: nox.Session) -> None:
+    """Whole programs that are started, attacked, and end; no container."""
+    _install(session, "tests")
+    count = session.run("coresize", "workers", "--cpus", "0.6", silent=True)
+    names = [f"tests/{name}" for name in PROGRAMS]
+    session.run("pytest", "-n", str(count).strip(), *names, *session.posargs)
 
 
 @nox.session(python=[PYTHONS[0], PYTHONS[-1]])
