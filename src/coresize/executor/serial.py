@@ -63,6 +63,7 @@ class SerialExecutor(Executor):
         self._lock = threading.Lock()
         self._broken: str | bool = False
         self._maps = _Maps()
+        _open.add(self._maps)
         exit_hooks.register(_finish, exit_hooks.CALLS)
         self._finalizer = weakref.finalize(self, self._maps.let_go)
         self._finalizer.atexit = False
@@ -225,14 +226,19 @@ class _Map:
         self.values: Callable[[], object] = object
 
 
-#: Those whose calls are to be made before the program ends.
+#: Those that take calls, and those whose calls are to be made before the program ends.
+_open: weakref.WeakSet[_Maps] = weakref.WeakSet()
 _unfinished: set[_Maps] = set()
 
 
 def _finish() -> None:
-    """At the end of this process: make the calls of maps that nobody has read."""
-    for maps in list(_unfinished):
+    """At the end of this process: take no more calls, make those that nobody has read."""
+    for maps in [*_open, *_unfinished]:
         maps.close()
+
+
+# Before what the program itself has registered with atexit, as pools of threads do.
+threading._register_atexit(_finish)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def _call(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
