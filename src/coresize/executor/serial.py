@@ -232,7 +232,7 @@ _unfinished: set[_Maps] = set()
 
 
 def _finish() -> None:
-    """At the end of this process: take no more calls, make those that nobody has read."""
+    """At the end of this process: take no more calls, and make those of unread maps."""
     for maps in [*_open, *_unfinished]:
         maps.close()
 
