@@ -127,7 +127,7 @@ def test_what_forks_copy_is_learned_as_the_need_of_a_task(tmp_path):
 
 TWELVE = """\
 with ProcessPoolExecutor(12, get_context('spawn'), memory='1MiB', **words) as pool:
-    futures = [pool.submit(tasks.who_after, 0.1) for _ in range(12)]
+    futures = [pool.submit(tasks.who_after, 0.8) for _ in range(12)]
     print(json.dumps([outcome(future) for future in futures]))
 """
 
