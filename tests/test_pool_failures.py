@@ -139,9 +139,7 @@ def run(program, *words):
         timeout=LONG,
         check=False,
     )
-    # CPython 3.13's tracker of resources cannot be imported in a folder that is gone.
-    lost = "multiprocessing.resource_tracker" in done.stderr
-    assert (done.returncode, "" if lost else done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)
 
 
@@ -150,6 +148,8 @@ def run(program, *words):
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 @pytest.mark.parametrize("scarce", ["Files", "Folder"])
 def test_a_start_that_is_refused_for_a_moment_is_tried_again(scarce, method, memory):
+    if (scarce, method) == ("Folder", "spawn") and sys.version_info >= (3, 13):
+        pytest.skip("CPython's tracker of resources does not start where no folder is")
     program = f"""
 import multiprocessing
 scarce = {scarce}()
