@@ -38,6 +38,19 @@ def to_bytes(name: str, amount: str | int) -> int:
     raise ConfigError(name, amount, parse.SIZES)
 
 
+#: Of the largest size that is expected, what each later one leaves.
+_FADES = 0.9
+
+
+def expect(before: float, size: float) -> float:
+    """The size to expect of the next value: the last, or the largest as it fades.
+
+    >>> expect(0, 1000), expect(1000, 10)
+    (1000, 900.0)
+    """
+    return max(size, _FADES * before)
+
+
 #: How many elements of a container are looked at, and how deep it goes.
 _SAMPLE, _DEPTH = 32, 3
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from coresize import transfer
 from coresize.batch.outcomes import Outcome, status_of
 from coresize.errors import CoresizeError
-from coresize.sizes import estimate
+from coresize.executor.mapping import MOST_BYTES
+from coresize.sizes import estimate, expect
 
 
 if TYPE_CHECKING:
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
 #: Tasks submitted ahead: enough for all workers, and for so many seconds at the rate
 #: that is seen; where they are quick, that is what keeps workers busy.
 _AHEAD, _SECONDS, _MOST = 4, 0.1, 1024
-
-#: Bytes of results that may be in flight, or wait to be read.
-_MOST_BYTES = 32 * 1024**2
-
-#: Of the largest size of a result that is expected, what each later one leaves.
-_FADES = 0.9
 
 #: Seconds before a task is tried again: the first time, and at most.
 _BACKOFF, _LONGEST = 0.5, 60.0
@@ -80,7 +75,7 @@ class Flights:
             breaks = self._pool.crosses and not self._pool.survives
             more = 0 if breaks else int(rate * _SECONDS)
             most = min(_AHEAD * self._pool.workers + more, _MOST)
-        if (len(self.flying) + ended) * self._each > _MOST_BYTES:
+        if (len(self.flying) + ended) * self._each > MOST_BYTES:
             most = self._pool.workers
         return len(self.flying) < max(most, self._pool.workers)
 
@@ -129,7 +124,7 @@ class Flights:
         try:
             future = self._landed.get(timeout=patience)
             while True:
-                self._each = max(_size_of_result(future), _FADES * self._each)
+                self._each = expect(self._each, _size_of_result(future))
                 yield self.flying.pop(future), future
                 future = self._landed.get_nowait()
         except queue.Empty:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import sys
 import weakref
 from typing import TYPE_CHECKING
 
 from coresize import transfer
 from coresize.executor import finalizing
+from coresize.processes import exit_hooks
 
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _finish() -> None:
 
     One that another thread is reading, a daemon's, is left alone.
     """
-    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
+    interrupted = exit_hooks.is_interrupted()
     for reader in list(_open):
         with contextlib.suppress(ValueError):
             reader.close(interrupted=interrupted)

@@ -77,14 +77,14 @@ class Task:
             if self.encode is not None:
                 value = self.encode(value)
         except KeyboardInterrupt as error:
-            _end_forked(pid, error)
+            processes.end_if_forked(pid, error)
             raise
         except BaseException as error:  # noqa: BLE001 - it is the answer
-            _end_forked(pid, error)
+            processes.end_if_forked(pid, error)
             good, value, text = False, error, transfer.traceback_of(error)
             if self.crosses:
                 value = transfer.dump_error(error)
-        _end_forked(pid, None)
+        processes.end_if_forked(pid)
         wall, cpu = clock() - start, cpu_clock() - cpu
         waited, peak = 0.0, None
         if self.crosses and wall >= _QUICK:
@@ -106,15 +106,6 @@ def _task(
         nesting.forget_program()
         _forgotten = True
     return Task(func, encode, crosses=crosses)
-
-
-def _end_forked(pid: int, error: BaseException | None) -> None:
-    """End a process that the task has forked and that comes back from it.
-
-    It would go on as a second worker, or a second program, with all that is to be done.
-    """
-    if processes.own() != pid:
-        processes.end_child(error)
 
 
 def _who(crosses: bool) -> str:  # noqa: FBT001 - of one place

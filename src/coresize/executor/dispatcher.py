@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import selectors
-import sys
 import threading
 import time
 import weakref
@@ -420,10 +419,7 @@ class Dispatcher:
             slot.running.clear()
             slot.kill("broken")
         for job in jobs:
-            try:
-                job.abandon(self._mailbox.error())
-            except BaseException:  # noqa: BLE001 - SystemExit in a callback
-                _log.exception("a task's callback failed")
+            job.abandon(self._mailbox.error())
 
     def _interrupt_all(self) -> None:
         while self.waiting:
@@ -446,7 +442,7 @@ class Dispatcher:
 
 def _finish() -> None:
     """At the end of this process: all that was submitted is done, but after Ctrl-C."""
-    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
+    interrupted = exit_hooks.is_interrupted()
     dispatchers = list(_started)
     for dispatcher in dispatchers:
         if not interrupted:

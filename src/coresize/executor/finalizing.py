@@ -20,9 +20,10 @@ import concurrent.futures.thread  # noqa: F401 - its exit hook must be there bef
 import contextlib
 import gc
 import os
-import sys
 import threading
 from typing import Protocol
+
+from coresize.processes import exit_hooks
 
 
 TYPE_CHECKING = False
@@ -129,7 +130,7 @@ def wait() -> bool:
 
 def _finish() -> None:
     """At the end of the program; after Ctrl-C no task is waited for."""
-    if getattr(sys, "last_type", None) is KeyboardInterrupt:
+    if exit_hooks.is_interrupted():
         for one in list(_pending):
             with contextlib.suppress(Exception):
                 one.hurry()

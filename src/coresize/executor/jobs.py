@@ -219,10 +219,7 @@ class Call(Job):
     def _settle(self, settle: Callable[[Any], None], content: object) -> None:
         """Tell the future, whose callbacks are the user's code."""
         self._call, self.payload = None, b""
-        try:
-            settle(content)
-        except BaseException:  # noqa: BLE001 - it would end the pool
-            _log.exception("exception calling callback for %r", self.future)
+        tell(self.future, settle, content)
 
     def measured(self, peak: int) -> None:
         """See `Job.measured`."""
@@ -235,6 +232,20 @@ class Call(Job):
             self.future.set_running_or_notify_cancel()
         elif not self.future.done():  # it was begun once, and is to run again
             self.fail(CancelledError())
+
+
+def tell(future: Future[Any], settle: Callable[[Any], None], content: object) -> None:
+    """Tell a future what came of its call; what a callback raises ends nothing else.
+
+    Args:
+        future: the future.
+        settle: its method, set_result or set_exception.
+        content: the value or the error.
+    """
+    try:
+        settle(content)
+    except BaseException:  # noqa: BLE001 - such as SystemExit
+        _log.exception("exception calling callback for %r", future)
 
 
 class Failed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import weakref
 from collections import deque
@@ -14,7 +13,7 @@ from coresize.errors import CoresizeError
 from coresize.executor import finalizing
 from coresize.executor.admission import Admission
 from coresize.executor.chunks import Submitting
-from coresize.executor.jobs import Job, key_of
+from coresize.executor.jobs import Job, key_of, tell
 from coresize.executor.mapping import values_of
 from coresize.executor.needs import Needs
 from coresize.executor.pressure import Pressure
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
     T = TypeVar("T")
-
-_log = logging.getLogger("coresize")
 
 #: More than any executor runs at a time: it has a bound of its own.
 _MOST = 100_000
@@ -99,13 +96,10 @@ class _Waiting(Job):
 
     def settle(self, value: object = None, error: BaseException | None = None) -> None:
         """Tell what came of it; what a callback raises ends nothing else."""
-        try:
-            if error is None:
-                self.future.set_result(value)
-            else:
-                self.future.set_exception(error)
-        except BaseException:  # noqa: BLE001 - SystemExit in a callback
-            _log.exception("a callback of a future failed")
+        if error is None:
+            tell(self.future, self.future.set_result, value)
+        else:
+            tell(self.future, self.future.set_exception, error)
 
 
 #: Those whose calls are to be handed on before the program ends.

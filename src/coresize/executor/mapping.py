@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 import time
 import weakref
@@ -40,6 +39,7 @@ from coresize.errors import check_count
 from coresize.executor import finalizing
 from coresize.executor.jobs import Failed
 from coresize.processes import exit_hooks
+from coresize.sizes import expect
 
 
 if TYPE_CHECKING:
@@ -57,9 +57,6 @@ MOST_BYTES = 32 * 1024**2
 
 #: More than any input has.
 _ALL = 1 << 62
-
-#: Of the largest size of a result that is expected, what each later one leaves.
-_FADES = 0.9
 
 
 class Calls(Protocol):
@@ -315,7 +312,7 @@ class Map:
             self._running -= answered
             self._result_bytes += size
             if answered:
-                self._each = max(size / answered, _FADES * (self._each or 0.0))
+                self._each = expect(self._each or 0.0, size / answered)
             if chunk.answered == chunk.count:  # its arguments are held no longer
                 self._bytes -= chunk.size
                 chunk.size = 0
@@ -516,7 +513,7 @@ def check_number(name: str, number: int | None) -> None:
 
 def _finish_all() -> None:
     """At the end of the program, all of what is to be mapped is started."""
-    if getattr(sys, "last_type", None) is KeyboardInterrupt:
+    if exit_hooks.is_interrupted():
         return
     for unfinished in list(_unfinished):
         unfinished.finish_at_exit()

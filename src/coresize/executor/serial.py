@@ -113,9 +113,7 @@ class SerialExecutor(Executor):
         """Take no more calls; there is no worker to end."""
         self.shutdown(wait=False, cancel_futures=True)
 
-    def terminate_workers(self) -> None:
-        """Take no more calls; there is no worker to end."""
-        self.shutdown(wait=False, cancel_futures=True)
+    terminate_workers = kill_workers
 
     def _begin(self) -> None:
         if self._maps.closed:

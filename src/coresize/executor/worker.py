@@ -60,7 +60,7 @@ def work(
         if initializer is not None:
             initializer(*initargs)
     except BaseException as error:
-        worker.end_child(error)
+        processes.end_if_forked(worker.pid, error)
         log = logging.getLogger("concurrent.futures")  # as the standard library does
         log.critical("Exception in initializer:", exc_info=True)
         worker.send(frames.BROKEN, pickle.dumps(transfer.dump_error(error)))
@@ -119,7 +119,7 @@ class _Worker:
         seconds: float = 0.0,
     ) -> None:
         """Send an answer, of the call that is due where it is one."""
-        self.end_child()
+        processes.end_if_forked(self.pid)
         parts = frames.pack(
             kind, payload, number=self.number, peak=peak, seconds=seconds
         )
@@ -143,15 +143,6 @@ class _Worker:
             except BlockingIOError:  # as above
                 os.set_blocking(self.pipe.fileno(), True)
 
-    def end_child(self, error: BaseException | None = None) -> None:
-        """End this process where a task has forked it from the worker and returns.
-
-        Args:
-            error: what the task has raised.
-        """
-        if os.getpid() != self.pid:
-            processes.end_child(error)
-
     def _enter(self) -> None:
         """Be in the folder that the call was submitted in.
 
@@ -167,7 +158,7 @@ class _Worker:
             self._enter()
             function, args, kwargs = pickle.loads(payload)  # noqa: S301 - the parent's
         except BaseException as error:  # noqa: BLE001 - it is sent on
-            self.end_child(error)
+            processes.end_if_forked(self.pid, error)
             self._fail(error, 0, 0.0)
             return
         self._run(function, args, kwargs)
@@ -181,7 +172,7 @@ class _Worker:
             self._enter()
             function, every = pickle.loads(payload)  # noqa: S301 - the parent's own
         except BaseException as error:  # noqa: BLE001 - it is sent on
-            self.end_child(error)
+            processes.end_if_forked(self.pid, error)
             self._fail(error, 0, -1.0)
             return
         for args in every:
@@ -203,7 +194,7 @@ class _Worker:
             failed = type(value) is transfer.Failure
             payload = transfer.dump_value(value)
         except BaseException as error:  # noqa: BLE001 - it is sent on
-            self.end_child(error)
+            processes.end_if_forked(self.pid, error)
             peak = self._own().anonymous_peak if self.measured else 0
             self._fail(error, peak, time.perf_counter() - start)
         else:

@@ -75,7 +75,20 @@ def own() -> int:
     return os.getpid()
 
 
-def end_child(error: BaseException | None) -> NoReturn:
+def end_if_forked(pid: int, error: BaseException | None = None) -> None:
+    """End this process if it was forked from another, and comes back from a task there.
+
+    It would go on as a second worker, or a second program, with all that is to be done.
+
+    Args:
+        pid: the process in which the task has begun.
+        error: what the task has raised.
+    """
+    if os.getpid() != pid:
+        _end_child(error)
+
+
+def _end_child(error: BaseException | None) -> NoReturn:
     """End a process that was forked, as Python ends a program, but for exit handlers.
 
     Those, and what is to be closed at the end, belong to the process that it was forked

@@ -10,6 +10,7 @@ once more when it has imported the main module.
 from __future__ import annotations
 
 import os
+import sys
 from multiprocessing import util
 
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 MAPS, HANDING_ON, CALLS, POOLS = 130, 120, 110, 100
 
 _finalizers: dict[Callable[[], None], tuple[int, util.Finalize]] = {}
+
+
+def is_interrupted() -> bool:
+    """Whether Ctrl-C ends this program: then nothing that runs is waited for."""
+    return getattr(sys, "last_type", None) is KeyboardInterrupt
 
 
 def register(function: Callable[[], None], order: int) -> None:
