@@ -219,20 +219,16 @@ def test_all_levels_end_with_the_outermost(program):
     gone(*them)
 
 
-def test_a_batch_ends_with_its_program(program):
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("run_batch", "list(run_batch(tool_and_stay, ['tool']))"),
+        ("profile_task", "profile_task(tool_and_stay, 'tool')"),
+    ],
+)
+def test_what_starts_workers_by_itself_ends_with_its_program(program, name, call):
     running = program(
-        "from coresize import run_batch\n"
-        "if __name__ == '__main__':\n    list(run_batch(tool_and_stay, ['tool']))\n"
-    )
-    them = running.pid("tool"), running.pid("tool-worker")
-    running.process.kill()
-    gone(*them)
-
-
-def test_a_measured_task_ends_with_its_program(program):
-    running = program(
-        "from coresize import profile_task\n"
-        "if __name__ == '__main__':\n    profile_task(tool_and_stay, 'tool')\n"
+        f"from coresize import {name}\nif __name__ == '__main__':\n    {call}\n"
     )
     them = running.pid("tool"), running.pid("tool-worker")
     running.process.kill()

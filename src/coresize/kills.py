@@ -73,9 +73,7 @@ class Kills:
 
     def _find(self, pid: int) -> str:
         own = detection.read_membership(self._host)
-        membership = cgroup.Membership(
-            cgroup=processes.read(pid, "cgroup"), mountinfo=own.mountinfo, problems=()
-        )
+        membership = own.of(processes.read(pid, "cgroup"))
         chains, _ = cgroup.locate(membership, "memory", "memory")
         for version, directories in chains:
             path = f"{directories[0]}/{KILLS[version]}"

@@ -118,9 +118,7 @@ def _activity(pid: int) -> tuple[set[str], int]:
 def _find_freezer(pid: int) -> tuple[str, str] | None:
     """The file that says whether a process is frozen, and the word for it."""
     own = detection.read_membership(_HERE)
-    membership = cgroup.Membership(
-        cgroup=processes.read(pid, "cgroup"), mountinfo=own.mountinfo, problems=()
-    )
+    membership = own.of(processes.read(pid, "cgroup"))
     chains, _ = cgroup.locate(membership, "freezer", "cpu")
     for version, directories in chains:
         name, word = _FREEZERS[version]

@@ -14,7 +14,6 @@ import sys
 import traceback
 from collections import ChainMap
 from multiprocessing.reduction import ForkingPickler
-from types import BuiltinFunctionType, FunctionType
 
 from coresize.errors import CoresizeError
 from coresize.processes import main_module
@@ -130,12 +129,8 @@ def dump_plain(message: object, most: int = sys.maxsize) -> bytes:
     return bytes(ForkingPickler.dumps(message, pickle.HIGHEST_PROTOCOL))
 
 
-#: What is small whatever its value.
-_SMALL = frozenset({bool, int, float, complex, type(None)})
-
-
 def _dump(message: object, most: int) -> bytes:
-    if most == sys.maxsize or _is_small(message):  # by the quickest way
+    if most == sys.maxsize:  # by the quickest way
         return pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     pieces = _Pieces(most)
     pickle.Pickler(pieces, pickle.HIGHEST_PROTOCOL).dump(message)
@@ -179,15 +174,6 @@ class Carried:
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[bytes]]:
         return pickle.loads, (self._content,)
-
-
-def _is_small(message: object) -> bool:
-    """Whether it is a call of a plain function with plain numbers."""
-    if type(message) is not tuple or len(message) != 3:
-        return False
-    function, args, kwargs = message
-    plain = type(function) in (FunctionType, BuiltinFunctionType) and not kwargs
-    return plain and _SMALL.issuperset(map(type, args))
 
 
 class _TooLargeError(Exception):

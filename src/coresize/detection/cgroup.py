@@ -50,6 +50,10 @@ class Membership(Value):
     mountinfo: str
     problems: tuple[tuple[str, str], ...]
 
+    def of(self, cgroup: str) -> Membership:
+        """That of another process, by its /proc/PID/cgroup, through the same mounts."""
+        return Membership(cgroup=cgroup, mountinfo=self.mountinfo, problems=())
+
 
 def read_membership(host: Host) -> Membership:
     """Both files as they are; empty where the platform has no cgroups."""
