@@ -198,15 +198,19 @@ def _speedups(
 def _rate(
     pool: ProcessPoolExecutor, name: str, folder: str, count: int
 ) -> tuple[float, float, float]:
-    """Rounds a second of some workers together, and the parts of `Speed`."""
+    """Rounds a second of some workers together, and the parts of `Speed`.
+
+    All rounds count over the time of the worker that took longest: where a round takes
+    longer than is measured, as on a slow disk that serves one worker after the other,
+    the first to end has had what the others waited for.
+    """
     futures = [pool.submit(repeat, name, folder, _EACH) for _ in range(count)]
     done = [future.result() for future in futures]
     part = sum(waited / wall for _, wall, waited, _ in done) / count
     computed = sum(ran / (wall - waited) for _, wall, waited, ran in done) / count
-    if name == "compute":
-        return sum(rounds / wall for rounds, wall, _, _ in done), part, computed
-    rate = sum(rounds / (wall - waited) for rounds, wall, waited, _ in done)
-    return rate, part, computed
+    missed = 0.0 if name == "compute" else 1.0
+    longest = max(wall - missed * waited for _, wall, waited, _ in done)
+    return sum(rounds for rounds, *_ in done) / longest, part, computed
 
 
 def repeat(name: str, folder: str, seconds: float) -> tuple[int, float, float, float]:
