@@ -208,8 +208,8 @@ def _rate(
     done = [future.result() for future in futures]
     part = sum(waited / wall for _, wall, waited, _ in done) / count
     computed = sum(ran / (wall - waited) for _, wall, waited, ran in done) / count
-    missed = 0.0 if name == "compute" else 1.0
-    longest = max(wall - missed * waited for _, wall, waited, _ in done)
+    all_time = name == "compute"
+    longest = max(wall if all_time else wall - waited for _, wall, waited, _ in done)
     return sum(rounds for rounds, *_ in done) / longest, part, computed
 
 
