@@ -9,6 +9,7 @@ import sys
 
 from coresize.batch import terminal
 from coresize.errors import CoresizeError
+from coresize.texts import one_line
 
 
 TYPE_CHECKING = False
@@ -120,11 +121,6 @@ def move_up(lines: int) -> None:
 
 def _printable(text: str, stream: TextIO) -> str:
     """With escapes for what would steer a terminal or cannot be encoded."""
-    shown = "".join(
-        character
-        if character.isprintable() or character == "\n"
-        else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
+    shown = "\n".join(map(one_line, text.split("\n")))
     encoding = stream.encoding or "utf-8"
     return shown.encode(encoding, "backslashreplace").decode(encoding)
