@@ -53,10 +53,21 @@ def _try(name, folder, found):
         found["submit"] = {
             str(n): _ended(way, n, future) for n, future in enumerate(submitted)
         }
-        found["map"] = {str(n): ["ok", value] for n, value in enumerate(mapped)}
+        found["map"] = dict(_mapped(mapped))
     journal = folder / f"{name}.sqlite"
     for start in ("first start", "second start"):
         found[start] = _batch(way, call, items, journal)
+
+
+def _mapped(mapped):
+    """The values of a map, which ends at its first error: all the rest is of that."""
+    for number in range(COUNT):
+        try:
+            yield str(number), ["ok", next(mapped)]
+        except TaskKilledError as error:
+            told = _told(error)
+            yield from ((str(rest), told) for rest in range(number, COUNT))
+            return
 
 
 def _batch(way, call, items, journal):
@@ -85,6 +96,10 @@ def _ended(way, number, future):
     error = future.exception(_PATIENCE)
     if error is None:
         return ["ok", _value(way, number, future.result())]
+    return _told(error)
+
+
+def _told(error):
     for cls, status in (
         (TaskOutOfMemoryError, "oom"),
         (TaskCrashedError, "crashed"),

@@ -358,9 +358,11 @@ class Slot:
 
         What an earlier task has left, and no longer descends from the worker, goes on.
         """
-        for pid, start in self.started.items():
-            if processes.start_ticks(pid) == start:
-                orphans.kill(pid)
+        orphans.kill(
+            pid
+            for pid, start in self.started.items()
+            if processes.start_ticks(pid) == start
+        )
         orphans.end(self.mark, since=self.began)
 
     def close(self) -> None:

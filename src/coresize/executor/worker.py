@@ -6,6 +6,8 @@ import contextlib
 import logging
 import os
 import pickle
+import signal
+import threading
 import time
 
 from coresize import footprint, processes, procfs, transfer
@@ -21,6 +23,9 @@ _INHERITANCE = 32 * 1024**2
 
 #: Seconds of a task that is too short to have freed much.
 _QUICK = 0.005
+
+#: Seconds within which several Ctrl-C are of the same hand, and count as one.
+_MOMENT = 1.0
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,10 +61,14 @@ def work(
     os.environ.update(environment)
     nesting.forget_program()
     worker = _Worker(pipe, measured=measured)
+    worker.guard_answers()
     try:
         if initializer is not None:
+            worker.calling = True
             initializer(*initargs)
+            worker.calling = False
     except BaseException as error:
+        worker.calling = False
         processes.end_if_forked(worker.pid, error)
         log = logging.getLogger("concurrent.futures")  # as the standard library does
         log.critical("Exception in initializer:", exc_info=True)
@@ -80,6 +89,25 @@ class _Worker:
         #: Where the parent was when it submitted what is to run, and where that has
         #: brought this process. In between it may be where a task has gone.
         self.submitted_in = self.entered = inheritance.folder()
+        #: Whether the user's code is running.
+        self.calling = False
+        self._interrupted = float("-inf")
+
+    def guard_answers(self) -> None:
+        """Let Ctrl-C end what a task does, and not how that is told.
+
+        A terminal sends it to the workers as well, and again as long as the key is
+        held. The second one would come while the first is pickled.
+        """
+        is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if is_default and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._interrupt)
+
+    def _interrupt(self, _number: int, _frame: object) -> None:
+        now = time.monotonic()
+        if self.calling and now - self._interrupted > _MOMENT:
+            self._interrupted = now
+            raise KeyboardInterrupt
 
     def get_ready(self) -> None:
         """Tell what this process holds before its first task."""
@@ -90,7 +118,7 @@ class _Worker:
             self.send(frames.READY, kind, peak=self._own().private)
 
     def loop(self) -> None:
-        """Until told to end, or the parent is gone, or Ctrl-C while nothing is done."""
+        """Until told to end, or the parent is gone."""
         heap = Heap()
         try:
             while self._receive():
@@ -155,9 +183,11 @@ class _Worker:
 
     def _call(self, payload: bytes | bytearray) -> None:
         try:
+            self.calling = True
             self._enter()
             function, args, kwargs = pickle.loads(payload)  # noqa: S301 - the parent's
         except BaseException as error:  # noqa: BLE001 - it is sent on
+            self.calling = False
             processes.end_if_forked(self.pid, error)
             self._fail(error, 0, 0.0)
             return
@@ -169,9 +199,11 @@ class _Worker:
         So that a death takes one of them along and no more.
         """
         try:
+            self.calling = True
             self._enter()
             function, every = pickle.loads(payload)  # noqa: S301 - the parent's own
         except BaseException as error:  # noqa: BLE001 - it is sent on
+            self.calling = False
             processes.end_if_forked(self.pid, error)
             self._fail(error, 0, -1.0)
             return
@@ -188,12 +220,15 @@ class _Worker:
             processes.reset_peak("self")
         start = time.perf_counter()
         try:
+            self.calling = True
             value = function(*args, **kwargs)
             seconds = time.perf_counter() - start
             peak = self._own().anonymous_peak if self.measured else 0
             failed = type(value) is transfer.Failure
             payload = transfer.dump_value(value)
+            self.calling = False
         except BaseException as error:  # noqa: BLE001 - it is sent on
+            self.calling = False
             processes.end_if_forked(self.pid, error)
             peak = self._own().anonymous_peak if self.measured else 0
             self._fail(error, peak, time.perf_counter() - start)

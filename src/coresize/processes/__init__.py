@@ -136,6 +136,15 @@ def is_running(pid: int) -> bool:
         return True
 
 
+def has_exited(pid: int) -> bool:
+    """Whether a process of Linux has given its memory back: it is gone, or a zombie.
+
+    The first of its threads may be a zombie while others still hold the memory.
+    """
+    state = read(pid, "stat").rpartition(")")[2].split()[:1]
+    return state in ([], ["X"]) or (state == ["Z"] and len(threads(pid)) <= 1)
+
+
 def descendants(pid: int) -> dict[int, int]:
     """The process and all that descend from it, each with its parent, parents first."""
     found = {pid: 0}

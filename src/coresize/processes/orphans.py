@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import signal
 import sys
 import time
 from multiprocessing import util
@@ -34,6 +33,7 @@ from coresize.processes import MARK, lines
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterable
 
 #: After all that multiprocessing does at the end of a process.
 _LAST = -1000
@@ -43,6 +43,10 @@ _MOST_LOOKS = 100
 
 #: Seconds by which the start of a process is told too early: it is counted in ticks.
 _TICK = 0.02
+
+#: Seconds between two looks at a process that was killed, and after which its end is
+#: no longer waited for, as where it is in the middle of a read from a dead disk.
+_LOOK, _PATIENCE = 0.002, 1.0
 
 #: Waits for a line; where there is none but the end, becomes the program it is given.
 #: In the background a shell reads from /dev/null, unless from another number.
@@ -111,14 +115,23 @@ def end(mark: str, since: float = 0.0) -> None:
         found = [pid for pid in _marked(mark) if _started(pid) >= since - _TICK]
         if not found:
             return
-        for pid in found:
-            kill(pid)
+        kill(found)
 
 
-def kill(pid: int) -> None:
-    """End a process at once, where it is there."""
-    with contextlib.suppress(OSError):
-        os.kill(pid, signal.SIGKILL)
+def kill(pids: Iterable[int]) -> None:
+    """End processes at once, and wait until the kernel has their memory back.
+
+    A large one is on its way out for some time, and whoever starts the next task would
+    find its memory still in use.
+    """
+    left = set(pids)
+    for pid in left:
+        processes.kill(pid)
+    end = time.monotonic() + _PATIENCE
+    while left and time.monotonic() < end:
+        left = {pid for pid in left if not processes.has_exited(pid)}
+        if left:
+            time.sleep(_LOOK)
 
 
 def _marked(mark: str) -> list[int]:
