@@ -20,7 +20,7 @@ from turns import least_in_turns
 
 from coresize import available_cores, detect
 from coresize.host import Live
-from coresize.recorded import Recording
+from coresize.recording.recorded import Recording
 from coresize.testing import use_host
 
 

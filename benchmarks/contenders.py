@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any, TypeAlias
 
-    from coresize.executor.needs import Memory
+    from coresize.executor.admission.needs import Memory
 
     #: What to call, with what, by how many workers.
     Contender: TypeAlias = Callable[

@@ -10,7 +10,7 @@ import random
 import statistics
 from typing import TYPE_CHECKING
 
-from coresize.history.prediction import Predictor
+from coresize.planning.history.prediction import Predictor
 
 
 if TYPE_CHECKING:

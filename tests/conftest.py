@@ -9,9 +9,9 @@ import commands
 import hypothesis
 import pytest
 
-from coresize import settings
 from coresize.batch import arrays
 from coresize.detection import environ
+from coresize.planning import settings
 
 
 # It takes memory and time, and has no example.

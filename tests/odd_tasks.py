@@ -173,11 +173,11 @@ def write_to_sockets(number, content):
 def repeat_an_answer(number):
     """Send an answer of an earlier call once more, by the pool's own means."""
     if number == ODD:
-        from coresize.executor import frames
+        from coresize.executor import protocol
 
         payload = b"\x80\x04K\x07."  # 7, pickled
         for number_of_call in range(4):
-            message = frames.pack(frames.VALUE, payload, number=number_of_call)
+            message = protocol.pack(protocol.VALUE, payload, number=number_of_call)
             for descriptor in list(_sockets()):
                 with contextlib.suppress(OSError):
                     os.write(descriptor, b"".join(message))

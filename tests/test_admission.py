@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coresize.executor.admission import Admission
+from coresize.executor.admission.rules import Admission
 from coresize.executor.growth import Growth
 from coresize.executor.jobs import Job
 from coresize.executor.learned import Learned

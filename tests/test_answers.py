@@ -30,7 +30,7 @@ from coresize import (
     parallel_map,
     run_batch,
 )
-from coresize.executor import frames
+from coresize.executor import protocol
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="sockets by /proc")
@@ -152,7 +152,7 @@ def test_a_worker_that_answers_what_it_was_not_asked_costs_no_wrong_value(
 
 MESSAGES = st.lists(
     st.tuples(
-        st.sampled_from([frames.READY, frames.VALUE, frames.ERROR]),
+        st.sampled_from([protocol.READY, protocol.VALUE, protocol.ERROR]),
         st.integers(0, 2**64 - 1),
         st.integers(0, 2**40),
         st.floats(0, 1e9),
@@ -166,7 +166,7 @@ MESSAGES = st.lists(
 
 def _through(content, sizes):
     """What an inbox makes of bytes that arrive in pieces."""
-    inbox, (here, there), found = frames.Inbox(), socket.socketpair(), []
+    inbox, (here, there), found = protocol.Inbox(), socket.socketpair(), []
     with here, there:
         start = 0
         for size in itertools.chain(sizes, itertools.repeat(50_000)):
@@ -187,7 +187,9 @@ def _through(content, sizes):
 @hypothesis.given(MESSAGES, st.lists(st.integers(1, 60_000), max_size=5))
 def test_messages_arrive_as_they_were_sent(messages, sizes):
     packed = b"".join(
-        b"".join(frames.pack(kind, payload, number=number, peak=peak, seconds=seconds))
+        b"".join(
+            protocol.pack(kind, payload, number=number, peak=peak, seconds=seconds)
+        )
         for kind, number, peak, seconds, payload in messages
     )
     assert _through(packed, sizes) == messages
@@ -196,11 +198,11 @@ def test_messages_arrive_as_they_were_sent(messages, sizes):
 @hypothesis.given(MESSAGES, st.binary(min_size=40, max_size=200))
 def test_what_is_no_message_is_found_out(messages, junk):
     packed = b"".join(
-        b"".join(frames.pack(kind, payload, number=number))
+        b"".join(protocol.pack(kind, payload, number=number))
         for kind, number, _, _, payload in messages
     )
-    hypothesis.assume(not junk.startswith(frames.pack(0)[0][:4]))
-    with pytest.raises(frames.StreamError):
+    hypothesis.assume(not junk.startswith(protocol.pack(0)[0][:4]))
+    with pytest.raises(protocol.StreamError):
         _through(packed + junk, [])
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from coresize import ConfigError, available_cores, available_memory, detect
 from coresize.host import Live
-from coresize.policy import whole_cores
+from coresize.planning.policy import whole_cores
 from coresize.testing import Recorded, container, use_host
 
 

@@ -30,7 +30,7 @@ from coresize import (
     processes,
     run_batch,
 )
-from coresize.batch import reading
+from coresize.batch.journal import reader as reading
 
 
 EXECUTORS = ["process", "thread", "serial", "joblib", "foreign", "threads"]

@@ -15,7 +15,7 @@ import commands
 import pytest
 
 from coresize import processes
-from coresize.batch import status
+from coresize.batch.journal import status
 
 
 JOBS = """\

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from coresize.batch import locks
+from coresize.batch.journal import locks
 
 
 #: Longer than any machine that is slow needs, and no row waits for it.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from coresize.batch import status
+from coresize.batch.journal import status
 
 
 PATIENCE = 120

@@ -16,9 +16,9 @@ import pytest
 import tasks
 
 from coresize import JournalError, Outcome, run_batch
-from coresize.batch import overview, status
+from coresize.batch.journal import overview, status
 from coresize.batch.progress import Display, Progress, Tally
-from coresize.settings import STATUS
+from coresize.planning.settings import STATUS
 from coresize.testing import container, use_host
 
 

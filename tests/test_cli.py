@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from coresize import __version__, hostfile
+from coresize import __version__
+from coresize.recording import hostfile
 from coresize.testing import container
 
 

@@ -15,7 +15,7 @@ import time
 import commands
 import pytest
 
-from coresize.batch import locks, reading
+from coresize.batch.journal import locks, reader
 
 
 PATIENCE = 120
@@ -73,7 +73,7 @@ def test_a_batch_does_not_need_standard_error(folder, redirection, executor):
     words = f"{ITEMS} --executor {executor} --journal out.sqlite"
     done = shell(folder, f"sleep 0.1; $C batch jobs:loud {words} {redirection}")
     assert done.returncode == 0
-    assert reading.count(str(folder / "out.sqlite")) == {"ok": 400}
+    assert reader.count(str(folder / "out.sqlite")) == {"ok": 400}
 
 
 @pytest.mark.parametrize("redirection", SILENCED)
@@ -127,7 +127,7 @@ def test_a_batch_that_nobody_reads_stops(folder):
 def test_with_a_journal_nothing_is_to_be_read(folder):
     done = shell(folder, f"$C batch jobs:double {ITEMS} --journal out.sqlite | true")
     assert done.returncode == 0, done.stderr
-    assert reading.count(str(folder / "out.sqlite")) == {"ok": 400}
+    assert reader.count(str(folder / "out.sqlite")) == {"ok": 400}
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -230,7 +230,7 @@ def test_any_number_of_ctrl_c_ends_it_quietly(folder, what, times):
     assert "Exception ignored" not in text
     if what == "batch":
         assert not locks.is_locked(str(folder / "out.sqlite"))
-        assert set(reading.count(str(folder / "out.sqlite"))) <= {"ok", None}
+        assert set(reader.count(str(folder / "out.sqlite"))) <= {"ok", None}
 
 
 def in_terminal(folder, words, sign, times):

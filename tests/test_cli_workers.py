@@ -11,7 +11,9 @@ import time
 
 import pytest
 
-from coresize import exports, hostfile, load_profile, processes
+from coresize import load_profile, processes
+from coresize.planning import exports
+from coresize.recording import hostfile
 from coresize.testing import container
 
 

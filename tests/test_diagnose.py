@@ -14,19 +14,20 @@ from pathlib import Path
 import commands
 import pytest
 
-from coresize import Diagnosis, counters, diagnose, processes, storage
+from coresize import Diagnosis, diagnose, processes, storage
 from coresize.cli import main
-from coresize.diagnosis import (
+from coresize.detection import counters
+from coresize.diagnosis import watch
+from coresize.diagnosis.checks import (
     folders,
     gpus,
-    importing,
+    imports,
     scaling,
     threads,
     throttling,
-    watching,
 )
+from coresize.diagnosis.context import admit
 from coresize.diagnosis.findings import Finding, order
-from coresize.diagnosis.patient import admit
 from coresize.diagnosis.skipping import Skipped
 from coresize.testing import container, use_host
 
@@ -439,7 +440,7 @@ UNGUARDED = {
 def test_a_program_without_a_guard(tmp_path, name):
     path = tmp_path / "program.py"
     path.write_text(UNGUARDED[name])
-    (one,) = broken(importing.main_module, path)
+    (one,) = broken(imports.main_module, path)
     assert (one.severity, one.title) == ("error", f"workers cannot import {path}")
     told = "An attempt has been made to start a new process before"
     ours = "a worker that imports the main module may start no pool of its own"
@@ -469,7 +470,7 @@ parser.parse_args()
 def test_a_program_that_cannot_be_imported(tmp_path, text, seen, advice):
     path = tmp_path / "program.py"
     path.write_text(text)
-    (one,) = broken(importing.main_module, path)
+    (one,) = broken(imports.main_module, path)
     severity = "warning" if "ARGUMENTS" in one.advice else "error"
     assert (one.severity, seen in one.seen) == (severity, True), one.seen
     assert advice in one.advice
@@ -479,7 +480,7 @@ def test_a_program_that_cannot_be_imported(tmp_path, text, seen, advice):
 def test_a_program_that_has_its_arguments(tmp_path):
     path = tmp_path / "program.py"
     path.write_text(ARGUMENTS)
-    assert broken(importing.main_module, path, "data.csv") == []
+    assert broken(imports.main_module, path, "data.csv") == []
     words = ("diagnose", "--quick", "--fail-on", "error", "--main")
     with contextlib.chdir(tmp_path):
         assert main([*words, "program", "--", "data.csv"]) == 0
@@ -527,7 +528,7 @@ def test_a_program_of_a_package(tmp_path):
     path.write_text(f"from . import other\n{OWN_PROGRAM}")
     done = run("-m", "pack.program", cwd=tmp_path)
     assert done.stdout == "[]\n"  # by name it can be imported, by path it cannot
-    (one,) = broken(importing.main_module, path)
+    (one,) = broken(imports.main_module, path)
     assert "--main PACKAGE.MODULE" in one.advice
 
 
@@ -548,7 +549,7 @@ def test_workers_leave_the_main_module_of_a_package_alone(tmp_path, module, seen
     for folder in ("pack", "pack/inner"):
         (tmp_path / folder / "__main__.py").write_text("raise SystemExit('it was run')")
     with contextlib.chdir(tmp_path):
-        findings = broken(importing.main_module, module)
+        findings = broken(imports.main_module, module)
     assert [seen in one.seen for one in findings] == ([True] if seen else [])
 
 
@@ -565,7 +566,7 @@ def test_a_program_whose_import_is_slow(tmp_path):
         "print('{}'); print('x', file=sys.stderr)\n"
         'if __name__ == "__main__": raise SystemExit("not in a worker")'
     )
-    (one,) = broken(importing.main_module, path)
+    (one,) = broken(imports.main_module, path)
     assert one.severity == "warning"
     names = [part.split()[-3] for part in one.seen.partition(": ")[2].split(", ")]
     assert names[:2] == ["heavy", "lines"]
@@ -574,7 +575,7 @@ def test_a_program_whose_import_is_slow(tmp_path):
 def test_a_program_whose_import_is_quick(tmp_path):
     path = tmp_path / "program.py"
     path.write_text('import json\nif __name__ == "__main__": raise SystemExit(1)')
-    assert broken(importing.main_module, path) == []
+    assert broken(imports.main_module, path) == []
 
 
 LEAVE = """\
@@ -617,11 +618,11 @@ def test_a_diagnosis_that_is_ended_ends_what_it_tries(number, tmp_path):
 
 
 def test_imports_are_timed_in_a_fresh_process():
-    (one,) = importing.imports(admit((), ("no_such", "matplotlib.pyplot"), 0.1))
+    (one,) = imports.imports(admit((), ("no_such", "matplotlib.pyplot"), 0.1))
     assert "matplotlib" in one.seen
     assert "no_such" not in one.seen
-    assert "matplotlib" not in importing.loaded() or "matplotlib" in sys.modules
-    assert list(importing.imports(admit((), (), 0.1))) == []
+    assert "matplotlib" not in imports.loaded() or "matplotlib" in sys.modules
+    assert list(imports.imports(admit((), (), 0.1))) == []
 
 
 LOADED = """\
@@ -871,7 +872,7 @@ def watched(program, seconds=0.5, before=""):
     with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
         try:
             process.stdout.readline()  # it has started
-            return watching.watch(process.pid, seconds)
+            return watch.watch(process.pid, seconds)
         finally:
             processes.kill_tree(process.pid)
 
@@ -880,8 +881,8 @@ def watched(program, seconds=0.5, before=""):
 @pytest.mark.flaky(reruns=2)  # it measures
 def test_a_watch_tells_who_sleeps_from_who_computes():
     asleep, busy = watched(SLEEP), watched(BUSY)
-    assert "waits nearly all the time" in watching.conclude(asleep)
-    assert "waits nearly all the time" not in watching.conclude(busy)
+    assert "waits nearly all the time" in watch.conclude(asleep)
+    assert "waits nearly all the time" not in watch.conclude(busy)
     assert busy[-1].cores > asleep[-1].cores
     assert (busy[-1].processes, asleep[-1].computing) == (1, 0)
     assert busy[-1].memory > 2**20
@@ -905,11 +906,11 @@ def test_a_watch_ends_with_its_program():
     with subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(0.5)"]
     ) as process:
-        samples = watching.watch(process.pid, 20)
+        samples = watch.watch(process.pid, 20)
     assert len(samples) < 20
-    assert "ended before anything" in watching.conclude([], ended=True)
-    assert watching.conclude([]) == "Nothing was seen."
-    assert watching.conclude([sample()], ended=True).startswith("It has ended. 1.00 of")
+    assert "ended before anything" in watch.conclude([], ended=True)
+    assert watch.conclude([]) == "Nothing was seen."
+    assert watch.conclude([sample()], ended=True).startswith("It has ended. 1.00 of")
 
 
 @linux
@@ -918,13 +919,13 @@ def test_a_watch_tells_who_waits_for_a_core():
     crowd = [subprocess.Popen([sys.executable, "-c", PINNED]) for _ in range(3)]
     try:
         time.sleep(0.5)
-        samples = watching.watch(crowd[0].pid, 1.0)
+        samples = watch.watch(crowd[0].pid, 1.0)
     finally:
         for one in crowd:
             one.kill()
             one.wait()
     assert samples[-1].waited > samples[-1].cores
-    assert "or an affinity keeps it on the same CPUs" in watching.conclude(samples)
+    assert "or an affinity keeps it on the same CPUs" in watch.conclude(samples)
 
 
 @linux
@@ -950,7 +951,7 @@ def test_a_watch_from_the_command_line(capsys):
 
 
 def sample(**given):
-    return watching.Sample(
+    return watch.Sample(
         **{
             "seconds": 1.0,
             "cores": 1.0,
@@ -989,4 +990,4 @@ def sample(**given):
     ],
 )
 def test_conclusions(given, text):
-    assert text in watching.conclude([sample(**given)] * 3)
+    assert text in watch.conclude([sample(**given)] * 3)

@@ -392,7 +392,7 @@ def test_what_the_user_lets_the_forkserver_import_stays(own):
     )
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == f"{own or ['coresize.executor.worker']}\n"
+    assert done.stdout == f"{own or ['coresize.executor.pool.worker']}\n"
 
 
 @pytest.mark.hazard(19)

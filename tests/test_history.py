@@ -23,8 +23,8 @@ from coresize import (
     plan_workers,
     run_batch,
 )
-from coresize.history import store
-from coresize.history.prediction import FEW, MARGIN, Predictor
+from coresize.planning.history import store
+from coresize.planning.history.prediction import FEW, MARGIN, Predictor
 from coresize.testing import container
 
 

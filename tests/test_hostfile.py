@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from coresize import HostFileError, available_cores, detect, hostfile
+from coresize import HostFileError, available_cores, detect
+from coresize.recording import hostfile
 from coresize.testing import Recorded, container, load_host, record_host, use_host
 
 

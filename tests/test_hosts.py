@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from coresize import detect, hostfile
-from coresize.available import cores_of
-from coresize.policy import whole_cores
-from coresize.recording import read_host_file
-from coresize.report import as_text
+from coresize import detect
+from coresize.cli.report import as_text
+from coresize.detection.available import cores_of
+from coresize.planning.policy import whole_cores
+from coresize.recording import hostfile, read_host_file
 
 
 FOLDER = Path(__file__).parent / "hosts"

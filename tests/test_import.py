@@ -57,7 +57,7 @@ def test_modules(call):
     command = [sys.executable, "-I", "-S", "-c", _with_path(call)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert "coresize.available" in loaded
+    assert "coresize.detection.available" in loaded
     assert not {name.partition(".")[0] for name in loaded} & FORBIDDEN
     assert len(loaded) <= 22, sorted(loaded)
 

@@ -16,7 +16,7 @@ import pytest
 import tasks
 
 from coresize import ConfigError, JournalError, TransferError, run_batch
-from coresize.batch import overview, reading, status
+from coresize.batch.journal import overview, reader, status
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_an_input_may_be_reordered_and_extended_between_starts(path):
         (2, "B"),
         (3, "A"),
     ]
-    rows = [(row["item"], row["key"]) for row in reading.read(str(path))]
+    rows = [(row["item"], row["key"]) for row in reader.read(str(path))]
     assert rows == [(0, "d"), (1, "c"), (2, "b"), (3, "a")]
 
 
@@ -116,13 +116,13 @@ def test_a_start_that_was_left_early_goes_on(path):
 
 def test_how_many_items_there_are_is_of_the_last_start(path):
     start(path, range(5))
-    assert reading.describe(str(path))[1] == 5
+    assert reader.describe(str(path))[1] == 5
     with run_batch(
         tasks.square, range(8), executor="thread", journal=path, progress=False
     ) as run:
         next(iter(run))
     start(path, range(8))
-    assert reading.describe(str(path))[1] == 8
+    assert reader.describe(str(path))[1] == 8
     endless = iter(lambda: 0, 1)
     with run_batch(
         tasks.square,
@@ -132,7 +132,7 @@ def test_how_many_items_there_are_is_of_the_last_start(path):
         progress=False,
     ) as run:
         next(iter(run))
-    assert reading.describe(str(path))[1] is None
+    assert reader.describe(str(path))[1] is None
 
 
 def test_a_journal_of_many_keys_gives_each_its_own(path):
@@ -171,10 +171,10 @@ def test_a_program_that_is_interrupted_goes_on(tmp_path):
     assert err.count("Traceback") == 1
     assert err.rstrip().endswith("KeyboardInterrupt")
     reported = {line.strip() for line in [*seen, *rest.splitlines()]} - {""}
-    counts = reading.count(str(path))
+    counts = reader.count(str(path))
     assert set(counts) <= {"ok", None}
     assert len(reported) <= counts["ok"] < 300
-    done = {row["key"] for row in reading.read(str(path)) if row["status"] == "ok"}
+    done = {row["key"] for row in reader.read(str(path)) if row["status"] == "ok"}
     assert reported <= done
     assert overview.look(str(path)).state == "stopped"
 
@@ -254,7 +254,7 @@ def test_what_is_no_journal_is_refused_and_left(path, make, reason):
         start(path, [1])
     assert caught.value.path == str(path)
     with pytest.raises(JournalError):
-        reading.describe(str(path))
+        reader.describe(str(path))
     assert (path.is_file() and path.read_bytes()) == before
 
 
@@ -288,7 +288,7 @@ def test_a_second_writer_is_refused_while_the_first_runs(path):
         assert second().startswith("another process is writing to it")
         with pytest.raises(JournalError, match="a run of this very program"):
             run_batch(abs, [1], executor="serial", journal=path)
-        assert reading.count(str(path))["ok"] >= 1  # to look is allowed
+        assert reader.count(str(path))["ok"] >= 1  # to look is allowed
     assert second() == "ran\n"
 
 

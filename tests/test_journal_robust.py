@@ -19,8 +19,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coresize import ConfigError, CoresizeError, JournalError, run_batch
-from coresize.batch import journal, locks, overview, reading, schema, status, task
-from coresize.batch.merging import MergeError, merge
+from coresize.batch import task
+from coresize.batch.journal import (
+    locks,
+    overview,
+    schema,
+    status,
+)
+from coresize.batch.journal import (
+    reader as reading,
+)
+from coresize.batch.journal import (
+    writer as journal,
+)
+from coresize.batch.journal.merge import MergeError, merge
 from coresize.batch.outcomes import Outcome
 
 

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coresize import ConfigError, detect, hostfile
+from coresize import ConfigError, detect
 from coresize.detection import parse, parse_cgroup, parse_jobs
+from coresize.detection.limits import combine, combine_cpu, combine_memory
 from coresize.errors import HostFileError, ParseError
-from coresize.limits import combine, combine_cpu, combine_memory
 from coresize.model import Fact
-from coresize.policy import whole_cores
-from coresize.recorded import Recorded
+from coresize.planning.policy import whole_cores
+from coresize.recording import hostfile
+from coresize.recording.recorded import Recorded
 from coresize.testing import record_host
 
 

@@ -21,7 +21,7 @@ from coresize import (
     load_settings,
     plan_workers,
 )
-from coresize.recorded import Recorded
+from coresize.recording.recorded import Recorded
 from coresize.testing import container, use_host
 
 

@@ -31,12 +31,12 @@ from coresize import (
     ThreadPoolExecutor,
     limit_memory,
     processes,
-    procfs,
-    refusals,
     run_batch,
 )
 from coresize.executor.starts import REFUSED, Starts
-from coresize.measuring.attendant import Attendant
+from coresize.measuring.supervisor import Attendant
+from coresize.processes import memory as procfs
+from coresize.processes import refusals
 from coresize.stops import IdleTime, RunTime
 
 

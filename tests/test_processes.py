@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from coresize import endings, processes
+from coresize import processes
+from coresize.processes import exits
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="told by the kernel")
@@ -51,7 +52,7 @@ def test_what_a_child_has_used_stays_in_the_tree_when_it_has_ended():
     [(signal.SIGTERM, "SIGTERM"), (2, "SIGINT"), (0, "signal 0"), (99, "signal 99")],
 )
 def test_signals_have_names_or_numbers(number, name):
-    assert endings.signal_name(number) == name
+    assert exits.signal_name(number) == name
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_signals_have_names_or_numbers(number, name):
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no such signal")
 def test_who_was_killed(code, killed):
-    assert endings.was_killed(code) is killed
+    assert exits.was_killed(code) is killed
 
 
 #: As on Windows.

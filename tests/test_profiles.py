@@ -23,7 +23,7 @@ from coresize import (
 )
 from coresize.measuring.cgroup import make_meter
 from coresize.measuring.commands import measure_command
-from coresize.profile_files import check_name
+from coresize.planning.profile_files import check_name
 
 
 MIB = 1024**2

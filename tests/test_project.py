@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 import coresize
-from coresize import errors, exports, model, settings, testing, transfer
-from coresize.batch import merging, schema
+from coresize import errors, model, testing
+from coresize.batch.journal import merge, schema
 from coresize.detection import environ, schedulers
 from coresize.model import Fact, Gap
+from coresize.planning import exports, settings
+from coresize.processes import transfer
 
 
 SOURCE = Path(coresize.__path__[0])
@@ -113,7 +115,7 @@ def test_results_are_no_tuples():
         errors.TaskCrashedError("text", exit_code=7, peak_memory=1),
         errors.TaskTimeoutError("text", exit_code=None, peak_memory=1),
         schema.JournalError("path", "reason"),
-        merging.MergeError(["one", "two"]),
+        merge.MergeError(["one", "two"]),
     ],
 )
 def test_errors_travel_between_processes(error):

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coresize import ConfigError, JournalError, Shard, run_batch
-from coresize.batch import reading
-from coresize.batch.merging import MergeError, merge
+from coresize.batch.journal import reader
+from coresize.batch.journal.merge import MergeError, merge
 from coresize.batch.shards import find_shard
 from coresize.testing import container, use_host
 
@@ -221,7 +221,7 @@ def start(path, items, shard=None, function=SCALED, **words):
 def rows(path):
     return [
         {name: value for name, value in row.items() if name not in OWN}
-        for row in reading.read(str(path))
+        for row in reader.read(str(path))
     ]
 
 
@@ -249,7 +249,7 @@ def test_merged_shards_are_the_whole_run(tmp_path_factory, by, size, count, data
     merged = merge(data.draw(st.permutations(paths)), output)
     assert (merged.tasks, merged.problems) == (size, ())
     assert rows(output) == rows(whole)
-    assert reading.describe(output) == reading.describe(whole)
+    assert reader.describe(output) == reader.describe(whole)
 
 
 def test_a_merged_journal_is_gone_on_with(tmp_path, journals):

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from coresize import ConfigError, CoresizeError, plan_workers, processes, sweep
 from coresize.cli import main
 from coresize.sweeping import advice, usl
+from coresize.sweeping.measurements import Trial
 from coresize.sweeping.result import conclude, from_points
 from coresize.sweeping.rounds import Rounds
 from coresize.sweeping.sweep import rounds_of_command
-from coresize.sweeping.trials import Trial
 from coresize.testing import container, use_host
 
 

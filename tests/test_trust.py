@@ -30,10 +30,12 @@ from coresize import (
     load_settings,
     run_batch,
 )
-from coresize.batch import exporting, overview, reading, schema, sources, status
-from coresize.batch.merging import MergeError, merge
-from coresize.history import store
-from coresize.settings_files import read_table
+from coresize.batch.journal import export, overview, schema, status
+from coresize.batch.journal import reader as reading
+from coresize.batch.journal.merge import MergeError, merge
+from coresize.cli import batch_sources
+from coresize.planning.history import store
+from coresize.planning.settings_files import read_table
 from coresize.testing import load_host
 
 
@@ -369,9 +371,9 @@ def test_a_pipe_is_not_waited_for(call):
         ("s.toml", lambda name: load_settings(file=name)),
         ("b.toml", lambda name: read_table(name, "config")),
         ("s.yaml", lambda name: load_settings(file=name)),
-        ("i.jsonl", sources.read_items),
-        ("i.csv", sources.read_items),
-        ("i.txt", sources.read_items),
+        ("i.jsonl", batch_sources.read_items),
+        ("i.csv", batch_sources.read_items),
+        ("i.txt", batch_sources.read_items),
     ],
     ids=[
         *("profile", "profile in JSON", "host", "settings", "batch", "YAML"),
@@ -598,7 +600,7 @@ def test_a_newline_in_an_error_forges_no_line(run, key):
 def test_a_carriage_return_is_quoted():
     file = io.StringIO()
     row = dict.fromkeys(schema.COLUMNS, "x") | {"error": "a\rb", "worker": "c\nd"}
-    exporting.EXPORTS["csv"](file, iter([row]), 0)
+    export.EXPORTS["csv"](file, iter([row]), 0)
     assert '"a\rb"' in file.getvalue()
     assert '"c\nd"' in file.getvalue()
     assert file.getvalue().count("\n") == 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coresize.available import available_cores, available_memory, detect
+from coresize.detection.available import available_cores, available_memory, detect
 from coresize.errors import (
     ConfigError,
     CoresizeError,
@@ -19,9 +19,9 @@ from coresize.model import CpuLimits, Fact, Gap, Limits, MemoryLimits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from coresize.batch.journal.schema import JournalError
     from coresize.batch.outcomes import Outcome
     from coresize.batch.run import BatchRun, parallel_map, run_batch
-    from coresize.batch.schema import JournalError
     from coresize.batch.shards import Shard
     from coresize.diagnosis.diagnose import diagnose
     from coresize.diagnosis.findings import Diagnosis
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from coresize.executor.serial import SerialExecutor
     from coresize.executor.threads import ThreadPoolExecutor
     from coresize.measuring.profiling import profile_task
-    from coresize.planning import plan_workers
-    from coresize.plans import WorkerPlan
-    from coresize.profile_files import load_profile, save_profile
-    from coresize.profiles import TaskProfile
-    from coresize.settings import Settings, load_settings
+    from coresize.planning.plan import plan_workers
+    from coresize.planning.profile_files import load_profile, save_profile
+    from coresize.planning.profiles import TaskProfile
+    from coresize.planning.settings import Settings, load_settings
+    from coresize.planning.values import WorkerPlan
+    from coresize.processes.transfer import TransferError
     from coresize.sweeping.result import SweepResult
     from coresize.sweeping.sweep import sweep
-    from coresize.transfer import TransferError
 
 __version__ = "0.1.0.dev0"
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from coresize import processes, procfs
+from coresize import processes
+from coresize.processes import memory as procfs
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from coresize.procfs import Memory
+    from coresize.processes.memory import Memory
 
 
 def memory(pid: int | str = "self", *, heir: bool = False) -> Memory | None:

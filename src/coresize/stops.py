@@ -8,9 +8,10 @@ where the process alone is stopped, or its cgroup is frozen.
 
 from __future__ import annotations
 
-from coresize import detection, processes, procfs
-from coresize.detection import cgroup
+from coresize import processes
+from coresize.detection import cgroup, sources
 from coresize.host import Live
+from coresize.processes import memory
 
 
 #: The file of a cgroup that says whether it is frozen, itself or with one above, and
@@ -94,7 +95,7 @@ class IdleTime:
 def is_stopped(pid: int) -> bool:
     """Whether a process was stopped by a signal, or by a debugger."""
     if _HERE.platform == "linux":
-        return procfs.activity(processes.read(pid, "stat"))[0] in ("T", "t")
+        return memory.activity(processes.read(pid, "stat"))[0] in ("T", "t")
     import psutil
 
     try:
@@ -109,7 +110,7 @@ def _activity(pid: int) -> tuple[set[str], int]:
         used = processes.cpu_of_tree(pid).values()
         return set(), int(100 * sum(map(sum, used)))
     every = [
-        procfs.activity(processes.read(one, "stat"))
+        memory.activity(processes.read(one, "stat"))
         for one in processes.descendants(pid)
     ]
     return {state for state, _ in every}, sum(ticks for _, ticks in every)
@@ -117,7 +118,7 @@ def _activity(pid: int) -> tuple[set[str], int]:
 
 def _find_freezer(pid: int) -> tuple[str, str] | None:
     """The file that says whether a process is frozen, and the word for it."""
-    own = detection.read_membership(_HERE)
+    own = sources.read_membership(_HERE)
     membership = own.of(processes.read(pid, "cgroup"))
     chains, _ = cgroup.locate(membership, "freezer", "cpu")
     for version, directories in chains:

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 
 from coresize.errors import ConfigError
 from coresize.host import swap_current
-from coresize.recorded import Recorded
 from coresize.recording import load_host, record_host
-from coresize.sizes import to_bytes
+from coresize.recording.recorded import Recorded
+from coresize.units import to_bytes
 
 
 TYPE_CHECKING = False

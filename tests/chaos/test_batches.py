@@ -16,7 +16,7 @@ import pytest
 from chaos import batches
 from chaos.harness import Program, dice, state_of, wait_for
 
-from coresize.batch import reading
+from coresize.batch.journal import reader
 
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -252,5 +252,5 @@ def _journaled(journal):
     """The keys of what has ended well, as the journal has it."""
     if not journal.exists():  # it was killed before it began
         return set()
-    rows = reading.read(str(journal))
+    rows = reader.read(str(journal))
     return {str(row["key"]) for row in rows if row["status"] == "ok"}

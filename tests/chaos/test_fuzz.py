@@ -15,10 +15,11 @@ from chaos import batches
 from chaos.harness import dice
 
 from coresize import CoresizeError, available_cores, available_memory, plan_workers
-from coresize.batch import merging, overview, reading, status
+from coresize.batch.journal import merge, overview, status
+from coresize.batch.journal import reader as reading
 from coresize.detection import environ
-from coresize.executor import frames
-from coresize.settings import NAMES as SETTINGS
+from coresize.executor import protocol
+from coresize.planning.settings import NAMES as SETTINGS
 from coresize.testing import container, use_host
 
 
@@ -35,7 +36,7 @@ def test_frames_arrive_whole_however_they_are_cut():
         sent = b"".join(
             part
             for payload in payloads
-            for part in frames.pack(frames.VALUE, payload=payload)
+            for part in protocol.pack(protocol.VALUE, payload=payload)
         )
         cuts = sorted(number.sample(range(len(sent)), min(len(sent), 6)))
         assert _received(sent, cuts) == payloads
@@ -44,7 +45,7 @@ def test_frames_arrive_whole_however_they_are_cut():
 def _received(content, cuts):
     """The payloads that an inbox takes of a stream that comes in pieces."""
     there, here = socket.socketpair()
-    inbox, found = frames.Inbox(), []
+    inbox, found = protocol.Inbox(), []
     with there, here:
         for start, end in zip([0, *cuts], [*cuts, len(content)], strict=True):
             piece = content[start:end]
@@ -84,7 +85,7 @@ READERS = {
     "count": reading.count,
     "read": lambda path: list(reading.read(path)),
     "look": overview.look,
-    "merge": lambda path: merging.merge([path], f"{path}.jsonl", allow_partial=True),
+    "merge": lambda path: merge.merge([path], f"{path}.jsonl", allow_partial=True),
     "run": lambda path: batches.run(path, "serial", 8).wait(),
 }
 

@@ -17,7 +17,7 @@ import pytest
 import tasks
 
 from coresize import run_batch
-from coresize.batch import overview, reading
+from coresize.batch.journal import overview, reader
 
 
 TESTS = str(Path(tasks.__file__).parent)
@@ -48,7 +48,7 @@ def _kill_after(path, executor, lines, seconds):
 
 
 def _rows(path):
-    return [(row["key"], row["status"]) for row in reading.read(str(path))]
+    return [(row["key"], row["status"]) for row in reader.read(str(path))]
 
 
 def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_end(tmp_path):

@@ -10,8 +10,8 @@ import pytest
 from live import containers
 from live.containers import Container
 
-from coresize import available, hostfile
-from coresize.detection import parse
+from coresize.detection import available, parse
+from coresize.recording import hostfile
 
 
 pytestmark = pytest.mark.skipif(

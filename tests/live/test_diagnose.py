@@ -15,7 +15,7 @@ from live import containers
 from live.containers import Container
 
 from coresize import diagnose
-from coresize.diagnosis import watching
+from coresize.diagnosis import watch
 
 
 MIB = 1024**2
@@ -225,11 +225,11 @@ def test_a_watch_knows_the_limits_of_what_it_watches(tmp_path):
         while not (members.exists() and "python" in _name(members)):
             assert time.monotonic() < end
             time.sleep(0.1)
-        samples = watching.watch(int(members.read_text().split()[0]), 2)
+        samples = watch.watch(int(members.read_text().split()[0]), 2)
     last = samples[-1]
     assert (last.limit, last.memory_limit) == (0.2, 256 * MIB)
     assert last.throttled > 0.5
-    assert "The quota was used up in " in watching.conclude(samples)
+    assert "The quota was used up in " in watch.conclude(samples)
 
 
 def _name(members):

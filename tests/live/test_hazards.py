@@ -62,7 +62,7 @@ def test_the_parent_outlives_workers_that_cannot_even_start(tmp_path):
         "    os._exit(0)\n",
         tmp_path,
         above="import os, time\n"
-        "from coresize.kills import Kills\n"
+        "from coresize.processes.oom import Kills\n"
         "kept = bytearray(b'x') * (200 << 20)\n",
     )
     assert found is True

@@ -16,9 +16,9 @@ from joblib.parallel import (
     get_active_backend,
 )
 
-from coresize.executor.needs import Needs
+from coresize.executor.admission.needs import Needs
 from coresize.executor.process import ProcessPoolExecutor
-from coresize.planning import plan_workers
+from coresize.planning.plan import plan_workers
 
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     T = TypeVar("T")
 
-    from coresize.executor.needs import Memory
+    from coresize.executor.admission.needs import Memory
 
 NAME = "coresize"
 

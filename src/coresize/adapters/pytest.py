@@ -12,7 +12,7 @@ import pytest
 
 from coresize.errors import CoresizeError
 from coresize.host import Live
-from coresize.planning import plan_workers
+from coresize.planning.plan import plan_workers
 
 
 if TYPE_CHECKING:

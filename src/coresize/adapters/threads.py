@@ -8,9 +8,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from coresize import exports
-from coresize.available import available_cores
+from coresize.detection.available import available_cores
 from coresize.errors import ConfigError, CoresizeError
+from coresize.planning import exports
 
 
 if TYPE_CHECKING:

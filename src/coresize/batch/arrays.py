@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coresize.errors import ConfigError
 from coresize.model import Value
-from coresize.settings import SHARDS
+from coresize.planning.settings import SHARDS
 
 
 TYPE_CHECKING = False

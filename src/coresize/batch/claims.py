@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 from coresize import processes
 from coresize.batch.shards import AUTO, Shard, find_shard
 from coresize.errors import ConfigError
-from coresize.executor import nesting
 from coresize.host import CLAIMED, SHARD, STATUS, Live, current
+from coresize.processes import nesting
 
 
 if TYPE_CHECKING:

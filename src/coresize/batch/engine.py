@@ -12,19 +12,19 @@ import time
 from concurrent.futures import BrokenExecutor, wait
 from typing import TYPE_CHECKING
 
-from coresize import transfer
-from coresize.batch import journal as journals
 from coresize.batch import opening
 from coresize.batch.claims import Claim
-from coresize.batch.flights import Flights, outcome_of
-from coresize.batch.identity import name_of
+from coresize.batch.inflight import Flights, outcome_of
 from coresize.batch.inputs import Input
+from coresize.batch.journal import writer as journals
+from coresize.batch.journal.identity import name_of
+from coresize.batch.journal.schema import JournalError
+from coresize.batch.journal.status import StatusFile, paths
 from coresize.batch.progress import Alarm, Display, Tally, held
 from coresize.batch.report import BatchReport
-from coresize.batch.schema import JournalError
-from coresize.batch.status import StatusFile, paths
 from coresize.batch.task import ENCODERS, Task
 from coresize.errors import CoresizeError
+from coresize.processes import transfer
 
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from coresize.batch.inputs import Entry
-    from coresize.batch.journal import Journal
+    from coresize.batch.journal.writer import Journal
     from coresize.batch.options import Options
     from coresize.batch.outcomes import Outcome
 

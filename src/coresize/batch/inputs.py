@@ -7,9 +7,9 @@ import sqlite3
 from collections.abc import Sequence, Sized
 from typing import TYPE_CHECKING
 
-from coresize import transfer
 from coresize.batch import keys
 from coresize.errors import ConfigError
+from coresize.processes import transfer
 
 
 if TYPE_CHECKING:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coresize.batch.identity import identify, name_of
-from coresize.batch.journal import Journal
-from coresize.batch.pools import Pool
+from coresize.batch.executors import Pool
+from coresize.batch.journal.identity import identify, name_of
+from coresize.batch.journal.schema import JournalError
+from coresize.batch.journal.writer import Journal
 from coresize.batch.recorder import Recorder
-from coresize.batch.schema import JournalError
-from coresize.executor import finalizing, nesting
-from coresize.settings import load_settings
+from coresize.executor import finalizing
+from coresize.planning.settings import load_settings
+from coresize.processes import nesting
 
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coresize.batch import schema
+from coresize.batch.journal import schema
 from coresize.batch.outcomes import BAD
 from coresize.errors import ConfigError, check_count, check_seconds
 from coresize.model import Value
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from coresize.batch.progress import Show
     from coresize.batch.shards import By, Shard
-    from coresize.executor.needs import Memory
+    from coresize.executor.admission.needs import Memory
 
     OnError: TypeAlias = Literal["collect", "raise"]
     Serializer: TypeAlias = Literal["json", "pickle"]

@@ -14,9 +14,8 @@ import contextlib
 import weakref
 from typing import TYPE_CHECKING
 
-from coresize import transfer
 from coresize.executor import finalizing
-from coresize.processes import exit_hooks
+from coresize.processes import exit_hooks, transfer
 
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from collections.abc import Sized
 from typing import TYPE_CHECKING
 
 from coresize.errors import CoresizeError
-from coresize.history import store
-from coresize.history.prediction import size_of
+from coresize.planning.history import store
+from coresize.planning.history.prediction import size_of
 from coresize.texts import one_line
 
 

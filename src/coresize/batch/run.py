@@ -7,13 +7,12 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from coresize import transfer
 from coresize.batch.engine import Engine
-from coresize.batch.identity import name_of
+from coresize.batch.journal.identity import name_of
 from coresize.batch.options import Options
 from coresize.batch.reader import Reader
 from coresize.errors import ConfigError, CoresizeError
-from coresize.executor import nesting
+from coresize.processes import nesting, transfer
 from coresize.processes.main_module import refuse_while_importing
 
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from coresize.batch.progress import Show
     from coresize.batch.report import BatchReport
     from coresize.batch.shards import By, Shard
-    from coresize.executor.needs import Memory
+    from coresize.executor.admission.needs import Memory
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ import pickle
 import threading
 import time
 
-from coresize import footprint, processes, runqueue, transfer
-from coresize.executor import nesting
+from coresize import footprint, processes
+from coresize.processes import nesting, schedstat, transfer
 
 
 TYPE_CHECKING = False
@@ -112,7 +112,7 @@ def _who(crosses: bool) -> str:  # noqa: FBT001 - of one place
     return str(processes.own()) if crosses else threading.current_thread().name
 
 
-def _reset() -> runqueue.Mark | None:
+def _reset() -> schedstat.Mark | None:
     """Count from here on, but after a quick task, which has not read the counts.
 
     Returns from where on waiting for a CPU counts; None where that is not asked.
@@ -122,7 +122,7 @@ def _reset() -> runqueue.Mark | None:
         return None
     processes.reset_peak("self")
     _stale = False
-    return runqueue.Mark()
+    return schedstat.Mark()
 
 
 def _peak() -> int | None:

@@ -21,7 +21,7 @@ from coresize.cli import (
     machine,
     options,
     profile,
-    programs,
+    run,
     shards,
     streams,
     sweep,
@@ -79,8 +79,8 @@ def _parser() -> argparse.ArgumentParser:
         add(commands, of_host)
     workers.add_workers(commands, of_plan)
     profile.add_profile(commands)
-    programs.add_env(commands, of_plan)
-    programs.add_run(commands, of_plan)
+    run.add_env(commands, of_plan)
+    run.add_run(commands, of_plan)
     batch.add_batch(commands)
     shards.add_shards(commands)
     shards.add_status(commands)

@@ -10,8 +10,8 @@ import os
 from coresize.cli import streams
 from coresize.cli.signals import Signals
 from coresize.errors import CoresizeError
-from coresize.plans import DEFAULT
-from coresize.settings import VARIABLES, load_settings
+from coresize.planning.settings import VARIABLES, load_settings
+from coresize.planning.values import DEFAULT
 from coresize.texts import one_line
 
 
@@ -117,14 +117,14 @@ def _how_to_go_on(given: dict[str, Any], signals: Signals) -> str:
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
     """What is asked for by name: the command line before the file."""
-    from coresize.batch import config
+    from coresize.cli import batch_config
 
     given: dict[str, Any] = {}
     if options.config is not None:
-        given, notes = config.load(options.config)
+        given, notes = batch_config.load(options.config)
         for note in notes:
             streams.complain(f"coresize: note: {note}")
-    given.update(config.check_words(vars(options)))
+    given.update(batch_config.check_words(vars(options)))
     if options.parallel is not None:  # it goes before the variable, too
         os.environ[VARIABLES["parallel"]] = str(int(options.parallel))
     for name, text in _NEEDED.items():
@@ -134,12 +134,12 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _begin(given: dict[str, Any]) -> BatchRun[Any]:
-    from coresize.batch import sources
     from coresize.batch.run import run_batch
+    from coresize.cli import batch_sources
 
     arguments = dict(given)
-    function = sources.load_function(arguments.pop("function"))
-    items = sources.read_items(arguments.pop("items"))
+    function = batch_sources.load_function(arguments.pop("function"))
+    items = batch_sources.read_items(arguments.pop("items"))
     parameters = arguments.pop("parameters", None)
     if parameters:
         function = functools.partial(function, **parameters)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import argparse
 
     from coresize.cli.options import Commands
-    from coresize.diagnosis.watching import Sample
+    from coresize.diagnosis.watch import Sample
 
 
 def add_diagnose(commands: Commands) -> None:
@@ -64,7 +64,7 @@ def _diagnose(options: argparse.Namespace) -> tuple[str, int]:
 
 def _watch(options: argparse.Namespace) -> tuple[str, int]:
     """Until the time is over, the program has ended, or Ctrl-C."""
-    from coresize.diagnosis import watching
+    from coresize.diagnosis import watch
 
     _check_watch(options)
     samples: list[Sample] = []
@@ -77,10 +77,10 @@ def _watch(options: argparse.Namespace) -> tuple[str, int]:
     signals, status = Signals(), 0
     try:
         seconds = _SECONDS if options.watch is None else options.watch
-        watching.watch(options.pid, seconds, tell)
+        watch.watch(options.pid, seconds, tell)
     except KeyboardInterrupt:
         status = signals.status
-    said = watching.conclude(samples, ended=not processes.is_running(options.pid))
+    said = watch.conclude(samples, ended=not processes.is_running(options.pid))
     if not options.json:
         return f"\n{said}", status
     rows = [one.as_dict() for one in samples]

@@ -35,7 +35,7 @@ def add_history(commands: Commands) -> None:
 
 def _history(options: argparse.Namespace) -> str:
     from coresize.errors import ConfigError
-    from coresize.history import store
+    from coresize.planning.history import store
 
     if options.forget:
         if (options.name is None) != options.all:
@@ -56,7 +56,7 @@ def _history(options: argparse.Namespace) -> str:
 
 
 def _exported(name: str | None) -> str:
-    from coresize.history import store
+    from coresize.planning.history import store
 
     names = [name] if name is not None else [one for one, *_ in store.names()]
     return "\n".join(
@@ -68,7 +68,7 @@ def _exported(name: str | None) -> str:
 
 def _listed() -> str:
     from coresize.detection.parse import format_bytes
-    from coresize.history import store
+    from coresize.planning.history import store
 
     rows = [
         f"{count:>8}  {format_bytes(peak):>10}  {one_line(name)}"
@@ -81,7 +81,7 @@ def _listed() -> str:
 
 def _shown(name: str, size: float | None) -> str:
     from coresize.detection.parse import format_bytes
-    from coresize.history.profile import profile_of
+    from coresize.planning.history.profile import profile_of
 
     profile = profile_of(name, size)
     of = "" if size is None else f" of size {size:g}"

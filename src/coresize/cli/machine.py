@@ -5,19 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from coresize import (
-    __version__,
-    available,
-    detection,
-    hostfile,
-    recording,
-    report,
-    settings,
-    storage,
-)
+from coresize import __version__, recording, storage
 from coresize.cli import options as given
+from coresize.cli import report
+from coresize.detection import available, sources
 from coresize.errors import HostFileError
-from coresize.policy import ROUNDINGS, whole_cores
+from coresize.planning import settings
+from coresize.planning.policy import ROUNDINGS, whole_cores
+from coresize.recording import hostfile
 
 
 TYPE_CHECKING = False
@@ -78,7 +73,7 @@ def add_record(commands: Commands) -> None:
 def _report(options: argparse.Namespace) -> str:
     host = given.host(options)
     limits = available.detect(host)
-    reserve = detection.reserved_cores(detection.read_variables(host))
+    reserve = sources.reserved_cores(sources.read_variables(host))
     cores = whole_cores(limits.cpu.limit, reserve=reserve)
     found = settings.load_settings(host=host)
     show = report.as_json if options.json else report.as_text

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from coresize import hostfile, recording
+from coresize import recording
 from coresize.cli import streams
 from coresize.host import current
-from coresize.policy import ROUNDINGS
+from coresize.planning.policy import ROUNDINGS
+from coresize.recording import hostfile
 
 
 TYPE_CHECKING = False
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
     from coresize.host import Host
     from coresize.model import Limits
-    from coresize.plans import WorkerPlan
-    from coresize.settings import Settings
+    from coresize.planning.settings import Settings
+    from coresize.planning.values import WorkerPlan
 
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -96,7 +97,7 @@ def is_planned(options: argparse.Namespace) -> bool:
 
 def settings_of(options: argparse.Namespace, machine: Host) -> Settings:
     """The settings, with those of the command line."""
-    from coresize.settings import load_settings
+    from coresize.planning.settings import load_settings
 
     return load_settings(
         command_line={
@@ -115,7 +116,7 @@ def plan_of(
     options: argparse.Namespace, limits: Limits, settings: Settings
 ) -> WorkerPlan:
     """The plan for what the options say."""
-    from coresize.planning import plan_workers
+    from coresize.planning.plan import plan_workers
 
     return plan_workers(
         memory=options.memory,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
-from coresize import available, endings, report
-from coresize.cli import programs, streams
+from coresize.cli import report, run, streams
 from coresize.cli.signals import Signals
+from coresize.detection import available
 from coresize.errors import CoresizeError, check_count
 from coresize.host import Live
+from coresize.processes import exits
 
 
 TYPE_CHECKING = False
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
 
     from coresize.cli.options import Commands
-    from coresize.profiles import TaskProfile
+    from coresize.planning.profiles import TaskProfile
 
 
 def add_profile(commands: Commands) -> None:
@@ -33,16 +34,16 @@ def add_profile(commands: Commands) -> None:
     command.add_argument(
         "--method", metavar="HOW", help="cgroup, proc or psutil (default: the best)"
     )
-    programs.add_words(command)
+    run.add_words(command)
     command.set_defaults(run=_profile)
 
 
 def _profile(options: argparse.Namespace) -> tuple[str, int]:
-    from coresize import profile_files
     from coresize.measuring.commands import measure_command
     from coresize.measuring.runs import ended, summarize
+    from coresize.planning import profile_files
 
-    words = programs.words_of(options)
+    words = run.words_of(options)
     if options.save is not None:
         profile_files.check_name(options.save, "--save")
     signals = Signals()
@@ -53,7 +54,7 @@ def _profile(options: argparse.Namespace) -> tuple[str, int]:
             if runs[-1].exit_code != 0:
                 break
     except OSError as error:
-        return "", programs.cannot_start(words[0], error)
+        return "", run.cannot_start(words[0], error)
     except KeyboardInterrupt:
         return "", signals.status
     code, profile = runs[-1].exit_code, summarize(runs)
@@ -72,7 +73,7 @@ def _failure(code: int | None) -> str | None:
     if not code:
         return None
     text = "It failed, so this is no measure of what it needs"
-    if endings.was_killed(code):
+    if exits.was_killed(code):
         limit = report.memory_limit(available.detect(Live()))
         text = f"It was killed, so it may need more; {limit}"
     return f"{text}."
@@ -88,7 +89,7 @@ def _save(profile: TaskProfile, name: str, status: int) -> int:
 
 def keep(profile: TaskProfile, name: str) -> int:
     """Save a profile, and say where or why not; returns the exit status."""
-    from coresize import profile_files
+    from coresize.planning import profile_files
 
     try:
         path = profile_files.save_profile(profile, name)

@@ -6,18 +6,19 @@ import argparse
 import functools
 import time
 
-from coresize import endings, storage
-from coresize.cli import programs, streams
+from coresize import storage
+from coresize.cli import run, streams
 from coresize.cli.signals import Signals
 from coresize.detection.parse import format_bytes, format_count
 from coresize.errors import CoresizeError
+from coresize.processes import exits
 from coresize.texts import one_line
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from coresize.batch.launcher import Launcher, Part
     from coresize.cli.options import Commands
+    from coresize.launch.local import Launcher, Part
 
 #: Seconds between two tables: at a terminal, and elsewhere where nothing changes.
 _OFTEN, _SELDOM = 1.0, 60.0
@@ -31,7 +32,7 @@ def add_shards(commands: Commands) -> None:
     command.add_argument(
         "count", type=int, metavar="N", help="how many parts there are"
     )
-    programs.add_words(command)
+    run.add_words(command)
     command.set_defaults(run=functools.partial(_shards, of_parts))
 
 
@@ -104,7 +105,7 @@ def add_merge(commands: Commands) -> None:
 def _shards(
     of_parts: argparse.ArgumentParser, options: argparse.Namespace
 ) -> tuple[str, int]:
-    from coresize.batch.launcher import Launcher
+    from coresize.launch.local import Launcher
 
     if options.words[:1] and options.words[0].startswith("-"):
         # To argparse what comes after N is all of the program.
@@ -113,13 +114,13 @@ def _shards(
         options.words = options.words[end:]
     launcher = Launcher(
         options.count,
-        programs.words_of(options),
+        run.words_of(options),
         logs=storage.check_path("--logs", options.logs),
         memory=options.memory,
         at_once=options.at_once,
         retry_oom=options.retry_oom,
     )
-    missing = programs.look_for(launcher.parts[0].words[0])
+    missing = run.look_for(launcher.parts[0].words[0])
     if missing:  # it would be so in every part
         return "", missing
     view = _View(launcher)
@@ -175,7 +176,7 @@ _HEAD = ("SHARD", "STATE", "PID", "DONE", "FAILED", "ETA", "TIME", "PEAK", "LOG"
 
 
 def _table(parts: list[Part]) -> str:
-    from coresize.batch.overview import columns
+    from coresize.batch.journal.overview import columns
 
     return columns([_HEAD, *(_cells(part) for part in parts)])
 
@@ -187,7 +188,7 @@ def _cells(part: Part) -> tuple[str, ...]:
     if part.code and state in ("failed", "oom"):
         how = str(part.code)
         if state == "failed" and part.code < 0:
-            state, how = "killed", endings.signal_name(-part.code)
+            state, how = "killed", exits.signal_name(-part.code)
         state = f"{state} ({how})"
     running = part.state == "running"
     return (
@@ -209,7 +210,7 @@ def _cells(part: Part) -> tuple[str, ...]:
 def _status(options: argparse.Namespace) -> str | tuple[str, int]:
     import json
 
-    from coresize.batch import overview
+    from coresize.batch.journal import overview
 
     while True:
         paths = overview.journals_of(options.paths) or options.paths
@@ -229,7 +230,7 @@ def _status(options: argparse.Namespace) -> str | tuple[str, int]:
 
 
 def _merge(options: argparse.Namespace) -> tuple[str, int]:
-    from coresize.batch.merging import MergeError, merge
+    from coresize.batch.journal.merge import MergeError, merge
 
     signals = Signals()  # so that what is half written is removed
     try:

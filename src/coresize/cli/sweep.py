@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from coresize import available
-from coresize.cli import profile, programs, streams
+from coresize.cli import profile, run, streams
 from coresize.cli.signals import Signals
+from coresize.detection import available
 from coresize.errors import ConfigError, CoresizeError
 
 
@@ -41,7 +41,7 @@ def add_sweep(commands: Commands) -> None:
     command.add_argument(
         "--save", metavar="NAME", help="keep it, for plan_workers(profile=NAME)"
     )
-    programs.add_words(command)
+    run.add_words(command)
     command.set_defaults(run=_sweep)
 
 
@@ -51,7 +51,7 @@ def _sweep(options: argparse.Namespace) -> tuple[str, int]:
         return _told(_from_file(options.points), options)
     from coresize.sweeping.sweep import rounds_of_command
 
-    words = programs.words_of(options)
+    words = run.words_of(options)
     rounds = rounds_of_command(
         words,
         "auto" if options.workers is None else _counts(options.workers),
@@ -63,7 +63,7 @@ def _sweep(options: argparse.Namespace) -> tuple[str, int]:
     try:
         result = rounds.run()
     except OSError as error:
-        return "", programs.cannot_start(words[0], error)
+        return "", run.cannot_start(words[0], error)
     except KeyboardInterrupt:
         return _so_far(rounds, options), signals.status
     return _told(result, options)
@@ -82,7 +82,7 @@ def _check(options: argparse.Namespace) -> None:
 
         plot.check(options.plot, "--plot")
     if options.save is not None:
-        from coresize import profile_files
+        from coresize.planning import profile_files
 
         profile_files.check_name(options.save, "--save")
 

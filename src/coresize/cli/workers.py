@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from coresize import available, report
 from coresize.cli import options as given
-from coresize.cli import streams
+from coresize.cli import report, streams
+from coresize.detection import available
 
 
 TYPE_CHECKING = False

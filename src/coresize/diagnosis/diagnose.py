@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 
 from coresize import storage
-from coresize.diagnosis import (
+from coresize.diagnosis.checks import (
     cores,
     folders,
     gpus,
-    importing,
+    imports,
     memory,
     scaling,
-    starting,
+    start_methods,
     threads,
     throttling,
 )
+from coresize.diagnosis.context import admit
 from coresize.diagnosis.findings import Diagnosis, order
-from coresize.diagnosis.patient import admit
 from coresize.diagnosis.skipping import Skipped
 from coresize.errors import ConfigError
 from coresize.processes.main_module import refuse_while_importing
@@ -27,8 +27,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from coresize.diagnosis.context import Patient
     from coresize.diagnosis.findings import Finding
-    from coresize.diagnosis.patient import Patient
 
 #: What is looked at in a moment, and what takes seconds.
 _QUICK: dict[str, Callable[[Patient], Iterator[Finding]]] = {
@@ -49,9 +49,9 @@ _QUICK: dict[str, Callable[[Patient], Iterator[Finding]]] = {
 }
 _MAIN, _SCALING = "main module", "scaling"
 _MEASURED: dict[str, Callable[[Patient], Iterator[Finding]]] = {
-    "start methods": starting.methods,
-    _MAIN: importing.main_module,
-    "imports": importing.imports,
+    "start methods": start_methods.methods,
+    _MAIN: imports.main_module,
+    "imports": imports.imports,
     _SCALING: scaling.scaling,
 }
 
@@ -91,7 +91,7 @@ def diagnose(
     """
     refuse_while_importing("make no diagnosis")
     start = time.perf_counter()
-    patient = admit(_words(main), importing.loaded(), _WATCHED)
+    patient = admit(_words(main), imports.loaded(), _WATCHED)
     findings: list[Finding] = []
     made: list[str] = []
     skipped: list[tuple[str, str]] = []
@@ -117,7 +117,7 @@ def diagnose(
 def _words(main: str | Sequence[str] | None) -> tuple[str, ...]:
     """A program and its arguments, checked."""
     words = (main,) if isinstance(main, str) else tuple(main or ())
-    if words and not (storage.is_file(words[0]) or importing.is_module(words[0])):
+    if words and not (storage.is_file(words[0]) or imports.is_module(words[0])):
         allowed = "the path of a Python file, or the name of a module"
         raise ConfigError("main", words[0], allowed)
     return words
@@ -139,4 +139,4 @@ def _chosen(
 ) -> dict[str, Callable[[Patient], Iterator[Finding]]]:
     if measure:
         return {**_QUICK, **_MEASURED}
-    return {**_QUICK, _MAIN: importing.main_module} if patient.main else _QUICK
+    return {**_QUICK, _MAIN: imports.main_module} if patient.main else _QUICK

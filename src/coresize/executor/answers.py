@@ -5,19 +5,20 @@ from __future__ import annotations
 import pickle
 from itertools import islice
 
-from coresize import transfer
-from coresize.executor import frames, verdicts
+from coresize.executor import protocol
+from coresize.executor.pool import exits
+from coresize.processes import transfer
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from coresize.executor.gate import Gate
+    from coresize.executor.admission.memory import Gate
     from coresize.executor.jobs import Job
     from coresize.executor.pace import Pace
-    from coresize.executor.setup import Setup
-    from coresize.executor.slot import Slot
+    from coresize.executor.pool.options import Setup
+    from coresize.executor.pool.workers import Slot
 
 
 #: Seconds from which on a call is answered for itself: it may have started others.
@@ -47,7 +48,7 @@ class Answers:
         pace: Pace,
         welcome: Callable[[Slot], None],
         *,
-        explain: Callable[[Slot, frames.Message], BaseException | None],
+        explain: Callable[[Slot, protocol.Message], BaseException | None],
         run_again: Callable[[Slot, Job], bool],
     ) -> None:
         self._most_tasks = setup.max_tasks
@@ -64,7 +65,7 @@ class Answers:
             job.ring()
         self._answered.clear()
 
-    def take(self, slot: Slot, messages: list[frames.Message]) -> None:
+    def take(self, slot: Slot, messages: list[protocol.Message]) -> None:
         """Understand what a worker has sent."""
         done = 0
         while done < len(messages) and slot.doomed != "confused":
@@ -80,20 +81,20 @@ class Answers:
         jobs = list(slot.running)
         slot.running.clear()
         for job in jobs:
-            job.abandon(verdicts.confused(job.attempts))
+            job.abandon(exits.confused(job.attempts))
 
-    def _values(self, slot: Slot, messages: list[frames.Message], first: int) -> int:
+    def _values(self, slot: Slot, messages: list[protocol.Message], first: int) -> int:
         """Take the values of calls of one map together, but the last; how many.
 
         There are thousands of them, and what is done once for all is not done for each.
         """
-        if self._gate or not slot.running or slot.running[0].kind != frames.CALLS:
+        if self._gate or not slot.running or slot.running[0].kind != protocol.CALLS:
             return 0
         job, seconds, place, size = slot.running[0], 0.0, first, 0
         last = first + job.size - 1
         number = job.number
         for kind, told, _, took, payload in islice(messages, first, last):
-            if kind != frames.VALUE or told != number or took > _LONG:
+            if kind != protocol.VALUE or told != number or took > _LONG:
                 break
             job.take_pickled(payload)
             seconds += took
@@ -107,19 +108,19 @@ class Answers:
             self._pace.learn(job, seconds / (place - first))
         return place - first
 
-    def _understand(self, slot: Slot, message: frames.Message) -> None:
+    def _understand(self, slot: Slot, message: protocol.Message) -> None:
         kind, number, peak, _, payload = message
-        if kind == frames.READY and not slot.ready:
-            slot.greet(peak, heir=payload == frames.HEIR)
+        if kind == protocol.READY and not slot.ready:
+            slot.greet(peak, heir=payload == protocol.HEIR)
             self._welcome(slot)
-        elif kind == frames.BROKEN and not slot.ready:
+        elif kind == protocol.BROKEN and not slot.ready:
             _, slot.unfit = pickle.loads(payload)  # noqa: S301 - of our own worker
         elif slot.running and slot.running[0].number == number:
             self._answer(slot, slot.running[0], message)
         else:
             slot.kill("confused")
 
-    def _answer(self, slot: Slot, job: Job, message: frames.Message) -> None:
+    def _answer(self, slot: Slot, job: Job, message: protocol.Message) -> None:
         kind, _, peak, seconds, payload = message
         job.number += 1
         if self._gate:
@@ -129,7 +130,7 @@ class Answers:
             return
         if killed:
             over = job.fail(killed)
-        elif kind != frames.ERROR:
+        elif kind != protocol.ERROR:
             job.received(len(payload))
             over = job.take_pickled(payload)
         else:

@@ -11,12 +11,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from coresize.executor.admission.memory import Gate
     from coresize.executor.crew import Crew
-    from coresize.executor.gate import Gate
     from coresize.executor.jobs import Job
     from coresize.executor.pace import Pace
-    from coresize.executor.setup import Setup
-    from coresize.executor.slot import Slot
+    from coresize.executor.pool.options import Setup
+    from coresize.executor.pool.workers import Slot
 
 
 class Assignment:

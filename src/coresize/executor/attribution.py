@@ -20,14 +20,14 @@ from __future__ import annotations
 import time
 
 from coresize import processes
-from coresize.kills import Kills
+from coresize.processes.oom import Kills
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from coresize.executor.slot import Slot
+    from coresize.executor.pool.workers import Slot
     from coresize.model import OutOfMemory
 
 

@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import pickle
 
-from coresize import endings, processes, report, transfer
-from coresize.available import detect
+from coresize import processes
+from coresize.cli import report
+from coresize.detection.available import detect
 from coresize.errors import TaskKilledError, TaskOutOfMemoryError
-from coresize.executor import frames, verdicts
+from coresize.executor import protocol
 from coresize.executor.attribution import Attribution
+from coresize.executor.pool import exits
 from coresize.host import LiveFor
-from coresize.kills import Kills
+from coresize.processes import exits, transfer
+from coresize.processes.oom import Kills
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from coresize.executor.frames import Message
-    from coresize.executor.gate import Gate
+    from coresize.executor.admission.memory import Gate
     from coresize.executor.jobs import Job
-    from coresize.executor.setup import Setup
-    from coresize.executor.slot import Slot
+    from coresize.executor.pool.options import Setup
+    from coresize.executor.pool.workers import Slot
+    from coresize.executor.protocol import Message
     from coresize.model import OutOfMemory
 
 
@@ -41,8 +44,8 @@ class Undertaker:
 
     def weight(self, code: int | None, *, alone: bool) -> float:
         """How much the end of a worker that was not ready counts as a failure."""
-        memory = endings.was_killed(code) and self._starts.moved() != "no"
-        return verdicts.weight(code, alone=alone, memory=memory)
+        memory = exits.was_killed(code) and self._starts.moved() != "no"
+        return exits.weight(code, alone=alone, memory=memory)
 
     def look(self, slots: list[Slot]) -> None:
         """See what was killed, and what running tasks take."""
@@ -67,15 +70,17 @@ class Undertaker:
             slots: all workers.
         """
         kind, _, _, seconds, payload = message
-        if seconds < (_QUICK if kind == frames.VALUE else _INSTANT):
+        if seconds < (_QUICK if kind == protocol.VALUE else _INSTANT):
             return None
         moved = self.attribution.of_task(slot, slots)
-        if moved == "no" or kind == frames.VALUE:  # it has done without
+        if moved == "no" or kind == protocol.VALUE:  # it has done without
             return None
         job = slot.running[0]
         failed = pickle.loads(payload)  # noqa: S301 - of our own worker
-        error = failed.error if kind == frames.FAILED else transfer.load_error(*failed)
-        killed = verdicts.lost(
+        error = (
+            failed.error if kind == protocol.FAILED else transfer.load_error(*failed)
+        )
+        killed = exits.lost(
             error,
             peak=job.seen,
             attempts=job.attempts,
@@ -135,11 +140,11 @@ class Undertaker:
     ) -> TaskKilledError:
         if slot.doomed == "timeout":
             seconds = self._setup.timeout or 0.0
-            return verdicts.overdue(seconds, peak=job.seen, attempts=job.attempts)
+            return exits.overdue(seconds, peak=job.seen, attempts=job.attempts)
         moved: OutOfMemory = "no"
-        if endings.was_killed(code) and not slot.doomed:
+        if exits.was_killed(code) and not slot.doomed:
             moved = self.attribution.of_worker(slot, others)
-        return verdicts.verdict(
+        return exits.verdict(
             code,
             peak=job.seen,
             attempts=job.attempts,

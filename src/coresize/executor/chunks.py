@@ -7,12 +7,12 @@ from collections import deque
 from concurrent.futures import BrokenExecutor, CancelledError, Future
 from typing import TYPE_CHECKING
 
-from coresize import transfer
 from coresize.executor import jobs
 from coresize.executor.jobs import AT_ONCE, Failed, key_of
 from coresize.executor.mapping import MOST_BYTES, MOST_ITEMS
-from coresize.sizes import estimate
-from coresize.transfer import TransferError
+from coresize.processes import transfer
+from coresize.processes.transfer import TransferError
+from coresize.units import estimate
 
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from typing import Any, TypeVar
 
-    from coresize.executor.dispatcher import Dispatcher
     from coresize.executor.mapping import Args
+    from coresize.executor.pool.dispatcher import Dispatcher
 
     T = TypeVar("T")
 

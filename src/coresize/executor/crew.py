@@ -6,7 +6,7 @@ import selectors
 import time
 from functools import partial
 
-from coresize.executor.slot import Outgoing, Slot
+from coresize.executor.pool.workers import Outgoing, Slot
 from coresize.executor.starts import Starts
 
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from coresize.executor.setup import Setup
+    from coresize.executor.pool.options import Setup
     from coresize.processes.inheritance import Inheritance
 
 #: Seconds that workers have to end by themselves.

@@ -7,9 +7,9 @@ import pickle
 from collections import deque
 from concurrent.futures import CancelledError
 
-from coresize import transfer
-from coresize.executor import frames
-from coresize.transfer import TransferError
+from coresize.executor import protocol
+from coresize.processes import transfer
+from coresize.processes.transfer import TransferError
 
 
 TYPE_CHECKING = False
@@ -80,7 +80,7 @@ class Job:
         *("need", "number", "passed", "payload", "seen"),
     )
 
-    kind = frames.CALL
+    kind = protocol.CALL
 
     def __init__(self, payload: bytes | None, key: Hashable, need: int | None) -> None:
         self.payload = payload
@@ -282,7 +282,7 @@ class Calls(Job):
         *("result_bytes", "results", "wanted"),
     )
 
-    kind = frames.CALLS
+    kind = protocol.CALLS
 
     def __init__(
         self,

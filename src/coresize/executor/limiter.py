@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from coresize import footprint, processes
 from coresize.errors import CoresizeError
 from coresize.executor import finalizing
-from coresize.executor.admission import Admission
+from coresize.executor.admission.needs import Needs
+from coresize.executor.admission.rules import Admission
 from coresize.executor.chunks import Submitting
 from coresize.executor.jobs import Job, key_of, tell
 from coresize.executor.mapping import values_of
-from coresize.executor.needs import Needs
 from coresize.executor.pressure import Pressure
 from coresize.processes import exit_hooks
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any, ParamSpec, TypeVar
 
+    from coresize.executor.admission.needs import Memory
     from coresize.executor.finalizing import Unfinished
-    from coresize.executor.needs import Memory
 
     P = ParamSpec("P")
     T = TypeVar("T")

@@ -39,7 +39,7 @@ from coresize.errors import check_count
 from coresize.executor import finalizing
 from coresize.executor.jobs import Failed
 from coresize.processes import exit_hooks
-from coresize.sizes import expect
+from coresize.units import expect
 
 
 if TYPE_CHECKING:

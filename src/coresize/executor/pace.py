@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coresize.executor import frames
+from coresize.executor import protocol
 
 
 TYPE_CHECKING = False
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: Seconds of work that a worker is given ahead, so that it need not wait for more: of
 #: single calls, and of calls that are one message.
-_AHEAD = {frames.CALL: 0.002, frames.CALLS: 0.05}
+_AHEAD = {protocol.CALL: 0.002, protocol.CALLS: 0.05}
 _MOST_BYTES = 32 * 1024
 
 #: Jobs that a worker has at most.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from coresize import counters
-from coresize.available import memory_limits
+from coresize.detection import counters
+from coresize.detection.available import memory_limits
 from coresize.errors import ConfigError
 from coresize.host import Live
-from coresize.policy import memory_left
+from coresize.planning.policy import memory_left
 
 
 TYPE_CHECKING = False

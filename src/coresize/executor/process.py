@@ -7,16 +7,17 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import TYPE_CHECKING
 
-from coresize import transfer
 from coresize.errors import ConfigError
-from coresize.executor import setup, sizing
+from coresize.executor import sizing
+from coresize.executor.admission.memory import Gate
 from coresize.executor.chunks import Chunking
-from coresize.executor.dispatcher import Dispatcher
-from coresize.executor.gate import Gate
 from coresize.executor.jobs import Call
 from coresize.executor.mapping import check_number, values_of
+from coresize.executor.pool import options
+from coresize.executor.pool.dispatcher import Dispatcher
 from coresize.executor.serial import SerialWhenOff
-from coresize.executor.state import PoolState
+from coresize.executor.traits import PoolState
+from coresize.processes import transfer
 
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, ParamSpec, TypeVar
 
-    from coresize.executor.needs import Memory, Needs
+    from coresize.executor.admission.needs import Memory, Needs
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -89,8 +90,8 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         oom_retries: int = 1,
         threads: int | None = None,
     ) -> None:
-        setup.check(initializer, max_tasks_per_child, timeout, oom_retries, threads)
-        context = setup.context(mp_context, max_tasks_per_child)
+        options.check(initializer, max_tasks_per_child, timeout, oom_retries, threads)
+        context = options.context(mp_context, max_tasks_per_child)
         forks = context.get_start_method() == "fork"
         if forks and max_tasks_per_child is not None:
             allowed = "None: a forked worker cannot be replaced"
@@ -100,14 +101,14 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
             max_workers, memory=self._needs.fixed if self._needs else None, cpus=cpus
         )
         self._max_workers = plan.workers
-        made = setup.Setup(
+        made = options.Setup(
             max_workers=plan.workers,
             context=context,
             forks=forks,
             initializer=initializer,
             initargs=initargs,
             max_tasks=max_tasks_per_child,
-            environment=setup.environment(
+            environment=options.environment(
                 threads or plan.threads_per_worker, plan.threads_per_worker
             ),
             insists=threads is not None,
@@ -290,7 +291,7 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
 def _needs(memory: Memory | None) -> Needs | None:
     if memory is None:
         return None
-    from coresize.executor.needs import Needs  # brings pydantic
+    from coresize.executor.admission.needs import Needs  # brings pydantic
 
     return Needs(memory)
 

@@ -11,11 +11,11 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from functools import partial
 from typing import TYPE_CHECKING
 
-from coresize.executor import finalizing, nesting, sizing
+from coresize.executor import finalizing, sizing
 from coresize.executor.chunks import call_here
-from coresize.plans import WorkerPlan
-from coresize.processes import exit_hooks
-from coresize.settings import load_settings
+from coresize.planning.settings import load_settings
+from coresize.planning.values import WorkerPlan
+from coresize.processes import exit_hooks, nesting
 
 
 if TYPE_CHECKING:

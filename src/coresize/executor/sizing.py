@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from coresize import available, planning, settings
+from coresize.detection import available
 from coresize.errors import check_count
+from coresize.planning import plan as planning
+from coresize.planning import settings
 
 
 if TYPE_CHECKING:
-    from coresize.plans import WorkerPlan
-    from coresize.profiles import TaskProfile
-    from coresize.settings import Settings
+    from coresize.planning.profiles import TaskProfile
+    from coresize.planning.settings import Settings
+    from coresize.planning.values import WorkerPlan
 
 _log = logging.getLogger("coresize")
 
@@ -59,7 +61,7 @@ def plan(
 def _profile(cpu_share: float | None) -> TaskProfile | None:
     if cpu_share is None:
         return None
-    from coresize.profiles import TaskProfile  # brings pydantic
+    from coresize.planning.profiles import TaskProfile  # brings pydantic
 
     return TaskProfile(cpu_share=cpu_share)
 

@@ -7,7 +7,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from coresize import available
+from coresize.detection import available
 from coresize.errors import ConfigError
 from coresize.executor import sizing
 from coresize.executor.chunks import Submitting

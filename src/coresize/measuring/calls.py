@@ -8,16 +8,18 @@ import sys
 from multiprocessing import connection
 from typing import TYPE_CHECKING
 
-from coresize import available, endings, processes, report, transfer
+from coresize import processes
+from coresize.cli import report
+from coresize.detection import available
 from coresize.detection.parse import format_bytes
 from coresize.errors import TaskKilledError, TaskOutOfMemoryError
 from coresize.host import LiveFor
-from coresize.kills import Kills
 from coresize.measuring import child
 from coresize.measuring.runs import Pause, Run, ended, join_cgroup, meter_of
-from coresize.processes import inheritance, lines, orphans
+from coresize.processes import exits, inheritance, lines, orphans, transfer
 from coresize.processes.main_module import refuse_while_importing
-from coresize.transfer import TransferError
+from coresize.processes.oom import Kills
+from coresize.processes.transfer import TransferError
 
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def measure_call(function: bytes, call: bytes, method: str | None) -> Run:
 
     Args:
         function: the function, pickled.
-        call: the call, as `coresize.transfer` dumped it.
+        call: the call, as `coresize.processes.transfer` dumped it.
         method: as of `coresize.profile_task`.
 
     Raises:
@@ -176,7 +178,7 @@ class _Watch:
         else:
             msg = f"{msg}, after {format_bytes(peak)} of memory were seen"
         cls = TaskKilledError
-        if endings.was_killed(code):
+        if exits.was_killed(code):
             limits = available.detect(LiveFor(processes.own()))
             msg = f"{msg}; {report.memory_limit(limits)}"
             if self.kills and self.kills.moved() != "no":

@@ -12,8 +12,8 @@ import itertools
 import os
 from pathlib import Path
 
-from coresize import detection, processes
-from coresize.detection import cgroup, parse
+from coresize import processes
+from coresize.detection import cgroup, parse, sources
 from coresize.errors import ParseError
 from coresize.host import Live
 
@@ -92,7 +92,7 @@ class CgroupMeter:
 
 def make_meter() -> CgroupMeter | None:
     """A cgroup below the own one, or None where none may be made."""
-    membership = detection.read_membership(Live())
+    membership = sources.read_membership(Live())
     chains, _ = cgroup.locate(membership, "memory", "memory")
     for version, directories in chains:
         _sweep(Path(directories[0]))

@@ -6,7 +6,8 @@ import contextlib
 import pickle
 import time
 
-from coresize import processes, runqueue, transfer
+from coresize import processes
+from coresize.processes import schedstat, transfer
 
 
 TYPE_CHECKING = False
@@ -52,7 +53,7 @@ def _timed(
     task: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, float, float]:
     before, start = processes.cpu_seconds(), time.perf_counter()
-    mark = runqueue.Mark()
+    mark = schedstat.Mark()
     kept = task(*args, **kwargs)
     wall = time.perf_counter() - start
     wall -= mark.waited(wall)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from coresize.measuring.attendant import Attendant
     from coresize.measuring.meters import Meter
+    from coresize.measuring.supervisor import Attendant
 
 
 def measure_command(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from psutil import Process
 
-    from coresize.procfs import Memory
+    from coresize.processes.memory import Memory
 
     class Meter(Protocol):
         """What measures."""

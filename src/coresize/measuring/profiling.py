@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coresize import transfer
 from coresize.errors import check_count
 from coresize.measuring.calls import measure_call
 from coresize.measuring.runs import summarize
+from coresize.processes import transfer
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from coresize.profiles import TaskProfile
+    from coresize.planning.profiles import TaskProfile
 
 
 def profile_task(

@@ -6,19 +6,19 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from coresize import endings
 from coresize.errors import ConfigError
 from coresize.host import Live
 from coresize.measuring.cgroup import CgroupMeter, make_meter
 from coresize.measuring.meters import PsutilMeter, TreeMeter
 from coresize.model import Value
+from coresize.processes import exits
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from coresize.measuring.meters import Meter
-    from coresize.profiles import TaskProfile
+    from coresize.planning.profiles import TaskProfile
 
 METHODS = ("cgroup", "proc", "psutil")
 
@@ -55,7 +55,9 @@ class Run(Value):
 
 def summarize(runs: list[Run]) -> TaskProfile:
     """Several runs as one profile: the largest peak, the longest times."""
-    from coresize.profiles import TaskProfile  # pydantic: who measures may not need it
+    from coresize.planning.profiles import (
+        TaskProfile,  # pydantic: who measures may not need it
+    )
 
     most = max(runs, key=lambda run: run.peak)
     longest = max(runs, key=lambda run: run.wall)
@@ -94,7 +96,7 @@ def ended(code: int | None) -> str:
         return "ended, and how is not known (SIGCHLD is ignored)"
     if code >= 0:
         return f"ended with exit status {code}"
-    return f"was ended by {endings.signal_name(-code)}"
+    return f"was ended by {exits.signal_name(-code)}"
 
 
 def meter_of(method: str | None) -> Callable[[int], Meter]:

@@ -1,6 +1,6 @@
 """The only door to other processes, and to what a process may tell the kernel.
 
-Rule 1: texts leave here as they are; `coresize.procfs` understands them.
+Rule 1: texts leave here as they are; `coresize.processes.memory` understands them.
 Rule 2: a process that is gone is no error: there is nothing to say about it.
 """
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from coresize.errors import ConfigError
-from coresize.measuring.attendant import Attendant
 from coresize.measuring.commands import measure_command
-from coresize.sweeping.trials import Watch
+from coresize.measuring.supervisor import Attendant
+from coresize.sweeping.measurements import Watch
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from coresize.sweeping.trials import Trial
+    from coresize.sweeping.measurements import Trial
 
 
 class Commands:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from coresize.profiles import TaskProfile
+    from coresize.planning.profiles import TaskProfile
     from coresize.sweeping.row import Row
     from coresize.sweeping.usl import Model
 
@@ -85,7 +85,7 @@ class SweepResult(Value):
         >>> plan_workers(profile=kept).bounds["profile"]
         2
         """
-        from coresize.profile_files import save_profile
+        from coresize.planning.profile_files import save_profile
 
         return save_profile(self.profile, name)
 

@@ -6,9 +6,9 @@ import statistics
 from itertools import dropwhile, pairwise
 from typing import TYPE_CHECKING, Protocol
 
-from coresize import planning
 from coresize.detection.parse import format_count
 from coresize.errors import check_count
+from coresize.planning import plan as planning
 from coresize.sweeping.advice import NEAR
 from coresize.sweeping.result import conclude
 from coresize.sweeping.row import Row
@@ -17,8 +17,8 @@ from coresize.sweeping.row import Row
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from coresize.sweeping.measurements import Trial
     from coresize.sweeping.result import SweepResult
-    from coresize.sweeping.trials import Trial
 
 #: How often throughput must fall, for counts running, before greater ones are left out.
 _FALLS = 2

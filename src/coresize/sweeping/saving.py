@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coresize.profiles import TaskProfile
+from coresize.planning.profiles import TaskProfile
 
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING
 
-from coresize import available
+from coresize.detection import available
 from coresize.errors import ConfigError, check_seconds
-from coresize.sweeping.calls import Calls
 from coresize.sweeping.commands import Commands
+from coresize.sweeping.functions import Calls
 from coresize.sweeping.rounds import Rounds
 
 

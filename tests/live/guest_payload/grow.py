@@ -27,7 +27,7 @@ def main() -> None:
     """Print what the tasks returned, what was warned about, and what is kept free."""
     from coresize import ProcessPoolExecutor
     from coresize.executor.pressure import Pressure
-    from coresize.kills import Kills
+    from coresize.processes.oom import Kills
 
     warnings = logging.handlers.BufferingHandler(100)
     warnings.setLevel(logging.WARNING)

@@ -20,7 +20,7 @@ PROBE = """\
 import json, sys
 sys.path.insert(0, "/payload/src")
 from coresize import available_cores, detect
-from coresize.report import as_json
+from coresize.cli.report import as_json
 for _line in sys.stdin:
     print(json.dumps(as_json(detect(), cores=available_cores(), reserve=0)), flush=True)
 """

@@ -1,0 +1,1 @@
+"""What a batch has done, in a file: written, read, merged and exported."""

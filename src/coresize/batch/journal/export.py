@@ -1,0 +1,160 @@
+"""The tasks of journals in one file: another journal, lines of JSON, or a table."""
+
+from __future__ import annotations
+
+import csv
+import heapq
+import itertools
+import json
+import re
+from typing import TYPE_CHECKING
+
+from coresize import storage
+from coresize.batch.journal import reader, schema
+from coresize.batch.journal import writer as journals
+from coresize.batch.journal.schema import JournalError
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any, TextIO
+
+    from coresize.batch.journal.schema import Identity
+
+
+def write(
+    paths: Sequence[str],
+    identity: Identity,
+    items: int | None,
+    output: str,
+    *,
+    csv_safe: bool = False,
+) -> int:
+    """Write the tasks that have ended, in the order of the input; how many.
+
+    Args:
+        paths: the journals.
+        identity: what their run is of.
+        items: how many the input has; None where that is not known.
+        output: a file, whose suffix says of what kind it is.
+        csv_safe: no text in a table is a formula to a spreadsheet.
+
+    Raises:
+        JournalError: it cannot be written, or a value cannot be read.
+    """
+    rows = _rows(paths)
+    export = EXPORTS.get(storage.suffix(output))
+    if export is None:
+        content = (row for _, row in rows)
+        return journals.write_whole(output, identity, content, items)
+    values = (_plain(path, row, identity.serializer) for path, row in rows)
+    try:
+        with storage.replacing(output) as file:
+            return export(file, values, csv_safe)
+    except OSError as error:
+        raise JournalError(output, f"it cannot be written: {error.strerror}") from None
+
+
+def _rows(paths: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The tasks that have ended, each with the path of its journal."""
+    rows = heapq.merge(
+        *(zip(itertools.repeat(path), reader.read(path)) for path in paths),
+        key=lambda found: (found[1]["item"], found[1]["key"]),
+    )
+    return (found for found in rows if found[1]["status"] is not None)
+
+
+def _plain(path: str, row: dict[str, Any], serializer: str) -> dict[str, Any]:
+    """A row with its value as it was; `merging.merge` has asked whether that may be."""
+    if row["status"] == "ok":
+        row["value"] = journals.decoded(path, row["key"], row["value"], serializer)
+    return row
+
+
+def _json(value: object) -> str:
+    """A value as JSON, and what JSON has not as Python shows it."""
+    try:
+        return json.dumps(value, default=_shown)
+    except (TypeError, ValueError, RecursionError):  # odd keys, circles, huge numbers
+        return json.dumps(_shown(value))
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - repr() calls the user's code
+        return f"<{type(value).__name__}>"
+
+
+def _write_lines(
+    file: TextIO,
+    rows: Iterator[dict[str, Any]],
+    _csv_safe: bool,  # noqa: FBT001 - as of a table
+) -> int:
+    count = 0
+    for count, row in enumerate(rows, 1):  # noqa: B007 - the last is how many
+        cells = (f"{json.dumps(name)}: {_json(cell)}" for name, cell in row.items())
+        file.write("{" + ", ".join(cells) + "}\n")
+    return count
+
+
+# --- Tables ---------------------------------------------------------------------
+
+#: The columns of a table.
+TABLE = tuple(name for name in schema.COLUMNS if name != "traceback")
+
+
+def _write_table(
+    file: TextIO,
+    rows: Iterator[dict[str, Any]],
+    csv_safe: bool,  # noqa: FBT001 - of one place
+) -> int:
+    # Told of both characters, Python 3.11 quotes both: one alone would begin a line.
+    writer = csv.writer(_Lines(file), lineterminator="\r\n")
+    writer.writerow(TABLE)
+    shown = _inert if csv_safe else _cell
+    count = 0
+    for count, row in enumerate(rows, 1):  # noqa: B007 - the last is how many
+        writer.writerow([shown(row[name]) for name in TABLE])
+    return count
+
+
+class _Lines:
+    """A file in which each line ends as on POSIX."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, line: str) -> None:
+        self._file.write(line.removesuffix("\r\n") + "\n")
+
+
+def _cell(value: object) -> object:
+    """A value as a table has it; texts and numbers as they are."""
+    if value is None or isinstance(value, (str, int, float)):
+        try:
+            return "" if value is None else str(value)
+        except ValueError:  # a number of more digits than Python shows
+            return _shown(value)
+    return _json(value)
+
+
+def _inert(value: object) -> object:
+    """A cell that a spreadsheet takes for no formula (OWASP, "CSV Injection")."""
+    cell = _cell(value)
+    if isinstance(cell, str) and cell.startswith(_ACTIVE) and not _NUMBER(cell):
+        return f"'{cell}"
+    return cell
+
+
+#: How a formula begins, in some spreadsheet: OWASP's list, with wide characters.
+_ACTIVE = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-?inf", re.ASCII).fullmatch
+
+
+#: What writes the tasks as such, by the suffix of the file.
+EXPORTS: dict[str, Callable[[TextIO, Iterator[dict[str, Any]], bool], int]] = {
+    "jsonl": _write_lines,
+    "ndjson": _write_lines,
+    "csv": _write_table,
+}

@@ -1,0 +1,194 @@
+"""The lock of a journal: one writer for one file, whatever that file is called.
+
+A file has many names: relative paths, symbolic links, bind mounts, hard links. So there
+are two locks, both of the system, which ends them with the process, whoever kills it:
+
+1. Beside the real path, a second SQLite file, since SQLite knows how to lock on every
+   system, and on the network disks of clusters. Who looks (`is_locked`) looks there. A
+   lock on the journal itself, as SQLite has it, would keep readers out.
+2. On the file itself (its inode), where Linux has locks of open files (fcntl(2),
+   F_OFD_SETLK): one byte far behind all that SQLite reads, writes or locks (its lock
+   bytes are at 1 GiB, "File Locking And Concurrency In SQLite Version 3"). It finds
+   hard links and bind mounts, of which the real path says nothing. A file system that
+   has no such locks leaves the first one alone.
+
+The delicate part: the system drops *all* the POSIX locks that a process has on a file
+as soon as the process closes *any* descriptor of it, those of SQLite in the middle of a
+commit among them. So a file that this process has locked is never opened twice here
+(`_held` knows), and its descriptor is closed after the connection that writes. A lock
+of an open file also lives as long as any child that was forked with it; so a child
+closes what it has inherited, which ends no lock of its parent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+import struct
+import weakref
+from pathlib import Path
+from urllib.parse import quote
+
+from coresize import storage
+from coresize.batch.journal.schema import JournalError
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    #: The device and the inode: what a file is, whatever it is called.
+    Inode: TypeAlias = tuple[int, int]
+
+SUFFIX = ".lock"
+
+#: Behind all that a database can have: SQLite's largest is 2**48 bytes.
+_BYTE = 2**62
+
+#: Files that this process has locked, with the descriptor of each.
+_held: dict[Inode, int] = {}
+
+_HERE = "a run of this very program has it: read that to its end, or close()"
+_ELSEWHERE = "another process is writing to it; wait, or take another file"
+
+
+class Lock:
+    """The right to write to a journal, until it is closed or the process ends.
+
+    Args:
+        path: the journal; it is made where it is not there.
+
+    Raises:
+        JournalError: somebody has it.
+        sqlite3.Error: there can be no lock.
+        OSError: the journal cannot be written.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        inode = _inode(path)
+        if inode in _held:
+            raise JournalError(path, _HERE)
+        self._beside = _lock_beside(path)
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | _CLOEXEC, 0o644)
+            self._inode = _inode_of(os.fstat(self._file))
+            if not _lock_file(self._file):
+                os.close(self._file)
+                raise JournalError(path, _ELSEWHERE)  # noqa: TRY301 - as of the other
+        except BaseException:
+            self._beside.close()
+            raise
+        _held[self._inode] = self._file
+        # Who drops a journal without closing it must not keep others out.
+        self._release = weakref.finalize(self, _release, self._inode, self._file)
+        self._release.atexit = False
+
+    def is_removed(self) -> bool:
+        """Whether the journal has no name any more, so that nobody will find it."""
+        return (
+            _held.get(self._inode) == self._file and not os.fstat(self._file).st_nlink
+        )
+
+    def close(self) -> None:
+        """Let others write. To be called when the journal itself is closed."""
+        self._release()
+        self._beside.close()
+
+
+def _release(inode: Inode, file: int) -> None:
+    """Close the descriptor; in a forked child it is another's, and closed already."""
+    if _held.get(inode) == file:
+        del _held[inode]
+        os.close(file)
+
+
+_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+
+
+def _inode(path: str) -> Inode | None:
+    with contextlib.suppress(OSError):
+        return _inode_of(Path(path).stat())
+    return None
+
+
+def _inode_of(status: os.stat_result) -> Inode:
+    return status.st_dev, status.st_ino
+
+
+def _lock_beside(path: str) -> sqlite3.Connection:
+    """The lock beside the real path.
+
+    Raises:
+        JournalError: another process has it.
+    """
+    lock = sqlite3.connect(
+        storage.real_path(path) + SUFFIX,
+        isolation_level=None,
+        timeout=0,
+        check_same_thread=False,
+    )
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+    except sqlite3.Error as error:
+        lock.close()
+        if storage.sqlite_code(error) != sqlite3.SQLITE_BUSY:
+            raise
+        raise JournalError(path, _ELSEWHERE) from None
+    return lock
+
+
+#: What a system says where somebody has a lock, and not where it knows of none.
+_TAKEN = (errno.EAGAIN, errno.EACCES)
+
+
+def _lock_file(file: int) -> bool:
+    """Lock what a file is; False where another has it."""
+    try:
+        import fcntl
+
+        command = fcntl.F_OFD_SETLK
+    except (ImportError, AttributeError):  # no POSIX, or no Linux
+        return True
+    # struct flock: l_type, l_whence, l_start, l_len, l_pid, which must be 0.
+    wanted = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, _BYTE, 1, 0)
+    try:
+        fcntl.fcntl(file, command, wanted)
+    except OSError as error:
+        return error.errno not in _TAKEN
+    return True
+
+
+def _forget_inherited() -> None:
+    """In a forked child: what its parent has locked is the parent's."""
+    for file in _held.values():
+        with contextlib.suppress(OSError):
+            os.close(file)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_inherited)
+
+
+def is_locked(path: str) -> bool:
+    """Whether a run has a journal open for writing; nothing is made or kept by asking.
+
+    Args:
+        path: the journal.
+    """
+    lock = storage.real_path(path) + SUFFIX
+    if not storage.is_file(lock):
+        return False
+    # mode=rw: a file that has gone meanwhile is not made again.
+    uri = f"file:{quote(os.fsencode(lock))}?mode=rw"
+    try:
+        with contextlib.closing(
+            sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None)
+        ) as file:
+            file.execute("BEGIN EXCLUSIVE")
+    except sqlite3.Error as error:
+        return storage.sqlite_code(error) == sqlite3.SQLITE_BUSY
+    return False

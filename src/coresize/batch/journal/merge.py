@@ -1,0 +1,339 @@
+"""The journals of all shards as one: what is missing or twice is never passed over."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import sqlite3
+from typing import TYPE_CHECKING
+
+from coresize import storage
+from coresize.batch.journal import export, locks, reader, schema
+from coresize.batch.journal.schema import BOUND, JournalError
+from coresize.batch.shards import Shard
+from coresize.errors import ConfigError, CoresizeError
+from coresize.model import Value
+from coresize.texts import one_line
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
+
+    from coresize.batch.journal.schema import Identity
+
+#: How many keys are named of those that are twice or missing.
+_NAMED = 10
+
+
+class MergeError(CoresizeError):
+    """Journals do not make one whole run.
+
+    Attributes:
+        problems: what is wrong, a sentence each.
+        partial: nothing is, but that it is not whole: ``allow_partial`` takes that.
+    """
+
+    def __init__(self, problems: Sequence[str], partial: bool = False) -> None:  # noqa: FBT001, FBT002 - as __reduce__ gives it
+        lines = tuple(map(one_line, problems))  # names and keys are of others
+        super().__init__("the journals make no whole run: " + "; ".join(lines))
+        self.problems = lines
+        self.partial = partial
+
+    def __reduce__(self) -> tuple[Callable[..., MergeError], tuple[object, ...]]:
+        return type(self), (self.problems, self.partial)
+
+
+class Merged(Value):
+    """What was merged.
+
+    Attributes:
+        path: the file that was written.
+        tasks: how many tasks are in it.
+        failed: how many of them have not ended well.
+        problems: what is not whole, where that was allowed.
+    """
+
+    __slots__ = ("path", "tasks", "failed", "problems")  # noqa: RUF023
+
+    path: str
+    tasks: int
+    failed: int
+    problems: tuple[str, ...]
+
+
+def merge(
+    paths: Iterable[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    allow_partial: bool = False,
+    allow_pickle: bool = False,
+    csv_safe: bool = False,
+) -> Merged:
+    """Join the journals of all shards of one run into one file.
+
+    Tasks stand in the order of the input, whatever the order of the journals. The file
+    is written whole or not at all, with the mode of the one that was there.
+
+    Args:
+        paths: the journals.
+        output: a journal, or with the suffix .jsonl, .ndjson or .csv the tasks as such.
+        allow_partial: shards and tasks may be missing, and tasks may have failed to
+            end; a key that is twice is an error all the same.
+        allow_pickle: values that journals hold as pickles may be read, for .jsonl and
+            .csv. That runs code of whoever wrote them, so it is never done because a
+            journal says so. Into a journal they go as they are, unread.
+        csv_safe: in a table, a text that a spreadsheet would take for a formula begins
+            with an apostrophe (OWASP, "CSV Injection"); numbers stay.
+
+    Raises:
+        ConfigError: a path is none.
+        JournalError: a file is no journal, or cannot be written.
+        MergeError: the journals are of different runs, keys are twice or missing.
+
+    >>> merge(["nowhere.sqlite"], "all.jsonl")
+    Traceback (most recent call last):
+    ...
+    coresize.batch.journal.schema.JournalError: journal nowhere.sqlite: there is no such file
+    """
+    output = schema.check_path("output", output)
+    parts = _parts(paths)
+    _check_output(output, parts)
+    _check_same(parts)
+    exports = storage.suffix(output) in export.EXPORTS
+    if exports and parts[0].identity.serializer == "pickle" and not allow_pickle:
+        raise MergeError([_PICKLED.format(parts[0].path)])
+    found = _Tasks(max(part.items or 0 for part in parts))
+    found.look(parts)
+    twice, problems = found.twice(), [*_check_shards(parts), *found.missing()]
+    if twice or (problems and not allow_partial):
+        raise MergeError([*twice, *problems], partial=not twice)
+    items = parts[0].items if None not in {part.items for part in parts} else None
+    identity, names = parts[0].identity, [part.path for part in parts]
+    tasks = export.write(names, identity, items, output, csv_safe=csv_safe)
+    return Merged(
+        path=output, tasks=tasks, failed=found.failed, problems=tuple(problems)
+    )
+
+
+_PICKLED = (
+    "{} holds its values as pickles, and to read a pickle runs code of whoever wrote "
+    "it: if that is somebody you trust, allow it (--allow-pickle, "
+    "merge(allow_pickle=True)); or merge into a journal, which reads none"
+)
+
+
+class _Part(Value):
+    """One journal: its path, whose it is, and the items of the whole input."""
+
+    __slots__ = ("path", "identity", "shard", "items")  # noqa: RUF023
+
+    path: str
+    identity: Identity
+    shard: Shard
+    items: int | None
+
+
+def _parts(paths: Iterable[str | os.PathLike[str]]) -> list[_Part]:
+    names = sorted(schema.check_path("paths", path) for path in paths)
+    if not names:
+        raise MergeError(["no journal is named"])
+    return sorted(map(_part, names), key=lambda part: part.shard.index)
+
+
+def _part(path: str) -> _Part:
+    identity, items = reader.describe(path)
+    try:
+        shard = Shard(identity.shard, by=identity.shard_by)  # type: ignore[arg-type]
+    except ConfigError as error:
+        raise schema.damaged(path, str(error)) from None
+    return _Part(path=path, identity=identity, shard=shard, items=items)
+
+
+# --- What may be wrong ----------------------------------------------------------
+
+
+def _check_same(parts: Sequence[_Part]) -> None:
+    """See that all are of one run.
+
+    Raises:
+        MergeError: they are not.
+    """
+    first = parts[0]
+    for name in ("function", "parameters", "shard_by", "serializer"):
+        for part in parts[1:]:
+            one, other = getattr(first.identity, name), getattr(part.identity, name)
+            if one != other:
+                text = f"{first.path} is of {name} {one!r}, {part.path} of {other!r}"
+                if name == "parameters":  # a hash says nothing to a person
+                    text = f"{first.path} and {part.path} have other {BOUND}"
+                raise MergeError([text])
+    counts = {part.shard.count: part for part in parts}
+    if len(counts) > 1:
+        texts = [f"{part.path} is shard {part.shard}" for part in counts.values()]
+        raise MergeError([" but ".join(texts)])
+
+
+def _check_shards(parts: Sequence[_Part]) -> list[str]:
+    problems = []
+    there = {part.shard.index for part in parts}
+    count = parts[0].shard.count
+    absent = [f"{index}/{count}" for index in range(count) if index not in there]
+    if absent:
+        problems.append(f"no journal of shard {_named(absent, len(absent))}")
+    sizes = {part.items: part.path for part in parts if part.items is not None}
+    if len(sizes) > 1:
+        texts = [f"{items} items in {path}" for items, path in sorted(sizes.items())]
+        problems.append(f"the inputs differ: {', '.join(texts)}")
+    problems += [
+        f"{part.path} (shard {part.shard}) did not read its input to the end: start it "
+        "again to go on"
+        for part in parts
+        if part.items is None
+    ]
+    return problems
+
+
+class _Tasks:
+    """The keys of all journals: what is twice, what has not ended, what has failed.
+
+    Args:
+        items: how many the input has.
+    """
+
+    def __init__(self, items: int) -> None:
+        self.failed = 0
+        self._items = _Items(items)
+        self._twice: list[str] = []
+        self._waiting: list[str] = []
+        self._stale: list[str] = []
+
+    def look(self, parts: Iterable[_Part]) -> None:
+        """Read all that is in some journals."""
+        with contextlib.closing(sqlite3.connect("")) as seen:
+            seen.execute("CREATE TABLE seen (key TEXT PRIMARY KEY, path) WITHOUT ROWID")
+            for part in parts:
+                for row in reader.read(part.path):
+                    self._take(seen, part.path, row)
+
+    def _take(
+        self, seen: sqlite3.Connection, path: str, row: Mapping[str, Any]
+    ) -> None:
+        key, item, status = row["key"], row["item"], row["status"]
+        try:
+            seen.execute("INSERT INTO seen VALUES (?, ?)", (key, os.fsencode(path)))
+        except sqlite3.IntegrityError:
+            where = seen.execute("SELECT path FROM seen WHERE key = ?", (key,))
+            first = os.fsdecode(where.fetchone()[0])
+            self._twice.append(f"{key!r} in {first} and {path}")
+            return
+        if status in (None, "cancelled"):
+            self._waiting.append(repr(key))
+        self.failed += status not in (None, "ok")
+        if not self._items.mark(item) and self._items.count:
+            self._stale.append(repr(key))
+
+    def twice(self) -> list[str]:
+        """A sentence about what no file can have, if there is any."""
+        return _told("keys are twice", self._twice, len(self._twice))
+
+    def missing(self) -> list[str]:
+        """Sentences about what is not whole."""
+        waiting, stale, unseen = self._waiting, self._stale, self._items.unmarked()
+        left = self._items.count - self._items.marked
+        return [
+            *_told("tasks have not ended", waiting, len(waiting)),
+            *_told("items (counted from 0) were not begun", unseen, left),
+            *_told("tasks are of items that the input has no more", stale, len(stale)),
+        ]
+
+
+class _Items:
+    """The places of an input, of which some are marked; memory for those alone.
+
+    A journal may say that its input has any number of items, also where that is wrong.
+
+    Args:
+        count: how many there are.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.marked = 0
+        self._pages: dict[int, bytearray] = {}
+
+    def mark(self, item: int) -> bool:
+        """Mark one; False where it is marked already, or there is none."""
+        if item >= self.count:
+            return False
+        page = self._pages.setdefault(item // _PAGE, bytearray(_PAGE))
+        if page[item % _PAGE]:
+            return False
+        page[item % _PAGE] = 1
+        self.marked += 1
+        return True
+
+    def unmarked(self) -> list[str]:
+        """The first that are not marked."""
+        if self.marked == self.count:
+            return []
+        none = bytearray(_PAGE)
+        left = (
+            str(item)
+            for item in range(self.count)
+            if not self._pages.get(item // _PAGE, none)[item % _PAGE]
+        )
+        return list(itertools.islice(left, _NAMED))
+
+
+#: Items whose marks are kept together.
+_PAGE = 4096
+
+
+def _told(what: str, names: Sequence[str], count: int) -> list[str]:
+    return [f"{count} {what}: {_named(names, count)}"] if names else []
+
+
+def _named(names: Sequence[str], count: int) -> str:
+    more = f" and {count - _NAMED} more" if count > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _check_output(output: str, parts: Iterable[_Part]) -> None:
+    """See that nothing is lost by writing there.
+
+    Raises:
+        JournalError: it is no plain file, or a run is writing to it.
+        MergeError: the file is there and no merge of before, or of no known kind.
+    """
+    with schema.explained(output):
+        schema.refuse_odd(output)
+        same = any(storage.is_same(output, part.path) for part in parts)
+        locked = locks.is_locked(output)
+    if same:
+        raise MergeError([f"{output} is one of them: write to another file"])
+    if locked:
+        raise JournalError(output, "a run is writing to it: take another file")
+    suffix = storage.suffix(output)
+    if suffix and suffix not in (*export.EXPORTS, *_OF_JOURNALS):
+        names = ", ".join(f".{name}" for name in (*_OF_JOURNALS, *export.EXPORTS))
+        raise MergeError([f"{output} is of no known kind: {names}"])
+    if storage.size(output) and not _is_merge(output, suffix):
+        problem = f"{output} is there, and no merge: remove it, or take another name"
+        raise MergeError([problem])
+
+
+#: Suffixes of journals that a merge writes.
+_OF_JOURNALS = ("sqlite", "sqlite3", "db")
+
+
+def _is_merge(path: str, suffix: str) -> bool:
+    """Whether a file looks like what is written here."""
+    if suffix not in export.EXPORTS:
+        try:
+            return reader.describe(path)[0].shard == "0/1"
+        except JournalError:
+            return False
+    start = storage.first_line(path)
+    return start.startswith(('{"key": ', ",".join(export.TABLE)))

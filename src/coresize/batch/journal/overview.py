@@ -1,0 +1,216 @@
+"""How far runs are, from their journals and status files."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from coresize import processes
+from coresize.batch.journal import reader, schema, status
+from coresize.batch.journal.locks import is_locked
+from coresize.batch.journal.schema import JournalError
+from coresize.batch.outcomes import BAD
+from coresize.detection.parse import format_bytes
+from coresize.host import current
+from coresize.model import Value
+from coresize.texts import one_line
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+#: Seconds after which a run that has not written its status is silent.
+_SILENT = 60.0
+
+
+class RunStatus(Value):
+    """How far one run is.
+
+    Attributes:
+        path: its journal or status file.
+        shard: "i/n".
+        state: "running", "done", "stopped" (it can go on), "killed" (its process is
+            gone), "silent" (it has not written for a minute), "starting" (it has not
+            written yet), or "unknown".
+        done: tasks that have ended.
+        total: how many there are; None where that is not known.
+        failed: how many have no value.
+        rate: tasks a second.
+        eta: seconds that are left; None where that is not known.
+        workers: how many it has.
+        memory: bytes that it and its workers hold; None where that is not known.
+        pid: its process, or None.
+        host: the machine, or "".
+    """
+
+    __slots__ = (  # noqa: RUF023
+        "path",
+        "shard",
+        "state",
+        "done",
+        "total",
+        "failed",
+        "rate",
+        "eta",
+        "workers",
+        "memory",
+        "pid",
+        "host",
+    )
+
+    path: str
+    shard: str
+    state: str
+    done: int
+    total: int | None
+    failed: int
+    rate: float
+    eta: float | None
+    workers: int
+    memory: int | None
+    pid: int | None
+    host: str
+
+
+def look(path: str) -> RunStatus:
+    """How far a run is.
+
+    Args:
+        path: its journal, or its status file.
+
+    Raises:
+        JournalError: there is no such file, or it is neither.
+    """
+    is_status = path.endswith(status.SUFFIX)
+    with schema.explained(path):
+        found = status.read(path if is_status else status.beside(path))
+    if found is None:
+        try:
+            return _of_journal(path)
+        except JournalError as error:
+            if not is_status:
+                raise
+            reason = f"it is no status file of coresize, and no journal: {error.reason}"
+            raise JournalError(path, reason) from None
+    return _of_status(path, found)
+
+
+def _of_status(path: str, found: dict[str, Any]) -> RunStatus:
+    fields: dict[str, Any] = {name: found.get(name) for name in RunStatus.__slots__}
+    fields.update(path=path, state=_state(found))
+    if fields["state"] == "killed":  # its journal knows more than its last status
+        with contextlib.suppress(JournalError):
+            counts = reader.count(path.removesuffix(status.SUFFIX))
+            fields.update(_counted(counts))
+    return RunStatus(**fields)
+
+
+def _state(found: dict[str, Any]) -> str:
+    state = str(found.get("state"))
+    if state != "running":
+        return state
+    here = found.get("host") == current().hostname()
+    if here and not processes.is_alive(found["pid"] or 0):
+        return "killed"
+    silent = time.time() - (found["updated"] or 0) > _SILENT
+    return "silent" if silent else state
+
+
+def _of_journal(path: str) -> RunStatus:
+    starting = is_locked(path)
+    try:
+        identity, items = reader.describe(path)
+        counts = reader.count(path)
+    except JournalError:
+        if not starting:
+            raise
+        return _row(path, "-", "starting", {}, None)
+    total = items if identity.shard == "0/1" else None
+    ended = total is not None and _counted(counts)["done"] >= total
+    state = "starting" if starting else "done" if ended else "unknown"
+    return _row(path, identity.shard, state, counts, total)
+
+
+def _counted(counts: Mapping[str | None, int]) -> dict[str, int]:
+    """How many have ended, and how many of them have no value."""
+    return {
+        "done": sum(number for name, number in counts.items() if name is not None),
+        "failed": sum(counts.get(name, 0) for name in BAD),
+    }
+
+
+def _row(
+    path: str,
+    shard: str,
+    state: str,
+    counts: Mapping[str | None, int],
+    total: int | None,
+) -> RunStatus:
+    return RunStatus(
+        path=path,
+        shard=shard,
+        state=state,
+        total=total,
+        **_counted(counts),
+        rate=0.0,
+        eta=None,
+        workers=0,
+        memory=None,
+        pid=None,
+        host="",
+    )
+
+
+def journals_of(paths: Sequence[str]) -> list[str]:
+    """Paths without those of files that only stand beside a journal.
+
+    >>> journals_of(["a", "a.lock", "a.status.json", "b.status.json"])
+    ['a', 'b.status.json']
+    """
+    given = set(paths)
+    return [
+        path
+        for path in dict.fromkeys(paths)
+        if not path.endswith(".lock")
+        and not any(
+            path.endswith(suffix) and path.removesuffix(suffix) in given
+            for suffix in (status.SUFFIX, "-journal")
+        )
+    ]
+
+
+_HEAD = ("SHARD", "STATE", "DONE", "FAILED", "RATE", "ETA", "MEMORY", "PID", "RUN")
+
+
+def table(rows: Sequence[RunStatus]) -> str:
+    """Several runs as a table that can be read on a terminal."""
+    return columns([_HEAD, *(_cells(row) for row in rows)])
+
+
+def _cells(row: RunStatus) -> tuple[str, ...]:
+    running = row.state == "running"
+    return (
+        row.shard,
+        row.state,
+        f"{row.done}" + ("" if row.total is None else f"/{row.total}"),
+        str(row.failed),
+        f"{row.rate:.1f}/s" if row.rate else "-",
+        f"{row.eta / 60:.1f} min" if running and row.eta is not None else "-",
+        format_bytes(row.memory) if running and row.memory else "-",
+        f"{row.pid}@{row.host}" if running else "-",
+        row.path,
+    )
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines, each column as wide as it must be."""
+    rows = [[one_line(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,144 @@
+"""The sub-commands ``env`` and ``run``: the answer for programs that do not ask."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+
+from coresize.cli import options as given
+from coresize.cli import streams
+from coresize.detection import available
+from coresize.host import current
+from coresize.planning import exports
+from coresize.planning.settings import VARIABLES
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from coresize.cli.options import Commands
+    from coresize.host import Host
+
+#: Signals that Python ignores.
+_IGNORED = [name for name in ("SIGPIPE", "SIGXFSZ") if hasattr(signal, name)]
+
+_FORCE = "replace what is set already, too"
+
+
+def add_env(commands: Commands, of_plan: argparse.ArgumentParser) -> None:
+    """The variables that other programs read."""
+    text = 'variables for other programs: eval "$(coresize env)"'
+    command = commands.add_parser("env", parents=[of_plan], help=text)
+    shape = command.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="print JSON, for programs")
+    shape.add_argument(
+        "--dotenv", action="store_true", help="NAME=value, for docker --env-file"
+    )
+    command.add_argument("--force", action="store_true", help=_FORCE)
+    command.set_defaults(run=_env)
+
+
+def add_run(commands: Commands, of_plan: argparse.ArgumentParser) -> None:
+    """Another program, with these variables."""
+    text = "run a program with them: coresize run -- Rscript analyse.R"
+    command = commands.add_parser("run", parents=[of_plan], help=text)
+    command.add_argument("--force", action="store_true", help=_FORCE)
+    add_words(command)
+    command.set_defaults(run=_run)
+
+
+def add_words(command: argparse.ArgumentParser) -> None:
+    """The command line of another program, after ``--``."""
+    command.add_argument(
+        "words", nargs=argparse.REMAINDER, metavar="-- CMD", help="the program to run"
+    )
+
+
+def words_of(options: argparse.Namespace) -> list[str]:
+    """That command line.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    words: list[str] = options.words
+    if words[:1] == ["--"]:
+        words = words[1:]
+    if not words:
+        streams.complain("coresize: error: no program is named: add -- CMD")
+        raise SystemExit(2)
+    return words
+
+
+def cannot_start(word: str, error: OSError) -> int:
+    """Say that a program cannot be started; returns the shell's exit status for it."""
+    streams.complain(f"coresize: error: {word}: {error.strerror}")
+    return 127 if isinstance(error, FileNotFoundError) else 126
+
+
+def look_for(word: str) -> int:
+    """Say so where a program cannot be started; returns as `cannot_start`, or 0."""
+    if shutil.which(word):
+        return 0
+    code = errno.ENOENT
+    if os.path.dirname(word) and os.path.exists(word):  # noqa: PTH110, PTH120 - a word
+        code = errno.EACCES
+    return cannot_start(word, OSError(code, os.strerror(code)))
+
+
+def _env(options: argparse.Namespace) -> str:
+    machine = given.host(options)
+    # Of a recorded machine nobody knows what its user has set.
+    present = os.environ if machine is current() else {}
+    variables = _variables(options, machine, present)
+    if options.json:
+        return json.dumps(variables, indent=2)
+    if options.dotenv:
+        return "\n".join(f"{name}={value}" for name, value in variables.items())
+    return "\n".join(
+        f"export {name}={shlex.quote(value)}" for name, value in variables.items()
+    )
+
+
+def _run(options: argparse.Namespace) -> tuple[str, int]:
+    words = words_of(options)
+    # What `coresize run` itself has set around this one is not the user's.
+    present = exports.of_user(os.environ)
+    variables = _variables(options, given.host(options), present)
+    environment = exports.marked(os.environ, variables)
+    try:
+        if sys.platform == "win32":  # there exec leaves the caller without a result
+            import subprocess
+
+            done = subprocess.run(words, env=environment, check=False)  # noqa: S603
+            return "", done.returncode
+        # exec would keep that they are ignored: `CMD | head` would not end.
+        for name in _IGNORED:
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+        os.execvpe(words[0], words, environment)  # noqa: S606 - as the user asked
+    except OSError as error:
+        for name in _IGNORED:  # what is said of it may have no reader
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+        return "", cannot_start(words[0], error)
+
+
+def _variables(
+    options: argparse.Namespace, machine: Host, present: Mapping[str, str]
+) -> dict[str, str]:
+    """What is to be set: all, less what the user has set."""
+    settings = given.settings_of(options, machine)
+    plan = given.plan_of(options, available.detect(machine), settings)
+    for warning in plan.warnings:
+        streams.complain(f"coresize: warning: {warning}")
+    alone = not given.is_planned(options) and settings.workers is None
+    variables = exports.variables(plan, alone=alone)
+    wanted = exports.wanted(variables, present, force=options.force)
+    if settings.reserve_cores:  # it is taken off already
+        wanted[VARIABLES["reserve_cores"]] = "0"
+    return wanted

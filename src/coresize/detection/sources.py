@@ -1,0 +1,118 @@
+"""Ask every source that can limit this process; no limit is kept between calls."""
+
+from __future__ import annotations
+
+from coresize.detection import (
+    affinity,
+    cgroup,
+    cgroup_v1,
+    cgroup_v2,
+    cpuset,
+    environ,
+    system,
+)
+from coresize.detection.cgroup import read_membership
+from coresize.detection.environ import read_variables, reserved_cores
+from coresize.detection.parse_cgroup import LXCFS
+
+
+__all__ = [
+    "cpu",
+    "memory",
+    "others",
+    "read_membership",
+    "read_variables",
+    "reserved_cores",
+]
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import TypeAlias
+
+    from coresize.detection.cgroup import Membership
+    from coresize.detection.reading import Finding
+    from coresize.host import Host
+    from coresize.model import Resource
+
+    Source: TypeAlias = Callable[[Host, tuple[str, ...]], Iterator[Finding]]
+
+
+def _of_cgroups(
+    host: Host,
+    membership: Membership,
+    controller: str,
+    resource: Resource,
+    ask: Mapping[int, Source],
+) -> Iterator[Finding]:
+    """What the cgroups that limit this process by one controller say."""
+    chains, gaps = cgroup.locate(membership, controller, resource)
+    yield from gaps
+    for version, directories in chains:
+        found = False
+        for finding in ask[version](host, directories):
+            found = True
+            yield finding
+        if not found:
+            yield from cgroup.check_shown(host, version, directories[-1], resource)
+
+
+_QUOTAS = {1: cgroup_v1.quotas, 2: cgroup_v2.quotas}
+_MEMORY = {1: cgroup_v1.memory, 2: cgroup_v2.memory}
+
+
+def cpu(
+    host: Host,
+    membership: Membership,
+    variables: dict[str, str],
+    *,
+    capacity: bool = True,
+    physical: bool = False,
+) -> Iterator[Finding]:
+    """What the machine, the affinity, the cgroups and the environment say about cores.
+
+    Args:
+        host: the machine.
+        membership: in which cgroups this process is, of `read_membership`.
+        variables: in which job, and the overrides, of `read_variables`.
+        capacity: ask for the CPUs online even where that cannot change the answer. The
+            kernel keeps the affinity within them (sched_getaffinity(2)); only lxcfs
+            shows a container fewer, and mountinfo shows lxcfs.
+        physical: count physical cores too.
+
+    Raises:
+        ConfigError: a variable of coresize's own is malformed.
+    """
+    mask, cpus = affinity.affinity(host)
+    mountinfo = membership.mountinfo
+    if capacity or not cpus or not mountinfo or LXCFS in mountinfo:
+        yield from system.online_cpus(host)
+    yield mask
+    if physical:
+        yield affinity.physical_cores(host, cpus)
+    yield from _of_cgroups(host, membership, "cpu", "cpu", _QUOTAS)
+    if not cpus:  # the affinity contains the cpuset
+        chains, _ = cgroup.locate(membership, "cpuset", "cpu")
+        for version, directories in chains:
+            yield from cpuset.cpus(host, version, directories)
+    yield from environ.findings(host, variables, "cpu")
+
+
+def memory(
+    host: Host, membership: Membership, variables: dict[str, str]
+) -> Iterator[Finding]:
+    """What the machine, the cgroups and the environment say about memory.
+
+    Takes and raises what `cpu` does.
+    """
+    yield from system.memory(host)
+    yield from _of_cgroups(host, membership, "memory", "memory", _MEMORY)
+    yield from system.address_space(host)
+    yield from environ.findings(host, variables, "memory")
+
+
+def others(host: Host, variables: dict[str, str]) -> Iterator[Finding]:
+    """The GPUs that the environment leaves, and how many workers a pool can have."""
+    yield from environ.findings(host, variables, "gpu")
+    yield from system.most_workers(host)

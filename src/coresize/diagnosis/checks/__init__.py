@@ -1,0 +1,1 @@
+"""What a diagnosis looks at, one module for each check."""

@@ -1,0 +1,198 @@
+"""Cores: what others believe to have, what is overridden, what is paid for."""
+
+from __future__ import annotations
+
+from coresize.detection import environ
+from coresize.diagnosis.findings import Finding
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from coresize.diagnosis.context import Patient
+    from coresize.diagnosis.findings import Severity
+    from coresize.model import Fact
+
+#: From these factors on too many workers cost much, or are many times too slow.
+_MUCH, _FAR = 1.5, 4.0
+
+
+def belief(patient: Patient) -> Iterator[Finding]:
+    """What os.cpu_count() and nproc say beside what there is for this process."""
+    tightest = patient.there
+    counts = {
+        "os.cpu_count()": patient.host.cpu_count(),
+        "nproc": patient.limits.cpu.affinity,
+    }
+    most = max((count for count in counts.values() if count), default=0)
+    if tightest is None:
+        return
+    factor = most / max(1.0, patient.cores_there)  # one worker there is in any case
+    if factor < _MUCH:
+        return
+    told = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    yield Finding(
+        severity="error" if factor >= _FAR else "warning",
+        check="counted CPUs",
+        title=f"programs that count CPUs start {factor:.3g} times too many workers",
+        seen=f"{told}; may be used: {patient.cores_there:g}",
+        where=f"{tightest.where} ({tightest.raw})",
+        why="pools, BLAS and compilers start as many workers or threads as they count; "
+        "so many on so few cores are throttled, or wait for each other",
+        advice=f"{_first(patient)}tell them that there "
+        f"{'is' if patient.real_cores == 1 else 'are'} {patient.real_cores}: "
+        "coresize run -- CMD, or available_cores() in Python",
+    )
+
+
+def _first(patient: Patient) -> str:
+    """What has to go before coresize itself tells programs what there is."""
+    names = [fact.where for fact in _active(patient)]
+    told_more = patient.cores > patient.real_cores
+    return f"unset {' and '.join(names)}, and " if told_more and names else ""
+
+
+def _active(patient: Patient) -> list[Fact]:
+    return [
+        fact
+        for fact in patient.limits.facts
+        if fact.resource == "cpu" and fact.role == "override"
+    ]
+
+
+def overrides(patient: Patient) -> Iterator[Finding]:
+    """Overrides that are active, beside what is there, and those without effect."""
+    for fact in _active(patient):
+        amount = fact.amount or 0.0
+        there = patient.cores_there or amount
+        yield _override(fact.where, fact.raw, amount, there)
+        for name in patient.variable(*environ.NAMES):
+            if name in _OVERRIDES and name != fact.where:
+                yield _without_effect(
+                    name, f"{fact.where}={fact.raw} goes first", "unset one of the two"
+                )
+    for gap in patient.limits.gaps:
+        if gap.where.isupper():  # a variable, which somebody set and can mend
+            yield _without_effect(gap.where, gap.reason, "set a valid value")
+
+
+#: Of these the first that holds wins.
+_OVERRIDES = ("PARALLELLY_OVERRIDE_CORES", "PYTHON_CPU_COUNT")
+
+
+def _without_effect(name: str, reason: str, advice: str) -> Finding:
+    return Finding(
+        severity="warning",
+        check="overrides",
+        title=f"{name} is set, and has no effect",
+        seen=reason,
+        where=name,
+        why="whoever set it believes that it is obeyed",
+        advice=advice,
+    )
+
+
+def _override(where: str, raw: str, amount: float, there: float) -> Finding:
+    severity: Severity = "note"
+    title = f"an override is active: {where}={raw}"
+    why = "it replaces what the machine says"
+    if amount > there * _MUCH:
+        severity, title = "warning", f"{where}={raw} asks for more cores than there are"
+        why = "workers that have no core of their own wait for each other"
+    elif amount * 2 <= there:
+        severity = "warning"
+        title = f"{where}={raw} leaves {there - amount:g} of {there:g} cores idle"
+        why = "what is paid for is not used"
+    return Finding(
+        severity=severity,
+        check="overrides",
+        title=title,
+        seen=f"override {amount:g}, without it {there:g}",
+        where=where,
+        why=why,
+        advice=f"unset {where} if that is not wanted any more",
+    )
+
+
+def caps(patient: Patient) -> Iterator[Finding]:
+    """Caps and counts of the user's own that leave much of the cores unused."""
+    there = patient.cores_there
+    given = [
+        (f"{fact.where}={fact.raw}", fact.where, fact.amount)
+        for fact in patient.limits.facts
+        if fact.resource == "cpu" and fact.role == "cap" and fact.amount
+    ]
+    if not patient.settings.parallel:
+        yield _serial(patient.settings.origins["parallel"])
+    workers = patient.settings.workers
+    if workers is not None:
+        origin = patient.settings.origins["workers"]
+        name = origin if origin.isupper() else "workers"
+        given.append((f"{name}={workers}", origin, workers))
+    for named, where, amount in given:
+        if amount * 2 <= there:
+            yield Finding(
+                severity="warning",
+                check="caps",
+                title=f"{named} leaves {there - amount:g} of {there:g} cores idle",
+                seen=f"{amount:g} may be used of {there:g}",
+                where=where,
+                why="what is paid for is not used",
+                advice=f"raise it in {where}, or ask for fewer cores",
+            )
+    if workers is not None and there and workers > max(1.0, there) * _MUCH:
+        yield Finding(
+            severity="note",
+            check="caps",
+            title=f"{name}={workers} asks for more workers than there are cores",
+            seen=f"{workers} workers, {there:g} cores",
+            where=origin,
+            why="that is right for tasks that mostly wait; those that compute wait for "
+            "each other",
+            advice=f"lower it in {origin}, if tasks compute",
+        )
+
+
+def _serial(origin: str) -> Finding:
+    return Finding(
+        severity="warning",
+        check="caps",
+        title="everything runs serially",
+        seen=f"parallel = false, by {origin}",
+        where=origin,
+        why="every executor of coresize runs its tasks in the caller",
+        advice=f"unset {origin} to run in parallel again"
+        if origin.isupper()
+        else f"take parallel out of {origin} to run in parallel again",
+    )
+
+
+def foreign(patient: Patient) -> Iterator[Finding]:
+    """Variables that are set and that those they are meant for do not read."""
+    for warning in patient.settings.warnings:
+        title, _, meant = warning.partition(": ")
+        yield Finding(
+            severity="warning",
+            check="variables without effect",
+            title=title,
+            seen=title.partition(" ")[0],
+            where="environment",
+            why="what it was to set does not hold",
+            advice=f"{meant or 'does it belong to another program?'} Else unset it",
+        )
+    found = patient.variable("PARALLELLY_OVERRIDE_CORES")
+    if patient.cores > patient.real_cores:
+        return  # it is wrong, and nobody should obey it
+    for name, value in found.items():
+        yield Finding(
+            severity="note",
+            check="variables without effect",
+            title=f"{name}={value} has no effect in R",
+            seen=f"{name}={value}",
+            where="environment",
+            why="coresize obeys it; R's package parallelly reads names that begin "
+            "with R_PARALLELLY_, and reads them when it is loaded, not later",
+            advice=f"set R_PARALLELLY_AVAILABLECORES_SYSTEM={value} before R starts, "
+            "or coresize run -- Rscript ...",
+        )

@@ -1,0 +1,216 @@
+"""Folders that pools use: shared memory, and where temporary files are."""
+
+from __future__ import annotations
+
+from coresize import storage
+from coresize.detection.cgroup import MOUNTINFO
+from coresize.detection.parse import format_bytes
+from coresize.detection.parse_cgroup import mounts
+from coresize.diagnosis.findings import Finding
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from coresize.diagnosis.context import Patient
+
+_SHM = "/dev/shm"
+
+#: Docker gives 64 MiB; joblib uses it only from 2 GB on (joblib/_memmapping_reducer.py,
+#: SYSTEM_SHARED_MEM_FS_MIN_SIZE).
+_SMALL, _OF_JOBLIB = 128 * 1024**2, 2 * 10**9
+
+#: What is left of a disk that is nearly full.
+_FULL, _LITTLE = 0.02, 256 * 1024**2
+
+#: File systems whose files are on another machine.
+_REMOTE = frozenset(
+    [
+        "9p",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "fuse.blobfuse",
+        "fuse.blobfuse2",
+        "fuse.ceph-fuse",
+        "fuse.gcsfuse",
+        "fuse.glusterfs",
+        "fuse.goofys",
+        "fuse.juicefs",
+        "fuse.rclone",
+        "fuse.s3fs",
+        "fuse.sshfs",
+        "gpfs",
+        "lustre",
+        "nfs",
+        "nfs4",
+        "smb3",
+    ]
+)
+#: Those of a container's own layer; the second is rootless Podman's.
+_LAYERS = ("overlay", "fuse.fuse-overlayfs")
+_TEMPORARY = ("JOBLIB_TEMP_FOLDER", "LOKY_TEMP", "TMPDIR", "TEMP", "TMP")
+
+
+def shared_memory(patient: Patient) -> Iterator[Finding]:
+    """The size of /dev/shm."""
+    space = storage.space(_SHM)
+    if space is not None:
+        yield from compare(patient, space)
+
+
+def compare(patient: Patient, space: storage.Space) -> Iterator[Finding]:
+    """The space of /dev/shm, beside what Docker gives and what joblib wants."""
+    title = "joblib does not use /dev/shm for large arrays"
+    joblib = "joblib maps large arrays from files in the temporary folder instead"
+    for name, folder in patient.variable("JOBLIB_TEMP_FOLDER").items():
+        if f"{folder}/".startswith(f"{_SHM}/"):
+            title = f"joblib has {format_bytes(space.free)} in {_SHM} for large arrays"
+            joblib = f"{name}={folder} makes joblib use it, and fail when it is full"
+    if space.total < _SMALL:
+        yield Finding(
+            severity="warning",
+            check="/dev/shm",
+            title=f"/dev/shm has only {format_bytes(space.total)}",
+            seen=f"size {format_bytes(space.total)}, free {format_bytes(space.free)}",
+            where=_SHM,
+            why="shared memory that does not fit is made without an error, and writing "
+            f"to it ends the process by SIGBUS; {joblib}",
+            advice=_larger(patient),
+        )
+    elif space.free < _OF_JOBLIB:
+        yield Finding(
+            severity="note",
+            check="/dev/shm",
+            title=title,
+            seen=f"free {format_bytes(space.free)}, and it wants 2 GB",
+            where=_SHM,
+            why=joblib,
+            advice="make /dev/shm larger if workers share arrays",
+        )
+
+
+def _larger(patient: Patient) -> str:
+    """A size of /dev/shm that the memory has room for, as it counts as memory."""
+    limit = patient.limits.memory.limit
+    if limit is None or limit // 2 >= _OF_JOBLIB:
+        return (
+            "docker run --shm-size=2g; in Kubernetes an emptyDir with medium: Memory "
+            "at /dev/shm"
+        )
+    return (
+        f"share less, or raise the memory limit ({format_bytes(limit)}) first: shared "
+        "memory counts in it; then docker run --shm-size"
+    )
+
+
+def temporary(patient: Patient) -> Iterator[Finding]:
+    """Where temporary files go: full, on another machine, on an overlay."""
+    named = patient.variable(*_TEMPORARY)
+    try:
+        default = storage.temporary_folder()
+    except FileNotFoundError as error:
+        yield _nowhere(error)
+    else:
+        if default not in named.values():
+            named["the default"] = default
+    for name, folder in named.items():
+        space = storage.space(folder)
+        if space is None:
+            yield _missing(name, folder)
+            continue
+        where = f"{name}: {folder}"
+        if space.free < max(_FULL * space.total, min(_LITTLE, 0.1 * space.total)):
+            yield _full(where, folder, space)
+        kind = _kind(patient, storage.real_path(folder))
+        if kind in _REMOTE:
+            yield _remote(where, folder, kind)
+        elif kind in _LAYERS:
+            yield _overlay(where, folder, kind)
+        elif kind == "fuse" or kind.startswith("fuse."):
+            yield _served(where, folder, kind)
+
+
+def _nowhere(error: FileNotFoundError) -> Finding:
+    return Finding(
+        severity="error",
+        check="temporary folder",
+        title="there is no folder for temporary files",
+        seen=str(error.strerror),
+        where="tempfile.gettempdir()",
+        why="their disks are full, or they cannot be written to: pools, and whatever "
+        "else makes temporary files, fail",
+        advice="make room, or set TMPDIR to a folder that can be written to",
+    )
+
+
+def _missing(name: str, folder: str) -> Finding:
+    return Finding(
+        severity="warning",
+        check="temporary folder",
+        title=f"{name}={folder} is no folder",
+        seen=f"{folder} is a file, is not there, or cannot be looked at",
+        where=name,
+        why="what is to be written there fails, or goes elsewhere",
+        advice=f"make the folder, or set {name} to one that is there",
+    )
+
+
+def _full(where: str, folder: str, space: storage.Space) -> Finding:
+    return Finding(
+        severity="warning",
+        check="temporary folder",
+        title=f"the disk of {folder} is nearly full",
+        seen=f"free {format_bytes(space.free)} of {format_bytes(space.total)}",
+        where=where,
+        why="joblib, loky and many others write what workers share there, and fail",
+        advice="make room, or set JOBLIB_TEMP_FOLDER, LOKY_TEMP and TMPDIR to another",
+    )
+
+
+def _remote(where: str, folder: str, kind: str) -> Finding:
+    return Finding(
+        severity="warning",
+        check="temporary folder",
+        title=f"temporary files in {folder} lie on another machine ({kind})",
+        seen=f"file system {kind}",
+        where=where,
+        why="each write goes over the network, and mapped arrays are slow or wrong",
+        advice="set TMPDIR, JOBLIB_TEMP_FOLDER and LOKY_TEMP to a local disk",
+    )
+
+
+def _overlay(where: str, folder: str, kind: str) -> Finding:
+    return Finding(
+        severity="note",
+        check="temporary folder",
+        title=f"temporary files in {folder} go to the container's own layer",
+        seen=f"file system {kind}",
+        where=where,
+        why="it is slower than a volume, and counts as the container's disk",
+        advice="mount a volume or a tmpfs there if much is written",
+    )
+
+
+def _served(where: str, folder: str, kind: str) -> Finding:
+    return Finding(
+        severity="note",
+        check="temporary folder",
+        title=f"temporary files in {folder} go through a program ({kind})",
+        seen=f"file system {kind}",
+        where=where,
+        why="every read and write waits for that program, and it may be for a network",
+        advice="set TMPDIR to a local disk if much is written",
+    )
+
+
+def _kind(patient: Patient, folder: str) -> str:
+    """The file system of a folder, by /proc/self/mountinfo (proc(5)); "" if unknown."""
+    best, kind = "", ""
+    for its_kind, point, _, _ in mounts(patient.read(MOUNTINFO)):
+        inside = point in ("/", folder) or folder.startswith(f"{point}/")
+        if inside and len(point) >= len(best):
+            best, kind = point, its_kind
+    return kind

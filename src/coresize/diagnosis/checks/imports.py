@@ -1,0 +1,266 @@
+"""What each worker imports: the main module, and what is imported here."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import textwrap
+from importlib.machinery import PathFinder
+
+from coresize import storage
+from coresize.diagnosis.findings import Finding
+from coresize.diagnosis.interpreter import PATIENCE, Late, run_python
+from coresize.processes.main_module import known
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from coresize.diagnosis.context import Patient
+    from coresize.diagnosis.findings import Severity
+
+#: Seconds of an import that cost much, and that cost most.
+_LONG, _TOO_LONG = 0.5, 2.0
+
+#: Seconds from which on a main module needs no second look. What takes less is imported
+#: twice, and the lesser counts: files come from the disk once, and neighbours go.
+_CLEAR = 2 * _TOO_LONG
+
+#: Modules that are named, and seconds of one that is worth it.
+_NAMED, _WORTH = 5, 0.05
+
+#: Characters of an error that are shown.
+_LONGEST = 240
+
+_GUARD = 'if __name__ == "__main__":'
+
+_BELOW = f"put what starts work below {_GUARD}"
+
+#: What to do, by the kind of error, where it is not that.
+_ADVICE = {
+    "import": "mend that first: it would fail in any process",
+    "relative": "try it as a module: coresize diagnose --main PACKAGE.MODULE",
+    "file": "save it as a file: spawn and forkserver import that (coresize's own pools "
+    "do without)",
+    "arguments": "if it lacks its arguments: coresize diagnose --main FILE -- "
+    f"ARGUMENTS; else {_BELOW}",
+}
+
+
+def main_module(patient: Patient) -> Iterator[Finding]:
+    """The import of the main module by a worker, as spawn does it."""
+    path, module, *words = _given(patient.main) if patient.main else _own_main()
+    if not path:
+        return
+    try:
+        answer = _measure(patient, path, module, *words)
+    except Late:
+        seen = f"it was not imported within {PATIENCE:g} s"
+        yield _broken(path, seen)
+        return
+    if "seconds" not in answer:
+        failure = answer.get("error") or "the worker ended without a word"
+        said = failure.replace("\\n", " ")  # an error in another's text
+        kind = answer.get("kind", "")
+        if kind == "usage":
+            said = f"{said.rstrip()}: {_last(answer['err'])}"
+        seen = textwrap.shorten(said, _LONGEST, placeholder=" ...")
+        if not words and kind in ("usage", "index"):
+            kind = "arguments"
+        yield _broken(path, seen, kind)
+    elif answer["seconds"] > _LONG:
+        yield _slow(path, answer["seconds"], _by_module(answer["err"]))
+
+
+def _measure(patient: Patient, *words: str) -> dict[str, Any]:
+    """One import, or the quicker of two."""
+    answer = _import(patient, *words)
+    if not _LONG < answer.get("seconds", 0.0) < _CLEAR:
+        return answer
+    again = _import(patient, *words)
+    return min(answer, again, key=lambda one: one.get("seconds", math.inf))
+
+
+def _import(patient: Patient, *words: str) -> dict[str, Any]:
+    """What `_IMPORT_MAIN` answers, and what is written to standard error meanwhile."""
+    told = run_python(patient, "-X", "importtime", "-c", _IMPORT_MAIN, *words)
+    return {**json.loads(told.out or "{}"), "err": told.err}
+
+
+def _broken(path: str, seen: str, kind: str = "") -> Finding:
+    if path.startswith("<"):
+        kind = "file"
+    return Finding(
+        severity="warning" if kind in ("file", "arguments") else "error",
+        check="main module",
+        title=f"workers cannot import {path}",
+        seen=seen,
+        where=path,
+        why="spawn and forkserver import the main module in each worker, which then "
+        "runs all that stands outside of its guard",
+        advice=_ADVICE.get(kind, _BELOW),
+    )
+
+
+def _slow(path: str, seconds: float, costs: dict[str, float]) -> Finding:
+    costs["its own lines"] = seconds - sum(costs.values())
+    severity: Severity = "error" if seconds > _CLEAR else "warning"
+    return Finding(
+        severity=severity,
+        check="main module",
+        title=f"each worker takes {seconds:.1f} s to import {path}",
+        seen=f"{seconds:.2f} s: {_heaviest(costs)}",
+        where=f"{path}, imported as spawn does it (-X importtime)",
+        why="spawn and forkserver import the main module in each worker, with all "
+        "that stands outside of its guard",
+        advice=f"move what is slow below {_GUARD}, or into the functions that need it",
+    )
+
+
+#: What spawn does in a worker, down to its refusal to start workers meanwhile; fork is
+#: refused as well, as such a program would not do elsewhere. Of a package ``python -m``
+#: runs the module __main__, which spawn leaves alone.
+_IMPORT_MAIN = """
+import json, os, sys, time, traceback
+from importlib.util import find_spec
+from multiprocessing import process, spawn
+path, module, *words = sys.argv[1:]
+answer = os.fdopen(os.dup(1), "w")
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+folder = os.getcwd() if module else os.path.dirname(os.path.abspath(path))
+sys.path.insert(0, folder)
+data = {
+    "sys_path": sys.path,
+    "sys_argv": [path, *words],
+    "start_method": "spawn",
+}
+process.current_process()._inheriting = True
+print("#", file=sys.stderr, flush=True)
+start = time.perf_counter()
+try:
+    spec = find_spec(module) if module not in ("", "__main__") else None
+    if spec is not None and spec.submodule_search_locations is not None:
+        inner = module + ".__main__"
+        module = inner if find_spec(inner) else module
+    data["init_main_from_name" if module else "init_main_from_path"] = module or path
+    spawn.prepare(data)
+    found = {"seconds": time.perf_counter() - start}
+except BaseException as error:
+    text = "".join(traceback.format_exception_only(error))
+    kind = "import" if isinstance(error, (ImportError, SyntaxError)) else ""
+    kind = "relative" if "relative import" in text else kind
+    if isinstance(error, SystemExit) and error.code == 2:  # as argparse does
+        kind = "usage"
+    kind = "index" if isinstance(error, IndexError) else kind
+    found = {"error": text, "kind": kind}
+print(json.dumps(found), file=answer, flush=True)
+os._exit(0)
+"""
+
+
+def _by_module(text: str) -> dict[str, float]:
+    """Seconds by top-level module that the main module imports, by -X importtime.
+
+    Its lines are "import time: self | cumulative | name"; what another module imports
+    is indented.
+    """
+    costs: dict[str, float] = {}
+    for line in text.partition("#\n")[2].splitlines():
+        head, _, name = line.rpartition("| ")
+        number = head.rpartition("|")[2].strip()
+        if line.startswith("import time:") and number.isdigit() and name[:1] != " ":
+            top = name.partition(".")[0]
+            costs[top] = costs.get(top, 0.0) + int(number) / 1e6
+    return costs
+
+
+def _heaviest(costs: dict[str, float]) -> str:
+    """The most that is worth a word, with its seconds."""
+    ordered = sorted(costs.items(), key=lambda one: one[1], reverse=True)
+    heavy = [(name, cost) for name, cost in ordered[:_NAMED] if cost >= _WORTH]
+    return ", ".join(f"{name} {cost:.2f} s" for name, cost in heavy)
+
+
+def imports(patient: Patient) -> Iterator[Finding]:
+    """The heaviest modules that are imported already, measured in a fresh process."""
+    if not patient.modules:
+        return
+    told = run_python(patient, "-c", _IMPORT_ALL, *patient.modules)
+    costs: dict[str, float] = json.loads(told.out.rpartition("#")[2] or "{}")
+    total = sum(costs.values())
+    heavy = _heaviest(costs)
+    if not heavy:
+        return
+    yield Finding(
+        severity="warning" if total > _TOO_LONG else "note",
+        check="imports",
+        title=f"what is imported here takes {total:.1f} s in each worker",
+        seen=heavy,
+        where="sys.modules, imported anew in a fresh process",
+        why="each worker that is spawned imports what its tasks need",
+        advice="import heavy modules inside the functions that need them, and start "
+        "fewer workers that live longer",
+    )
+
+
+_IMPORT_ALL = """
+import importlib, json, sys, time
+sys.path.insert(0, "")
+costs = {}
+for name in sys.argv[1:]:
+    top = name.partition(".")[0]
+    start = time.perf_counter()
+    try:
+        importlib.import_module(name)
+    except BaseException:
+        continue
+    costs[top] = costs.get(top, 0.0) + time.perf_counter() - start
+print("#" + json.dumps(costs))
+"""
+
+
+def loaded() -> tuple[str, ...]:
+    """Modules of this process that are neither Python's nor ours, as they came."""
+    known = {*sys.stdlib_module_names, "coresize", "__main__", "__mp_main__"}
+    return tuple(
+        name
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] not in known and getattr(module, "__file__", None)
+    )
+
+
+def is_module(name: str) -> bool:
+    """Whether a text may be the name of a module, as for ``python -m``.
+
+    Its first part is there: to look for the others would import that.
+    """
+    first, *rest = name.split(".")
+    if rest[-1:] == ["py"] or not all(part.isidentifier() for part in (first, *rest)):
+        return False
+    return PathFinder.find_spec(first, ["", *sys.path]) is not None
+
+
+def _given(main: tuple[str, ...]) -> list[str]:
+    """A program as path, name of a module or nothing, and arguments."""
+    name, *words = main
+    return [name, "" if storage.is_file(name) else name, *words]
+
+
+def _own_main() -> list[str]:
+    """The same of this program, but of the command ``coresize``."""
+    main = known()
+    file, name = main.file or "", main.name or ""
+    ours = name.startswith(("coresize", "pytest"))
+    if not file or ours or file.endswith(("/coresize", "/pytest")):
+        return ["", ""]
+    return [file, name, *sys.argv[1:]]
+
+
+def _last(text: str) -> str:
+    """What a program said last, among the lines of -X importtime."""
+    lines = text.partition("#\n")[2].splitlines()
+    said = [line for line in lines if line and not line.startswith("import time:")]
+    return said[-1] if said else ""

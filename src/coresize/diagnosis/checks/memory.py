@@ -1,0 +1,129 @@
+"""Memory: limits, what is left, kills of the past, swap, pressure."""
+
+from __future__ import annotations
+
+from coresize.detection import counters
+from coresize.detection.parse import format_bytes, format_count
+from coresize.detection.system import MEMINFO
+from coresize.diagnosis.findings import Finding
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from coresize.diagnosis.context import Patient
+
+#: The part of the limit that should be left.
+_LITTLE = 0.1
+
+#: Percent of a minute in which some task waited; of cores that is common, and of memory
+#: it is bad (kernel Documentation/accounting/psi.rst).
+_STALLED = {"cpu": 50.0, "memory": 10.0, "io": 25.0}
+
+
+def limits(patient: Patient) -> Iterator[Finding]:
+    """What is left below the tightest limit, and below memory.high."""
+    memory = patient.limits.memory
+    if memory.limit and memory.available is not None and memory.binding:
+        left = memory.available / memory.limit
+        if left < _LITTLE:
+            yield Finding(
+                severity="warning",
+                check="memory limits",
+                title=f"only {format_bytes(memory.available)} of memory are left",
+                seen=f"limit {format_bytes(memory.limit)}, working set "
+                f"{format_bytes(memory.limit - memory.available)}",
+                where=f"{memory.binding.where} ({memory.binding.raw})",
+                why="at the limit the kernel kills a process",
+                advice="run fewer workers: ProcessPoolExecutor(memory=...) starts "
+                "tasks only while they fit",
+            )
+    high, left_below = memory.soft_limit, memory.soft_available
+    if high and left_below is not None and left_below < _LITTLE * high:
+        yield Finding(
+            severity="warning",
+            check="memory limits",
+            title=f"{format_bytes(left_below)} are left below memory.high",
+            seen=f"memory.high {format_bytes(high)}",
+            where=next(
+                fact.where
+                for fact in patient.limits.facts
+                if fact.role == "soft" and fact.amount == high
+            ),
+            why="above it nothing is killed, and everything is slowed to a crawl "
+            "(kernel Documentation/admin-guide/cgroup-v2.rst)",
+            advice="run fewer workers, or raise memory.high",
+        )
+
+
+def group(patient: Patient) -> Iterator[Finding]:
+    """memory.oom.group: one kill takes all."""
+    for where in counters.oom_groups(patient.host):
+        yield Finding(
+            severity="warning",
+            check="memory.oom.group",
+            title="one kill for memory takes the whole container",
+            seen="memory.oom.group = 1",
+            where=where,
+            why="Kubernetes sets it from 1.28 on; no pool can lose only a task there, "
+            "as the parent dies with its workers",
+            advice="keep a journal (run_batch(journal=...)) and give memory= to the "
+            "pool, which keeps more free here; or set singleProcessOOMKill in the "
+            "kubelet",
+        )
+
+
+def kills(patient: Patient) -> Iterator[Finding]:
+    """Kills for memory since the cgroup was made."""
+    for where, values in counters.memory_events(patient.host).items():
+        count = values.get("oom_kill", 0)
+        if count:
+            killed = format_count(count, "process", "processes")
+            yield Finding(
+                severity="warning",
+                check="kills",
+                title=f"the kernel has killed {killed} here for memory",
+                seen=f"oom_kill {count}",
+                where=where,
+                why="what they did was lost, or is done again",
+                advice="measure what a task needs (coresize profile -- CMD) and plan "
+                "by it (coresize workers --memory SIZE)",
+            )
+            return  # the ancestors count them as well
+
+
+def swap(patient: Patient) -> Iterator[Finding]:
+    """Swap that is in use by this cgroup, else by the machine."""
+    used, where = counters.swap_used(patient.host)
+    memory = patient.limits.memory
+    of_machine = where == MEMINFO
+    limit = memory.total if of_machine else memory.limit or memory.total
+    if used and limit and used > 0.01 * limit:
+        yield Finding(
+            severity="warning" if used > _LITTLE * limit else "note",
+            check="swap",
+            title=f"{format_bytes(used)} are swapped out"
+            f"{', of all on this machine' if of_machine else ''}",
+            seen=f"swap in use {format_bytes(used)}",
+            where=where,
+            why="to touch such a page takes a read from disk, a thousand times slower",
+            advice="run fewer workers, until all of it fits into memory",
+        )
+
+
+def pressure(patient: Patient) -> Iterator[Finding]:
+    """Pressure stall information, where the kernel keeps it."""
+    for resource, where, percent in counters.pressures(patient.host):
+        if percent >= _STALLED[resource]:
+            yield Finding(
+                severity="warning",
+                check="pressure",
+                title=f"tasks waited for {resource} {percent:.0f}% of the last minute",
+                seen=f"some avg60={percent:.2f}",
+                where=where,
+                why="that part of the time some task could have run, and had to wait",
+                advice="start fewer workers, or look for neighbours on this machine"
+                if resource != "io"
+                else "write less, or to a faster disk",
+            )

@@ -1,0 +1,65 @@
+"""What it costs to start a worker here, by start method."""
+
+from __future__ import annotations
+
+from coresize.diagnosis.findings import Finding
+from coresize.diagnosis.interpreter import run_python
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from coresize.diagnosis.context import Patient
+
+#: Seconds that a start should not take.
+_LONG = 0.5
+
+
+def methods(patient: Patient) -> Iterator[Finding]:
+    """Seconds to start and end a worker, by start method.
+
+    Raises:
+        Skipped: there is too little memory to try.
+    """
+    told = run_python(patient, "-c", _FRESH).out
+    costs = dict(line.split() for line in told.splitlines() if line.count(" ") == 1)
+    if not costs:
+        return
+    seen = ", ".join(
+        f"{name} {float(cost) * 1000:.0f} ms" for name, cost in costs.items()
+    )
+    slow = float(costs.get("spawn", 0.0)) > _LONG
+    yield Finding(
+        severity="warning" if slow else "note",
+        check="start methods",
+        title="starting a Python process takes long here"
+        if slow
+        else "starting a worker",
+        seen=f"{seen} (an empty program)",
+        where="measured",
+        why="each worker pays that, and its imports on top; on network disks it is "
+        "seconds",
+        advice="start fewer workers and keep them (no max_tasks_per_child), and put "
+        "the virtual environment on a local disk"
+        if slow
+        else "let a worker live for many tasks: coresize starts one when it is needed, "
+        "by forkserver on Linux",
+    )
+
+
+#: One process a method, timed by who starts it; the program is a text, so that spawn
+#: has no main module to import.
+_FRESH = """
+import multiprocessing, time
+from time import sleep
+for method in multiprocessing.get_all_start_methods():
+    context = multiprocessing.get_context(method)
+    best = 1e9
+    for _ in range(3):
+        start = time.perf_counter()
+        process = context.Process(target=sleep, args=(0,))
+        process.start(); process.join()
+        best = min(best, time.perf_counter() - start)
+    print(method, best)
+"""

@@ -1,0 +1,69 @@
+"""Throttling: how often the quota was used up, and how long everything waited."""
+
+from __future__ import annotations
+
+import time
+
+from coresize.detection import counters
+from coresize.diagnosis.findings import Finding
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from coresize.detection.counters import Throttling
+    from coresize.diagnosis.context import Patient
+    from coresize.diagnosis.findings import Severity
+
+#: Parts of the periods that are worth a word, that cost much, that cost most.
+_SOME, _MUCH, _MOST = 0.01, 0.05, 0.5
+
+#: Periods below which a share says nothing.
+_FEW = 20
+
+#: The same of the short watch, which sees five of the usual length.
+_FEW_NOW = 4
+
+
+def throttling(patient: Patient) -> Iterator[Finding]:
+    """The own cgroup and every visible ancestor, since they were made and now."""
+    before = counters.throttling(patient.host)
+    if not before:
+        return
+    time.sleep(patient.seconds)
+    told = set()
+    for where, whole in counters.throttling(patient.host).items():
+        counts = (whole.periods, whole.throttled, whole.seconds)
+        if counts in told:  # one cgroup at several mount points
+            continue
+        told.add(counts)
+        now = whole.since(before.get(where, whole))
+        yield from compare(whole, now, patient.seconds)
+
+
+def compare(whole: Throttling, now: Throttling, seconds: float) -> Iterator[Finding]:
+    """What a cgroup counted since it was made, beside what it did in some seconds."""
+    lately = now.share if now.periods >= _FEW_NOW else 0.0
+    share = max(whole.share, lately)
+    if whole.periods < _FEW or share < _SOME:
+        return
+    severity: Severity = "warning" if share >= _MUCH else "note"
+    title = f"the CPU quota was used up in {whole.share:.0%} of its periods"
+    if lately >= _MOST:
+        severity = "error"
+    if lately >= _MOST or lately > whole.share:  # that has decided
+        title = f"the CPU quota is used up now, in {lately:.0%} of its periods"
+    yield Finding(
+        severity=severity,
+        check="throttling",
+        title=title,
+        seen=f"{whole.throttled} of {whole.periods} periods since it was made, "
+        f"{whole.seconds:.1f} s lost by all threads together; in the last "
+        f"{seconds:g} s {now.throttled} of {now.periods}",
+        where=whole.where,
+        why="when the quota of a period (mostly 0.1 s) is used up, all threads stand "
+        "still until the next: with too many of them that is most of the time",
+        advice="run as many workers as the quota has cores, one thread each "
+        "(coresize workers --explain), or raise the quota",
+    )

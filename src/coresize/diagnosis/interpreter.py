@@ -1,0 +1,97 @@
+"""Programs of a few lines, run by a fresh interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+
+from coresize import processes
+from coresize.diagnosis.skipping import Skipped
+from coresize.model import Value
+from coresize.processes import orphans
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO
+
+    from coresize.diagnosis.context import Patient
+
+#: Seconds until it is ended, with all that it has started.
+PATIENCE = 30.0
+
+#: Seconds that what it leaves behind has to end.
+_LEFT = 0.5
+
+#: Bytes of what it starts, mostly.
+_MEMORY = 64 * 1024**2
+
+
+class Late(Skipped):
+    """It took too long."""
+
+
+class Told(Value):
+    """What it has written.
+
+    Attributes:
+        out: to standard output.
+        err: to standard error.
+    """
+
+    __slots__ = ("out", "err")  # noqa: RUF023
+
+    out: str
+    err: str
+
+
+def run_python(patient: Patient, *words: str) -> Told:
+    """Run this interpreter with these arguments.
+
+    Raises:
+        Late: it did not end in time.
+        Skipped: there is too little memory to try.
+    """
+    patient.require(_MEMORY)
+    with (
+        # No pipes: what it leaves behind may hold them open.
+        tempfile.TemporaryFile("w+", errors="replace") as out,
+        tempfile.TemporaryFile("w+", errors="replace") as err,
+    ):
+        process = None
+        try:
+            with processes.starting():
+                process = subprocess.Popen(  # noqa: S603 - this interpreter
+                    # -P: no file of the working folder stands for Python's own.
+                    [sys.executable, "-P", *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    env={**os.environ, **orphans.variables(orphans.new())},
+                    start_new_session=True,
+                )
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            reason = f"a fresh process did not end within {PATIENCE:g} s"
+            raise Late(reason) from None
+        finally:
+            _end(process)
+        return Told(out=_read(out), err=_read(err))
+
+
+def _end(process: subprocess.Popen[bytes] | None) -> None:
+    """End it, if it was started, with what it has left behind."""
+    if process is None:
+        return
+    if process.returncode is None:
+        processes.kill_session(process.pid)
+        process.wait()
+    else:
+        processes.kill_group(process.pid, _LEFT)
+
+
+def _read(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()

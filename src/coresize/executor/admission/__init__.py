@@ -1,0 +1,1 @@
+"""Which job may start, and which running one has to end."""

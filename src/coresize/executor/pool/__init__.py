@@ -1,0 +1,1 @@
+"""A pool of processes: workers, and the thread that gives them jobs."""

@@ -1,0 +1,136 @@
+"""Messages over a socket: a header of fixed size, then the payload.
+
+One socket and one process per worker: no lock is shared, so a dead worker blocks
+nobody. What a worker has written stays in the kernel when it dies, and is read.
+
+Every call has a number, which comes back with its answer. A task may do anything to
+its process: fork it, close its descriptors, write to those of others. Whatever becomes
+of the stream then, an answer counts only where its number is that of the call which is
+due; and bytes that no worker wrote are recognised by their first four.
+"""
+
+from __future__ import annotations
+
+import struct
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import TypeAlias
+
+    #: Kind, number of the call, peak, seconds and payload.
+    Message: TypeAlias = tuple[int, int, int, float, bytes | bytearray]
+
+#: What each header begins with.
+_MARK = b"\xc0RE\x01"
+
+#: The mark, the kind, the length of the payload, the number of the call, peak memory in
+#: bytes, seconds.
+HEADER = struct.Struct("<4sBQQQd")
+
+#: Kinds from the parent: a call, several calls of one function, the end, and the folder
+#: that the calls which follow were submitted in.
+CALL, CALLS, STOP, FOLDER = range(4)
+#: Kinds from a worker: it is ready, it cannot be; a value, an error, a value that says
+#: that the task has failed (`coresize.processes.transfer.Failure`).
+READY, BROKEN, VALUE, ERROR, FAILED = range(5)
+_KINDS = range(5)
+
+#: With READY: the worker holds much that it inherited by fork.
+HEIR = b"heir"
+
+_HEAD = HEADER.size
+_read_header = HEADER.unpack_from
+
+_CHUNK = 256 * 1024
+
+#: Payloads below this are joined with their header: one system call, one packet.
+#: Larger ones are written from where they are, and read to where they stay.
+SMALL = 64 * 1024
+
+
+class StreamError(Exception):
+    """What has arrived is no message."""
+
+
+def pack(
+    kind: int,
+    payload: bytes = b"",
+    *,
+    number: int = 0,
+    peak: int = 0,
+    seconds: float = 0.0,
+) -> list[bytes]:
+    """A message as the pieces to be written, in order."""
+    header = HEADER.pack(_MARK, kind, len(payload), number, peak, seconds)
+    return [header + payload] if len(payload) < SMALL else [header, payload]
+
+
+class Inbox:
+    """What has arrived, cut into messages."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._chunk = bytearray(_CHUNK)
+        #: The head of a message whose payload is large, the payload, and how much of it
+        #: has arrived.
+        self._head: tuple[int, int, int, float] | None = None
+        self._large = bytearray()
+        self._filled = 0
+
+    def receive(self, source: socket.socket) -> bool:
+        """Take what has arrived, waiting for something; False at the end.
+
+        Raises:
+            OSError: the connection is broken, or nothing is there and it may not wait.
+        """
+        if self._filled < len(self._large):
+            with memoryview(self._large) as view:
+                size = source.recv_into(view[self._filled :])
+            self._filled += size
+            return size > 0
+        size = source.recv_into(self._chunk)
+        self._buffer += memoryview(self._chunk)[:size]
+        return size > 0
+
+    def messages(self) -> list[Message]:
+        """The messages that are complete.
+
+        Raises:
+            StreamError: there are other bytes among them.
+        """
+        found: list[Message] = []
+        if self._head is not None:
+            if self._filled < len(self._large):
+                return found
+            found.append(self._take_large())
+        buffer, start, available = self._buffer, 0, len(self._buffer)
+        with memoryview(buffer) as view:
+            while available - start >= _HEAD:
+                mark, kind, size, number, peak, seconds = _read_header(buffer, start)
+                if mark != _MARK or kind not in _KINDS:
+                    raise StreamError
+                payload = start + _HEAD
+                end = payload + size
+                if end > available:
+                    if size < SMALL:
+                        break
+                    self._head = kind, number, peak, seconds
+                    self._large = bytearray(size)
+                    self._filled = available - payload
+                    self._large[: self._filled] = view[payload:]
+                    start = available
+                    break
+                content = view[payload:end].tobytes()
+                found.append((kind, number, peak, seconds, content))
+                start = end
+        if start:
+            del buffer[:start]
+        return found
+
+    def _take_large(self) -> Message:
+        assert self._head is not None
+        message = (*self._head, self._large)
+        self._head, self._large, self._filled = None, bytearray(), 0
+        return message

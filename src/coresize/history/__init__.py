@@ -1,1 +1,0 @@
-"""What tasks took in earlier runs, and what the next will need by that."""

@@ -1,0 +1,277 @@
+"""The shards of a batch on this machine: any program, started, watched, measured.
+
+Rule 1: each shard gets its part of cores and memory, by the variables that ``coresize
+run`` sets; so it is ``coresize run`` that starts it. Rule 2: the kernel's count of
+kills decides what ran out of memory. Rule 3: signals to this program reach its shards,
+and when it ends they have ended; if it is killed they are, or a restart would run them
+twice.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from coresize import processes, storage
+from coresize.batch import claims
+from coresize.batch.journal import status
+from coresize.detection import available
+from coresize.errors import ConfigError, CoresizeError
+from coresize.host import CLAIMED, SHARD, STATUS
+from coresize.measuring.runs import meter_of
+from coresize.planning import plan as planning
+from coresize.planning.policy import memory_budget
+from coresize.planning.settings import load_settings
+from coresize.processes import orphans
+from coresize.processes.oom import Kills
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from coresize.measuring.meters import Meter
+
+#: Seconds between two looks at what runs.
+_LOOK = 0.2
+
+#: Seconds that shards have to end after a signal was passed on.
+_GRACE = 10.0
+
+
+class Part:
+    """One shard: its program, and what became of it.
+
+    Attributes:
+        shard: "i/n".
+        words: the command line.
+        log: the file that its output goes to.
+        state: "waiting", "running", "done", "failed", "oom" or "stopped".
+        code: what it ended with; minus the signal where one ended it.
+        pid: its process; None before it is started.
+        seconds: how long it has run, the last time.
+        peak: bytes, the most of all its processes together.
+    """
+
+    def __init__(self, index: int, count: int, words: Sequence[str], logs: str) -> None:
+        self.shard = f"{index}/{count}"
+        places = {"{shard}": self.shard, "{index}": str(index), "{count}": str(count)}
+        self.words = [_filled(word, places) for word in words]
+        self.log = f"{logs}/shard-{index}-of-{count}.log"
+        self.state = "waiting"
+        self.code: int | None = None
+        self.pid: int | None = None
+        self.seconds = 0.0
+        self.peak = 0
+        self._status = self.log.removesuffix(".log") + status.SUFFIX
+        self._process: subprocess.Popen[bytes]
+        self._meter: Meter
+        self._kills: Kills
+        self._began = 0.0
+        self._mark = orphans.new()
+
+    def start(self, share: Mapping[str, str]) -> None:
+        """Start it, with what it may use.
+
+        Raises:
+            CoresizeError: its log cannot be written.
+        """
+        inherited = {n: text for n, text in os.environ.items() if n != CLAIMED}
+        marks = orphans.variables(self._mark)
+        variables = {**share, **marks, SHARD: self.shard, STATUS: self._status}
+        try:
+            storage.remove(self._status)
+            log = storage.append(self.log)
+        except OSError as error:
+            msg = f"the log {self.log} cannot be written: {error.strerror}"
+            raise CoresizeError(msg) from None
+        with log:
+            begun = time.strftime("%Y-%m-%d %H:%M:%S")
+            log.write(f"--- {begun} shard {self.shard}: {shlex.join(self.words)}\n")
+            log.flush()
+            self._process = subprocess.Popen(  # noqa: S603 - it is what the user asked for
+                [sys.executable, "-P", "-m", "coresize", "run", "--", *self.words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**inherited, **variables},
+                start_new_session=True,  # a terminal's signals come from here alone
+            )
+        self.pid, self.state, self.code = self._process.pid, "running", None
+        self._kills = Kills(self.pid)
+        self._meter = meter_of(None)(self.pid)
+        self._began = time.monotonic()
+
+    def look(self) -> None:
+        """Measure it, and see whether it has ended."""
+        if self.state != "running":
+            return
+        self.seconds = time.monotonic() - self._began
+        self._meter.sample()
+        self.peak = max(self.peak, self._meter.peak)
+        self.code = self._process.poll()
+        if self.code is None:
+            return
+        processes.kill_group(self._process.pid)  # what it left behind
+        if self.code != 0:
+            orphans.end(self._mark)
+        killed = self.code != 0 and self._kills.moved() != "no"
+        self.state = "done" if self.code == 0 else "oom" if killed else "failed"
+
+    def send(self, number: int) -> None:
+        """Pass a signal on to it and all that it started."""
+        if self.state == "running":
+            processes.signal_group(self._process.pid, number)
+
+    def kill(self) -> None:
+        """End it, and all that it started, at once."""
+        if self.state == "running":
+            processes.kill_session(self._process.pid)
+            self.code = self._process.wait()
+            self.state = "stopped"
+            orphans.end(self._mark)
+
+    def progress(self) -> dict[str, Any]:
+        """How far its batch is, where it tells."""
+        return status.read(self._status) or {}
+
+    @property
+    def resume(self) -> str:
+        """The command that starts it again."""
+        return f"{SHARD}={self.shard} {shlex.join(self.words)}"
+
+
+def _filled(word: str, places: Mapping[str, str]) -> str:
+    for place, text in places.items():
+        word = word.replace(place, text)
+    return word
+
+
+class Launcher:
+    """All shards of a batch on this machine.
+
+    Args:
+        count: how many there are.
+        words: the command line, in which {shard}, {index} and {count} are filled in.
+        logs: the folder of their logs.
+        memory: what one needs, "12GiB"; so many run at once as fit. None is all.
+        at_once: so many at once at most.
+        retry_oom: what was killed for memory is run again, alone, after all others.
+
+    Attributes:
+        parts: the shards.
+        at_once: how many run at once.
+
+    Raises:
+        ConfigError: a number is not above 0, or the size is none.
+        InsufficientMemoryError: not even one fits.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        words: Sequence[str],
+        *,
+        logs: str,
+        memory: str | None = None,
+        at_once: int | None = None,
+        retry_oom: bool = False,
+    ) -> None:
+        for name, number in (("shards", count), ("at_once", at_once)):
+            if number is not None and number < 1:
+                raise ConfigError(name, number, "a number above 0")
+        # Below another `coresize shards` these are parts of its part: of i/n the part
+        # j/m is (i + n*j)/(n*m), in turn or by a hash alike.
+        first, step = 0, 1
+        if outer := claims.own_shard():
+            first, step = outer.index, outer.count
+        self.parts = [
+            Part(first + step * index, step * count, words, logs)
+            for index in range(count)
+        ]
+        self.at_once = min(count, at_once or count)
+        if memory is not None:
+            plan = planning.plan_workers(memory=memory, strict=True)
+            self.at_once = min(self.at_once, plan.bounds.get("memory", count))
+        self._retry_oom = retry_oom
+        self._signal: int | None = None
+        self._deadline = 0.0
+
+    def run(self, show: Callable[[], object]) -> int:
+        """Run all to the end; returns 0 where every shard has, else 1 or 128 + signal.
+
+        Args:
+            show: called now and then, for whoever looks at `parts`.
+        """
+        before = self._catch_signals()
+        try:
+            share = share_of(self.at_once)
+            self._run([*self.parts], self.at_once, share, show)
+            if self._retry_oom:
+                killed = [part for part in self.parts if part.state == "oom"]
+                self._run(killed, 1, share_of(1), show)
+        finally:
+            for part in self.parts:
+                part.kill()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self._signal is not None:
+            return 128 + self._signal
+        return 0 if all(part.state == "done" for part in self.parts) else 1
+
+    def _run(
+        self,
+        parts: list[Part],
+        at_once: int,
+        share: Mapping[str, str],
+        show: Callable[[], object],
+    ) -> None:
+        waiting = list(reversed(parts))
+        while True:
+            running = [part for part in parts if part.state == "running"]
+            while waiting and len(running) < at_once and self._signal is None:
+                part = waiting.pop()
+                part.start(share)
+                running.append(part)
+            show()
+            if not running:
+                return
+            time.sleep(_LOOK)
+            for part in running:
+                part.look()
+            if self._signal is not None and time.monotonic() > self._deadline:
+                for part in running:
+                    part.kill()
+
+    def _catch_signals(self) -> dict[int, Any]:
+        """Let signals that end a program reach the shards first."""
+
+        def forward(number: int, _frame: object) -> None:
+            again = self._signal is not None
+            self._signal = number
+            self._deadline = time.monotonic() + (0.0 if again else _GRACE)
+            for part in self.parts:
+                part.send(number)
+
+        names = [
+            name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+        ]
+        numbers = [getattr(signal, name) for name in names]
+        # What is ignored, as by nohup, stays so.
+        numbers = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]
+        return {number: signal.signal(number, forward) for number in numbers}
+
+
+def share_of(at_once: int) -> dict[str, str]:
+    """The variables that hand one of so many its part of cores and memory."""
+    cores = max(1, available.available_cores() // at_once)
+    found = {"CORESIZE_MAX_CORES": str(cores)}
+    fraction = load_settings().memory_fraction
+    budget = memory_budget(available.detect().memory, fraction)
+    if budget is not None:
+        found["CORESIZE_MAX_MEMORY"] = str(budget // at_once)
+    return found

@@ -1,0 +1,1 @@
+"""What tasks have taken before, and what that says of the next."""

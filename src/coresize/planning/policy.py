@@ -1,0 +1,184 @@
+"""From what may be used to a count of workers. Pure, and the only place that rounds.
+
+Rule 1: a further bound never raises the count, and the count is at least 1.
+Rule 2: a count that the user sets replaces what cores, memory and GPUs allow, as an
+override replaces what was detected; the other bounds still hold.
+"""
+
+from __future__ import annotations
+
+from coresize.errors import ConfigError, InsufficientMemoryError, check_count
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from coresize.model import Limits, MemoryLimits, Resource
+    from coresize.planning.values import Need, WorkerPlan
+
+ROUNDINGS = ("nearest", "floor", "ceil")
+
+#: Workers that mostly wait: as many as a core can serve, but no more than this or so
+#: many a core. Both are what CPython takes for threads that wait (concurrent.futures,
+#: ThreadPoolExecutor: 5 a processor until 3.7, at most 32 since 3.8).
+MOST_WAITING = 32
+WAITING_PER_CORE = 5
+
+#: Bounds that a count set by the user replaces.
+_REPLACED = ("cpu", "waiting", "memory", "gpu", "profile")
+
+
+def whole_cores(
+    limit: float | None, *, rounding: str = "nearest", reserve: int = 0
+) -> int:
+    """The whole cores in a limit, at least 1.
+
+    Args:
+        limit: cores, maybe a fraction; None when nothing is known, which counts as 1.
+        rounding: "nearest" (a half goes up), "floor" or "ceil".
+        reserve: whole cores to keep free, taken off after rounding.
+
+    Raises:
+        ConfigError: rounding or reserve is none of these.
+
+    >>> whole_cores(8.342), whole_cores(1.5), whole_cores(0.2)
+    (8, 2, 1)
+    >>> whole_cores(1.5, rounding="floor"), whole_cores(8.342, reserve=2)
+    (1, 6)
+    """
+    if rounding not in ROUNDINGS:
+        raise ConfigError("rounding", rounding, '"nearest", "floor" or "ceil"')
+    reserve = check_count("reserve", reserve, 0)
+    cores = limit or 0.0
+    if rounding == "nearest":
+        whole = (cores + 0.5) // 1
+    elif rounding == "floor":
+        whole = cores // 1
+    else:
+        whole = -(-cores // 1)
+    return max(1, int(whole) - reserve)
+
+
+def memory_budget(memory: MemoryLimits, fraction: float) -> int | None:
+    """The bytes that workers may use: a part of what is available now."""
+    left = memory_left(memory)
+    return None if left is None else int(left * fraction)
+
+
+def memory_left(memory: MemoryLimits) -> int | None:
+    """The bytes that can be taken before a limit is met; None when unknown.
+
+    Below memory.high where one is set, since what crosses it is throttled to a crawl
+    (kernel Documentation/admin-guide/cgroup-v2.rst, "memory.high").
+    """
+    known = (memory.available, memory.soft_available)
+    return min((n for n in known if n is not None), default=None)
+
+
+def plan(
+    limits: Limits,
+    need: Need,
+    *,
+    rounding: str,
+    reserve: int,
+    memory_fraction: float,
+    caps: dict[str, int],
+    override: tuple[str, int, str] | None = None,
+    strict: bool = False,
+    warnings: tuple[str, ...] = (),
+) -> WorkerPlan:
+    """The count of workers that is safe, with the bound that decides.
+
+    Args:
+        limits: what may be used.
+        need: what one worker needs.
+        rounding: what becomes of a fraction of a core.
+        reserve: whole cores to keep free.
+        memory_fraction: the part of the memory available now that workers may use.
+        caps: further bounds by name: "tasks", "max_workers".
+        override: a count that the user set: the name of the bound, "override" or
+            "parallel", the count, and what set it.
+        strict: raise where not even one task fits.
+        warnings: what a person should look at besides.
+
+    Raises:
+        InsufficientMemoryError: strict, and not even one task fits.
+    """
+    from coresize.planning import reasons, values
+
+    cores = whole_cores(limits.cpu.limit, rounding=rounding, reserve=reserve)
+    budget = memory_budget(limits.memory, memory_fraction)
+    bounds = {**_bounds(limits, need, cores, budget), **caps}
+    if "profile" in caps:  # what was measured goes before a rule of thumb
+        bounds.pop("waiting", None)
+    if strict and budget is not None and bounds.get("memory") == 0:
+        raise InsufficientMemoryError((need.memory or 0) + need.shared, budget)
+    ceiling = _least(limits, "workers")
+    if ceiling is not None:
+        bounds["platform"] = int(ceiling)
+    deciding = dict(bounds)
+    if override:
+        kind, count, _ = override
+        bounds[kind] = count
+        deciding = {k: n for k, n in bounds.items() if k not in _REPLACED}
+    binding = min(deciding, key=deciding.__getitem__)
+    workers = max(1, deciding[binding])
+    decision = values.Decision(
+        workers=workers,
+        binding=binding,
+        bounds=bounds,
+        need=need,
+        cores=cores,
+        budget=budget,
+        set_by=override[2] if override else None,
+    )
+    return values.WorkerPlan(
+        workers,
+        threads_per_worker=max(1, cores // workers),
+        memory_per_worker=_memory_per_worker(need, budget, workers),
+        binding=binding,
+        bounds=bounds,
+        reason=reasons.sentence(decision),
+        warnings=(*reasons.warnings(decision), *warnings),
+    )
+
+
+def _bounds(
+    limits: Limits, need: Need, cores: int, budget: int | None
+) -> dict[str, int]:
+    """How many workers the cores, the memory and the GPUs allow."""
+    bounds = {"cpu": _how_many(cores, need.cores)}
+    if need.waits:
+        bounds["waiting"] = max(MOST_WAITING, WAITING_PER_CORE * cores)
+    if (need.memory or need.shared) and budget is not None:
+        bounds["memory"] = max(0, budget - need.shared) // max(1, need.memory or 0)
+    gpus = _least(limits, "gpu")
+    if need.gpus and gpus is not None:
+        bounds["gpu"] = _on_devices(int(gpus), need.gpus)
+    return bounds
+
+
+def _how_many(there: float, each: float) -> int:
+    """How often a need fits; 0.3 fits three times into 0.9, whatever floats say."""
+    return int(there / each + 1e-9)
+
+
+def _on_devices(devices: int, each: float) -> int:
+    """How many tasks the GPUs hold: several share one, none is on parts of two."""
+    return devices * _how_many(1, each) if each < 1 else _how_many(devices, each)
+
+
+def _least(limits: Limits, resource: Resource) -> float | None:
+    return min(
+        (
+            fact.amount
+            for fact in limits.facts
+            if fact.resource == resource and fact.amount is not None
+        ),
+        default=None,
+    )
+
+
+def _memory_per_worker(need: Need, budget: int | None, workers: int) -> int | None:
+    if need.memory or budget is None:
+        return need.memory
+    return max(0, budget - need.shared) // workers

@@ -1,0 +1,133 @@
+"""Profiles kept in files, by name or by path."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from typing import TYPE_CHECKING
+
+from coresize import storage
+from coresize.errors import ConfigError
+from coresize.planning.profiles import from_table
+from coresize.planning.values import OF_HISTORY
+
+
+if TYPE_CHECKING:
+    from coresize.planning.profiles import TaskProfile
+
+
+def save_profile(profile: TaskProfile, name: str | os.PathLike[str]) -> str:
+    """Write a profile under a name, and return the path of the file.
+
+    Args:
+        profile: what to write.
+        name: a name, for a file in the user's state folder; or the path of a file
+            that ends in ``.toml`` or ``.json``.
+
+    Raises:
+        ConfigError: the name is none, or the file cannot be written.
+
+    >>> import os, tempfile
+    >>> from coresize import TaskProfile, load_profile, save_profile
+    >>> path = os.path.join(tempfile.mkdtemp(), "align.toml")
+    >>> save_profile(TaskProfile(peak_memory="1.5G"), path) == path
+    True
+    >>> load_profile(path).peak_memory
+    1500000000
+    """
+    check_name(name)
+    try:
+        path = _path(name)
+        storage.make_folder_of(path)
+    except (OSError, ValueError) as error:
+        raise _unusable(name, error) from None
+    fields = {k: v for k, v in profile.as_dict().items() if v is not None}
+    if path.endswith(".json"):
+        text = json.dumps(fields, indent=2)
+    else:
+        # JSON's numbers, texts and lists of numbers are TOML's.
+        lines = [f"{key} = {_toml(value)}" for key, value in fields.items()]
+        text = "\n".join(["# What one task needs: coresize, TaskProfile", *lines])
+    try:
+        storage.replace(path, text + "\n")
+    except (OSError, ValueError) as error:  # ValueError: a NUL character
+        raise _unusable(name, error) from None
+    return path
+
+
+def check_name(name: str | os.PathLike[str], where: str = "profile") -> None:
+    """See that something can be kept under a name, and found again.
+
+    Args:
+        name: as of `save_profile`.
+        where: the argument that it comes from, for messages.
+
+    Raises:
+        ConfigError: it cannot.
+
+    >>> check_name("align-2"), check_name("profiles/align.toml")
+    (None, None)
+    """
+    text = os.fspath(name)
+    if _is_path(text):
+        good = storage.suffix(text) in _SUFFIXES and not text.startswith(OF_HISTORY)
+    else:
+        good = text[:1].isalnum() and ":" not in text
+    # A byte of a file's name that is no UTF-8 is a surrogate.
+    shown = os.fsencode(text).decode("utf-8", "replace") if good else ""
+    if not (good and shown.isprintable()):
+        raise ConfigError(where, text, _NAMES)
+
+
+_SUFFIXES = ("toml", "json")
+_NAMES = (
+    "a name that begins with a letter or a digit and has no colon, such as align-2, or "
+    "the path of a .toml or .json file"
+)
+
+
+def load_profile(name: str | os.PathLike[str]) -> TaskProfile:
+    """The profile that was saved under a name, or that a TOML or JSON file holds.
+
+    Raises:
+        ConfigError: there is none, or the file is not valid.
+    """
+    try:
+        path = _path(name)
+        text = storage.read(path)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        allowed = f"the name of a profile, in a file or the settings ({error})"
+        raise ConfigError("profile", name, allowed) from None
+    try:
+        table = json.loads(text) if path.endswith(".json") else tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError("profile", path, f"valid TOML or JSON ({error})") from None
+    if not isinstance(table, dict):
+        raise ConfigError("profile", path, "a table of keys and values")
+    return from_table(table, path)
+
+
+def _path(name: str | os.PathLike[str]) -> str:
+    text = os.fspath(name)
+    if not text:
+        raise ConfigError("profile", text, "a name or a path")
+    if _is_path(text):
+        return text
+    return storage.state_path("profiles", f"{text}.toml")
+
+
+def _is_path(text: str) -> bool:
+    return "/" in text or "\\" in text or storage.suffix(text) in _SUFFIXES
+
+
+def _unusable(name: object, error: Exception) -> ConfigError:
+    if isinstance(error, ConfigError):
+        return error
+    return ConfigError("profile", name, f"a file to write ({error})")
+
+
+def _toml(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,167 @@
+"""What one task needs: given by hand, measured, or loaded from a file."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from coresize.detection import parse
+from coresize.model import Value
+from coresize.planning.validation import Schema, Seconds, Size, Whole, check
+
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+_MOST_THREADS = 10**6
+_SHARE = "a part of a core above 0 and up to 1, such as 0.05"
+
+
+class _Fields(Schema):
+    peak_memory: Size | None = Field(default=None, description=parse.SIZES)
+    idle_memory: Size = 0
+    shared_memory: Size = 0
+    cpu: Seconds | None = Field(default=None, description="seconds, 0 or above")
+    wall: Seconds | None = Field(default=None, description="seconds, 0 or above")
+    threads: Annotated[Whole, Field(ge=1, le=_MOST_THREADS)] | None = Field(
+        default=None, description="a whole number above 0"
+    )
+    cpu_share: Annotated[float, Field(ge=0.0001, le=1)] | None = Field(
+        default=None, description=_SHARE
+    )
+    most_workers: Annotated[Whole, Field(ge=1)] | None = Field(
+        default=None, description="a whole number above 0"
+    )
+    method: str = Field(default="by hand", description="a text")
+    peaks: list[Whole] | tuple[Whole, ...] = Field(
+        default=(), description="the peaks of all runs in bytes"
+    )
+
+
+class TaskProfile(Value):
+    """What one task needs, and the worker that runs it.
+
+    Attributes:
+        peak_memory: bytes that the task needs at its peak, on top of the idle worker;
+            None if unknown.
+        idle_memory: bytes of the idle worker: the interpreter and what it imports.
+        shared_memory: bytes that all workers share and that are there once.
+        cpu: seconds of CPU time, of all its threads and processes; None if unknown.
+        wall: seconds from start to end, without those in which it was ready to run and
+            had no CPU, where that is known; None if unknown.
+        threads: threads that it keeps busy at the same time, at least 1.
+        cpu_share: the part of the time that these threads compute: 1.0 is CPU-bound,
+            0.05 mostly waits.
+        most_workers: so many workers at most, as more were found to gain nothing; None
+            for no such bound.
+        method: how this was found out: "by hand", "cgroup", "proc", "psutil", "sweep"
+            or "history" with what it did.
+        peaks: the peak of each run in bytes, where it was measured.
+
+    Sizes are given in bytes or as texts such as "2GiB". Threads and share that are not
+    given come from CPU and wall seconds, and are 1 where these are not given either.
+
+    Raises:
+        ConfigError: a value is not valid.
+
+    >>> from coresize import TaskProfile
+    >>> profile = TaskProfile(peak_memory="2GiB", cpu=3.0, wall=60.0)
+    >>> profile.peak_memory, profile.threads, profile.cpu_share
+    (2147483648, 1, 0.05)
+    """
+
+    __slots__ = (  # noqa: RUF023
+        "peak_memory",
+        "idle_memory",
+        "shared_memory",
+        "cpu",
+        "wall",
+        "threads",
+        "cpu_share",
+        "most_workers",
+        "method",
+        "peaks",
+    )
+
+    peak_memory: int | None
+    idle_memory: int
+    shared_memory: int
+    cpu: float | None
+    wall: float | None
+    threads: int
+    cpu_share: float
+    most_workers: int | None
+    method: str
+    peaks: tuple[int, ...]
+
+    def __init__(
+        self,
+        *,
+        peak_memory: int | str | None = None,
+        idle_memory: int | str = 0,
+        shared_memory: int | str = 0,
+        cpu: float | None = None,
+        wall: float | None = None,
+        threads: int | None = None,
+        cpu_share: float | None = None,
+        most_workers: int | None = None,
+        method: str = "by hand",
+        peaks: Sequence[int] = (),
+    ) -> None:
+        given = {
+            "peak_memory": peak_memory,
+            "idle_memory": idle_memory,
+            "shared_memory": shared_memory,
+            "cpu": cpu,
+            "wall": wall,
+            "threads": threads,
+            "cpu_share": cpu_share,
+            "most_workers": most_workers,
+            "method": method,
+            "peaks": peaks,
+        }
+        super().__init__(**_completed(check(_Fields, given, "TaskProfile")))
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes of one worker while it runs the task; None if unknown."""
+        return None if self.peak_memory is None else self.idle_memory + self.peak_memory
+
+    @property
+    def doubt(self) -> str:
+        """Why the task may need more memory than that; empty where nothing says so."""
+        return self.method if "extrapolated" in self.method else ""
+
+
+#: A task that seemed to compute nothing at all still computes something.
+_LEAST_SHARE = 0.001
+
+#: So much of a further thread is the noise of measuring.
+_NOISE = 0.1
+
+
+def _completed(given: _Fields) -> dict[str, Any]:
+    """The fields, with threads and share from the seconds where they are not given."""
+    fields = given.model_dump()
+    busy = given.cpu / given.wall if given.cpu is not None and given.wall else None
+    threads = math.ceil(min(busy or 1, _MOST_THREADS) - _NOISE)
+    fields["threads"] = given.threads or max(1, threads)
+    if given.cpu_share is None:
+        share = 1.0 if busy is None else busy / fields["threads"]
+        fields["cpu_share"] = min(1.0, max(_LEAST_SHARE, round(share, 4)))
+    fields["peaks"] = tuple(given.peaks)
+    return fields
+
+
+def from_table(table: Mapping[str, Any], where: str) -> TaskProfile:
+    """The profile in a table of TOML, YAML or JSON.
+
+    Raises:
+        ConfigError: a key is not known, or a value is not valid.
+    """
+    profile = TaskProfile.__new__(TaskProfile)
+    Value.__init__(profile, **_completed(check(_Fields, table, where)))
+    return profile

@@ -1,0 +1,112 @@
+"""What the settings must be; only imported where something is set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from coresize.detection import parse
+from coresize.errors import ConfigError, ParseError
+from coresize.planning import profiles
+from coresize.planning.validation import Schema, Size, Whole, check
+from coresize.planning.values import Kind, Resources
+
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TABLES = "a table of tables, by name"
+_CORES = Annotated[float, Field(ge=0.001, le=1e6)]
+_GPUS = Annotated[float, Field(ge=0, le=1e6)]
+
+
+class _Settings(Schema):
+    workers: Annotated[Whole, Field(ge=1)] | None = Field(
+        default=None, description="a whole number of workers above 0"
+    )
+    parallel: bool = Field(default=True, description="on or off: true or false")
+    reserve_cores: Whole = Field(
+        default=0, ge=0, description="a whole number of cores, 0 or above"
+    )
+    memory_fraction: float = Field(
+        default=0.8, gt=0, le=1, description="a part above 0 and up to 1, such as 0.8"
+    )
+    rounding: Literal["nearest", "floor", "ceil"] = Field(
+        default="nearest", description='"nearest", "floor" or "ceil"'
+    )
+    history: bool = Field(default=False, description="on or off: true or false")
+    profiles: dict[str, dict[str, Any]] = Field(default={}, description=_TABLES)
+    kinds: dict[str, dict[str, Any]] = Field(default={}, description=_TABLES)
+
+
+class _Kind(Schema):
+    resources: dict[str, Any] = Field(
+        default={}, description='a table such as { cpu = 1, ram = "4GB", gpu = 0 }'
+    )
+    profile: str | None = Field(default=None, description="the name of a profile")
+
+
+class _Resources(Schema):
+    cpu: _CORES = Field(
+        default=1,
+        description="a number of cores above 0",
+    )
+    ram: Size | None = Field(default=None, description=parse.SIZES)
+    gpu: _GPUS = Field(
+        default=0,
+        description="a number of GPUs, 0 or above",
+    )
+
+
+#: The words of the functions, beside those of the settings.
+_ALIASES = {"cpus": "cpu", "memory": "ram", "gpus": "gpu"}
+
+#: Variables that hold a whole number; pydantic would also take "1.0" and "1_0".
+_WHOLE = ("workers", "reserve_cores")
+
+
+def check_settings(values: Mapping[str, object], where: str) -> dict[str, object]:
+    """The settings in a table, validated; only those that are in it.
+
+    Raises:
+        ConfigError: a key is not known, or a value is not valid.
+    """
+    checked = check(_Settings, values, where)
+    settings = {name: getattr(checked, name) for name in checked.model_fields_set}
+    if "profiles" in settings:
+        settings["profiles"] = {
+            name: profiles.from_table(table, f"{where}: profiles.{name}")
+            for name, table in checked.profiles.items()
+        }
+    if "kinds" in settings:
+        settings["kinds"] = {
+            name: _kind(table, f"{where}: kinds.{name}")
+            for name, table in checked.kinds.items()
+        }
+    return settings
+
+
+def check_variable(name: str, variable: str, text: str) -> object:
+    """The value of one setting in a variable of the environment.
+
+    Raises:
+        ConfigError: the text is not valid.
+    """
+    allowed = f"{_Settings.model_fields[name].description}, or unset it"
+    try:
+        if name in _WHOLE:
+            checked = check(_Settings, {name: parse.whole(text)}, "")
+        else:
+            checked = check(_Settings, {name: text}, "", texts=True)
+    except (ConfigError, ParseError):
+        raise ConfigError(variable, text, allowed) from None
+    return getattr(checked, name)
+
+
+def _kind(table: Mapping[str, object], where: str) -> Kind:
+    kind = check(_Kind, table, where)
+    named = {_ALIASES.get(key, key): value for key, value in kind.resources.items()}
+    used = check(_Resources, named, f"{where}.resources")
+    resources = Resources(cpu=used.cpu, memory=used.ram, gpu=used.gpu)
+    return Kind(resources=resources, profile=kind.profile)

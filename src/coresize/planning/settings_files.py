@@ -1,0 +1,174 @@
+"""Files of settings: which one is read, and what is in it."""
+
+from __future__ import annotations
+
+from coresize import storage
+from coresize.errors import ConfigError
+from coresize.host import Live
+from coresize.texts import one_line
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from coresize.host import Host
+
+CONFIG = "CORESIZE_CONFIG"
+#: The files that are looked for, nearest folder first; the first of one folder wins.
+FILES = ("coresize.toml", "pyproject.toml")
+#: The one that belongs to many programs: what is wrong with it is not ours to say.
+_SHARED = "pyproject.toml"
+
+
+#: Settings by name, each with where it stands.
+Found = dict[str, tuple[object, str]]
+
+
+def find(
+    host: Host, file: str | None, present: dict[str, str]
+) -> tuple[Found, list[str]]:
+    """The settings of the file that is named, or of the nearest, with where they are.
+
+    A file that nobody has named is obeyed only where it is this user's own: who may
+    write to a folder above, such as /tmp, must not decide here.
+
+    Args:
+        host: the machine.
+        file: the path of a file, or None.
+        present: the variables that are set.
+
+    Returns:
+        The settings, and a sentence about each file that is not obeyed.
+
+    Raises:
+        ConfigError: the file cannot be read, or something in it is not valid.
+    """
+    named = present.get(CONFIG) if file is None else storage.check_path("file", file)
+    if named:
+        by = CONFIG if file is None else "file"
+        try:
+            # What a command line names is this machine's, of whatever host one asks.
+            ours = file is not None or isinstance(host, Live)
+            text = storage.read_named(named) if ours else host.read(named)
+        except OSError as error:
+            allowed = f"the path of a TOML or YAML file ({error.strerror})"
+            raise ConfigError(by, named, allowed) from None
+        return _at(named, _parsed(named, text, named=True) or {}), []
+    doubts: list[str] = []
+    for path in host.find_upward(FILES):
+        try:
+            doubt = host.doubt(path)
+            if doubt:
+                doubts += _told(host, path, doubt)
+                continue
+            values = _parsed(path, host.read(path), named=False)
+        except OSError as error:
+            if path.endswith(_SHARED):
+                continue
+            allowed = f"a file that can be read ({error.strerror})"
+            raise ConfigError("settings", path, allowed) from None
+        if values is not None:
+            return _at(path, values), doubts
+    return {}, doubts
+
+
+def _at(path: str, values: dict[str, object]) -> Found:
+    return {name: (value, path) for name, value in values.items()}
+
+
+def _told(host: Host, path: str, doubt: str) -> list[str]:
+    """A sentence about a file that is not obeyed; none where it has no settings."""
+    if path.endswith(_SHARED):
+        try:
+            if _table(path, _content(path, host.read(path), named=False)) is None:
+                return []
+        except (OSError, ConfigError):
+            return []
+    hint = f"name it by {CONFIG} if it is meant, or make it your own (chown, chmod o-w)"
+    return [f"the settings in {one_line(path)} are not obeyed: {doubt}; {hint}"]
+
+
+def read_table(path: str, setting: str) -> dict[str, object]:
+    """The table that is a TOML or YAML file, whatever is in it.
+
+    Raises:
+        ConfigError: it cannot be read, or is no table.
+    """
+    path = storage.check_path(setting, path)
+    try:
+        text = storage.read_named(path)
+    except OSError as error:
+        allowed = f"the path of a TOML or YAML file ({error.strerror})"
+        raise ConfigError(setting, path, allowed) from None
+    content = _content(path, text, named=True)
+    if not isinstance(content, dict):
+        raise ConfigError(setting, path, "a table of keys and values")
+    return content
+
+
+#: The last text of each file and what is in it: a text is seldom other than before.
+_last: dict[tuple[str, bool], tuple[str, dict[str, object] | None]] = {}
+_MOST_KEPT = 16
+
+
+def _parsed(path: str, text: str, *, named: bool) -> dict[str, object] | None:
+    """The settings in a file; None where it is somebody else's and has none."""
+    last = _last.get((path, named))
+    if last is None or last[0] != text:
+        if len(_last) >= _MOST_KEPT:
+            _last.clear()
+        content = _content(path, text, named=named)
+        table = None if content is None else _table(path, content, named=named)
+        if table is not None:
+            from coresize.planning.schemas import check_settings
+
+            table = check_settings(table, path)
+        last = _last[path, named] = (text, table)
+    return last[1]
+
+
+def _content(path: str, text: str, *, named: bool) -> object:
+    """What a file holds; None of another's file that was found and is not valid."""
+    try:
+        if path.endswith((".yaml", ".yml")):
+            return _yaml(path, text)
+        import tomllib
+
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        if path.endswith(_SHARED) and not named:
+            return None
+        raise ConfigError("settings", path, f"valid TOML ({error})") from None
+
+
+def _yaml(path: str, text: str) -> object:
+    try:
+        import yaml
+    except ImportError:
+        allowed = "TOML, or install the extra that reads YAML: coresize[yaml]"
+        raise ConfigError("settings", path, allowed) from None
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError("settings", path, f"valid YAML ({reason})") from None
+    return {} if content is None else content
+
+
+def _table(path: str, content: Any, *, named: bool = False) -> dict[str, object] | None:
+    """The table of settings: of a file of our own all of it, of others a part."""
+    if not isinstance(content, dict):
+        raise ConfigError("settings", path, "a table of keys and values")
+    tool = content.get("tool")
+    if isinstance(tool, dict) and "coresize" in tool:
+        table = tool["coresize"]
+    elif path.endswith(_SHARED):
+        return {} if named else None
+    else:
+        table = content.get("coresize", content)
+    if not isinstance(table, dict):
+        raise ConfigError("settings", path, "a table of keys and values")
+    return table

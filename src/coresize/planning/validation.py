@@ -1,0 +1,105 @@
+"""Values from outside against a pydantic schema, with errors a person can act on.
+
+Every field of a schema says in its description what it may hold; an error repeats that
+and names the value and where it came from.
+"""
+
+from __future__ import annotations
+
+import difflib
+import operator
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from coresize.detection import parse
+from coresize.errors import ConfigError
+from coresize.units import to_bytes
+
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from pydantic_core import ErrorDetails
+
+
+class Schema(BaseModel):
+    """Base of all schemas: unknown keys are errors, and 1 is not True."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+SchemaT = TypeVar("SchemaT", bound=Schema)
+
+
+def _size(amount: Any) -> int:
+    return to_bytes("size", amount)
+
+
+def _index(number: Any) -> Any:
+    """Integers of other libraries as Python's; all else as it is, to be refused."""
+    if isinstance(number, bool):
+        return number
+    try:
+        return operator.index(number)
+    except TypeError:
+        return number
+
+
+#: A whole number, of Python or another library.
+Whole = Annotated[int, BeforeValidator(_index)]
+
+#: Bytes, given as a number or as a text such as "2GiB".
+Size = Annotated[int, BeforeValidator(_size), Field(description=parse.SIZES)]
+Seconds = Annotated[
+    float, Field(ge=0, le=1e12, allow_inf_nan=False, description="seconds, 0 or above")
+]
+
+
+def check(
+    schema: type[SchemaT],
+    values: Mapping[str, object],
+    where: str,
+    *,
+    texts: bool = False,
+) -> SchemaT:
+    """The values as the schema has them.
+
+    Args:
+        schema: what they must be.
+        values: the values by name.
+        where: the file, function or table that they come from, for messages.
+        texts: they are all texts, as variables of the environment are.
+
+    Raises:
+        ConfigError: a key is not known, or a value is not valid.
+    """
+    try:
+        if texts:
+            return schema.model_validate_strings(values)
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise _explained(schema, error.errors()[0], where) from None
+
+
+def _explained(schema: type[BaseModel], error: ErrorDetails, where: str) -> ConfigError:
+    # Where a field may be of several kinds, the last part says which: not the user's.
+    names = [str(part) for part in error["loc"] if "[" not in str(part)]
+    setting = ".".join(names)
+    if where:
+        setting = f"{where}: {setting}" if setting else where
+    if error["type"] == "extra_forbidden":
+        return ConfigError(setting, error["input"], _nearest(names[-1], schema))
+    field = schema.model_fields.get(names[0]) if names else None
+    allowed = field.description if field else None
+    return ConfigError(setting, error["input"], allowed or error["msg"])
+
+
+def _nearest(name: str, schema: type[BaseModel]) -> str:
+    """What to write instead of a key that is not known."""
+    known = sorted(schema.model_fields)
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    if near:
+        return f"{near[0]!r} instead, the nearest known key"
+    return f"one of the known keys: {', '.join(known)}"

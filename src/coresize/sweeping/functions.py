@@ -1,0 +1,210 @@
+"""Trials of a function over a sample of items."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from coresize.batch.run import run_batch
+from coresize.errors import ConfigError, CoresizeError
+from coresize.executor.process import ProcessPoolExecutor
+from coresize.executor.threads import ThreadPoolExecutor
+from coresize.executor.warming import warm
+from coresize.planning.settings import load_settings
+from coresize.sweeping.measurements import Watch
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Executor
+    from typing import Any
+
+    from coresize.batch.outcomes import Outcome
+    from coresize.sweeping.measurements import Trial
+
+#: Tasks for each worker, at least.
+_TASKS = 4
+
+#: When a pass over the sample is broken off: after so many times what it takes
+#: serially, or what is to be watched. What has become so much slower is no choice.
+_HOPELESS = 4
+
+
+class Calls:
+    """Trials of a function over a sample of items.
+
+    Args:
+        function: what is called.
+        sample: the items, at least one.
+        executor: "process" or "thread".
+        seconds: so long the steady state is watched, at least.
+        timeout: seconds that one task may take, above 0; only with "process".
+
+    Raises:
+        ConfigError: the sample is empty or none, or the executor is another.
+        CoresizeError: a setting makes every pool serial.
+    """
+
+    unit = "tasks"
+
+    def __init__(
+        self,
+        function: Callable[[Any], object],
+        sample: Iterable[Any],
+        executor: object,
+        seconds: float,
+        timeout: float | None = None,
+    ) -> None:
+        if not isinstance(executor, str) or executor not in _POOLS:
+            raise ConfigError("executor", executor, '"process" or "thread"')
+        settings = load_settings()
+        if not settings.parallel:
+            origin = settings.origins["parallel"]
+            msg = f"{origin} makes every pool serial: take it away to try workers"
+            raise CoresizeError(msg)
+        self._function = function
+        self._sample = _listed(sample)
+        self._seconds = seconds
+        self._timeout = timeout
+        self.threads = executor == "thread"
+        self._make = _POOLS[executor]
+        if timeout is not None:
+            if executor != "process":
+                allowed = 'None: only executor="process" can end what takes too long'
+                raise ConfigError("timeout", timeout, allowed)
+            self._make = partial(ProcessPoolExecutor, timeout=timeout)
+        self._pass = 0.0  # seconds of the sample, serially
+
+    def serial(self) -> Trial:
+        """One after the other in one worker: the baseline.
+
+        Of the function alone: neither the start of the worker counts nor the way of an
+        item there. With a timeout each item is a task, which can be ended, and is timed
+        where it runs; else all of the sample is one.
+        """
+        with self._make(1) as pool:
+            watch = Watch()
+            try:
+                warm(pool, 1, self._function)
+                watch = Watch()  # of what comes after the start
+                done, seconds, cpu = self._serially(pool)
+            except CoresizeError as error:
+                watch.stop()
+                return watch.trial(1, 0, cpu=0.0, error=str(error))
+            watch.stop(seconds)
+        self._pass = watch.seconds * len(self._sample) / done
+        return watch.trial(1, done, cpu=cpu)
+
+    def run(self, workers: int) -> Trial:
+        """So many workers, all of them started before the clock is."""
+        with self._make(workers) as pool:
+            began = time.perf_counter()
+            error = self._start(pool, workers)
+            startup = time.perf_counter() - began
+            watch, sums = Watch(), _Sums()
+            for outcome in [] if error else self._outcomes(pool, workers):
+                sums.add(outcome)
+            watch.stop()
+        return watch.trial(
+            workers,
+            sums.good,
+            cpu=sums.cpu,
+            startup=startup,
+            peak_memory=sums.peak or None,
+            error=error or sums.told(),
+        )
+
+    def _start(self, pool: Executor, workers: int) -> str:
+        """Have all workers started; why that cannot be, or nothing."""
+        try:
+            warm(pool, workers, self._function)
+        except Exception as error:  # noqa: BLE001 - it is a row of the table
+            return str(error)
+        return ""
+
+    def _serially(self, pool: Executor) -> tuple[int, float, float]:
+        """As `_serial`, in a pool of one worker."""
+        least = self._seconds
+        if self._timeout is None:
+            return pool.submit(_serial, self._function, self._sample, least).result()
+        done, seconds, cpu = 0, 0.0, 0.0
+        end = time.perf_counter() + least
+        while not done or time.perf_counter() < end:
+            for item in self._sample:
+                one = pool.submit(_serial, self._function, [item], 0.0).result()
+                done, seconds, cpu = done + one[0], seconds + one[1], cpu + one[2]
+        return done, seconds, cpu
+
+    def _outcomes(self, pool: Executor, workers: int) -> Iterable[Outcome]:
+        items = self._items(workers * _TASKS)
+        return run_batch(self._function, items, executor=pool, progress=False)
+
+    def _items(self, least: int) -> Iterator[Any]:
+        """The sample again and again, until there is a steady state to speak of."""
+        start, given = time.perf_counter(), 0
+        patience = _HOPELESS * max(self._seconds, self._pass)
+        while given < least or time.perf_counter() - start < self._seconds:
+            for item in self._sample:
+                if time.perf_counter() - start > patience:
+                    return
+                yield item
+                given += 1
+
+
+class _Sums:
+    """What tasks have come to, without their values."""
+
+    def __init__(self) -> None:
+        self.good = self.bad = self.peak = 0
+        self.cpu = 0.0
+        self._first = ""
+
+    def add(self, outcome: Outcome) -> None:
+        if outcome.ok:
+            self.good += 1
+            self.cpu += outcome.cpu
+            self.peak = max(self.peak, outcome.peak_memory or 0)
+            return
+        self._first = self._first or f"{outcome.status}: {outcome.error}"
+        self.bad += 1
+
+    def told(self) -> str:
+        """What went wrong with some, as a sentence."""
+        return f"{self.bad} of {self.good + self.bad} {self._first}" if self.bad else ""
+
+
+_POOLS: dict[str, Callable[[int], Executor]] = {
+    "process": ProcessPoolExecutor,
+    "thread": ThreadPoolExecutor,
+}
+
+
+def _listed(sample: Iterable[Any]) -> list[Any]:
+    """The sample as a list, checked."""
+    allowed = "items to try, such as a list with at least one"
+    try:
+        items = iter(sample)
+    except TypeError:
+        raise ConfigError("sample", sample, allowed) from None
+    known = list(items)
+    if not known:
+        raise ConfigError("sample", sample, allowed)
+    return known
+
+
+def _serial(
+    function: Callable[[Any], object], sample: Sequence[Any], least: float
+) -> tuple[int, float, float]:
+    """How many tasks, and the seconds and seconds of CPU time that they took.
+
+    All of the sample, again and again until so many seconds are over.
+    """
+    cpu, start = time.process_time(), time.perf_counter()
+    done, seconds = 0, 0.0
+    while not done or seconds < least:
+        for item in sample:
+            function(item)
+        done += len(sample)
+        seconds = time.perf_counter() - start
+    return done, seconds, time.process_time() - cpu
