@@ -32,11 +32,12 @@ MOST_COST, MOST_GROWTH = 60.0, 50.0
 #: Prints by how many MiB the parent grew at most, and the microseconds of an item.
 MEMORY = """\
 import sys, time
-from coresize import processes, procfs, run_batch
+from coresize import processes, run_batch
+from coresize.processes import memory
 if __name__ == "__main__":
     executor, count, journal = sys.argv[1], int(sys.argv[2]), sys.argv[3] or None
     def held():
-        return procfs.status(processes.read("self", "status")).high / 1024**2
+        return memory.status(processes.read("self", "status")).high / 1024**2
     words = {"executor": executor, "progress": False}
     for _ in run_batch(abs, iter(range(2000)), **words):
         pass

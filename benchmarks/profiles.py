@@ -18,9 +18,15 @@ from pathlib import Path
 
 from turns import least_in_turns
 
-from coresize import TaskProfile, detect, load_settings, plan_workers, profile_task
-from coresize.detection import parse
-from coresize.measuring.cgroup import make_meter
+from coresize import (
+    TaskProfile,
+    detect,
+    load_settings,
+    plan_workers,
+    profile_task,
+    units,
+)
+from coresize.measuring.meters import make_meter
 from coresize.testing import container
 
 
@@ -96,7 +102,7 @@ def _charged(task: str, words: tuple[Any, ...]) -> int:
     process.stdin.write("go\n")
     process.stdin.flush()
     process.stdout.readline()
-    mark = parse.whole(Path(meter.mark).read_text())
+    mark = units.whole(Path(meter.mark).read_text())
     process.communicate("end\n")
     meter.close()
     return mark

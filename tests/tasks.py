@@ -309,9 +309,9 @@ def scatter(size):
 
 
 def resident(_):
-    from coresize import footprint
+    from coresize.processes.memory import read_memory
 
-    return footprint.memory().private
+    return read_memory().private
 
 
 def who_after(seconds):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from coresize.executor.admission.rules import Admission
-from coresize.executor.growth import Growth
+from coresize.executor.admission.rules import Admission, Growth, Learned
 from coresize.executor.jobs import Job
-from coresize.executor.learned import Learned
 
 
 MIB = 1024**2

@@ -11,8 +11,8 @@ import threading
 import pytest
 
 from coresize import ConfigError, available_cores, available_memory, detect
+from coresize.detection.limits import whole_cores
 from coresize.host import Live
-from coresize.planning.policy import whole_cores
 from coresize.testing import Recorded, container, use_host
 
 

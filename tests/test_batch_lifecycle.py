@@ -136,7 +136,7 @@ if __name__ == "__main__":
             held = MAKE[what](pool)
             del held
             collect(pool)
-            finalizing.wait()
+            exit_hooks.wait()
             check(what, pool)
     print("over", flush=True)
 '''

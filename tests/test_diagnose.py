@@ -27,8 +27,7 @@ from coresize.diagnosis.checks import (
     throttling,
 )
 from coresize.diagnosis.context import admit
-from coresize.diagnosis.findings import Finding, order
-from coresize.diagnosis.skipping import Skipped
+from coresize.diagnosis.findings import Finding, Skipped, order
 from coresize.testing import container, use_host
 
 
@@ -490,8 +489,9 @@ def test_a_program_that_has_its_arguments(tmp_path):
 
 
 OWN_MAIN = """\
-from coresize.diagnosis import importing, patient
-(one,) = importing.main_module(patient.admit((), (), 0.1))
+from coresize.diagnosis import context
+from coresize.diagnosis.checks import imports
+(one,) = imports.main_module(context.admit((), (), 0.1))
 print(one.severity, one.advice)
 """
 
@@ -516,8 +516,9 @@ def test_a_program_that_diagnoses_itself_without_a_guard(tmp_path):
 
 OWN_PROGRAM = """\
 if __name__ == '__main__':
-    from coresize.diagnosis import importing, patient
-    print(list(importing.main_module(patient.admit((), (), 0.1))))
+    from coresize.diagnosis import context
+    from coresize.diagnosis.checks import imports
+    print(list(imports.main_module(context.admit((), (), 0.1))))
 """
 
 

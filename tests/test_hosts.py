@@ -10,7 +10,7 @@ import pytest
 from coresize import detect
 from coresize.cli.report import as_text
 from coresize.detection.available import cores_of
-from coresize.planning.policy import whole_cores
+from coresize.detection.limits import whole_cores
 from coresize.recording import hostfile, read_host_file
 
 

@@ -31,10 +31,10 @@ FORBIDDEN = {
 
 #: What is imported: modules that it does not load.
 LIGHT = {
-    "batch.launcher": {"pydantic"},
+    "launch.local": {"pydantic"},
     "batch.run": {"pydantic"},
     "cli": {"hashlib", "pydantic", "secrets", "subprocess", "tempfile", "tomllib"},
-    "executor.worker": {"psutil", "pydantic", "subprocess"},
+    "executor.pool.worker": {"psutil", "pydantic", "subprocess"},
     "measuring.child": {"psutil", "pydantic", "subprocess"},
 }
 

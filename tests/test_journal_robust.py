@@ -32,8 +32,9 @@ from coresize.batch.journal import (
 from coresize.batch.journal import (
     writer as journal,
 )
-from coresize.batch.journal.merge import MergeError, merge
+from coresize.batch.journal.merge import merge
 from coresize.batch.outcomes import Outcome
+from coresize.errors import MergeError
 
 
 def start(path, items=(1, 2, 3), function=tasks.square, **words):

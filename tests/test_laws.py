@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from coresize import ConfigError, detect
 from coresize.detection import parse, parse_cgroup, parse_jobs
-from coresize.detection.limits import combine, combine_cpu, combine_memory
+from coresize.detection.limits import combine, combine_cpu, combine_memory, whole_cores
 from coresize.errors import HostFileError, ParseError
 from coresize.model import Fact
-from coresize.planning.policy import whole_cores
 from coresize.recording import hostfile
 from coresize.recording.recorded import Recorded
 from coresize.testing import record_host

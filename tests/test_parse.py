@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from coresize import units
 from coresize.detection import parse, parse_cgroup, parse_jobs
 from coresize.errors import ParseError
 
@@ -12,7 +13,7 @@ BAD = ParseError
 
 #: parser: {case: (text, value or BAD)}
 TABLE = {
-    parse.whole: {
+    units.whole: {
         "plain": ("8", 8),
         "newline": ("8\n", 8),
         "crlf": ("8\r\n", 8),
@@ -28,7 +29,7 @@ TABLE = {
         "too long": ("9" * 5000, BAD),
         "word": ("max", BAD),
     },
-    parse.cores: {
+    units.cores: {
         "whole": ("8", 8.0),
         "fraction": ("8.5", 8.5),
         "exact": ("8.342", 8.342),
@@ -49,7 +50,7 @@ TABLE = {
         "too long": ("8." + "3" * 400, BAD),
         "empty": ("", BAD),
     },
-    parse.size: {
+    units.size: {
         "bytes": ("4096", 4096),
         "B": ("10B", 10),
         "GB": ("4GB", 4_000_000_000),

@@ -33,11 +33,11 @@ from coresize import (
     processes,
     run_batch,
 )
-from coresize.executor.starts import REFUSED, Starts
+from coresize.executor.pool.exits import REFUSED, Starts
 from coresize.measuring.supervisor import Attendant
 from coresize.processes import memory as procfs
 from coresize.processes import refusals
-from coresize.stops import IdleTime, RunTime
+from coresize.processes.schedstat import IdleTime, RunTime
 
 
 #: Seconds after which what should come will not.

@@ -68,10 +68,10 @@ def test_who_was_killed(code, killed):
 WITHOUT = """
 import signal
 del signal.SIGKILL
-from coresize import endings
+from coresize.processes import exits
 from coresize.cli import main
 from coresize.executor import verdicts
-assert [endings.was_killed(code) for code in (None, 0, -9)] == [False] * 3
+assert [exits.was_killed(code) for code in (None, 0, -9)] == [False] * 3
 assert verdicts.overdue(1.0, peak=0, attempts=1).exit_code is None
 assert "SIGTERM" in str(verdicts.verdict(-15, peak=0, attempts=1, out_of_memory="yes"))
 raise SystemExit(main(["profile", "--", "sh", "-c", "exit 3"]))

@@ -21,8 +21,8 @@ from coresize import (
     profile_task,
     save_profile,
 )
-from coresize.measuring.cgroup import make_meter
 from coresize.measuring.commands import measure_command
+from coresize.measuring.meters import make_meter
 from coresize.planning.profile_files import check_name
 
 

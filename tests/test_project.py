@@ -13,7 +13,6 @@ import pytest
 
 import coresize
 from coresize import errors, model, testing
-from coresize.batch.journal import merge, schema
 from coresize.detection import environ, schedulers
 from coresize.model import Fact, Gap
 from coresize.planning import exports, settings
@@ -28,7 +27,10 @@ TESTS = sorted(Path(__file__).parent.rglob("*.py"))
 #: What reads the machine, and what may not: detection sees the machine through a `Host`
 #: alone, and rules see only what they are given.
 MACHINE = {"io", "os", "pathlib", "platform", "psutil", "socket", "subprocess"}
-RULES = ("plans.py", "policy.py", "reasons.py", "limits.py", "model.py", "errors.py")
+RULES = (
+    *("planning/values.py", "planning/policy.py", "planning/reasons.py"),
+    *("units.py", "model.py", "errors.py"),
+)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +116,8 @@ def test_results_are_no_tuples():
         errors.TaskOutOfMemoryError("text", exit_code=-9, peak_memory=1, attempts=2),
         errors.TaskCrashedError("text", exit_code=7, peak_memory=1),
         errors.TaskTimeoutError("text", exit_code=None, peak_memory=1),
-        schema.JournalError("path", "reason"),
-        merge.MergeError(["one", "two"]),
+        errors.JournalError("path", "reason"),
+        errors.MergeError(["one", "two"]),
     ],
 )
 def test_errors_travel_between_processes(error):

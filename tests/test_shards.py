@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from coresize import ConfigError, JournalError, Shard, run_batch
 from coresize.batch.journal import reader
-from coresize.batch.journal.merge import MergeError, merge
+from coresize.batch.journal.merge import merge
 from coresize.batch.shards import find_shard
+from coresize.errors import MergeError
 from coresize.testing import container, use_host
 
 

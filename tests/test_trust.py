@@ -32,8 +32,9 @@ from coresize import (
 )
 from coresize.batch.journal import export, overview, schema, status
 from coresize.batch.journal import reader as reading
-from coresize.batch.journal.merge import MergeError, merge
+from coresize.batch.journal.merge import merge
 from coresize.cli import batch_sources
+from coresize.errors import MergeError
 from coresize.planning.history import store
 from coresize.planning.settings_files import read_table
 from coresize.testing import load_host
@@ -672,13 +673,13 @@ def test_a_merge_that_is_ended_leaves_nothing(tmp_path):
     folder.mkdir()
     program = (
         "import sys\n"
-        "from coresize.batch import exporting\n"
+        "from coresize.batch.journal import export\n"
         "from coresize.cli import main\n"
         "def endless(file, rows, safe):\n"
         "    print('begun', flush=True)\n"
         "    import time\n"
         "    time.sleep(600)\n"
-        "exporting.EXPORTS['csv'] = endless\n"
+        "export.EXPORTS['csv'] = endless\n"
         "sys.exit(main(['merge', 'in.db', '-o', 'out/all.csv']))\n"
     )
     with subprocess.Popen(

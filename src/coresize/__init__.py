@@ -8,18 +8,19 @@ from coresize.errors import (
     CoresizeError,
     HostFileError,
     InsufficientMemoryError,
+    JournalError,
     ParseError,
     TaskCrashedError,
     TaskKilledError,
     TaskOutOfMemoryError,
     TaskTimeoutError,
 )
+from coresize.model import VERSION as __version__  # noqa: N811
 from coresize.model import CpuLimits, Fact, Gap, Limits, MemoryLimits
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from coresize.batch.journal.schema import JournalError
     from coresize.batch.outcomes import Outcome
     from coresize.batch.run import BatchRun, parallel_map, run_batch
     from coresize.batch.shards import Shard
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from coresize.processes.transfer import TransferError
     from coresize.sweeping.result import SweepResult
     from coresize.sweeping.sweep import sweep
-
-__version__ = "0.1.0.dev0"
 
 __all__ = [
     "BatchRun",
@@ -89,7 +88,6 @@ __all__ = [
 _LAZY = {
     "BatchRun": "batch.run",
     "Diagnosis": "diagnosis.findings",
-    "JournalError": "batch.schema",
     "Outcome": "batch.outcomes",
     "Shard": "batch.shards",
     "SweepResult": "sweeping.result",
@@ -100,16 +98,16 @@ _LAZY = {
     "ProcessPoolExecutor": "executor.process",
     "SerialExecutor": "executor.serial",
     "ThreadPoolExecutor": "executor.threads",
-    "TransferError": "transfer",
-    "Settings": "settings",
-    "TaskProfile": "profiles",
-    "WorkerPlan": "plans",
+    "TransferError": "processes.transfer",
+    "Settings": "planning.settings",
+    "TaskProfile": "planning.profiles",
+    "WorkerPlan": "planning.values",
     "limit_memory": "executor.limiter",
-    "load_profile": "profile_files",
-    "load_settings": "settings",
-    "plan_workers": "planning",
+    "load_profile": "planning.profile_files",
+    "load_settings": "planning.settings",
+    "plan_workers": "planning.plan",
     "profile_task": "measuring.profiling",
-    "save_profile": "profile_files",
+    "save_profile": "planning.profile_files",
 }
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from coresize.texts import one_line
-
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 #: Characters of a value that a message shows.
 _SHOWN = 500
+
+
+def _one_line(text: object) -> str:
+    """See `coresize.texts.one_line`, which is loaded when there is an error to tell."""
+    from coresize import texts
+
+    return texts.one_line(text)
 
 
 class CoresizeError(Exception):
@@ -53,12 +57,47 @@ class HostFileError(CoresizeError, ValueError):
     """
 
     def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"host file {one_line(path)}: {one_line(reason)}")
+        super().__init__(f"host file {_one_line(path)}: {_one_line(reason)}")
         self.path = path
         self.reason = reason
 
     def __reduce__(self) -> tuple[Callable[..., HostFileError], tuple[str, str]]:
         return type(self), (self.path, self.reason)
+
+
+class JournalError(CoresizeError):
+    """A journal cannot be used.
+
+    Attributes:
+        path: the file.
+        reason: why, and what to do.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"journal {_one_line(path)}: {_one_line(reason)}")
+        self.path = path
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Callable[..., JournalError], tuple[str, str]]:
+        return type(self), (self.path, self.reason)
+
+
+class MergeError(CoresizeError):
+    """Journals do not make one whole run.
+
+    Attributes:
+        problems: what is wrong, a sentence each.
+        partial: nothing is, but that it is not whole: ``allow_partial`` takes that.
+    """
+
+    def __init__(self, problems: Sequence[str], partial: bool = False) -> None:  # noqa: FBT001, FBT002 - as __reduce__ gives it
+        lines = tuple(map(_one_line, problems))  # names and keys are of others
+        super().__init__("the journals make no whole run: " + "; ".join(lines))
+        self.problems = lines
+        self.partial = partial
+
+    def __reduce__(self) -> tuple[Callable[..., MergeError], tuple[object, ...]]:
+        return type(self), (self.problems, self.partial)
 
 
 class InsufficientMemoryError(CoresizeError, MemoryError):
@@ -133,42 +172,3 @@ def _killed(
     attempts: int,
 ) -> TaskKilledError:
     return cls(message, exit_code=exit_code, peak_memory=peak_memory, attempts=attempts)
-
-
-def check_count(name: str, number: object, least: int, more: str = "") -> int:
-    """A whole number that a caller gave, of Python or another library.
-
-    Args:
-        name: of the argument.
-        number: what was given.
-        least: what is allowed.
-        more: what the message says besides.
-
-    Raises:
-        ConfigError: it is none, or less than the least.
-
-    >>> check_count("tasks", 3, 0)
-    3
-    """
-    index = None if isinstance(number, bool) else getattr(number, "__index__", None)
-    if index is None or index() < least:
-        raise ConfigError(name, number, f"a whole number, {least} or above{more}")
-    return int(index())
-
-
-def check_seconds(name: str, value: object) -> float:
-    """A time that a caller gave.
-
-    Raises:
-        ConfigError: it is no number above 0.
-
-    >>> check_seconds("timeout", 0.5)
-    0.5
-    """
-    try:
-        seconds = 0.0 if isinstance(value, (bool, str)) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise ConfigError(name, value, "a number of seconds above 0")
-    return seconds

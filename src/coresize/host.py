@@ -84,6 +84,10 @@ CPU_COUNT_OPTION = "-X cpu_count"
 #: say nothing to what that program starts.
 SHARD, STATUS, CLAIMED = "CORESIZE_SHARD", "CORESIZE_STATUS", "CORESIZE_CLAIMED"
 
+#: The variable with the marks of `coresize.processes.orphans`, the outermost first:
+#: "/PROGRAM/1/PROGRAM/2/".
+MARK = "CORESIZE_STARTED_BY"
+
 #: Empty these say "none of them"; of all others an empty one says nothing.
 EMPTY_IS_NONE = frozenset({"CUDA_VISIBLE_DEVICES"})
 

@@ -19,6 +19,9 @@ import sys
 import time
 
 
+TYPE_CHECKING = False
+
+
 #: Seconds within which several signals count as one.
 _MOMENT = 1.0
 
@@ -100,3 +103,19 @@ def leave(status: int) -> None:
     for pid in list(processes.descendants(own))[1:]:
         processes.kill(pid)
     os._exit(status)
+
+
+# -----------------------------------------------------------------------------
+# Signals that end a program, for commands that have something to end first.
+
+
+class Signals(Interrupts):
+    """Let signals that end a program do as Ctrl-C does: KeyboardInterrupt, once.
+
+    SIGCHLD is not ignored: who ignores it is not told how a program ends.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("SIGINT", "SIGTERM", "SIGHUP")
+        if hasattr(signal, "SIGCHLD"):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)

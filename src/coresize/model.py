@@ -11,7 +11,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Literal, NoReturn, TypeAlias, dataclass_transform
+    from typing import Any, Literal, NoReturn, TypeAlias, dataclass_transform
 
     #: ``cpu`` is counted in cores, ``memory`` and ``address_space`` in bytes, ``gpu``
     #: in devices, ``workers`` in processes that one pool can have.
@@ -34,17 +34,31 @@ else:
         return lambda cls: cls
 
 
+#: Of coresize.
+VERSION = "0.1.0.dev0"
+
 #: The sources that are told apart when facts are combined: the affinity mask, and the
 #: CFS quota by version of cgroups.
 AFFINITY = "affinity"
 CFS_QUOTA = {1: "cgroup1:cpu.cfs_quota_us", 2: "cgroup2:cpu.max"}
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True)
-class Value:
-    """An immutable record whose fields are its ``__slots__``, given by keyword."""
+class _Slotted(type):
+    """Gives a class a slot for each of its annotations."""
 
-    __slots__: tuple[str, ...] = ()
+    def __new__(
+        cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]
+    ) -> _Slotted:
+        namespace["__slots__"] = tuple(namespace.get("__annotations__", ()))
+        return super().__new__(cls, name, bases, namespace)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+class Value(metaclass=_Slotted):
+    """An immutable record whose fields are its annotations, given by keyword."""
+
+    if TYPE_CHECKING:
+        __slots__: tuple[str, ...] = ()
 
     def __init__(self, **fields: object) -> None:
         set_field = object.__setattr__
@@ -102,8 +116,6 @@ class Fact(Value):
         raw: the exact text that was found there.
     """
 
-    __slots__ = ("resource", "amount", "role", "source", "where", "raw")  # noqa: RUF023
-
     resource: Resource
     amount: float | None
     role: Role
@@ -134,8 +146,6 @@ class Gap(Value):
         reason: why there is no answer.
     """
 
-    __slots__ = ("resource", "source", "where", "reason")  # noqa: RUF023
-
     resource: Resource
     source: str
     where: str
@@ -152,8 +162,6 @@ class CpuLimits(Value):
         capacity: the number of CPUs online; None when unknown.
         binding: the fact that ``limit`` comes from.
     """
-
-    __slots__ = ("limit", "quota", "affinity", "capacity", "binding")  # noqa: RUF023
 
     limit: float | None
     quota: float | None
@@ -175,15 +183,6 @@ class MemoryLimits(Value):
         binding: the fact that bounds the memory: a limit, or the machine's total.
     """
 
-    __slots__ = (  # noqa: RUF023
-        "limit",
-        "soft_limit",
-        "available",
-        "soft_available",
-        "total",
-        "binding",
-    )
-
     limit: int | None
     soft_limit: int | None
     available: int | None
@@ -202,8 +201,6 @@ class Limits(Value):
         gaps: everything that could not be read or understood.
         warnings: sentences about what a person should look at.
     """
-
-    __slots__ = ("cpu", "memory", "facts", "gaps", "warnings")  # noqa: RUF023
 
     cpu: CpuLimits
     memory: MemoryLimits

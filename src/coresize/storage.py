@@ -201,8 +201,6 @@ class Space(Value):
         free: what this user may still fill.
     """
 
-    __slots__ = ("total", "free")  # noqa: RUF023
-
     total: int
     free: int
 

@@ -10,7 +10,8 @@ import pytest
 from live import containers
 from live.containers import Container
 
-from coresize.detection import available, parse
+from coresize import units
+from coresize.detection import available
 from coresize.recording import hostfile
 
 
@@ -130,7 +131,7 @@ def test_replay_answers_as_the_container_did(tmp_path):
 
 def test_the_command_prints_an_integer(tmp_path):
     out = containers.run(Container(quota=1.5), ["-m", "coresize", "cores"], tmp_path)
-    assert parse.positive(out) == min(2, CPUS)
+    assert units.positive(out) == min(2, CPUS)
 
 
 # --- Workers planned in 1 GiB -------------------------------------------------

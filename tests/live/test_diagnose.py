@@ -52,8 +52,9 @@ def test_a_python_that_starts_slowly(tmp_path):
     """As from a network disk: here something waits at each start."""
     (tmp_path / "sitecustomize.py").write_text("import time; time.sleep(0.6)")
     program = (
-        "from coresize.diagnosis import patient, starting\n"
-        "(one,) = starting.methods(patient.admit((), (), 0.1))\n"
+        "from coresize.diagnosis import context\n"
+        "from coresize.diagnosis.checks import start_methods\n"
+        "(one,) = start_methods.methods(context.admit((), (), 0.1))\n"
         "print(one.severity, one.title)"
     )
     done = subprocess.run(

@@ -6,35 +6,84 @@ input, is in flight, or waits to be written is bounded, whatever the input.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import threading
 import time
+import weakref
 from concurrent.futures import BrokenExecutor, wait
 from typing import TYPE_CHECKING
 
-from coresize.batch import opening
-from coresize.batch.claims import Claim
+from coresize.batch.executors import Pool
 from coresize.batch.inflight import Flights, outcome_of
 from coresize.batch.inputs import Input
 from coresize.batch.journal import writer as journals
-from coresize.batch.journal.identity import name_of
-from coresize.batch.journal.schema import JournalError
+from coresize.batch.journal.identity import identify, name_of
 from coresize.batch.journal.status import StatusFile, paths
+from coresize.batch.journal.writer import Journal
+from coresize.batch.outcomes import BatchReport
 from coresize.batch.progress import Alarm, Display, Tally, held
-from coresize.batch.report import BatchReport
+from coresize.batch.recorder import Recorder
+from coresize.batch.shards import Claim
 from coresize.batch.task import ENCODERS, Task
-from coresize.errors import CoresizeError
-from coresize.processes import transfer
+from coresize.errors import CoresizeError, JournalError
+from coresize.planning.settings import load_settings
+from coresize.processes import exit_hooks, nesting, transfer
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
-    from typing import Any
+    from typing import Any, Self
 
     from coresize.batch.inputs import Entry
-    from coresize.batch.journal.writer import Journal
     from coresize.batch.options import Options
     from coresize.batch.outcomes import Outcome
+    from coresize.batch.shards import Shard
+
+
+# -----------------------------------------------------------------------------
+# What a batch needs by its options: an executor, a journal, a history.
+
+
+def open_recorder(function: Callable[[Any], Any], options: Options) -> Recorder | None:
+    """What keeps the history, where that is asked for, here or in the settings."""
+    asked = options.history
+    if asked is None:
+        asked = load_settings().history
+    if not asked:
+        return None
+    name = asked if isinstance(asked, str) else name_of(function)
+    return Recorder(name, options.item_size)
+
+
+def open_journal(
+    function: Callable[[Any], Any], shard: Shard | None, options: Options
+) -> Journal | None:
+    """The journal, where one is asked for."""
+    if options.journal is None:
+        return None
+    identity = identify(function, shard, options.serializer)
+    try:
+        return Journal(options.journal, identity)
+    except JournalError:
+        # Maybe of a run that was dropped, and is about to end; a task may not wait for
+        # that, as it may be of that very run.
+        if nesting.is_task() or not exit_hooks.wait():
+            raise
+    return Journal(options.journal, identity)
+
+
+def open_pool(options: Options) -> Pool:
+    """The executor, made where it is not the caller's own."""
+    return Pool(
+        options.executor,
+        max_workers=options.max_workers,
+        memory=options.memory,
+        cpus=options.cpus,
+        timeout=options.timeout,
+        oom_retries=options.oom_retries,
+    )
+
 
 #: Seconds between two looks at the clock while nothing ends.
 _LOOK = 0.5
@@ -77,12 +126,12 @@ class Engine:
             keyed = options.journal is not None
             self._input = Input(items, options.key, shard, keyed=keyed)
             self._input.check()
-            self._recorder = opening.open_recorder(function, options)
-            self._pool = opening.open_pool(options)
+            self._recorder = open_recorder(function, options)
+            self._pool = open_pool(options)
             undo.callback(self._pool.close, interrupted=False)
             if self._pool.crosses:  # an error now, and not one for each task
                 transfer.dump(function, function)
-            self._journal = opening.open_journal(function, shard, options)
+            self._journal = open_journal(function, shard, options)
             undo.callback(self._close_journal)
             self._prepare(function, claim)
             undo.pop_all()
@@ -321,3 +370,119 @@ class Engine:
 def _is_lost(outcome: Outcome) -> bool:
     """Whether the executor broke, and not a task that has raised the same error."""
     return outcome.status == "crashed" and isinstance(outcome.error, BrokenExecutor)
+
+
+# -----------------------------------------------------------------------------
+# The outcomes of one batch, as somebody reads them; and its end, whoever brings it.
+#
+# A batch is over when it was read to its end, fails, is closed, or when nobody holds it
+# any more. In the first three somebody waits for what still runs. The last is told by
+# the garbage collector, in any thread at all: there a thread is started that ends the
+# batch, since a finalizer never waits (`coresize.processes.exit_hooks`). For that
+# reason this is no generator: its ``finally`` could not tell who closes it.
+
+
+#: Failures that are raised together at the end, at most.
+_RAISED = 1000
+
+
+class Reader:
+    """An iterator over the outcomes of a batch.
+
+    Args:
+        engine: runs the batch.
+        name: of its function.
+        raises: errors are raised together at the end.
+
+    Attributes:
+        begun: somebody has asked for outcomes, or closed it.
+    """
+
+    def __init__(self, engine: Engine, name: str, *, raises: bool) -> None:
+        self.begun = False
+        self._over = False
+        self._engine = engine
+        self._name = name
+        self._raises = raises
+        self._errors: list[BaseException] = []
+        self._steps = engine.steps()
+        _open.add(self)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Outcome:
+        """The next outcome.
+
+        Raises:
+            StopIteration: there is none.
+            BaseExceptionGroup: tasks have failed, where that is to be raised.
+            CoresizeError: the batch cannot go on.
+        """
+        if self._over:
+            raise StopIteration
+        try:
+            self.begun = True
+            outcome = next(self._steps)
+            if self._raises and outcome.error is not None:
+                self._keep(outcome, outcome.error)
+        except StopIteration:
+            self._end(done=True)
+            self._raise()
+            raise
+        except BaseException as error:
+            self._end(interrupted=isinstance(error, KeyboardInterrupt))
+            raise
+        return outcome
+
+    def close(self, *, interrupted: bool = False) -> None:
+        """End it: cancel what has not begun, and wait for what runs, or kill that.
+
+        Args:
+            interrupted: what runs is killed, where that can be.
+        """
+        self._steps.close()  # which raises where another thread is reading
+        self._end(interrupted=interrupted)
+
+    def _end(self, *, done: bool = False, interrupted: bool = False) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self.begun:
+            self._engine.end(done=done, interrupted=interrupted)
+        else:
+            self.begun = True
+            self._engine.abandon()
+
+    def _keep(self, outcome: Outcome, error: BaseException) -> None:
+        if len(self._errors) < _RAISED:
+            transfer.add_note(error, f"of task {outcome.key}, {outcome.status}")
+            self._errors.append(error)
+
+    def _raise(self) -> None:
+        if self._errors:
+            msg = f"{self._engine.report().failed} tasks of {self._name} have failed"
+            raise BaseExceptionGroup(msg, self._errors)
+
+    def __del__(self) -> None:
+        if not getattr(self, "_over", True):
+            self._over = True
+            engine = self._engine
+            end = engine.end if self.begun else engine.abandon
+            exit_hooks.later(end, hurry=engine.kill)
+
+
+#: Those that are to be ended before the program ends.
+_open: weakref.WeakSet[Reader] = weakref.WeakSet()
+
+
+@atexit.register  # before the pools: the last that registers goes first
+def _finish() -> None:
+    """At the end of the program: what was left early is ended, and its journal closed.
+
+    One that another thread is reading, a daemon's, is left alone.
+    """
+    interrupted = exit_hooks.is_interrupted()
+    for reader in list(_open):
+        with contextlib.suppress(ValueError):
+            reader.close(interrupted=interrupted)

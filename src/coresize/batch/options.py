@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from coresize.arguments import check_count, check_seconds
 from coresize.batch.journal import schema
 from coresize.batch.outcomes import BAD
-from coresize.errors import ConfigError, check_count, check_seconds
+from coresize.errors import ConfigError
 from coresize.model import Value
 
 
@@ -24,28 +25,6 @@ if TYPE_CHECKING:
 
 class Options(Value):
     """What `coresize.run_batch` takes, but for the function and the items."""
-
-    __slots__ = (  # noqa: RUF023
-        "executor",
-        "max_workers",
-        "memory",
-        "cpus",
-        "timeout",
-        "oom_retries",
-        "buffersize",
-        "key",
-        "shard",
-        "shard_by",
-        "journal",
-        "serializer",
-        "retry",
-        "retries",
-        "retry_timeouts",
-        "on_error",
-        "progress",
-        "history",
-        "item_size",
-    )
 
     executor: Executor | str
     max_workers: int | None

@@ -2,26 +2,96 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import sys
 import time
 
-from coresize import footprint, processes
-from coresize.batch import terminal
+from coresize import processes
 from coresize.batch.outcomes import BAD, STATUSES
-from coresize.detection.parse import format_bytes, format_count
 from coresize.model import Value
+from coresize.processes.memory import read_memory
+from coresize.units import format_bytes, format_count
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, TypeAlias
+    from collections.abc import Callable, Iterator
+    from typing import Any, TextIO, TypeAlias
 
     from coresize.batch.outcomes import Outcome
 
     #: None: lines to the log. True: a bar at a terminal, else lines to standard error.
     #: False: nothing. Or what is called with each `Progress`.
     Show: TypeAlias = bool | Callable[["Progress"], object] | None
+
+
+# -----------------------------------------------------------------------------
+# Standard error as people watch it: lines, and a bar where there is room for one.
+#
+# Whether anybody can see them is nothing that a run depends on: what cannot be written,
+# as the disk is full or the reader has gone, is left out.
+
+
+def say(line: object) -> None:
+    """A line to standard error, if there is one that can be written."""
+    if sys.stderr is not None:
+        with unhurt():
+            print(line, file=sys.stderr, flush=True)  # noqa: T201 - it was asked for
+
+
+@contextlib.contextmanager
+def unhurt() -> Iterator[None]:
+    """Errors of writing to standard error do no harm."""
+    try:
+        yield
+    except (OSError, ValueError):  # or it has been closed
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Empty the buffer of a stream that cannot be written.
+
+    Python would try again when the program ends, and end with status 120.
+    """
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        number = stream.fileno()
+        kept = os.dup(number)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, number)
+            stream.flush()
+        finally:
+            os.dup2(kept, number)
+            os.close(kept)
+            os.close(nowhere)
+
+
+def bar(total: int | None) -> Any:
+    """A bar of tqdm, where there is a terminal, and it is installed; else None."""
+    if not _has_room():
+        return None
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    try:
+        return tqdm(total=total, unit="task", smoothing=0.1)
+    except OSError:
+        discard(sys.stderr)
+        return None
+
+
+def _has_room() -> bool:
+    """Whether standard error is a terminal, and has rows and columns."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return False
+    try:
+        return all(os.get_terminal_size(sys.stderr.fileno()))
+    except OSError:  # one that does not tell
+        return True
+
 
 _log = logging.getLogger("coresize")
 
@@ -50,19 +120,6 @@ class Progress(Value):
         workers: how many there are now.
         memory: bytes that this process and its workers hold; None where nobody tells.
     """
-
-    __slots__ = (  # noqa: RUF023
-        "done",
-        "total",
-        "counts",
-        "failed",
-        "skipped",
-        "elapsed",
-        "rate",
-        "eta",
-        "workers",
-        "memory",
-    )
 
     done: int
     total: int | None
@@ -248,19 +305,19 @@ class Display:
         if self._often:
             self._show()
         if self._bar is not None:
-            with terminal.unhurt():
+            with unhurt():
                 self._bar.close()
         if self._closing is not None:
             self._closing(self._tally.closing(stopped=stopped))
 
     def _move(self, progress: Progress) -> None:
-        with terminal.unhurt():
+        with unhurt():
             self._bar.set_postfix_str(f"{progress.failed} failed", refresh=False)
             self._bar.update(progress.done - self._bar.n)
 
 
 def _bar(show: Show, tally: Tally) -> Any:
-    return terminal.bar(tally.total) if show is True else None
+    return bar(tally.total) if show is True else None
 
 
 def _line(show: Show) -> Callable[[Progress], object] | None:
@@ -268,21 +325,21 @@ def _line(show: Show) -> Callable[[Progress], object] | None:
     if show is None:
         return lambda progress: _log.info("%s", progress)
     if show is True:
-        return terminal.say
+        return say
     return show if callable(show) else None
 
 
 def _closing(show: Show) -> Callable[[str], object] | None:
     if show is None:
         return lambda text: _log.info("%s", text)
-    return terminal.say if show is True else None
+    return say if show is True else None
 
 
 def held() -> int | None:
     """Bytes that this process and its descendants hold apart from files."""
     total = None
     for pid in processes.descendants(processes.own()):
-        memory = footprint.memory(pid)
+        memory = read_memory(pid)
         if memory is not None:
             total = (total or 0) + memory.private
     return total

@@ -7,10 +7,9 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from coresize.batch.engine import Engine
+from coresize.batch.engine import Engine, Reader
 from coresize.batch.journal.identity import name_of
 from coresize.batch.options import Options
-from coresize.batch.reader import Reader
 from coresize.errors import ConfigError, CoresizeError
 from coresize.processes import nesting, transfer
 from coresize.processes.main_module import refuse_while_importing
@@ -23,9 +22,8 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from coresize.batch.options import OnError, Serializer
-    from coresize.batch.outcomes import Outcome
+    from coresize.batch.outcomes import BatchReport, Outcome
     from coresize.batch.progress import Show
-    from coresize.batch.report import BatchReport
     from coresize.batch.shards import By, Shard
     from coresize.executor.admission.needs import Memory
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from coresize.batch import arrays
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from coresize import processes
 from coresize.batch.keys import bucket
 from coresize.errors import ConfigError
-from coresize.host import SHARD, current
+from coresize.host import CLAIMED, SHARD, STATUS, Live, current
 from coresize.model import Value
+from coresize.planning.settings import SHARDS
+from coresize.processes import nesting
 
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal, TypeAlias
 
+    from coresize.batch.options import Options
     from coresize.host import Host
 
     By: TypeAlias = Literal["index", "key"]
+
 
 AUTO = "auto"
 _BY = ("index", "key")
@@ -44,8 +52,6 @@ class Shard(Value):
     >>> [index for index in range(10) if shard.takes(index)]
     [1, 5, 9]
     """
-
-    __slots__ = ("index", "count", "by")  # noqa: RUF023
 
     index: int
     count: int
@@ -78,7 +84,7 @@ def _rebuild(text: str, by: By) -> Shard:
 
 def _parsed(text: object) -> tuple[int, int]:
     first, slash, second = str(text).strip().partition("/")
-    if not (slash and arrays.is_whole(first) and arrays.is_whole(second)):
+    if not (slash and is_whole(first) and is_whole(second)):
         allowed = '"i/n", the part i of n, counted from 0: "0/4" to "3/4"'
         raise ConfigError("shard", text, allowed)
     index, count = int(first), int(second)
@@ -116,4 +122,299 @@ def find_shard(
     text = shard if named else host.variables(frozenset({SHARD})).get(SHARD)
     if text is None:
         return None
-    return Shard(arrays.place(host) if text == AUTO else text, by=by)
+    return Shard(place(host) if text == AUTO else text, by=by)
+
+
+# -----------------------------------------------------------------------------
+# Array jobs of batch schedulers: which of its jobs this one is.
+
+
+class _Array(Value):
+    """The variables of one scheduler: index, first, last, step, count; "" is none."""
+
+    scheduler: str
+    index: str
+    first: str
+    last: str
+    step: str
+    count: str
+    none: str
+
+
+def _array(scheduler: str, index: str, *, none: str = "", **names: str) -> _Array:
+    fields = {name: names.get(name, "") for name in ("first", "last", "step", "count")}
+    return _Array(scheduler=scheduler, index=index, none=none, **fields)
+
+
+#: Schedulers that count from 0 give "0" for first. What a job that is no array has in
+#: place of an index is ``none``. Sources: sbatch(1), qsub(1) of Grid Engine, the PBS
+#: Professional and the Torque user's guide, LSF's "Environment variables set for job
+#: execution", AWS Batch "Array jobs", Kubernetes "Indexed Job", Cloud Run "Container
+#: runtime contract".
+ARRAYS = (
+    _array(
+        "Slurm",
+        "SLURM_ARRAY_TASK_ID",
+        first="SLURM_ARRAY_TASK_MIN",
+        last="SLURM_ARRAY_TASK_MAX",
+        step="SLURM_ARRAY_TASK_STEP",
+        count="SLURM_ARRAY_TASK_COUNT",
+    ),
+    _array(
+        "Grid Engine",
+        "SGE_TASK_ID",
+        first="SGE_TASK_FIRST",
+        last="SGE_TASK_LAST",
+        step="SGE_TASK_STEPSIZE",
+        none="undefined",
+    ),
+    _array("PBS", "PBS_ARRAY_INDEX"),
+    _array("Torque", "PBS_ARRAYID"),
+    _array("LSF", "LSB_JOBINDEX", none="0"),
+    _array(
+        "AWS Batch",
+        "AWS_BATCH_JOB_ARRAY_INDEX",
+        first="0",
+        count="AWS_BATCH_JOB_ARRAY_SIZE",
+    ),
+    _array("Kubernetes", "JOB_COMPLETION_INDEX", first="0"),
+    _array(
+        "Cloud Run", "CLOUD_RUN_TASK_INDEX", first="0", count="CLOUD_RUN_TASK_COUNT"
+    ),
+)
+
+NAMES = frozenset(
+    {SHARDS}.union(
+        name
+        for one in ARRAYS
+        for name in (one.index, one.first, one.last, one.step, one.count)
+        if name and name != "0"
+    )
+)
+
+
+def place(host: Host) -> str:
+    """The place of this job among those of its array, as "i/n"."""
+    present = host.variables(NAMES)
+    found = [one for one in ARRAYS if present.get(one.index, one.none) != one.none]
+    if not found:
+        names = ", ".join(one.index for one in ARRAYS)
+        allowed = f'"i/n": this is no array job, since none of {names} is set'
+        raise ConfigError("shard", "auto", allowed)
+    if len(found) > 1:
+        names = " and ".join(one.index for one in found)
+        allowed = f'"i/n": {names} are set, and which of them counts is not known'
+        raise ConfigError("shard", "auto", allowed)
+    first, last, step = _range(found[0], present)
+    index = _number(found[0].index, present)
+    if not first <= index <= last or (index - first) % step:
+        allowed = f"one of the array's {first}-{last}:{step}"
+        raise ConfigError(found[0].index, present[found[0].index], allowed)
+    return f"{(index - first) // step}/{(last - first) // step + 1}"
+
+
+def _range(array: _Array, present: dict[str, str]) -> tuple[int, int, int]:
+    """First, last and step of the indices of an array job.
+
+    Raises:
+        ConfigError: they cannot be told.
+    """
+    if SHARDS in present:
+        return _given_range(array, present[SHARDS])
+    if array.first == "0" and array.count:
+        return 0, _number(array.count, present) - 1, 1
+    if not array.last:
+        wanted = "how many there are" if array.first == "0" else 'such as "1-4"'
+        allowed = f"the indices of the array, {wanted}: {array.scheduler} does not tell"
+        raise ConfigError(SHARDS, "", allowed)
+    first, last = _number(array.first, present), _number(array.last, present)
+    step = _number(array.step, present) if present.get(array.step) else 1
+    there = (last - first) // max(step, 1) + 1
+    if step < 1 or (array.count and _number(array.count, present) != there):
+        jobs = f"{array.scheduler} runs {present.get(array.count)} jobs"
+        allowed = f"an array without gaps ({jobs}), or CORESIZE_SHARD=i/n"
+        raise ConfigError("shard", f"auto, {first}-{last}:{step}", allowed)
+    return first, last, step
+
+
+def _given_range(array: _Array, text: str) -> tuple[int, int, int]:
+    """Of "4", "1-4" or "1-10:3"; a number alone where the scheduler counts from 0."""
+    bounds, _, step = text.partition(":")
+    first, dash, last = bounds.partition("-")
+    parts = (first, last or "0", step or "1")
+    if all(map(is_whole, parts)) and (dash or array.first == "0"):
+        whole = tuple(map(int, parts))
+        low, high = (whole[0], whole[1]) if dash else (0, whole[0] - 1)
+        if 0 <= low <= high and whole[2] > 0:
+            return low, high, whole[2]
+    allowed = 'the indices of the array job, such as "0-3", "1-4" or "1-10:3"'
+    raise ConfigError(SHARDS, text, allowed)
+
+
+def _number(name: str, present: dict[str, str]) -> int:
+    text = present.get(name, "")
+    if not is_whole(text):
+        raise ConfigError(name, text, "a whole number, as the scheduler sets it")
+    return int(text)
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text is a whole number, in ASCII."""
+    digits = text.removeprefix("-")
+    return digits.isascii() and digits.isdigit()
+
+
+# -----------------------------------------------------------------------------
+# Which batch of a program CORESIZE_SHARD and CORESIZE_STATUS are for.
+#
+# Whoever sets them, as ``coresize shards`` does, means one batch: that of the program
+# that is started. But a program may run several, its tasks may run batches of their
+# own, and what it starts inherits its environment. A batch that is sharded by mistake
+# leaves the items of all other shards out, and nobody hears of it. So:
+#
+# 1. A task takes nothing from them, whatever executor runs it, nor does `parallel_map`.
+# 2. The first other batch of a program claims them. What the program starts after that
+#    inherits CORESIZE_CLAIMED as well, and so knows that they are not for it.
+# 3. A second batch is refused, unless its shard is named, or it goes on with the
+#    journal of the first.
+
+
+_log = logging.getLogger("coresize")
+
+
+class Claim:
+    """What one batch was given of the variables.
+
+    Args:
+        options: of the batch.
+        name: of its function.
+
+    Attributes:
+        shard: the part to do; None for all items.
+        status: a second place for the status; None for none.
+
+    Raises:
+        ConfigError: a variable is not valid, or another batch has claimed it.
+    """
+
+    def __init__(self, options: Options, name: str) -> None:
+        self.status: str | None = None
+        self._host = current()
+        self._own = _own(self._host)
+        self._journal = options.journal and os.path.realpath(options.journal)
+        self._name = name
+        self._named = options.shard is not None
+        self.shard = self._find(options)
+        if self._own and self._is_meant():
+            with _lock:
+                self._take()
+
+    def _find(self, options: Options) -> Shard | None:
+        if options.shard is None and SHARD not in self._own:
+            return None
+        if options.shard == AUTO and nesting.is_task():
+            allowed = '"i/n", or None for all items: a task has no place in an array'
+            raise ConfigError("shard", AUTO, allowed)
+        return find_shard(options.shard, by=options.shard_by, host=self._host)
+
+    def _is_meant(self) -> bool:
+        """Whether this is the part that the variable speaks of, where it speaks."""
+        if not self._named or SHARD not in self._own:
+            return True
+        try:
+            spoken_of = find_shard(None, host=self._host)
+        except ConfigError:  # "auto" in no array job: what is named does not need it
+            return False
+        return str(self.shard) == str(spoken_of)
+
+    def _take(self) -> None:
+        global _first  # noqa: PLW0603 - it belongs to the process
+        first = _first
+        if first is None or not first._is_of(self):  # noqa: SLF001 - of this class
+            _first = self
+            _mark(self._own, self._host)
+        elif SHARD in self._own and not self._named:
+            raise _refused(first, self)
+        elif SHARD in self._own and not first._named:  # noqa: SLF001 - as above
+            _log.warning(
+                "%s=%s was taken by the batch of %s already, which did that part of "
+                "its items alone: name shard= of that, too",
+                *(SHARD, self._own[SHARD], first._name),  # noqa: SLF001 - as above
+            )
+        if _first is self:
+            self.status = self._own.get(STATUS)
+
+    def _is_of(self, other: Claim) -> bool:
+        """Whether this one bars another: not an earlier start with its journal."""
+        if self._host is not other._host or self._own != other._own:
+            return False
+        return self._journal is None or self._journal != other._journal
+
+    def release(self) -> None:
+        """The batch has not come to run: another may have them."""
+        global _first  # noqa: PLW0603 - it belongs to the process
+        with _lock:
+            if _first is self:
+                _first = None
+
+
+#: The batch that has them, if any.
+_first: Claim | None = None
+_lock = threading.Lock()
+
+
+def own_shard() -> Shard | None:
+    """The part of the program that this is, by the variable; None for none.
+
+    Raises:
+        ConfigError: the variable is not valid.
+    """
+    return find_shard(None) if SHARD in _own(current()) else None
+
+
+def _own(host: Host) -> dict[str, str]:
+    """The variables as far as they are for this program."""
+    present = host.variables(frozenset({SHARD, STATUS, CLAIMED}))
+    pid, _, taken = present.pop(CLAIMED, "").partition(" ")
+    if pid and pid != str(processes.own()):
+        shard, _, status = taken.partition(" ")
+        for name, value in ((SHARD, shard), (STATUS, status)):
+            if present.get(name) == value:
+                del present[name]
+    if present and nesting.is_task():
+        if SHARD in present and not nesting.is_inside():
+            _tell(present[SHARD])
+        return {}
+    return present
+
+
+_told = False
+
+
+def _tell(shard: str) -> None:
+    """Say once that a worker of whatever pool does all items."""
+    global _told  # noqa: PLW0603 - it belongs to the process
+    if not _told:
+        _told = True
+        _log.warning(
+            "%s=%s is not for a batch in a worker of a pool, which does all its "
+            'items: shard="%s" would do that part alone',
+            *(SHARD, shard, shard),
+        )
+
+
+def _mark(own: dict[str, str], host: Host) -> None:
+    """Let what this program starts know that they were for this one."""
+    if isinstance(host, Live):
+        taken = f"{own.get(SHARD, '')} {own.get(STATUS, '')}"
+        os.environ[CLAIMED] = f"{processes.own()} {taken}"
+
+
+def _refused(first: Claim, second: Claim) -> ConfigError:
+    part = second.shard
+    allowed = (
+        f"it for one batch: that of {first._name} has taken it, and this one is of "  # noqa: SLF001 - of this module
+        f'{second._name}. Name the shard of each: shard="{part}" for that part, '  # noqa: SLF001 - as above
+        'shard="0/1" for all items'
+    )
+    return ConfigError(SHARD, second._own[SHARD], allowed)  # noqa: SLF001 - as above

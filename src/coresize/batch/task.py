@@ -11,8 +11,9 @@ import pickle
 import threading
 import time
 
-from coresize import footprint, processes
+from coresize import processes
 from coresize.processes import nesting, schedstat, transfer
+from coresize.processes.memory import read_memory
 
 
 TYPE_CHECKING = False
@@ -128,7 +129,7 @@ def _reset() -> schedstat.Mark | None:
 def _peak() -> int | None:
     global _stale  # noqa: PLW0603 - it belongs to the process
     _stale = True
-    memory = footprint.memory()
+    memory = read_memory()
     return None if memory is None else memory.anonymous_peak
 
 

@@ -8,8 +8,8 @@ import json
 import os
 
 from coresize.cli import streams
-from coresize.cli.signals import Signals
 from coresize.errors import CoresizeError
+from coresize.interrupts import Signals
 from coresize.planning.settings import VARIABLES, load_settings
 from coresize.planning.values import DEFAULT
 from coresize.texts import one_line

@@ -6,7 +6,7 @@ import json
 
 from coresize import processes
 from coresize.cli import streams
-from coresize.cli.signals import Signals
+from coresize.interrupts import Signals
 
 
 TYPE_CHECKING = False

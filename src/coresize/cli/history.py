@@ -67,8 +67,8 @@ def _exported(name: str | None) -> str:
 
 
 def _listed() -> str:
-    from coresize.detection.parse import format_bytes
     from coresize.planning.history import store
+    from coresize.units import format_bytes
 
     rows = [
         f"{count:>8}  {format_bytes(peak):>10}  {one_line(name)}"
@@ -80,8 +80,8 @@ def _listed() -> str:
 
 
 def _shown(name: str, size: float | None) -> str:
-    from coresize.detection.parse import format_bytes
     from coresize.planning.history.profile import profile_of
+    from coresize.units import format_bytes
 
     profile = profile_of(name, size)
     of = "" if size is None else f" of size {size:g}"

@@ -9,9 +9,9 @@ from coresize import __version__, recording, storage
 from coresize.cli import options as given
 from coresize.cli import report
 from coresize.detection import available, sources
+from coresize.detection.limits import ROUNDINGS, whole_cores
 from coresize.errors import HostFileError
 from coresize.planning import settings
-from coresize.planning.policy import ROUNDINGS, whole_cores
 from coresize.recording import hostfile
 
 

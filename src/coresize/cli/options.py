@@ -6,8 +6,8 @@ import argparse
 
 from coresize import recording
 from coresize.cli import streams
+from coresize.detection.limits import ROUNDINGS
 from coresize.host import current
-from coresize.planning.policy import ROUNDINGS
 from coresize.recording import hostfile
 
 

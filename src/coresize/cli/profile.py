@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
+from coresize.arguments import check_count
 from coresize.cli import report, run, streams
-from coresize.cli.signals import Signals
-from coresize.detection import available
-from coresize.errors import CoresizeError, check_count
+from coresize.detection import available, limits
+from coresize.errors import CoresizeError
 from coresize.host import Live
+from coresize.interrupts import Signals
 from coresize.processes import exits
 
 
@@ -74,7 +75,7 @@ def _failure(code: int | None) -> str | None:
         return None
     text = "It failed, so this is no measure of what it needs"
     if exits.was_killed(code):
-        limit = report.memory_limit(available.detect(Live()))
+        limit = limits.memory_limit(available.detect(Live()))
         text = f"It was killed, so it may need more; {limit}"
     return f"{text}."
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import textwrap
 
-from coresize.detection.parse import format_bytes, format_count
 from coresize.planning.values import DEFAULT
+from coresize.units import format_bytes, format_count
 
 
 TYPE_CHECKING = False
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from coresize.planning.profiles import TaskProfile
     from coresize.planning.values import WorkerPlan
 
-    #: The settings by name, value and origin, of `coresize.planning.settings.Settings.rows`.
+    #: The settings by name, value and origin, as of `Settings.rows`.
     Rows: TypeAlias = Sequence[Mapping[str, object]]
 
 WIDTH = 80
@@ -171,15 +171,6 @@ def profile_as_text(profile: TaskProfile, ended: str, failure: str | None) -> st
             failure or advice,
         ]
     )
-
-
-def memory_limit(limits: Limits) -> str:
-    """Which memory limit what was killed may have met."""
-    memory = limits.memory
-    if memory.limit is None or memory.binding is None:
-        return "there is no memory limit below the machine's"
-    where = memory.binding.where
-    return f"the memory limit is {format_bytes(memory.limit)} ({where})"
 
 
 def _cpu_lines(limits: Limits, cores: int, reserve: int) -> Iterator[str]:

@@ -8,11 +8,11 @@ import time
 
 from coresize import storage
 from coresize.cli import run, streams
-from coresize.cli.signals import Signals
-from coresize.detection.parse import format_bytes, format_count
 from coresize.errors import CoresizeError
+from coresize.interrupts import Signals
 from coresize.processes import exits
 from coresize.texts import one_line
+from coresize.units import format_bytes, format_count
 
 
 TYPE_CHECKING = False
@@ -230,7 +230,8 @@ def _status(options: argparse.Namespace) -> str | tuple[str, int]:
 
 
 def _merge(options: argparse.Namespace) -> tuple[str, int]:
-    from coresize.batch.journal.merge import MergeError, merge
+    from coresize.batch.journal.merge import merge
+    from coresize.errors import MergeError
 
     signals = Signals()  # so that what is half written is removed
     try:

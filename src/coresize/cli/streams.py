@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-from coresize.batch import terminal
+from coresize.batch import progress
 from coresize.errors import CoresizeError
 from coresize.texts import one_line
 
@@ -40,7 +40,7 @@ def read() -> str:
 def complain(text: str) -> None:
     """To standard error, if there is one: never to standard output."""
     if sys.stderr is not None:
-        terminal.say(_printable(text, sys.stderr))
+        progress.say(_printable(text, sys.stderr))
 
 
 def write(text: str, end: str = "\n") -> bool:
@@ -100,7 +100,7 @@ def settle(status: int) -> int:
                 )
                 status = status or 2
     if sys.stderr is not None:
-        with terminal.unhurt():
+        with progress.unhurt():
             sys.stderr.flush()
     return status
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from coresize.cli import profile, run, streams
-from coresize.cli.signals import Signals
 from coresize.detection import available
 from coresize.errors import ConfigError, CoresizeError
+from coresize.interrupts import Signals
 
 
 TYPE_CHECKING = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coresize import units
 from coresize.detection import parse
 from coresize.detection.reading import explain
 from coresize.errors import ParseError
@@ -72,5 +73,5 @@ def physical_cores(host: Host, cpus: AbstractSet[int] | None) -> Finding:
 def _core(host: Host, cpu: int) -> tuple[str, int]:
     """The package and core of a CPU; numbers, but that a package may be -1."""
     package = host.read(_TOPOLOGY.format(cpu, "physical_package_id")).strip()
-    parse.whole(package.removeprefix("-"))
-    return package, parse.whole(host.read(_TOPOLOGY.format(cpu, "core_id")))
+    units.whole(package.removeprefix("-"))
+    return package, units.whole(host.read(_TOPOLOGY.format(cpu, "core_id")))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from coresize.detection import limits, sources
 from coresize.host import Live, current
-from coresize.planning.policy import whole_cores
 
 
 TYPE_CHECKING = False
@@ -127,7 +126,7 @@ def cores_of(
     )
     if reserve is None:
         reserve = sources.reserved_cores(variables)
-    return whole_cores(limit, rounding=rounding, reserve=reserve)
+    return limits.whole_cores(limit, rounding=rounding, reserve=reserve)
 
 
 def memory_of(host: Host) -> int:

@@ -44,8 +44,6 @@ class Membership(Value):
         problems: the file and the reason, of each that cannot be read.
     """
 
-    __slots__ = ("cgroup", "mountinfo", "problems")
-
     cgroup: str
     mountinfo: str
     problems: tuple[tuple[str, str], ...]

@@ -5,6 +5,7 @@ The files named are those of the kernel's Documentation/admin-guide/cgroup-v1.
 
 from __future__ import annotations
 
+from coresize import units
 from coresize.detection import parse, working_set
 from coresize.detection.reading import read_fact
 from coresize.model import CFS_QUOTA, Fact, Gap
@@ -38,7 +39,7 @@ def quotas(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
 def _in_cores(host: Host, quota: Fact, where: str) -> Finding:
     """A quota in microseconds divided by its period, which is a file of its own."""
     period = read_fact(
-        host, where, parse.positive, resource="cpu", role="limit", source=CFS_QUOTA[1]
+        host, where, units.positive, resource="cpu", role="limit", source=CFS_QUOTA[1]
     )
     if isinstance(period, Fact) and period.amount and quota.amount:
         return Fact(

@@ -31,8 +31,6 @@ class Throttling(Value):
         seconds: that all its CPUs together had to wait.
     """
 
-    __slots__ = ("where", "periods", "throttled", "seconds")  # noqa: RUF023
-
     where: str
     periods: int
     throttled: int

@@ -8,6 +8,7 @@ Rule 4: one variable is one source.
 
 from __future__ import annotations
 
+from coresize import units
 from coresize.detection import parse
 from coresize.errors import ConfigError, ParseError
 from coresize.host import CPU_COUNT_OPTION
@@ -32,25 +33,25 @@ def _python_count(text: str) -> float | None:
 
 
 def _count(text: str) -> float:
-    return float(parse.positive(text))
+    return float(units.positive(text))
 
 
 _CORES = 'a number of cores above 0, such as "8" or "8.5", or unset it'
-_SIZE = f"{parse.SIZES}, or unset it"
+_SIZE = f"{units.SIZES}, or unset it"
 _RESERVE = "CORESIZE_RESERVE_CORES"
 _RESERVES = "a whole number of cores, 0 or above, or unset it"
 
 #: Resource, role, parser, and of our own what is allowed, by variable. Of the
 #: overrides the first that holds wins.
 _VARIABLES: dict[str, tuple[Resource, Role, Parser, str | None]] = {
-    "CORESIZE_OVERRIDE_CORES": ("cpu", "override", parse.cores, _CORES),
-    "PARALLELLY_OVERRIDE_CORES": ("cpu", "override", parse.cores, None),
+    "CORESIZE_OVERRIDE_CORES": ("cpu", "override", units.cores, _CORES),
+    "PARALLELLY_OVERRIDE_CORES": ("cpu", "override", units.cores, None),
     CPU_COUNT_OPTION: ("cpu", "override", _python_count, None),
     "PYTHON_CPU_COUNT": ("cpu", "override", _python_count, None),
-    "CORESIZE_MAX_CORES": ("cpu", "cap", parse.cores, _CORES),
+    "CORESIZE_MAX_CORES": ("cpu", "cap", units.cores, _CORES),
     "LOKY_MAX_CPU_COUNT": ("cpu", "cap", _count, None),
-    "CORESIZE_OVERRIDE_MEMORY": ("memory", "override", parse.size, _SIZE),
-    "CORESIZE_MAX_MEMORY": ("memory", "cap", parse.size, _SIZE),
+    "CORESIZE_OVERRIDE_MEMORY": ("memory", "override", units.size, _SIZE),
+    "CORESIZE_MAX_MEMORY": ("memory", "cap", units.size, _SIZE),
     "CUDA_VISIBLE_DEVICES": ("gpu", "limit", parse.devices, None),
 }
 
@@ -134,6 +135,6 @@ def reserved_cores(present: dict[str, str]) -> int:
     """
     text = present.get(_RESERVE, "0")
     try:
-        return parse.whole(text)
+        return units.whole(text)
     except ParseError:
         raise ConfigError(_RESERVE, text, _RESERVES) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coresize.detection import parse
+from coresize import units
 from coresize.detection.reading import explain
 from coresize.errors import ParseError
 from coresize.model import Fact, Gap
@@ -89,12 +89,12 @@ class Job:
 
 def count(text: str) -> float:
     """A number of cores or tasks, above 0."""
-    return float(parse.positive(text))
+    return float(units.positive(text))
 
 
 def mebibytes(text: str) -> int:
     """Bytes in a number of mebibytes, above 0."""
-    return parse.positive(text) * 1024**2
+    return units.positive(text) * 1024**2
 
 
 def first(*answers: Finding | None) -> Iterator[Finding]:

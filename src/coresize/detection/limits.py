@@ -6,7 +6,7 @@ the answer. Rule 2: an override replaces what was detected, then caps still appl
 
 from __future__ import annotations
 
-from coresize.detection.parse import format_bytes
+from coresize.errors import ConfigError
 from coresize.model import (
     AFFINITY,
     CFS_QUOTA,
@@ -16,6 +16,7 @@ from coresize.model import (
     Limits,
     MemoryLimits,
 )
+from coresize.units import format_bytes
 
 
 TYPE_CHECKING = False
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from coresize.model import Resource, Role
+
+#: What becomes of a fraction of a core.
+ROUNDINGS = ("nearest", "floor", "ceil")
 
 #: Of facts with equal amounts the first of these binds: a limit that is no tighter
 #: than the machine is not worth naming.
@@ -157,3 +161,65 @@ def _override_warnings(
 
 def _as_cores(amount: float) -> str:
     return f"{amount:g} CPUs"
+
+
+# --- From what may be used to numbers ---------------------------------------------
+
+
+def whole_cores(
+    limit: float | None, *, rounding: str = "nearest", reserve: int = 0
+) -> int:
+    """The whole cores in a limit, at least 1.
+
+    Args:
+        limit: cores, maybe a fraction; None when nothing is known, which counts as 1.
+        rounding: "nearest" (a half goes up), "floor" or "ceil".
+        reserve: whole cores to keep free, taken off after rounding.
+
+    Raises:
+        ConfigError: rounding or reserve is none of these.
+
+    >>> whole_cores(8.342), whole_cores(1.5), whole_cores(0.2)
+    (8, 2, 1)
+    >>> whole_cores(1.5, rounding="floor"), whole_cores(8.342, reserve=2)
+    (1, 6)
+    """
+    if rounding not in ROUNDINGS:
+        raise ConfigError("rounding", rounding, '"nearest", "floor" or "ceil"')
+    if reserve != 0:
+        from coresize.arguments import check_count  # few keep any free
+
+        reserve = check_count("reserve", reserve, 0)
+    cores = limit or 0.0
+    if rounding == "nearest":
+        whole = (cores + 0.5) // 1
+    elif rounding == "floor":
+        whole = cores // 1
+    else:
+        whole = -(-cores // 1)
+    return max(1, int(whole) - reserve)
+
+
+def memory_budget(memory: MemoryLimits, fraction: float) -> int | None:
+    """The bytes that workers may use: a part of what is available now."""
+    left = memory_left(memory)
+    return None if left is None else int(left * fraction)
+
+
+def memory_left(memory: MemoryLimits) -> int | None:
+    """The bytes that can be taken before a limit is met; None when unknown.
+
+    Below memory.high where one is set, since what crosses it is throttled to a crawl
+    (kernel Documentation/admin-guide/cgroup-v2.rst, "memory.high").
+    """
+    known = (memory.available, memory.soft_available)
+    return min((n for n in known if n is not None), default=None)
+
+
+def memory_limit(limits: Limits) -> str:
+    """Which memory limit what was killed may have met."""
+    memory = limits.memory
+    if memory.limit is None or memory.binding is None:
+        return "there is no memory limit below the machine's"
+    where = memory.binding.where
+    return f"the memory limit is {format_bytes(memory.limit)} ({where})"

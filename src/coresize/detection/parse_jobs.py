@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from coresize.detection.parse import cores, fail, positive, shown, whole
 from coresize.errors import ParseError
+from coresize.units import cores, fail, positive, shown, whole
 
 
 TYPE_CHECKING = False

@@ -9,6 +9,7 @@ Which variable means what, with its sources, is in docs/reference/environment.md
 
 from __future__ import annotations
 
+from coresize import units
 from coresize.detection import parse, parse_jobs, slurm
 from coresize.detection.job import Job, count, first, mebibytes
 from coresize.model import Fact, Gap, Value
@@ -32,8 +33,6 @@ _OAR_FILES = ("OAR_NODEFILE", "OAR_NODE_FILE", "OAR_FILE_NODES", "OAR_RESOURCE_F
 
 class Scheduler(Value):
     """One scheduler: the variables it sets, and what they say of each resource."""
-
-    __slots__ = ("names", "shares")
 
     names: frozenset[str]
     shares: dict[Resource, Callable[[Job], Iterator[Finding]]]
@@ -63,7 +62,7 @@ def _sge_cpu(job: Job) -> Iterator[Finding]:
     """This host's slots; NSLOTS is the job's total, so it serves on one host only."""
     if "JOB_ID" not in job.env:  # SGE_ROOT alone is a submit host
         return iter(())
-    hosts = job.ask("NHOSTS", parse.whole)
+    hosts = job.ask("NHOSTS", units.whole)
     if isinstance(hosts, Fact):
         alone = (hosts.amount or 0) <= 1
     else:
@@ -134,7 +133,7 @@ def _nomad_memory(job: Job) -> Iterator[Finding]:
 def _lambda_cpu(job: Job) -> Iterator[Finding]:
     """The share that comes with the memory; the sandbox shows more CPUs than that."""
     return first(
-        job.ask(_LAMBDA_SIZE, lambda text: parse.positive(text) / _LAMBDA_MB_PER_CPU)
+        job.ask(_LAMBDA_SIZE, lambda text: units.positive(text) / _LAMBDA_MB_PER_CPU)
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from coresize.detection import parse, parse_jobs
+from coresize import units
+from coresize.detection import parse_jobs
 from coresize.detection.job import count, first
 from coresize.errors import ParseError
 from coresize.model import Fact, Gap
@@ -96,7 +97,7 @@ def _at_this_node(job: Job) -> Callable[[str], float]:
     place = job.env.get("SLURM_NODEID")
 
     def number_here(text: str) -> float:
-        node = parse.whole(place) if place else None
+        node = units.whole(place) if place else None
         return float(parse_jobs.slurm_count(text, node))
 
     return number_here
@@ -115,7 +116,7 @@ def _on_node(job: Job) -> bool:
 def _in_step(job: Job) -> bool:
     """Whether srun started this process as a task."""
     try:
-        step = parse.whole(job.env.get("SLURM_STEP_ID", ""))
+        step = units.whole(job.env.get("SLURM_STEP_ID", ""))
     except ParseError:
         return False
     return step <= _LAST_NORMAL_STEP and "SLURM_PROCID" in job.env

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coresize import units
 from coresize.detection import parse
 from coresize.detection.reading import read_fact
 from coresize.model import Fact, Gap
@@ -43,7 +44,7 @@ def available(
         return
     source = bounds[0].source.partition(":")[0] + ":working set"
     used = read_fact(
-        host, usage, parse.whole, resource="memory", role="available", source=source
+        host, usage, units.whole, resource="memory", role="available", source=source
     )
     if not isinstance(used, Fact):
         yield from filter(None, (used,))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from coresize.detection import available
-from coresize.detection.parse import format_bytes
-from coresize.diagnosis.skipping import Skipped
+from coresize.detection.limits import memory_left, whole_cores
+from coresize.diagnosis.findings import Skipped
 from coresize.host import current
 from coresize.model import Value
-from coresize.planning.policy import memory_left, whole_cores
 from coresize.planning.settings import load_settings
+from coresize.units import format_bytes
 
 
 TYPE_CHECKING = False
@@ -31,16 +31,6 @@ class Patient(Value):
         modules: what was imported before any check, in that order.
         seconds: how long counters are watched.
     """
-
-    __slots__ = (  # noqa: RUF023
-        "host",
-        "limits",
-        "cores",
-        "settings",
-        "main",
-        "modules",
-        "seconds",
-    )
 
     host: Host
     limits: Limits

@@ -17,8 +17,7 @@ from coresize.diagnosis.checks import (
     throttling,
 )
 from coresize.diagnosis.context import admit
-from coresize.diagnosis.findings import Diagnosis, order
-from coresize.diagnosis.skipping import Skipped
+from coresize.diagnosis.findings import Diagnosis, Skipped, order
 from coresize.errors import ConfigError
 from coresize.processes.main_module import refuse_while_importing
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import textwrap
 
-from coresize.detection.parse import format_count
 from coresize.model import Value
+from coresize.units import format_count
 
 
 TYPE_CHECKING = False
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     #: error: work is lost, or many times too slow. warning: it costs much, or will.
     #: note: worth to know.
     Severity: TypeAlias = Literal["error", "warning", "note"]
+
 
 SEVERITIES = ("error", "warning", "note")
 _WIDTH = 80
@@ -34,8 +35,6 @@ class Finding(Value):
         why: why that matters.
         advice: one thing to do.
     """
-
-    __slots__ = ("severity", "check", "title", "seen", "where", "why", "advice")  # noqa: RUF023
 
     severity: Severity
     check: str
@@ -55,8 +54,6 @@ class Diagnosis(Value):
         skipped: those that could not be, each with the reason.
         seconds: that it took.
     """
-
-    __slots__ = ("findings", "checks", "skipped", "seconds")  # noqa: RUF023
 
     findings: tuple[Finding, ...]
     checks: tuple[str, ...]
@@ -138,3 +135,11 @@ def _part(name: str, text: str) -> list[str]:
         break_on_hyphens=False,
         break_long_words=False,
     )
+
+
+# -----------------------------------------------------------------------------
+# A check that cannot be made here.
+
+
+class Skipped(Exception):  # noqa: N818 - it is no error
+    """It cannot be made, with the reason."""

@@ -8,7 +8,7 @@ import sys
 import tempfile
 
 from coresize import processes
-from coresize.diagnosis.skipping import Skipped
+from coresize.diagnosis.findings import Skipped
 from coresize.model import Value
 from coresize.processes import orphans
 
@@ -40,8 +40,6 @@ class Told(Value):
         out: to standard output.
         err: to standard error.
     """
-
-    __slots__ = ("out", "err")  # noqa: RUF023
 
     out: str
     err: str

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 
-from coresize import footprint, processes
+from coresize import processes
 from coresize.detection import available, counters
-from coresize.detection.parse import format_bytes, format_count
 from coresize.errors import ConfigError
 from coresize.host import LiveFor
 from coresize.model import Value
 from coresize.processes import schedstat
+from coresize.processes.memory import read_memory, read_proportional
+from coresize.units import format_bytes, format_count
 
 
 TYPE_CHECKING = False
@@ -35,18 +36,6 @@ class Sample(Value):
         processes: how many there are.
         computing: those of them that computed half of the time or more.
     """
-
-    __slots__ = (  # noqa: RUF023
-        "seconds",
-        "cores",
-        "waited",
-        "limit",
-        "throttled",
-        "memory",
-        "memory_limit",
-        "processes",
-        "computing",
-    )
 
     seconds: float
     cores: float
@@ -105,8 +94,6 @@ def watch(
 class _Look(Value):
     """What the kernel has counted so far: of the tree, of each process and thread."""
 
-    __slots__ = ("time", "total", "used", "waited", "throttling")  # noqa: RUF023
-
     time: float
     total: float
     used: dict[int, float]
@@ -155,9 +142,9 @@ def _between(host: LiveFor, start: float, before: _Look, now: _Look) -> Sample:
 
 def _held(pid: int) -> int:
     """Bytes of a process; what it shares, in parts, where the kernel tells them."""
-    part = footprint.proportional(pid)
+    part = read_proportional(pid)
     if part is None:
-        known = footprint.memory(pid)
+        known = read_memory(pid)
         part = known.private if known else 0
     return part
 

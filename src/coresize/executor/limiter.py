@@ -8,16 +8,16 @@ from collections import deque
 from concurrent.futures import CancelledError, Executor, Future
 from typing import TYPE_CHECKING
 
-from coresize import footprint, processes
+from coresize import processes
 from coresize.errors import CoresizeError
-from coresize.executor import finalizing
+from coresize.executor.admission.memory import Pressure
 from coresize.executor.admission.needs import Needs
 from coresize.executor.admission.rules import Admission
 from coresize.executor.chunks import Submitting
 from coresize.executor.jobs import Job, key_of, tell
 from coresize.executor.mapping import values_of
-from coresize.executor.pressure import Pressure
 from coresize.processes import exit_hooks
+from coresize.processes.memory import read_memory
 
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, ParamSpec, TypeVar
 
     from coresize.executor.admission.needs import Memory
-    from coresize.executor.finalizing import Unfinished
+    from coresize.processes.exit_hooks import Unfinished
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -113,7 +113,7 @@ class _Limited(Executor):
         self._door = _Door(executor, needs)
         self._maps: set[Unfinished] = set()
         # What nobody holds any more takes no more calls.
-        self._finalizer = weakref.finalize(self, finalizing.later, self._door.close)
+        self._finalizer = weakref.finalize(self, exit_hooks.later, self._door.close)
         self._finalizer.atexit = False
 
     def submit(
@@ -346,9 +346,9 @@ def _measured(
 ) -> tuple[Any, int]:
     """What a call gives, and the bytes that its process took at its peak."""
     processes.reset_peak("self")
-    before = footprint.memory()
+    before = read_memory()
     value = function(*args, **kwargs)
-    after = footprint.memory()
+    after = read_memory()
     if before is None or after is None:
         return value, 0
     return value, max(0, after.anonymous_peak - before.private)

@@ -35,8 +35,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
-from coresize.errors import check_count
-from coresize.executor import finalizing
+from coresize.arguments import check_count
 from coresize.executor.jobs import Failed
 from coresize.processes import exit_hooks
 from coresize.units import expect
@@ -158,7 +157,7 @@ class Map:
     def __init__(
         self,
         owner: object,
-        maps: set[finalizing.Unfinished],
+        maps: set[exit_hooks.Unfinished],
         items: Iterator[Args],
         source: Source,
         *,
@@ -446,7 +445,7 @@ class Map:
     def _dropped(self) -> None:
         """Nobody can read it any more: a finalizer, so this waits for nothing."""
         if self._source is not None:
-            finalizing.later(self._finish_unread)
+            exit_hooks.later(self._finish_unread)
 
     def _finish_unread(self) -> None:
         with self._changed:
@@ -465,7 +464,7 @@ class Map:
 
 def values_of(
     owner: object,
-    maps: set[finalizing.Unfinished],
+    maps: set[exit_hooks.Unfinished],
     source: Source,
     iterables: tuple[Iterable[Any], ...],
     *,

@@ -11,7 +11,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from functools import partial
 from typing import TYPE_CHECKING
 
-from coresize.executor import finalizing, sizing
+from coresize.executor import sizing
 from coresize.executor.chunks import call_here
 from coresize.planning.settings import load_settings
 from coresize.planning.values import WorkerPlan
@@ -179,8 +179,8 @@ class _Maps:
         if not left or self._is_held:
             return
         elsewhere = any(one.caller != threading.get_ident() for one in left)
-        if elsewhere or finalizing.is_collecting():
-            finalizing.later(partial(self._make, left))
+        if elsewhere or exit_hooks.is_collecting():
+            exit_hooks.later(partial(self._make, left))
         else:
             self._make(left)
 

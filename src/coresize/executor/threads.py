@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import Any, ParamSpec, TypeVar
 
-    from coresize.executor.finalizing import Unfinished
+    from coresize.processes.exit_hooks import Unfinished
 
     P = ParamSpec("P")
     T = TypeVar("T")

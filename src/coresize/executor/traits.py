@@ -15,8 +15,6 @@ class PoolState(Value):
         need: bytes that a task may take, as learned; None where it is not.
     """
 
-    __slots__ = ("workers", "kills", "evictions", "need")  # noqa: RUF023
-
     workers: int
     kills: int
     evictions: int

@@ -18,14 +18,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from coresize import processes, storage
-from coresize.batch import claims
+from coresize.batch import shards
 from coresize.batch.journal import status
 from coresize.detection import available
+from coresize.detection.limits import memory_budget
 from coresize.errors import ConfigError, CoresizeError
 from coresize.host import CLAIMED, SHARD, STATUS
 from coresize.measuring.runs import meter_of
 from coresize.planning import plan as planning
-from coresize.planning.policy import memory_budget
 from coresize.planning.settings import load_settings
 from coresize.processes import orphans
 from coresize.processes.oom import Kills
@@ -187,7 +187,7 @@ class Launcher:
         # Below another `coresize shards` these are parts of its part: of i/n the part
         # j/m is (i + n*j)/(n*m), in turn or by a hash alike.
         first, step = 0, 1
-        if outer := claims.own_shard():
+        if outer := shards.own_shard():
             first, step = outer.index, outer.count
         self.parts = [
             Part(first + step * index, step * count, words, logs)

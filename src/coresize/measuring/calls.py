@@ -9,9 +9,8 @@ from multiprocessing import connection
 from typing import TYPE_CHECKING
 
 from coresize import processes
-from coresize.cli import report
 from coresize.detection import available
-from coresize.detection.parse import format_bytes
+from coresize.detection.limits import memory_limit
 from coresize.errors import TaskKilledError, TaskOutOfMemoryError
 from coresize.host import LiveFor
 from coresize.measuring import child
@@ -20,6 +19,7 @@ from coresize.processes import exits, inheritance, lines, orphans, transfer
 from coresize.processes.main_module import refuse_while_importing
 from coresize.processes.oom import Kills
 from coresize.processes.transfer import TransferError
+from coresize.units import format_bytes
 
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class _Watch:
         cls = TaskKilledError
         if exits.was_killed(code):
             limits = available.detect(LiveFor(processes.own()))
-            msg = f"{msg}; {report.memory_limit(limits)}"
+            msg = f"{msg}; {memory_limit(limits)}"
             if self.kills and self.kills.moved() != "no":
                 cls = TaskOutOfMemoryError
         raise cls(msg, exit_code=code, peak_memory=peak)

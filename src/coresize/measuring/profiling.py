@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coresize.errors import check_count
+from coresize.arguments import check_count
 from coresize.measuring.calls import measure_call
 from coresize.measuring.runs import summarize
 from coresize.processes import transfer

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from coresize.errors import ConfigError
 from coresize.host import Live
-from coresize.measuring.cgroup import CgroupMeter, make_meter
-from coresize.measuring.meters import PsutilMeter, TreeMeter
+from coresize.measuring.meters import CgroupMeter, PsutilMeter, TreeMeter, make_meter
 from coresize.model import Value
 from coresize.processes import exits
 
@@ -42,8 +41,6 @@ class Run(Value):
             where nobody can tell (SIGCHLD is ignored).
         method: how the memory was measured.
     """
-
-    __slots__ = ("peak", "idle", "wall", "cpu", "exit_code", "method")  # noqa: RUF023
 
     peak: int
     idle: int

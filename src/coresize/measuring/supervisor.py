@@ -15,7 +15,7 @@ from multiprocessing import connection
 from coresize import processes
 from coresize.measuring.runs import ended
 from coresize.processes.oom import Kills
-from coresize.stops import RunTime
+from coresize.processes.schedstat import RunTime
 
 
 TYPE_CHECKING = False

@@ -5,15 +5,13 @@ What is decided here is only where each number comes from; `policy` decides.
 
 from __future__ import annotations
 
-import contextlib
-import math
-
-from coresize.detection import available, parse
-from coresize.errors import ConfigError, check_count
+from coresize import units
+from coresize.arguments import check_amount, check_count, to_bytes
+from coresize.detection import available
+from coresize.errors import ConfigError
 from coresize.planning import policy
 from coresize.planning.settings import VARIABLES, Settings, load_settings
 from coresize.planning.values import OF_HISTORY, Kind, Need, Resources
-from coresize.units import to_bytes
 
 
 TYPE_CHECKING = False
@@ -177,14 +175,14 @@ def _need(
     if memory is not None:
         peak = to_bytes("memory", memory)
         if not peak:
-            raise ConfigError("memory", memory, parse.SIZES)
+            raise ConfigError("memory", memory, units.SIZES)
     if cpus is not None:
         share = 1.0
-        cores = _amount("cpus", cpus, "a number of cores, 0.001 or above")
+        cores = check_amount("cpus", cpus, "a number of cores, 0.001 or above")
     if gpus is None:
         gpus = used.resources.gpu
     elif gpus != 0:
-        gpus = _amount("gpus", gpus, "a number of GPUs, 0 or above")
+        gpus = check_amount("gpus", gpus, "a number of GPUs, 0 or above")
     idle = task.idle_memory if task else 0
     return Need(
         memory=None if peak is None else peak + idle,
@@ -244,18 +242,3 @@ def _either(name: str, value: _T, alias: str, other: _T) -> _T:
     if value is not None and other is not None:
         raise ConfigError(alias, other, f"only one of {name} and {alias}")
     return other if value is None else value
-
-
-def _amount(name: str, amount: float, allowed: str) -> float:
-    number = 0.0
-    with contextlib.suppress(TypeError, OverflowError):
-        # Also of other libraries; of a text it would take float("2").
-        number = math.fsum([amount])
-    if isinstance(amount, bool) or not _LEAST_AMOUNT <= number <= _MOST_AMOUNT:
-        raise ConfigError(name, amount, allowed)
-    return number
-
-
-#: A thousandth of a core or of a GPU.
-_LEAST_AMOUNT = 0.001
-_MOST_AMOUNT = 1e6

@@ -7,15 +7,14 @@ override replaces what was detected; the other bounds still hold.
 
 from __future__ import annotations
 
-from coresize.errors import ConfigError, InsufficientMemoryError, check_count
+from coresize.detection.limits import memory_budget, whole_cores
+from coresize.errors import InsufficientMemoryError
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from coresize.model import Limits, MemoryLimits, Resource
+    from coresize.model import Limits, Resource
     from coresize.planning.values import Need, WorkerPlan
-
-ROUNDINGS = ("nearest", "floor", "ceil")
 
 #: Workers that mostly wait: as many as a core can serve, but no more than this or so
 #: many a core. Both are what CPython takes for threads that wait (concurrent.futures,
@@ -25,53 +24,6 @@ WAITING_PER_CORE = 5
 
 #: Bounds that a count set by the user replaces.
 _REPLACED = ("cpu", "waiting", "memory", "gpu", "profile")
-
-
-def whole_cores(
-    limit: float | None, *, rounding: str = "nearest", reserve: int = 0
-) -> int:
-    """The whole cores in a limit, at least 1.
-
-    Args:
-        limit: cores, maybe a fraction; None when nothing is known, which counts as 1.
-        rounding: "nearest" (a half goes up), "floor" or "ceil".
-        reserve: whole cores to keep free, taken off after rounding.
-
-    Raises:
-        ConfigError: rounding or reserve is none of these.
-
-    >>> whole_cores(8.342), whole_cores(1.5), whole_cores(0.2)
-    (8, 2, 1)
-    >>> whole_cores(1.5, rounding="floor"), whole_cores(8.342, reserve=2)
-    (1, 6)
-    """
-    if rounding not in ROUNDINGS:
-        raise ConfigError("rounding", rounding, '"nearest", "floor" or "ceil"')
-    reserve = check_count("reserve", reserve, 0)
-    cores = limit or 0.0
-    if rounding == "nearest":
-        whole = (cores + 0.5) // 1
-    elif rounding == "floor":
-        whole = cores // 1
-    else:
-        whole = -(-cores // 1)
-    return max(1, int(whole) - reserve)
-
-
-def memory_budget(memory: MemoryLimits, fraction: float) -> int | None:
-    """The bytes that workers may use: a part of what is available now."""
-    left = memory_left(memory)
-    return None if left is None else int(left * fraction)
-
-
-def memory_left(memory: MemoryLimits) -> int | None:
-    """The bytes that can be taken before a limit is met; None when unknown.
-
-    Below memory.high where one is set, since what crosses it is throttled to a crawl
-    (kernel Documentation/admin-guide/cgroup-v2.rst, "memory.high").
-    """
-    known = (memory.available, memory.soft_available)
-    return min((n for n in known if n is not None), default=None)
 
 
 def plan(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from coresize.detection import parse
+from coresize import units
 from coresize.model import Value
 from coresize.planning.validation import Schema, Seconds, Size, Whole, check
 
@@ -21,7 +21,7 @@ _SHARE = "a part of a core above 0 and up to 1, such as 0.05"
 
 
 class _Fields(Schema):
-    peak_memory: Size | None = Field(default=None, description=parse.SIZES)
+    peak_memory: Size | None = Field(default=None, description=units.SIZES)
     idle_memory: Size = 0
     shared_memory: Size = 0
     cpu: Seconds | None = Field(default=None, description="seconds, 0 or above")
@@ -72,19 +72,6 @@ class TaskProfile(Value):
     >>> profile.peak_memory, profile.threads, profile.cpu_share
     (2147483648, 1, 0.05)
     """
-
-    __slots__ = (  # noqa: RUF023
-        "peak_memory",
-        "idle_memory",
-        "shared_memory",
-        "cpu",
-        "wall",
-        "threads",
-        "cpu_share",
-        "most_workers",
-        "method",
-        "peaks",
-    )
 
     peak_memory: int | None
     idle_memory: int

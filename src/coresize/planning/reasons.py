@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coresize.detection.parse import format_bytes, format_count
+from coresize.units import format_bytes, format_count
 
 
 TYPE_CHECKING = False

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from coresize.detection import parse
+from coresize import units
 from coresize.errors import ConfigError, ParseError
 from coresize.planning import profiles
 from coresize.planning.validation import Schema, Size, Whole, check
@@ -52,7 +52,7 @@ class _Resources(Schema):
         default=1,
         description="a number of cores above 0",
     )
-    ram: Size | None = Field(default=None, description=parse.SIZES)
+    ram: Size | None = Field(default=None, description=units.SIZES)
     gpu: _GPUS = Field(
         default=0,
         description="a number of GPUs, 0 or above",
@@ -96,7 +96,7 @@ def check_variable(name: str, variable: str, text: str) -> object:
     allowed = f"{_Settings.model_fields[name].description}, or unset it"
     try:
         if name in _WHOLE:
-            checked = check(_Settings, {name: parse.whole(text)}, "")
+            checked = check(_Settings, {name: units.whole(text)}, "")
         else:
             checked = check(_Settings, {name: text}, "", texts=True)
     except (ConfigError, ParseError):

@@ -12,11 +12,10 @@ import copy
 import os
 
 from coresize.detection import environ
-from coresize.host import CLAIMED, SHARD, STATUS, current
+from coresize.host import CLAIMED, MARK, SHARD, STATUS, current
 from coresize.model import Value
 from coresize.planning import exports, settings_files
 from coresize.planning.values import DEFAULT
-from coresize.processes import MARK
 
 
 TYPE_CHECKING = False
@@ -75,19 +74,6 @@ class Settings(Value):
         origins: where each value came from, by name.
         warnings: sentences about files and variables that no setting is read from.
     """
-
-    __slots__ = (  # noqa: RUF023
-        "workers",
-        "parallel",
-        "reserve_cores",
-        "memory_fraction",
-        "rounding",
-        "history",
-        "profiles",
-        "kinds",
-        "origins",
-        "warnings",
-    )
 
     workers: int | None
     parallel: bool

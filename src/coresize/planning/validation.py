@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from coresize.detection import parse
+from coresize import units
+from coresize.arguments import to_bytes
 from coresize.errors import ConfigError
-from coresize.units import to_bytes
 
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _index(number: Any) -> Any:
 Whole = Annotated[int, BeforeValidator(_index)]
 
 #: Bytes, given as a number or as a text such as "2GiB".
-Size = Annotated[int, BeforeValidator(_size), Field(description=parse.SIZES)]
+Size = Annotated[int, BeforeValidator(_size), Field(description=units.SIZES)]
 Seconds = Annotated[
     float, Field(ge=0, le=1e12, allow_inf_nan=False, description="seconds, 0 or above")
 ]

@@ -27,8 +27,6 @@ class Resources(Value):
         gpu: GPUs.
     """
 
-    __slots__ = ("cpu", "memory", "gpu")  # noqa: RUF023
-
     cpu: float
     memory: int | None
     gpu: float
@@ -41,8 +39,6 @@ class Kind(Value):
         resources: what a task of it uses.
         profile: the name of its profile, or None.
     """
-
-    __slots__ = ("resources", "profile")  # noqa: RUF023
 
     resources: Resources
     profile: str | None
@@ -59,8 +55,6 @@ class Need(Value):
         gpus: devices, a fraction where tasks share one.
         doubt: why it may need more memory than that; empty where nothing says so.
     """
-
-    __slots__ = ("memory", "shared", "cores", "waits", "gpus", "doubt")  # noqa: RUF023
 
     memory: int | None
     shared: int
@@ -82,8 +76,6 @@ class Decision(Value):
         budget: bytes that workers may use; None when unknown.
         set_by: what set the count, where the user did.
     """
-
-    __slots__ = ("workers", "binding", "bounds", "need", "cores", "budget", "set_by")  # noqa: RUF023
 
     workers: int
     binding: str

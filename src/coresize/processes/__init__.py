@@ -30,9 +30,6 @@ _RESET_PEAK = b"5"
 #: to raise that of a process of the same user.
 _FIRST_TO_GO = b"1000"
 
-#: The variable with the marks of `coresize.processes.orphans`, the outermost first:
-#: "/PROGRAM/1/PROGRAM/2/".
-MARK = "CORESIZE_STARTED_BY"
 
 #: SIGKILL in a mask of signals; and the flag of a process that a signal ends (Linux,
 #: include/linux/sched.h, PF_SIGNALED).

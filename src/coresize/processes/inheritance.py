@@ -83,18 +83,6 @@ class Inheritance(Value):
         main: the main module.
     """
 
-    __slots__ = (  # noqa: RUF023
-        "environment",
-        "folder",
-        "umask",
-        "cpus",
-        "priority",
-        "limits",
-        "blocked",
-        "handlers",
-        "main",
-    )
-
     environment: Mapping[str, str]
     folder: str | None
     umask: int | None

@@ -41,8 +41,6 @@ class MainModule(Value):
         file: its file; None where it has none, as at a prompt and in a notebook.
     """
 
-    __slots__ = ("name", "file")  # noqa: RUF023
-
     name: str | None
     file: str | None
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from coresize import processes
 from coresize.detection import parse
 from coresize.errors import ParseError
 from coresize.model import Value
+
+
+TYPE_CHECKING = False
 
 
 class Memory(Value):
@@ -16,8 +20,6 @@ class Memory(Value):
         private: what it holds apart from files: anonymous and shared memory.
         file: pages of files, which the kernel can drop.
     """
-
-    __slots__ = ("size", "high", "private", "file")  # noqa: RUF023
 
     size: int
     high: int
@@ -59,7 +61,7 @@ def status(text: str) -> Memory | None:
     )
 
 
-def proportional(text: str) -> int | None:
+def parse_proportional(text: str) -> int | None:
     """The process's part of what it holds apart from files, in /proc/PID/smaps_rollup.
 
     What several processes share is counted in parts that add up to it (kernel
@@ -116,3 +118,26 @@ def _lines(text: str, names: tuple[str, ...]) -> dict[str, int]:
             except ParseError:
                 continue
     return found
+
+
+# -----------------------------------------------------------------------------
+# What a process holds of memory: read from /proc, and understood.
+
+
+def read_memory(pid: int | str = "self", *, heir: bool = False) -> Memory | None:
+    """The memory of a process; None where the kernel does not tell, or it is gone.
+
+    Args:
+        pid: its number, or "self".
+        heir: leave out what it shares with the process that it was forked from.
+    """
+    known = status(processes.read(pid, "status"))
+    if known is None or not heir:
+        return known
+    own = unshared(processes.read(pid, "smaps_rollup"))
+    return None if own is None else known.without(max(0, known.private - own))
+
+
+def read_proportional(pid: int | str = "self") -> int | None:
+    """Its part in bytes of what it holds apart from files; None where none is told."""
+    return parse_proportional(processes.read(pid, "smaps_rollup"))

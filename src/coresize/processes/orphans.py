@@ -27,7 +27,8 @@ import time
 from multiprocessing import util
 
 from coresize import processes
-from coresize.processes import MARK, lines
+from coresize.host import MARK
+from coresize.processes import lines
 
 
 TYPE_CHECKING = False

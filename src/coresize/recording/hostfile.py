@@ -36,8 +36,6 @@ class HostFile(Value):
         unknown: tables and keys that mean nothing here, perhaps misspelt.
     """
 
-    __slots__ = ("host", "note", "expect", "unknown")  # noqa: RUF023
-
     host: Recorded
     note: str
     expect: dict[str, object]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+
 from coresize.model import Value
 from coresize.sweeping import usl
-from coresize.sweeping.spread import apart
 
 
 TYPE_CHECKING = False
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from coresize.sweeping.usl import Model
+
 
 #: A count within this part of the best is as good, and a smaller one costs less.
 NEAR = 0.05
@@ -30,16 +33,6 @@ class Advice(Value):
         model: the Universal Scalability Law, fitted; None for too few points.
         reason: a sentence or two.
     """
-
-    __slots__ = (  # noqa: RUF023
-        "recommended",
-        "best",
-        "top",
-        "alike",
-        "flat",
-        "model",
-        "reason",
-    )
 
     recommended: int
     best: int
@@ -134,3 +127,44 @@ def _law(model: Model | None, points: Mapping[int, float]) -> str:
     if not min(points) <= model.peak <= max(points):
         return f"{told}, outside of what was measured: an extrapolation."
     return f"{told}."
+
+
+# -----------------------------------------------------------------------------
+# Whether rounds tell two numbers of workers apart. Pure.
+#
+# By the notches of box plots: median ± 1.57 IQR / sqrt(n); where those of two do not
+# overlap, their medians differ (R. McGill, J. W. Tukey, W. A. Larsen, "Variations of
+# Box Plots", The American Statistician 32, 1978, 12-16). Medians and quartiles take no
+# notice of how bad a single round was, and notches get narrower with more rounds.
+
+
+#: Fewer rounds have no spread to speak of, and count as they are.
+LEAST_ROUNDS = 3
+
+_NOTCH = 1.57
+
+
+def apart(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether the medians of two differ beyond the spread of their rounds.
+
+    Args:
+        one: throughput by round.
+        other: the same of another count.
+
+    >>> apart([78, 79, 80], [40, 41, 42]), apart([69, 79, 83], [70, 87, 103])
+    (True, False)
+    >>> apart([20, 79, 80], [40, 41, 42])  # one slow round hides nothing
+    True
+    >>> apart([79], [80])  # nobody knows, so it is taken as it is
+    True
+    """
+    if min(len(one), len(other)) < LEAST_ROUNDS:
+        return True
+    low, high = sorted((_notch(one), _notch(other)))
+    return low[1] < high[0]
+
+
+def _notch(rates: Sequence[float]) -> tuple[float, float]:
+    first, middle, third = statistics.quantiles(rates, n=4, method="inclusive")
+    half = _NOTCH * (third - first) / math.sqrt(len(rates))
+    return middle - half, middle + half

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from coresize.batch.run import run_batch
 from coresize.errors import ConfigError, CoresizeError
 from coresize.executor.process import ProcessPoolExecutor
+from coresize.executor.sizing import warm
 from coresize.executor.threads import ThreadPoolExecutor
-from coresize.executor.warming import warm
 from coresize.planning.settings import load_settings
 from coresize.sweeping.measurements import Watch
 

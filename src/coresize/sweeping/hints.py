@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from coresize.model import Value
-from coresize.sweeping.advice import NEAR
-from coresize.sweeping.spread import apart
+from coresize.sweeping.advice import NEAR, apart
 
 
 TYPE_CHECKING = False
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from coresize.sweeping.advice import Advice
-    from coresize.sweeping.row import Row
+    from coresize.sweeping.measurements import Row
 
 #: Seconds below which a task is not worth a worker, where serial is faster.
 _TINY = 0.001
@@ -44,17 +43,6 @@ class Case(Value):
         untried: the counts that were left out, as throughput fell.
         advice: what is recommended.
     """
-
-    __slots__ = (  # noqa: RUF023
-        "good",
-        "failed",
-        "serial",
-        "unit",
-        "threads",
-        "memory_bound",
-        "untried",
-        "advice",
-    )
 
     good: Sequence[Row]
     failed: Sequence[Row]

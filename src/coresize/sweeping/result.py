@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
-from coresize.detection import parse
+from coresize import units
 from coresize.errors import ConfigError, CoresizeError, ParseError
 from coresize.model import Value
+from coresize.planning.profiles import TaskProfile
 from coresize.sweeping import advice, hints
-from coresize.sweeping.row import given
+from coresize.sweeping.measurements import given
 
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from coresize.planning.profiles import TaskProfile
-    from coresize.sweeping.row import Row
+    from coresize.sweeping.measurements import Row
     from coresize.sweeping.usl import Model
 
 
@@ -36,17 +36,6 @@ class SweepResult(Value):
         memory_bound: workers that fit into memory; None if unknown.
     """
 
-    __slots__ = (  # noqa: RUF023
-        "recommended",
-        "best",
-        "model",
-        "reason",
-        "rows",
-        "serial",
-        "unit",
-        "memory_bound",
-    )
-
     recommended: int
     best: int
     model: Model | None
@@ -64,7 +53,7 @@ class SweepResult(Value):
     @property
     def profile(self) -> TaskProfile:
         """What it tells `coresize.plan_workers`: a bound, and what one worker needs."""
-        from coresize.sweeping.saving import profile_of  # brings pydantic
+        from coresize.sweeping.result import profile_of  # brings pydantic
 
         return profile_of(self)
 
@@ -131,7 +120,7 @@ _SHORT, _MARK = 19, 86
 
 
 def _line(name: str, row: Row, recommended: int) -> str:
-    memory = parse.format_bytes(row.peak_memory) if row.peak_memory else "-"
+    memory = units.format_bytes(row.peak_memory) if row.peak_memory else "-"
     mark = " <-" if row.workers == recommended else ""
     swapped = f"  swapped {row.swapped} pages" if row.swapped > 0 else ""
     error = f"  {row.error}" if row.error else ""
@@ -237,7 +226,7 @@ def from_points(points: Mapping[Any, Any], where: str) -> SweepResult:
     known: dict[int, float] = {}
     for name, rate in points.items():
         try:
-            count, number = parse.positive(str(name)), float(rate)
+            count, number = units.positive(str(name)), float(rate)
         except (ParseError, TypeError, ValueError, OverflowError):
             raise ConfigError(where, {name: rate}, allowed) from None
         lawful = not isinstance(rate, (bool, str)) and 0 <= number <= _MOST_RATE
@@ -247,3 +236,30 @@ def from_points(points: Mapping[Any, Any], where: str) -> SweepResult:
     if not any(known.values()):
         raise ConfigError(where, dict(points), allowed)
     return conclude([given(n, known[n]) for n in sorted(known)], None, "runs", None)
+
+
+# -----------------------------------------------------------------------------
+# A sweep as a profile, so that planning uses it the next time.
+
+
+def profile_of(result: SweepResult) -> TaskProfile:
+    """The bound on workers; of a function what one needs, as far as it was measured."""
+    good = [row for row in result.rows if not row.error]
+    # As many as fit may not have been measured: then the nearest count stands for it.
+    row = min(good, key=lambda row: abs(row.workers - result.recommended))
+    alone = _least_crowded(result, good)
+    return TaskProfile(
+        # What a command takes is of all its workers together, of which some is shared.
+        peak_memory=row.peak_memory if result.unit == "tasks" else None,
+        cpu=alone.cores / alone.workers if alone.cores else None,
+        wall=1.0 if alone.cores else None,
+        most_workers=result.recommended,
+        method="sweep",
+    )
+
+
+def _least_crowded(result: SweepResult, good: Sequence[Row]) -> Row:
+    """Where workers did not have to wait for each other's core, or as few as can be."""
+    if result.serial and not result.serial.error:
+        return result.serial
+    return min(good, key=lambda row: row.workers)

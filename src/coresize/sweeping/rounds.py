@@ -6,12 +6,12 @@ import statistics
 from itertools import dropwhile, pairwise
 from typing import TYPE_CHECKING, Protocol
 
-from coresize.detection.parse import format_count
-from coresize.errors import check_count
+from coresize.arguments import check_count
 from coresize.planning import plan as planning
 from coresize.sweeping.advice import NEAR
+from coresize.sweeping.measurements import Row
 from coresize.sweeping.result import conclude
-from coresize.sweeping.row import Row
+from coresize.units import format_count
 
 
 if TYPE_CHECKING:

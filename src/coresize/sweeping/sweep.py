@@ -5,8 +5,9 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING
 
+from coresize.arguments import check_seconds
 from coresize.detection import available
-from coresize.errors import ConfigError, check_seconds
+from coresize.errors import ConfigError
 from coresize.sweeping.commands import Commands
 from coresize.sweeping.functions import Calls
 from coresize.sweeping.rounds import Rounds

@@ -38,8 +38,6 @@ class Model(Value):
             rises (b is 0).
     """
 
-    __slots__ = ("a", "b", "single", "peak")  # noqa: RUF023
-
     a: float
     b: float
     single: float

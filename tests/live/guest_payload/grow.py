@@ -26,7 +26,7 @@ def grow(mebibytes: int) -> int:
 def main() -> None:
     """Print what the tasks returned, what was warned about, and what is kept free."""
     from coresize import ProcessPoolExecutor
-    from coresize.executor.pressure import Pressure
+    from coresize.executor.admission.memory import Pressure
     from coresize.processes.oom import Kills
 
     warnings = logging.handlers.BufferingHandler(100)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from coresize import storage
 from coresize.batch.journal import reader, schema
 from coresize.batch.journal import writer as journals
-from coresize.batch.journal.schema import JournalError
+from coresize.errors import JournalError
 
 
 if TYPE_CHECKING:

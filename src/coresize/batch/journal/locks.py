@@ -32,7 +32,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from coresize import storage
-from coresize.batch.journal.schema import JournalError
+from coresize.errors import JournalError
 
 
 TYPE_CHECKING = False

@@ -10,39 +10,20 @@ from typing import TYPE_CHECKING
 
 from coresize import storage
 from coresize.batch.journal import export, locks, reader, schema
-from coresize.batch.journal.schema import BOUND, JournalError
+from coresize.batch.journal.schema import BOUND
 from coresize.batch.shards import Shard
-from coresize.errors import ConfigError, CoresizeError
+from coresize.errors import ConfigError, JournalError, MergeError
 from coresize.model import Value
-from coresize.texts import one_line
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
     from coresize.batch.journal.schema import Identity
 
 #: How many keys are named of those that are twice or missing.
 _NAMED = 10
-
-
-class MergeError(CoresizeError):
-    """Journals do not make one whole run.
-
-    Attributes:
-        problems: what is wrong, a sentence each.
-        partial: nothing is, but that it is not whole: ``allow_partial`` takes that.
-    """
-
-    def __init__(self, problems: Sequence[str], partial: bool = False) -> None:  # noqa: FBT001, FBT002 - as __reduce__ gives it
-        lines = tuple(map(one_line, problems))  # names and keys are of others
-        super().__init__("the journals make no whole run: " + "; ".join(lines))
-        self.problems = lines
-        self.partial = partial
-
-    def __reduce__(self) -> tuple[Callable[..., MergeError], tuple[object, ...]]:
-        return type(self), (self.problems, self.partial)
 
 
 class Merged(Value):
@@ -54,8 +35,6 @@ class Merged(Value):
         failed: how many of them have not ended well.
         problems: what is not whole, where that was allowed.
     """
-
-    __slots__ = ("path", "tasks", "failed", "problems")  # noqa: RUF023
 
     path: str
     tasks: int
@@ -95,7 +74,7 @@ def merge(
     >>> merge(["nowhere.sqlite"], "all.jsonl")
     Traceback (most recent call last):
     ...
-    coresize.batch.journal.schema.JournalError: journal nowhere.sqlite: there is no such file
+    coresize.errors.JournalError: journal nowhere.sqlite: there is no such file
     """
     output = schema.check_path("output", output)
     parts = _parts(paths)
@@ -126,8 +105,6 @@ _PICKLED = (
 
 class _Part(Value):
     """One journal: its path, whose it is, and the items of the whole input."""
-
-    __slots__ = ("path", "identity", "shard", "items")  # noqa: RUF023
 
     path: str
     identity: Identity

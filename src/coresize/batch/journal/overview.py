@@ -8,12 +8,12 @@ import time
 from coresize import processes
 from coresize.batch.journal import reader, schema, status
 from coresize.batch.journal.locks import is_locked
-from coresize.batch.journal.schema import JournalError
 from coresize.batch.outcomes import BAD
-from coresize.detection.parse import format_bytes
+from coresize.errors import JournalError
 from coresize.host import current
 from coresize.model import Value
 from coresize.texts import one_line
+from coresize.units import format_bytes
 
 
 TYPE_CHECKING = False
@@ -44,21 +44,6 @@ class RunStatus(Value):
         pid: its process, or None.
         host: the machine, or "".
     """
-
-    __slots__ = (  # noqa: RUF023
-        "path",
-        "shard",
-        "state",
-        "done",
-        "total",
-        "failed",
-        "rate",
-        "eta",
-        "workers",
-        "memory",
-        "pid",
-        "host",
-    )
 
     path: str
     shard: str

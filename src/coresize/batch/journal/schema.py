@@ -7,16 +7,15 @@ import functools
 import os
 import sqlite3
 
-from coresize import __version__, storage, texts
+from coresize import storage, texts
 from coresize.batch.outcomes import STATUSES
-from coresize.errors import ConfigError, CoresizeError
-from coresize.model import Value
-from coresize.texts import one_line
+from coresize.errors import ConfigError, CoresizeError, JournalError
+from coresize.model import VERSION, Value
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import Any
 
 #: "core" in ASCII; SQLite keeps it for programs in the head of the file.
@@ -71,23 +70,6 @@ ON CONFLICT (key) DO UPDATE SET {_NEW}"""  # noqa: S608
 ALL = f"SELECT {', '.join(COLUMNS)} FROM tasks ORDER BY item, key"  # noqa: S608
 
 
-class JournalError(CoresizeError):
-    """A journal cannot be used.
-
-    Attributes:
-        path: the file.
-        reason: why, and what to do.
-    """
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"journal {one_line(path)}: {one_line(reason)}")
-        self.path = path
-        self.reason = reason
-
-    def __reduce__(self) -> tuple[Callable[..., JournalError], tuple[str, str]]:
-        return type(self), (self.path, self.reason)
-
-
 class Identity(Value):
     """Whose run it is: what must be the same for results to belong together.
 
@@ -98,8 +80,6 @@ class Identity(Value):
         shard_by: "index" or "key".
         serializer: how values are written.
     """
-
-    __slots__ = ("function", "parameters", "shard", "shard_by", "serializer")  # noqa: RUF023
 
     function: str
     parameters: str
@@ -131,7 +111,7 @@ def prepare(file: sqlite3.Connection, path: str, identity: Identity) -> None:
     if file.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
         file.executescript(f"BEGIN; {_TABLES} {_HEAD}")  # all of it or nothing
         rows: list[tuple[str, object]] = [*identity.as_dict().items()]
-        rows.append(("coresize", __version__))
+        rows.append(("coresize", VERSION))
         file.executemany("INSERT INTO run VALUES (?, ?)", rows)
         return
     there = identity_of(file, path)

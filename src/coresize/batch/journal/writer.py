@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 from coresize import storage
 from coresize.batch.journal import schema
 from coresize.batch.journal.locks import Lock
-from coresize.batch.journal.schema import Identity, JournalError
+from coresize.batch.journal.schema import Identity
 from coresize.batch.outcomes import Outcome
 from coresize.batch.task import too_long
-from coresize.errors import CoresizeError
+from coresize.errors import CoresizeError, JournalError
 from coresize.processes.transfer import TransferError
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from coresize import storage
 from coresize.detection.cgroup import MOUNTINFO
-from coresize.detection.parse import format_bytes
 from coresize.detection.parse_cgroup import mounts
 from coresize.diagnosis.findings import Finding
+from coresize.units import format_bytes
 
 
 TYPE_CHECKING = False

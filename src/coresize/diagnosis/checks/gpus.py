@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from coresize.diagnosis.findings import Finding
-from coresize.diagnosis.skipping import Skipped
+from coresize.diagnosis.findings import Finding, Skipped
 from coresize.model import Value
 
 
@@ -27,8 +26,6 @@ class Gpu(Value):
         name: its model.
         uuid: what it is called on every machine, such as "GPU-8932f937-...".
     """
-
-    __slots__ = ("name", "uuid")
 
     name: str
     uuid: str

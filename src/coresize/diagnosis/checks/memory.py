@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from coresize.detection import counters
-from coresize.detection.parse import format_bytes, format_count
 from coresize.detection.system import MEMINFO
 from coresize.diagnosis.findings import Finding
+from coresize.units import format_bytes, format_count
 
 
 TYPE_CHECKING = False

@@ -7,10 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 from coresize import storage
-from coresize.diagnosis.findings import Finding
-from coresize.diagnosis.skipping import Skipped
+from coresize.diagnosis.findings import Finding, Skipped
 from coresize.executor.process import ProcessPoolExecutor
-from coresize.executor.warming import warm
+from coresize.executor.sizing import warm
 from coresize.model import Value
 from coresize.processes.schedstat import Mark
 
@@ -77,8 +76,6 @@ class Kind(Value):
         advice: what to do then.
         computes: it wants a core all the time.
     """
-
-    __slots__ = ("title", "run", "why", "advice", "computes")  # noqa: RUF023
 
     title: str
     run: Callable[[str], None]
@@ -161,8 +158,6 @@ class Speed(Value):
         waited: the part of the time that they were ready and had no core.
         computed: the part of the other time that they used it.
     """
-
-    __slots__ = ("computed", "times", "waited")
 
     times: float
     waited: float

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from coresize.detection.parse import format_count
 from coresize.diagnosis.findings import Finding
 from coresize.host import Live
 from coresize.planning import exports
 from coresize.planning.plan import plan_workers
+from coresize.units import format_count
 
 
 TYPE_CHECKING = False

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import time
 
-from coresize import footprint
-from coresize.executor.admission.rules import Admission
-from coresize.executor.growth import Growth
-from coresize.executor.pressure import Pressure
+from coresize.detection import counters
+from coresize.detection.available import memory_limits
+from coresize.detection.limits import memory_left
+from coresize.errors import ConfigError
+from coresize.executor.admission.rules import Admission, Growth
+from coresize.host import Live
+from coresize.processes.memory import read_proportional
 
 
 TYPE_CHECKING = False
@@ -18,6 +21,75 @@ if TYPE_CHECKING:
     from coresize.executor.admission.rules import Running
     from coresize.executor.jobs import Job
     from coresize.executor.pool.workers import Slot
+    from coresize.model import MemoryLimits
+
+
+# -----------------------------------------------------------------------------
+# How much memory is left now.
+
+
+_log = logging.getLogger("coresize")
+
+#: What is kept free, as parts of the limit: below the second the youngest task is
+#: ended; so much above it, below the first, none starts. Bytes that a process takes
+#: between two looks bound it from below. Where one kill takes the whole container
+#: (memory.oom.group; Kubernetes from 1.28) all is wider.
+SOFT, HARD, GROUP = 0.02, 0.02, 3.0
+FLOOR = 24 * 1024**2
+
+
+class _Noting(Live):
+    """This machine; it takes note of the variables that it told."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, str] = {}
+
+    def variables(self, names: frozenset[str]) -> dict[str, str]:
+        self.told = super().variables(names)
+        return self.told
+
+
+class _Remembering(Live):
+    """This machine, with variables as they were at an earlier time."""
+
+    def __init__(self, told: dict[str, str]) -> None:
+        self._told = told
+
+    def variables(self, names: frozenset[str]) -> dict[str, str]:
+        return {name: self._told[name] for name in names.intersection(self._told)}
+
+
+class Pressure:
+    """The memory of this process's cgroups, asked anew each time."""
+
+    def __init__(self) -> None:
+        self._host = _Noting()
+        self._complaint = ""
+        memory = memory_limits(self._host)
+        self._good = self._host.told
+        self.limit = memory.limit or memory.total or 0
+        self.group = bool(counters.oom_groups(self._host))
+        wider = GROUP if self.group else 1.0
+        self.hard = int(max(HARD * self.limit, min(FLOOR, 0.08 * self.limit)) * wider)
+        self.soft = int(self.hard + SOFT * self.limit * wider)
+
+    def left(self) -> int:
+        """Bytes that can be taken before a limit is met, hard or soft."""
+        left = memory_left(self._ask())
+        return self.limit if left is None else left
+
+    def _ask(self) -> MemoryLimits:
+        """The memory now; a variable that became wrong meanwhile is as it was."""
+        try:
+            found = memory_limits(self._host)
+        except ConfigError as error:
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                _log.warning("%s; what was set before stays", error)
+            return memory_limits(_Remembering(self._good))
+        self._good = self._host.told
+        return found
+
 
 _log = logging.getLogger("coresize")
 
@@ -132,4 +204,4 @@ def _held(slot: Slot) -> int:
 
 def _of_children(slot: Slot) -> int:
     """Bytes of what a task has started."""
-    return sum(footprint.proportional(pid) or 0 for pid in slot.started)
+    return sum(read_proportional(pid) or 0 for pid in slot.started)

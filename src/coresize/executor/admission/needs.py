@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coresize.detection import parse
+from coresize import units
+from coresize.arguments import to_bytes
 from coresize.errors import ConfigError
-from coresize.units import to_bytes
 
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 _ALLOWED = (
-    f'"auto", a TaskProfile, a callable of the arguments of a task, or {parse.SIZES}'
+    f'"auto", a TaskProfile, a callable of the arguments of a task, or {units.SIZES}'
 )
 
 

@@ -12,10 +12,10 @@ deviation. Caution doubles when a task is ended for memory, and falls with each 
 
 from __future__ import annotations
 
-from itertools import islice
+from bisect import bisect_right
+from collections import deque
+from itertools import accumulate, islice
 from math import sqrt
-
-from coresize.executor.learned import Learned
 
 
 TYPE_CHECKING = False
@@ -27,6 +27,119 @@ if TYPE_CHECKING:
 
     #: A task, the bytes it has taken, the seconds for which it has taken no more.
     Running: TypeAlias = tuple[Job, int, float]
+
+
+# -----------------------------------------------------------------------------
+# What is known of the memory that tasks of one function take. Pure.
+
+
+#: What was seen once may be a little more the next time.
+HEADROOM = 1.1
+
+#: Seconds for which every task may rest before it takes more; several looks at it.
+_REST = 0.06
+
+#: A long rest counts at once, and is forgotten by and by: each task takes so much of
+#: it. Tasks that all rest long say so anew each time.
+_FORGET = 0.9
+
+_SAMPLES = 64
+
+
+class Learned:
+    """The peaks of tasks that have ended.
+
+    Attributes:
+        most: the largest of all, in bytes, with headroom.
+        rest: seconds after which a task that took no more is believed to be done.
+    """
+
+    __slots__ = ("_last", "_sorted", "_squares", "_sums", "most", "rest")
+
+    def __init__(self) -> None:
+        self.most = 0
+        self.rest = _REST
+        self._last: deque[int] = deque(maxlen=_SAMPLES)
+        self._sorted: list[int] = []
+        self._sums: list[int] = []
+        self._squares: list[int] = []
+
+    def add(self, peak: int, rest: float) -> None:
+        """A task took so much, and after so many seconds at rest it took more."""
+        peak = int(peak * HEADROOM)
+        self.most = max(self.most, peak)
+        self.rest = max(rest, self.rest * _FORGET, _REST)
+        self._last.append(peak)
+        self._sorted = sorted(self._last)
+        # Of the largest, of the two largest, and so on.
+        self._sums = list(accumulate(reversed(self._sorted)))
+        self._squares = list(accumulate(each**2 for each in reversed(self._sorted)))
+
+    def outlook(self, used: int) -> tuple[float, float]:
+        """What a task that has taken so much may still take: expectation and variance.
+
+        As those did that took more. Of the few that were seen when tasks are new, one
+        may be far from the mean; so the fewer, the larger the variance.
+        """
+        count = len(self._sorted) - bisect_right(self._sorted, used)
+        if not count:
+            return used * (HEADROOM - 1), 0.0
+        mean = self._sums[count - 1] / count
+        variance = self._squares[count - 1] / count - mean**2
+        return mean - used, max(0.0, variance) + (mean / len(self._sorted)) ** 2
+
+
+# -----------------------------------------------------------------------------
+# How the memory of one running task grows, look by look. Pure.
+
+
+#: What is less than this, or than this part of what was there, is no growth.
+_NOISE_BYTES = 1024**2
+_NOISE = 0.02
+
+#: A peak so much above all that was seen came and went between two looks.
+_UNSEEN = 1.1
+
+
+class Growth:
+    """What was seen of one task.
+
+    Args:
+        now: when it began.
+
+    Attributes:
+        used: bytes, of its own process, when it was last seen.
+        children: of what it has started.
+        rest: the most seconds for which it took no more, and then did.
+    """
+
+    __slots__ = ("_began", "_level", "_since", "children", "rest", "used")
+
+    def __init__(self, now: float) -> None:
+        self.used = self.children = self._level = 0
+        self.rest = 0.0
+        self._began = self._since = now
+
+    def look(self, used: int, children: int, now: float) -> None:
+        """It holds so much now."""
+        self.used, self.children = used, children
+        total = used + children
+        if total > self._level + max(_NOISE_BYTES, _NOISE * self._level):
+            self.rest = max(self.rest, now - self._since)
+            self._level, self._since = total, now
+
+    def rested(self, now: float) -> float:
+        """Seconds for which it has taken no more."""
+        return now - self._since
+
+    def longest_rest(self, peak: int, now: float) -> float:
+        """The longest rest of a task that has ended, and took so much at its peak.
+
+        Where the peak was never seen it is all of its time: it may come at any.
+        """
+        seen = self._level + max(_NOISE_BYTES, _NOISE * self._level)
+        return self.rest if peak <= seen * _UNSEEN else now - self._began
+
 
 #: After a kill a task is believed to need so much more than what was seen of it.
 RAISE = 1.5

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import signal
+import time
 
-from coresize.detection.parse import format_bytes
+from coresize import processes
+from coresize.detection.available import detect
+from coresize.detection.limits import memory_limit
 from coresize.errors import (
     TaskCrashedError,
     TaskKilledError,
     TaskOutOfMemoryError,
     TaskTimeoutError,
 )
-from coresize.processes import exits
+from coresize.executor import protocol
+from coresize.host import LiveFor
+from coresize.processes import exits, transfer
+from coresize.processes.exits import was_killed
+from coresize.processes.oom import Kills
+from coresize.units import format_bytes
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from coresize.executor.admission.memory import Gate
+    from coresize.executor.jobs import Job
+    from coresize.executor.pool.options import Setup
+    from coresize.executor.pool.workers import Slot
+    from coresize.executor.protocol import Message
     from coresize.model import OutOfMemory
+
 
 #: Signals that others send; all the rest are faults of the process itself.
 _SENT = frozenset(
@@ -157,3 +175,317 @@ def unready(code: int | None, *, advice: str) -> str:
         name = exits.signal_name(-code)
         return f"by {name}; is there memory for one, and for what it loads?"
     return f"exit code {code}; {advice}"
+
+
+# -----------------------------------------------------------------------------
+# What becomes of the jobs of a worker that has ended.
+
+
+#: Seconds in which no process is started and killed for memory: of a task that fails,
+#: and of one that does not, where it would only be left unsaid of whom it was.
+_INSTANT, _QUICK = 0.001, 0.1
+
+
+class Undertaker:
+    """Tells the first job of a dead worker why, and which are to be run again."""
+
+    def __init__(self, setup: Setup, gate: Gate | None) -> None:
+        self._setup = setup
+        self._gate = gate
+        self.attribution = Attribution()
+        # Workers start where this process is, whoever starts them for it.
+        self._starts = Kills(processes.own())
+
+    def weight(self, code: int | None, *, alone: bool) -> float:
+        """How much the end of a worker that was not ready counts as a failure."""
+        memory = was_killed(code) and self._starts.moved() != "no"
+        return weight(code, alone=alone, memory=memory)
+
+    def look(self, slots: list[Slot]) -> None:
+        """See what was killed, and what running tasks take."""
+        self.attribution.look(slots)
+        for slot in slots:
+            if not (slot.running and slot.ready):
+                continue
+            slot.look()
+            memory = slot.memory()
+            if memory:
+                job = slot.running[0]
+                job.seen = max(job.seen, memory.anonymous_peak - slot.base)
+
+    def explain(
+        self, slot: Slot, message: Message, slots: list[Slot]
+    ) -> TaskOutOfMemoryError | None:
+        """What an answer becomes where memory ran out for what the task had started.
+
+        Args:
+            slot: the worker, whose first job is answered.
+            message: the answer.
+            slots: all workers.
+        """
+        kind, _, _, seconds, payload = message
+        if seconds < (_QUICK if kind == protocol.VALUE else _INSTANT):
+            return None
+        moved = self.attribution.of_task(slot, slots)
+        if moved == "no" or kind == protocol.VALUE:  # it has done without
+            return None
+        job = slot.running[0]
+        failed = pickle.loads(payload)  # noqa: S301 - of our own worker
+        error = (
+            failed.error if kind == protocol.FAILED else transfer.load_error(*failed)
+        )
+        killed = lost(
+            error,
+            peak=job.seen,
+            attempts=job.attempts,
+            out_of_memory=moved,
+            limit=_memory_limit(),
+        )
+        killed.__cause__ = error
+        return killed
+
+    def again(
+        self, slot: Slot, code: int | None, *, busy: int, others: list[Slot]
+    ) -> list[Job]:
+        """The jobs to be run again, after the first has got its verdict.
+
+        Args:
+            slot: the worker.
+            code: its exit code.
+            busy: how many were at work, this one included.
+            others: all workers but this one.
+        """
+        jobs = list(slot.running)
+        slot.running.clear()
+        if not jobs:
+            return []
+        if not slot.ready:  # it has begun none
+            for job in jobs:
+                job.attempts -= 1
+            return jobs
+        first, *rest = jobs
+        if first.seen:
+            first.measured(slot.base + first.seen)
+        for job in rest:
+            job.attempts -= 1
+        if slot.doomed == "evicted" and self._gate:
+            self._gate.admission.evicted(first, first.seen)
+            return jobs
+        error = self._verdict(slot, first, code, others)
+        is_oom = isinstance(error, TaskOutOfMemoryError)
+        if is_oom and self.may_retry(slot, first, busy=busy, others=len(others)):
+            return jobs
+        is_over = first.fail(error)
+        first.ring()  # no other answer may come that would
+        # Else calls of a map: those after the one that it died of.
+        return rest if is_over else jobs
+
+    def may_retry(self, slot: Slot, job: Job, *, busy: int, others: int) -> bool:
+        """Whether a task for which memory ran out is run again; as `again`."""
+        if self._gate is None:
+            return False
+        had_all = not others and not slot.served
+        retry = self._gate.may_retry(job, had_all=had_all)
+        self._gate.admission.killed(job, job.seen, busy)
+        return retry
+
+    def _verdict(
+        self, slot: Slot, job: Job, code: int | None, others: list[Slot]
+    ) -> TaskKilledError:
+        if slot.doomed == "timeout":
+            seconds = self._setup.timeout or 0.0
+            return overdue(seconds, peak=job.seen, attempts=job.attempts)
+        moved: OutOfMemory = "no"
+        if was_killed(code) and not slot.doomed:
+            moved = self.attribution.of_worker(slot, others)
+        return verdict(
+            code,
+            peak=job.seen,
+            attempts=job.attempts,
+            out_of_memory=moved,
+            limit=_memory_limit() if moved != "no" else "",
+            shared_memory=_shared_memory(),
+        )
+
+
+def _memory_limit() -> str:
+    """The kernel's limit: what the environment says, right or wrong, kills nobody."""
+    return memory_limit(detect(LiveFor(processes.own())))
+
+
+def _shared_memory() -> int | None:
+    try:
+        shm = os.statvfs("/dev/shm")  # noqa: S108 - its size, not a file in it
+    except (AttributeError, OSError):
+        return None
+    return shm.f_frsize * shm.f_blocks
+
+
+# -----------------------------------------------------------------------------
+# Whose process each kill for memory was: one kill, one verdict.
+#
+# The kernel says how many processes of a cgroup it has killed for memory, and not
+# which. But who was killed can be seen: SIGKILL is pending, or it is on its way out, or
+# gone. So each time the count has moved, all are looked at, and the kill is spent on
+#
+# 1. a worker that was killed, and not by us: its task is the victim;
+# 2. else a task of which a process was killed; else one of which a process is there no
+#    more since the last look;
+# 3. else, when a task ends, on that, if its worker has waited for a child meanwhile.
+#
+# What explains nothing for a moment is dropped: it was a process of others, and must
+# not blame the next worker that dies by other means. A moment, as the kernel counts
+# first and sends the signal then. Where more are concerned than were killed the verdict
+# is "probably".
+
+
+#: Seconds for which a kill waits for who is concerned.
+_MOMENT = 0.5
+
+
+class Attribution:
+    """The kills for memory where the workers of one pool run."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, Kills] = {}
+        #: When kills were seen that are nobody's yet, the latest last.
+        self._unexplained: dict[Kills, list[float]] = {}
+
+    def welcome(self, slot: Slot) -> None:
+        """Take note of where a worker's kills are counted."""
+        cgroup = processes.read(slot.pid, "cgroup")
+        if cgroup not in self._counts:
+            self._counts[cgroup] = Kills(slot.pid)
+        slot.kills = self._counts[cgroup]
+        slot.has_reaped()  # what its main module and its initializer have started
+
+    def look(self, slots: Iterable[Slot], dead: Slot | None = None) -> None:
+        """Spend what is new on those that are concerned, where something runs.
+
+        Args:
+            slots: the workers.
+            dead: one more, which has ended by SIGKILL.
+        """
+        now = time.monotonic()
+        every = [dead, *slots] if dead else list(slots)
+        for kills in self._counts.values():
+            seen = self._unexplained.pop(kills, [])
+            seen = [one for one in seen if now - one < _MOMENT] + [now] * kills.take()
+            if seen and (dead or any(slot.running for slot in every)):
+                spent = _spend(kills, len(seen), every)
+                self._unexplained[kills] = seen[spent:]
+
+    def of_worker(self, slot: Slot, others: Iterable[Slot]) -> OutOfMemory:
+        """Whether a worker that has ended by SIGKILL was killed for memory."""
+        self.look(others, dead=slot)
+        return slot.killed
+
+    def of_task(self, slot: Slot, slots: Iterable[Slot]) -> OutOfMemory:
+        """Whether a process was killed for memory that a task has started.
+
+        Args:
+            slot: its worker, which has just answered; it is asked once for each answer.
+            slots: all workers.
+        """
+        self.look(slots)
+        lost, slot.lost = slot.lost, "no"
+        reaped, kills = slot.has_reaped(), slot.kills
+        if lost == "no" and reaped and kills and self._unexplained.get(kills):
+            self._unexplained[kills].pop(0)
+            others = any(other.started for other in slots if other is not slot)
+            return "probably" if others or kills.is_of_all else "yes"
+        return lost
+
+
+def _spend(kills: Kills, count: int, slots: list[Slot]) -> int:
+    """Tell those that are concerned, the most probable first; returns how many."""
+    here = [slot for slot in slots if slot.kills in {kills, None} and not slot.doomed]
+    ended = {slot for slot in here if _has_ended(slot)}
+    killed = [slot for slot in here if slot in ended and slot.killed == "no"]
+    others = [slot for slot in here if slot.lost == "no" and slot not in ended]
+    losses = {slot: slot.loss() for slot in others if slot.running}
+    losing = sorted(filter(losses.get, losses), key=losses.__getitem__, reverse=True)
+    verdict: OutOfMemory = "yes"
+    if len(killed) + len(losing) > count or kills.is_of_all:
+        verdict = "probably"
+    for slot in killed[:count]:
+        slot.killed = verdict
+    for slot in losing[: max(0, count - len(killed))]:
+        slot.lost = verdict
+    return min(count, len(killed) + len(losing))
+
+
+def _has_ended(slot: Slot) -> bool:
+    """Whether a worker was killed, or is gone."""
+    return processes.is_killed(slot.pid) or not processes.exists(slot.pid, "stat")
+
+
+# -----------------------------------------------------------------------------
+# When another worker may be started, after some could not be.
+#
+# The kernel refuses a process or a file for a moment (EAGAIN, EMFILE, ENOMEM), a fork
+# server is killed, a worker ends while it imports. Rule 1: while one worker is ready
+# the pool goes on with what it has, and tries again later, later each time. Rule 2:
+# where none is, failures in a row add up until the pool is given up. Rule 3: what can
+# never go away, as arguments that cannot be pickled, is none of this: it ends the pool
+# at once.
+
+
+#: Failures in a row, without a worker that is ready, after which no more are tried.
+_MOST = 3.0
+
+#: What each counts where the kernel refuses, so that seven are tried within 6 s.
+REFUSED = _MOST / 7
+
+#: Seconds until the next try: at first, and at most.
+_FIRST, _LONGEST = 0.1, 2.0
+
+
+class Starts:
+    """The failed starts of one pool's workers since the last that succeeded."""
+
+    def __init__(self) -> None:
+        self._failures = self._wait = self._due = 0.0
+
+    @property
+    def may_try(self) -> bool:
+        """Whether a worker may be started now."""
+        return time.monotonic() >= self._due
+
+    def succeed(self) -> None:
+        """A worker is ready."""
+        self._failures = self._wait = self._due = 0.0
+
+    def fail(self, weight: float, *, alone: bool, wait: bool) -> bool:
+        """A worker could not be started, or has ended before it was ready.
+
+        Args:
+            weight: how much that counts.
+            alone: no worker is ready, nor may become so.
+            wait: the next must not be tried at once: it would fail as well. A kill is
+                bad luck, and who waits after one loses workers to the next.
+
+        Returns:
+            Whether the pool is to be given up.
+        """
+        if wait:
+            self._wait = min(_LONGEST, 2 * self._wait or _FIRST)
+            self._due = time.monotonic() + self._wait
+        if not alone:
+            return False
+        self._failures += weight
+        return self._failures > _MOST - 0.001  # sums of parts are not exact
+
+
+def may_go_away(error: BaseException) -> bool:
+    """Whether a start that failed so may succeed later.
+
+    EOFError comes from a fork server that ended meanwhile, and RuntimeError from a
+    thread that cannot be started; but it has other causes as well.
+
+    >>> may_go_away(BlockingIOError(11, "try again")), may_go_away(TypeError())
+    (True, False)
+    """
+    if isinstance(error, RuntimeError):
+        return "new thread" in str(error)
+    return isinstance(error, (OSError, EOFError, MemoryError))

@@ -10,7 +10,8 @@ import sys
 import tempfile
 import threading
 
-from coresize.errors import ConfigError, CoresizeError, check_count, check_seconds
+from coresize.arguments import check_count, check_seconds
+from coresize.errors import ConfigError, CoresizeError
 from coresize.model import Value
 from coresize.planning import exports
 from coresize.processes import main_module
@@ -72,20 +73,6 @@ class Setup(Value):
         timeout: seconds that a task may take, or None.
         oom_retries: how often a task that was killed for memory is run again.
     """
-
-    __slots__ = (  # noqa: RUF023
-        "max_workers",
-        "context",
-        "forks",
-        "initializer",
-        "initargs",
-        "max_tasks",
-        "environment",
-        "insists",
-        "measured",
-        "timeout",
-        "oom_retries",
-    )
 
     max_workers: int
     context: BaseContext

@@ -10,10 +10,67 @@ import signal
 import threading
 import time
 
-from coresize import footprint, processes
+from coresize import processes
 from coresize.executor import protocol
-from coresize.executor.heap import Heap
 from coresize.processes import inheritance, lines, memory, nesting, transfer
+from coresize.processes.memory import read_memory
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    Initializer = Callable[..., object]
+
+
+# -----------------------------------------------------------------------------
+# Memory that tasks have freed and the allocator keeps: given back between tasks.
+#
+# The C library keeps up to 64 MiB and more of what is freed, for the next that asks
+# (mallopt(3), M_TRIM_THRESHOLD, whose default grows). Between tasks nobody may ask for
+# long: what an idle worker keeps is missing elsewhere, and it would be taken for a part
+# of what the next task needs.
+
+
+#: Bytes above what is in use that are worth a look for what is free.
+_MUCH = 8 * 1024**2
+
+
+class Heap:
+    """The memory of this process, from its start on."""
+
+    def __init__(self) -> None:
+        self._used = _held()
+        self._peak = processes.resident_peak()
+
+    def trim(self) -> None:
+        """Give back what is free, where there may be much of it."""
+        if processes.resident_peak() <= self._peak + _MUCH:
+            return  # it never held much
+        held = _held()
+        if held > self._used + _MUCH:
+            _trimmer()(0)
+            self._used = _held()  # what is left is in use
+        self._used = min(self._used, held)
+
+
+def _held() -> int:
+    """Bytes apart from files; 0 where the kernel does not tell."""
+    memory = read_memory()
+    return memory.private if memory else 0
+
+
+def _trimmer() -> Callable[[int], object]:
+    """malloc_trim(3) of the GNU C library; elsewhere nothing."""
+    try:
+        import ctypes
+
+        found: Callable[[int], object] = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, ImportError, OSError, TypeError):  # musl, macOS; Windows
+        return int
+    return found
 
 
 #: A worker that was forked from a process which holds so much, in bytes, is an heir:
@@ -26,14 +83,6 @@ _QUICK = 0.005
 
 #: Seconds within which several Ctrl-C are of the same hand, and count as one.
 _MOMENT = 1.0
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Mapping
-    from typing import Any
-
-    Initializer = Callable[..., object]
 
 
 def work(
@@ -111,7 +160,7 @@ class _Worker:
 
     def get_ready(self) -> None:
         """Tell what this process holds before its first task."""
-        own, alone = self._own(), footprint.memory("self", heir=True)
+        own, alone = self._own(), read_memory("self", heir=True)
         self.heir = bool(alone and own.private - alone.private > _INHERITANCE)
         kind = protocol.HEIR if self.heir else b""
         with contextlib.suppress(OSError):  # the parent is gone, as loop() will see
@@ -243,7 +292,7 @@ class _Worker:
 
     def _own(self) -> memory.Memory:
         """The memory of this process; nothing where the kernel does not tell."""
-        return footprint.memory("self", heir=self.heir) or _NOTHING
+        return read_memory("self", heir=self.heir) or _NOTHING
 
 
 _NOTHING = memory.Memory(size=0, high=0, private=0, file=0)

@@ -65,8 +65,6 @@ class Prediction(Value):
             extrapolated", of which nothing is promised.
     """
 
-    __slots__ = ("need", "tasks", "method")  # noqa: RUF023
-
     need: int
     tasks: int
     method: str

@@ -49,16 +49,6 @@ class Seen(Value):
         ended: seconds since 1970.
     """
 
-    __slots__ = (  # noqa: RUF023
-        "size",
-        "peak_memory",
-        "wall",
-        "cpu",
-        "workers",
-        "throughput",
-        "ended",
-    )
-
     size: float | None
     peak_memory: int
     wall: float
