@@ -93,12 +93,12 @@ def _timed(
 
 def _bare(pool: Executor, _folder: Path | None) -> None:
     """As many tasks by hand, a bounded number of them in flight."""
-    flying = set()
+    futures = set()
     for item in range(TASKS):
-        flying.add(pool.submit(abs, item))
-        if len(flying) >= 1024:
-            _, flying = wait(flying, return_when=FIRST_COMPLETED)
-    wait(flying)
+        futures.add(pool.submit(abs, item))
+        if len(futures) >= 1024:
+            _, futures = wait(futures, return_when=FIRST_COMPLETED)
+    wait(futures)
 
 
 def _batch(pool: Executor, folder: Path | None) -> None:

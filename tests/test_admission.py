@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coresize.executor.admission.rules import Admission, Growth, Learned
+from coresize.executor.admission.rules import MemoryTrace, PeakStats, Rules
 from coresize.executor.jobs import Job
 
 
@@ -15,9 +15,9 @@ def job(need=None):
     return Job(b"", "function", need)
 
 
-def pool(*peaks, bold=True, rest=0.0):
+def pool(*peaks, optimistic=True, rest=0.0):
     """An admission that has seen tasks with such peaks, in MiB."""
-    admission = Admission(8, learns=True, bold=bold)
+    admission = Rules(8, learns=True, optimistic=optimistic)
     for peak in peaks:
         admission.succeeded(job(), peak * MIB, rest)
     return admission
@@ -38,10 +38,10 @@ def test_needs_that_are_declared_are_reserved_to_the_last_byte():
 SEEN = [10, 100, 200, 300] * 5
 
 
-@pytest.mark.parametrize(("bold", "starts"), [(True, True), (False, False)])
-def test_only_who_may_run_again_is_not_believed_to_take_the_most(bold, starts):
+@pytest.mark.parametrize(("optimistic", "starts"), [(True, True), (False, False)])
+def test_only_who_may_run_again_is_not_believed_to_take_the_most(optimistic, starts):
     running = [(job(), 0, 0.0)] * 2
-    chosen = pool(*SEEN, bold=bold).choose([job()], running, 800 * MIB)
+    chosen = pool(*SEEN, optimistic=optimistic).choose([job()], running, 800 * MIB)
     assert (chosen is not None) == starts
 
 
@@ -73,7 +73,7 @@ def test_who_is_ended_for_the_sake_of_others_keeps_its_need():
 
 
 def test_the_outlook_is_that_of_those_that_took_more():
-    learned = Learned()
+    learned = PeakStats()
     for peak in (100, 200, 300):
         learned.add(peak * MIB, 0.0)
     mean, variance = learned.outlook(0)
@@ -84,21 +84,21 @@ def test_the_outlook_is_that_of_those_that_took_more():
 
 
 def test_a_rest_is_what_comes_before_growth():
-    growth = Growth(0.0)
+    growth = MemoryTrace(0.0)
     for now, used in ((0.1, 50), (0.2, 50), (0.5, 80), (0.9, 80)):
         growth.look(used * MIB, 0, now)
-    assert growth.rested(0.9) == pytest.approx(0.4)
-    assert growth.longest_rest(80 * MIB, 1.0) == pytest.approx(0.4)
+    assert growth.stable_for(0.9) == pytest.approx(0.4)
+    assert growth.longest_stable(80 * MIB, 1.0) == pytest.approx(0.4)
 
 
 def test_a_peak_that_no_look_has_seen_may_come_at_any_time():
-    growth = Growth(0.0)
+    growth = MemoryTrace(0.0)
     growth.look(50 * MIB, 0, 0.1)
-    assert growth.longest_rest(300 * MIB, 1.0) == 1.0
+    assert growth.longest_stable(300 * MIB, 1.0) == 1.0
 
 
 def test_a_long_rest_is_forgotten_by_and_by():
-    learned = Learned()
+    learned = PeakStats()
     learned.add(MIB, 10.0)
     for _ in range(100):
         learned.add(MIB, 0.0)

@@ -27,7 +27,7 @@ import tasks
 from coresize import (
     ProcessPoolExecutor, SerialExecutor, ThreadPoolExecutor, limit_memory, run_batch,
 )
-from coresize.executor import finalizing
+from coresize.processes import exit_hooks
 
 what, where, journal = sys.argv[2:]
 warnings.simplefilter("ignore")  # of what is never read, which is meant here

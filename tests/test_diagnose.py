@@ -26,7 +26,7 @@ from coresize.diagnosis.checks import (
     threads,
     throttling,
 )
-from coresize.diagnosis.context import admit
+from coresize.diagnosis.context import collect
 from coresize.diagnosis.findings import Finding, Skipped, order
 from coresize.testing import container, use_host
 
@@ -333,9 +333,9 @@ GB, MB64 = 10**9, 64 * 10**6
 )
 def test_shared_memory(folder, size, severity, title, why):
     with use_host(container(env={"JOBLIB_TEMP_FOLDER": folder} if folder else {})):
-        patient = admit((), (), 0.1)
+        context = collect((), (), 0.1)
     space = storage.Space(total=size, free=size)
-    findings = list(folders.compare(patient, space))
+    findings = list(folders.compare(context, space))
     assert [one.severity for one in findings] == ([severity] if severity else [])
     assert all(title in one.title and why in one.why for one in findings)
 
@@ -416,7 +416,7 @@ def test_gpus(given, present, severity, text):
 
 
 def broken(check, path, *words):
-    return list(check(admit((str(path), *words), (), 0.1)))
+    return list(check(collect((str(path), *words), (), 0.1)))
 
 
 UNGUARDED = {
@@ -491,7 +491,7 @@ def test_a_program_that_has_its_arguments(tmp_path):
 OWN_MAIN = """\
 from coresize.diagnosis import context
 from coresize.diagnosis.checks import imports
-(one,) = imports.main_module(context.admit((), (), 0.1))
+(one,) = imports.main_module(context.collect((), (), 0.1))
 print(one.severity, one.advice)
 """
 
@@ -518,7 +518,7 @@ OWN_PROGRAM = """\
 if __name__ == '__main__':
     from coresize.diagnosis import context
     from coresize.diagnosis.checks import imports
-    print(list(imports.main_module(context.admit((), (), 0.1))))
+    print(list(imports.main_module(context.collect((), (), 0.1))))
 """
 
 
@@ -619,11 +619,11 @@ def test_a_diagnosis_that_is_ended_ends_what_it_tries(number, tmp_path):
 
 
 def test_imports_are_timed_in_a_fresh_process():
-    (one,) = imports.imports(admit((), ("no_such", "matplotlib.pyplot"), 0.1))
+    (one,) = imports.imports(collect((), ("no_such", "matplotlib.pyplot"), 0.1))
     assert "matplotlib" in one.seen
     assert "no_such" not in one.seen
     assert "matplotlib" not in imports.loaded() or "matplotlib" in sys.modules
-    assert list(imports.imports(admit((), (), 0.1))) == []
+    assert list(imports.imports(collect((), (), 0.1))) == []
 
 
 LOADED = """\
@@ -679,8 +679,8 @@ def test_threads_that_blas_has_started():
 )
 def test_threads_of_libraries_times_workers(env, loaded, severity, title):
     with use_host(container(cpus=8, env=env)):
-        patient = admit((), (), 0.1)
-    findings = list(threads.compare(patient, loaded))
+        context = collect((), (), 0.1)
+    findings = list(threads.compare(context, loaded))
     assert [one.severity for one in findings] == ([severity] if severity else [])
     assert all(one.title == title for one in findings)
     assert all("coresize run --workers" in one.advice for one in findings)
@@ -742,9 +742,9 @@ def test_nothing_is_killed_for_a_check():
 )
 def test_where_one_works_there_is_nothing_to_scale(details, reason):
     with use_host(container(**details)):
-        patient = admit((), (), 0.1)
+        context = collect((), (), 0.1)
     with pytest.raises(Skipped, match=reason):
-        list(scaling.scaling(patient))
+        list(scaling.scaling(context))
 
 
 # --- The answer ---------------------------------------------------------------

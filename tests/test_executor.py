@@ -770,7 +770,7 @@ def test_one_variable_makes_every_executor_serial(cls, off):
         env={**os.environ, "CORESIZE_PARALLEL": off},
         check=True,
     )
-    assert done.stdout == "SerialExecutor True [1]\n"
+    assert done.stdout == f"{cls} True [1]\n"
 
 
 def test_threads_are_sized_for_waiting():
@@ -830,7 +830,8 @@ def test_a_pool_goes_by_the_settings_of_its_plan(pool, variable, flags, serial):
         plan = plan_workers(settings=load_settings(command_line=flags))
         with pool(plan) as made, pool(max_workers=plan) as named:
             for one in (made, named):
-                assert isinstance(one, SerialExecutor) == serial
+                assert (one.traits.place == "caller") == serial
+                assert isinstance(one, pool)
 
 
 def test_threads_wait_for_room_when_asked_to():

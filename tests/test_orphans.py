@@ -348,7 +348,7 @@ def test_what_has_no_mark_ends_as_it_was_seen(tmp_path):
         wait_for(lambda: note.exists() and note.read_text(), "it runs")
         worker, *others = map(int, note.read_text().split())
         them = [(pid, processes.start_ticks(pid)) for pid in others]
-        (slot,) = pool._dispatcher.slots
+        (slot,) = pool._dispatcher.handles
         wait_for(lambda: set(others) <= set(slot.started), "they were seen")
         os.kill(worker, signal.SIGKILL)
         assert isinstance(future.exception(60), TaskKilledError)

@@ -34,7 +34,7 @@ from coresize import (
     run_batch,
 )
 from coresize.executor.pool.exits import REFUSED, Starts
-from coresize.measuring.supervisor import Attendant
+from coresize.measuring.supervisor import Supervisor
 from coresize.processes import memory as procfs
 from coresize.processes import refusals
 from coresize.processes.schedstat import IdleTime, RunTime
@@ -229,17 +229,17 @@ def test_a_start_that_fails_half_way_leaves_nothing(method):
     """With each number of files that are left, from none to enough."""
     program = """
 import multiprocessing
-from coresize.executor import crew, setup
+from coresize.executor.pool.options import PoolOptions
+from coresize.executor.pool.workers import Workers
 from coresize.processes import inheritance
 context = multiprocessing.get_context(sys.argv[1])
 with ProcessPoolExecutor(1, context) as pool:  # what stays: the fork server
     pool.submit(abs, -1).result()
-made = setup.Setup(max_workers=1, context=context, forks=False, initializer=None,
-    initargs=(), max_tasks=None, environment={}, insists=False, measured=False,
-    timeout=None, oom_retries=0)
+made = PoolOptions(context=context, forks=False, initializer=None, initargs=(),
+    max_tasks=None, insists=False, measured=False, timeout=None, oom_retries=0)
 left, good = [], 0
 for free in range(20):
-    workers = crew.Crew(made, lambda *_: None, lambda *_: None)
+    workers = Workers(made, 1, {}, lambda *_: None, lambda *_: None)
     scarce, before = Files(), files()
     scarce.take(free)
     try:
@@ -248,7 +248,7 @@ for free in range(20):
     except OSError:
         pass
     scarce.give()
-    left.append(files() - before - 5 * len(workers.slots))
+    left.append(files() - before - 5 * len(workers.handles))
     workers.end()
 print(json.dumps([left, good > 0]))
 """
@@ -530,7 +530,7 @@ else:
 
 @linux
 def test_a_command_that_is_stopped_does_not_take_longer():
-    attendant = Attendant(1.0)
+    attendant = Supervisor(1.0)
     with subprocess.Popen(
         [sys.executable, "-c", "import os; os.kill(os.getpid(), 19); input()"],
         stdin=subprocess.PIPE,
@@ -695,7 +695,7 @@ def test_a_thread_of_a_pool_that_fails_tells_all_why(tmp_path, caplog):
     futures = [pool.submit(failures.echo, number) for number in range(3)]
     futures[0].add_done_callback(failures.leave)
     eventually((tmp_path / "begun").exists)
-    pool._dispatcher._crew.selector.close()
+    pool._dispatcher._workers.selector.close()
     with contextlib.suppress(RuntimeError):
         pool.submit(failures.echo, 1)  # wakes it
     errors = [future.exception(LONG) for future in [running, *futures]]

@@ -70,7 +70,7 @@ import signal
 del signal.SIGKILL
 from coresize.processes import exits
 from coresize.cli import main
-from coresize.executor import verdicts
+from coresize.executor.pool import exits as verdicts
 assert [exits.was_killed(code) for code in (None, 0, -9)] == [False] * 3
 assert verdicts.overdue(1.0, peak=0, attempts=1).exit_code is None
 assert "SIGTERM" in str(verdicts.verdict(-15, peak=0, attempts=1, out_of_memory="yes"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from itertools import islice
 
 from coresize.errors import ParseError
 
@@ -145,7 +144,7 @@ def estimate(value: object, depth: int = _DEPTH) -> int:
         size = sys.getsizeof(value)
         if depth and isinstance(value, (list, tuple, set, frozenset, dict)) and value:
             parts = value.values() if isinstance(value, dict) else value
-            sample = list(islice(parts, _SAMPLE))
+            sample = [part for part, _ in zip(parts, range(_SAMPLE), strict=False)]
             each = sum(estimate(part, depth - 1) for part in sample) / len(sample)
             size += int(each * len(value))
     except Exception:  # noqa: BLE001 - attributes are the user's code

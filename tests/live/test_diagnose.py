@@ -54,7 +54,7 @@ def test_a_python_that_starts_slowly(tmp_path):
     program = (
         "from coresize.diagnosis import context\n"
         "from coresize.diagnosis.checks import start_methods\n"
-        "(one,) = start_methods.methods(context.admit((), (), 0.1))\n"
+        "(one,) = start_methods.methods(context.collect((), (), 0.1))\n"
         "print(one.severity, one.title)"
     )
     done = subprocess.run(

@@ -54,7 +54,7 @@ def test_the_parent_outlives_workers_that_cannot_even_start(tmp_path):
         350,
         "with ProcessPoolExecutor(1, get_context('spawn')) as pool:\n"
         "    pool.submit(abs, 1)\n"
-        "    counter = Kills(os.getpid())\n"
+        "    counter = OomCounter(os.getpid())\n"
         "    while not counter.count():\n"
         "        time.sleep(0.02)\n"
         "    time.sleep(0.2)\n"
@@ -62,7 +62,7 @@ def test_the_parent_outlives_workers_that_cannot_even_start(tmp_path):
         "    os._exit(0)\n",
         tmp_path,
         above="import os, time\n"
-        "from coresize.processes.oom import Kills\n"
+        "from coresize.processes.oom import OomCounter\n"
         "kept = bytearray(b'x') * (200 << 20)\n",
     )
     assert found is True

@@ -16,7 +16,7 @@ from joblib.parallel import (
     get_active_backend,
 )
 
-from coresize.executor.admission.needs import Needs
+from coresize.executor.admission.needs import MemorySpec
 from coresize.executor.process import ProcessPoolExecutor
 from coresize.planning.plan import plan_workers
 
@@ -166,7 +166,7 @@ class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             return 1
         if n_jobs > 0:
             return n_jobs
-        fixed = None if self._memory is None else Needs(self._memory).fixed
+        fixed = None if self._memory is None else MemorySpec(self._memory).fixed
         return max(1, plan_workers(memory=fixed).workers + 1 + n_jobs)
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:

@@ -15,7 +15,7 @@ from concurrent.futures import BrokenExecutor, wait
 from typing import TYPE_CHECKING
 
 from coresize.batch.executors import Pool
-from coresize.batch.inflight import Flights, outcome_of
+from coresize.batch.inflight import InFlight, outcome_of
 from coresize.batch.inputs import Input
 from coresize.batch.journal import writer as journals
 from coresize.batch.journal.identity import identify, name_of
@@ -147,7 +147,7 @@ class Engine:
         encode = ENCODERS[options.serializer] if self._journal else None
         self._decode = journals.DECODERS[options.serializer] if self._journal else None
         task = Task(function, encode, crosses=self._pool.crosses)
-        self._flights = Flights(self._pool, task, options.buffersize)
+        self._flights = InFlight(self._pool, task, options.buffersize)
         self._tally = Tally(self._input.total)
         self._display = Display(options.progress, self._tally, self._count_workers)
         self._workers: list[tuple[float, int]] = []
@@ -185,7 +185,7 @@ class Engine:
                 yield outcome
             yield from self._settle(last=entries is None)
             self._tick()
-            if self._flights.broken and not (self._flights.flying or self._ended):
+            if self._flights.broken and not (self._flights.futures or self._ended):
                 break
         if self._flights.broken:
             raise self._broken(self._flights.broken) from self._flights.broken
@@ -244,7 +244,7 @@ class Engine:
         return _LOOK
 
     def _land(self, patience: float) -> None:
-        for entry, future in self._flights.landed(patience):
+        for entry, future in self._flights.completed(patience):
             outcome, written, began = outcome_of(entry, future, self._decode)
             if self._journal:
                 outcome, written = self._journal.fitted(outcome, written)
@@ -310,7 +310,7 @@ class Engine:
         self._stopped = not done
         try:
             if not interrupted:
-                wait(self._flights.flying)
+                wait(self._flights.futures)
             self._pool.close(interrupted=interrupted)
         except BaseException:  # Ctrl-C, maybe again
             self.kill()

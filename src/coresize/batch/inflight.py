@@ -33,7 +33,7 @@ _AHEAD, _SECONDS, _MOST = 4, 0.1, 1024
 _BACKOFF, _LONGEST = 0.5, 60.0
 
 
-class Flights:
+class InFlight:
     """The tasks of one batch that an executor has.
 
     Args:
@@ -46,7 +46,7 @@ class Flights:
         self._pool = pool
         self._task = task
         self._ahead = ahead
-        self.flying: dict[Future[Answer], Entry] = {}
+        self.futures: dict[Future[Answer], Entry] = {}
         self._landed: queue.SimpleQueue[Future[Answer]] = queue.SimpleQueue()
         self._later: list[tuple[float, int, Entry]] = []
         self._order = count()
@@ -56,7 +56,7 @@ class Flights:
     @property
     def pending(self) -> int:
         """Tasks that are in flight or to be tried again."""
-        return len(self.flying) + len(self._later)
+        return len(self.futures) + len(self._later)
 
     def has_room(self, rate: float, ended: int) -> bool:
         """Whether one more may be submitted.
@@ -68,16 +68,16 @@ class Flights:
         if self.broken:
             return False
         if self._pool.serial:  # what is submitted has ended
-            return not self.flying
+            return not self.futures
         most = self._ahead
         if most is None:
             # A pool that breaks loses all of them.
             breaks = self._pool.crosses and not self._pool.survives
             more = 0 if breaks else int(rate * _SECONDS)
             most = min(_AHEAD * self._pool.workers + more, _MOST)
-        if (len(self.flying) + ended) * self._each > MOST_BYTES:
+        if (len(self.futures) + ended) * self._each > MOST_BYTES:
             most = self._pool.workers
-        return len(self.flying) < max(most, self._pool.workers)
+        return len(self.futures) < max(most, self._pool.workers)
 
     def start(self, entry: Entry) -> None:
         """Submit a task."""
@@ -93,11 +93,11 @@ class Flights:
         except Exception as error:  # noqa: BLE001 - of this task alone
             future = Future()
             future.set_exception(error)
-        self.flying[future] = entry
+        self.futures[future] = entry
         future.add_done_callback(self._answered)
 
     def _answered(self, future: Future[Answer]) -> None:
-        entry = self.flying[future]
+        entry = self.futures[future]
         entry.seconds = time.monotonic() - entry.began
         self._landed.put(future)
 
@@ -113,7 +113,7 @@ class Flights:
         while self._later and not self.broken and self._later[0][0] <= time.monotonic():
             yield heapq.heappop(self._later)[2]
 
-    def landed(self, patience: float) -> Iterator[tuple[Entry, Future[Answer]]]:
+    def completed(self, patience: float) -> Iterator[tuple[Entry, Future[Answer]]]:
         """The tasks that have been answered; waits for one, but not for ever.
 
         Args:
@@ -125,14 +125,14 @@ class Flights:
             future = self._landed.get(timeout=patience)
             while True:
                 self._each = expect(self._each, _size_of_result(future))
-                yield self.flying.pop(future), future
+                yield self.futures.pop(future), future
                 future = self._landed.get_nowait()
         except queue.Empty:
             return
 
     def cancel(self) -> list[Entry]:
         """Cancel what has not begun; the entries that will not be tried again."""
-        for future in self.flying:
+        for future in self.futures:
             with contextlib.suppress(Exception):  # somebody else's; it runs on
                 future.cancel()
         dropped = [entry for _, _, entry in self._later]

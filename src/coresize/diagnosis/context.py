@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from coresize.planning.settings import Settings
 
 
-class Patient(Value):
+class Context(Value):
     """What the checks look at.
 
     Attributes:
@@ -90,10 +90,10 @@ class Patient(Value):
             return ""
 
 
-def admit(main: tuple[str, ...], modules: tuple[str, ...], seconds: float) -> Patient:
+def collect(main: tuple[str, ...], modules: tuple[str, ...], seconds: float) -> Context:
     """This machine, asked now."""
     host = current()
-    return Patient(
+    return Context(
         host=host,
         limits=available.detect(host),
         cores=available.available_cores(),

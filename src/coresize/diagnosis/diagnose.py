@@ -16,7 +16,7 @@ from coresize.diagnosis.checks import (
     threads,
     throttling,
 )
-from coresize.diagnosis.context import admit
+from coresize.diagnosis.context import collect
 from coresize.diagnosis.findings import Diagnosis, Skipped, order
 from coresize.errors import ConfigError
 from coresize.processes.main_module import refuse_while_importing
@@ -26,11 +26,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from coresize.diagnosis.context import Patient
+    from coresize.diagnosis.context import Context
     from coresize.diagnosis.findings import Finding
 
 #: What is looked at in a moment, and what takes seconds.
-_QUICK: dict[str, Callable[[Patient], Iterator[Finding]]] = {
+_QUICK: dict[str, Callable[[Context], Iterator[Finding]]] = {
     "counted CPUs": cores.belief,
     "overrides": cores.overrides,
     "caps": cores.caps,
@@ -47,7 +47,7 @@ _QUICK: dict[str, Callable[[Patient], Iterator[Finding]]] = {
     "GPUs": gpus.gpus,
 }
 _MAIN, _SCALING = "main module", "scaling"
-_MEASURED: dict[str, Callable[[Patient], Iterator[Finding]]] = {
+_MEASURED: dict[str, Callable[[Context], Iterator[Finding]]] = {
     "start methods": start_methods.methods,
     _MAIN: imports.main_module,
     "imports": imports.imports,
@@ -90,15 +90,15 @@ def diagnose(
     """
     refuse_while_importing("make no diagnosis")
     start = time.perf_counter()
-    patient = admit(_words(main), imports.loaded(), _WATCHED)
+    context = collect(_words(main), imports.loaded(), _WATCHED)
     findings: list[Finding] = []
     made: list[str] = []
     skipped: list[tuple[str, str]] = []
-    for name, check in _chosen(patient, measure=measure).items():
+    for name, check in _chosen(context, measure=measure).items():
         try:
-            if name == _SCALING and not patient.main:
+            if name == _SCALING and not context.main:
                 _require_main(findings)
-            findings += check(patient)
+            findings += check(context)
         except Skipped as reason:
             skipped.append((name, str(reason)))
         except Exception as error:  # noqa: BLE001 - an odd machine ends no diagnosis
@@ -134,8 +134,8 @@ def _require_main(findings: list[Finding]) -> None:
 
 
 def _chosen(
-    patient: Patient, *, measure: bool
-) -> dict[str, Callable[[Patient], Iterator[Finding]]]:
+    context: Context, *, measure: bool
+) -> dict[str, Callable[[Context], Iterator[Finding]]]:
     if measure:
         return {**_QUICK, **_MEASURED}
-    return {**_QUICK, _MAIN: imports.main_module} if patient.main else _QUICK
+    return {**_QUICK, _MAIN: imports.main_module} if context.main else _QUICK

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO
 
-    from coresize.diagnosis.context import Patient
+    from coresize.diagnosis.context import Context
 
 #: Seconds until it is ended, with all that it has started.
 PATIENCE = 30.0
@@ -45,14 +45,14 @@ class Told(Value):
     err: str
 
 
-def run_python(patient: Patient, *words: str) -> Told:
+def run_python(context: Context, *words: str) -> Told:
     """Run this interpreter with these arguments.
 
     Raises:
         Late: it did not end in time.
         Skipped: there is too little memory to try.
     """
-    patient.require(_MEMORY)
+    context.require(_MEMORY)
     with (
         # No pipes: what it leaves behind may hold them open.
         tempfile.TemporaryFile("w+", errors="replace") as out,

@@ -102,6 +102,7 @@ class Submitting:
         function: what is called.
         ahead: calls that keep all workers busy.
         most_running: calls that may be under way at most; None for any number.
+        lazy: each call is made by who asks for its value.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Submitting:
         *,
         ahead: int,
         most_running: int | None = None,
+        lazy: bool = False,
     ) -> None:
         self._executor = weakref.ref(executor)
         self._method = submit
@@ -119,6 +121,7 @@ class Submitting:
         self.chunksize: int | None = None
         self.ahead = ahead
         self.most_running = most_running
+        self.lazy = lazy
 
     def size(self, each: float) -> int:
         """See `Source.size`."""
@@ -174,6 +177,7 @@ class Chunking:
     """
 
     most_running: int | None = None
+    lazy = False
 
     def __init__(
         self,
@@ -199,10 +203,10 @@ class Chunking:
         """See `Source.size`."""
         if self.chunksize is not None:
             return self.chunksize
-        pace = self._dispatcher.pace.of(self._key)
-        if pace is not None:
+        seconds = self._dispatcher.times.of(self._key)
+        if seconds is not None:
             most = min(_LARGEST, self._most // _PARTS, 2 * self._size)
-            self._size = max(1, min(int(_TARGET / pace), most))
+            self._size = max(1, min(int(_TARGET / seconds), most))
         return min(self._size, max(1, int(_CHUNK_BYTES / max(self._each, each))))
 
     def make(

@@ -151,12 +151,12 @@ class Job:
         if self.attempts or self.begin():
             while not self.fail(error):
                 pass
-            self.ring()
+            self.wake()
 
     def measured(self, peak: int) -> None:
         """Take note of the bytes that the worker took at its peak."""
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wake whoever waits for answers; futures do so by themselves."""
 
 
@@ -343,7 +343,7 @@ class Calls(Job):
         self.leave_queue()
         while not self.fail(CancelledError()):
             pass
-        self.ring()
+        self.wake()
 
     def _ended(self) -> bool:
         self.answered += 1
@@ -352,8 +352,8 @@ class Calls(Job):
         self._items, self.payload = [], b""
         return True
 
-    def ring(self) -> None:
-        """See `Job.ring`."""
+    def wake(self) -> None:
+        """See `Job.wake`."""
         self._notify()
 
 
@@ -373,7 +373,7 @@ MOST = 64
 _LEAST = 1e-5
 
 
-class Pace:
+class CallTimes:
     """Seconds of a call, by function."""
 
     def __init__(self) -> None:

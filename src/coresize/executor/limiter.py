@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from coresize import processes
 from coresize.errors import CoresizeError
-from coresize.executor.admission.memory import Pressure
-from coresize.executor.admission.needs import Needs
-from coresize.executor.admission.rules import Admission
+from coresize.executor.admission.memory import Headroom
+from coresize.executor.admission.needs import MemorySpec
+from coresize.executor.admission.rules import Rules
 from coresize.executor.chunks import Submitting
 from coresize.executor.jobs import Job, key_of, tell
 from coresize.executor.mapping import values_of
+from coresize.executor.traits import Traits, shut_down, traits_of
 from coresize.processes import exit_hooks
 from coresize.processes.memory import read_memory
 
@@ -64,13 +65,13 @@ def limit_memory(executor: Executor, *, memory: Memory) -> Executor:
     ...     list(pool.map(abs, [-1, -2]))
     [1, 2]
     """
-    return _Limited(executor, Needs(memory))
+    return _Limited(executor, MemorySpec(memory))
 
 
 class _Waiting(Job):
     """A call that is to be handed on."""
 
-    __slots__ = ("args", "function", "future", "kwargs")
+    __slots__ = ("args", "function", "future", "inner", "kwargs")
 
     def __init__(
         self,
@@ -84,6 +85,8 @@ class _Waiting(Job):
         self.args = args
         self.kwargs = kwargs
         self.future: Future[Any] = Future()
+        #: That of the other executor, once the call was handed on.
+        self.inner: Future[Any] | None = None
 
     def begin(self) -> bool:
         """See `Job.begin`."""
@@ -107,14 +110,19 @@ _open: weakref.WeakSet[_Door] = weakref.WeakSet()
 
 
 class _Limited(Executor):
-    def __init__(self, executor: Executor, needs: Needs) -> None:
+    def __init__(self, executor: Executor, needs: MemorySpec) -> None:
         self._executor = executor
-        self._needs = needs
+        self._spec = needs
         self._door = _Door(executor, needs)
         self._maps: set[Unfinished] = set()
         # What nobody holds any more takes no more calls.
         self._finalizer = weakref.finalize(self, exit_hooks.later, self._door.close)
         self._finalizer.atexit = False
+
+    @property
+    def traits(self) -> Traits:
+        """What the executor behind is like."""
+        return traits_of(self._executor)
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -128,7 +136,7 @@ class _Limited(Executor):
         """
         call = _Waiting(fn, args, kwargs, None)
         try:
-            call.need = self._needs.of(args, kwargs)
+            call.need = self._spec.of(args, kwargs)
         except Exception as error:  # noqa: BLE001 - a callable of the user's
             call.begin()
             call.settle(error=error)
@@ -142,22 +150,25 @@ class _Limited(Executor):
         /,
         *iterables: Iterable[Any],
         timeout: float | None = None,
-        chunksize: int = 1,
+        chunksize: int | None = None,
         buffersize: int | None = None,
     ) -> Iterator[T]:
         """The values of a function over items, as of `coresize.ThreadPoolExecutor`.
 
         Raises:
-            ConfigError: buffersize is not above 0.
+            ConfigError: chunksize or buffersize is no whole number above 0.
             TimeoutError: a value is not there in time.
         """
-        del chunksize
-        # How many it runs at a time is known of some; of others this keeps them busy.
-        workers = getattr(self._executor, "_max_workers", None)
-        ahead = 2 * workers if isinstance(workers, int) else _AHEAD
-        calls = Submitting(self, _Limited.submit, fn, ahead=ahead)
+        slots = self.traits.slots
+        ahead = _AHEAD if slots is None else 2 * slots
         return values_of(
-            self, self._maps, calls, iterables, timeout=timeout, buffersize=buffersize
+            self,
+            self._maps,
+            Submitting(self, _Limited.submit, fn, ahead=ahead),
+            iterables,
+            timeout=timeout,
+            chunksize=chunksize,
+            buffersize=buffersize,
         )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
@@ -176,7 +187,7 @@ class _Limited(Executor):
         self._door.close(cancel=cancel_futures)
         if wait:
             self._door.thread.join()
-        self._executor.shutdown(wait=wait, cancel_futures=cancel_futures)
+        shut_down(self._executor, wait=wait, cancel=cancel_futures)
 
 
 class _Door:
@@ -188,11 +199,11 @@ class _Door:
     none is called while the lock is held.
     """
 
-    def __init__(self, executor: Executor, needs: Needs) -> None:
+    def __init__(self, executor: Executor, needs: MemorySpec) -> None:
         self._executor = executor
-        self._needs = needs
-        self._admission = Admission(_MOST, learns=needs.learns)
-        self._pressure = Pressure()
+        self._spec = needs
+        self._rules = Rules(_MOST, learns=needs.learns)
+        self._headroom = Headroom()
         self._waiting: deque[_Waiting] = deque()
         self._running: dict[_Waiting, int] = {}
         self._changed = threading.Condition(threading.RLock())
@@ -200,9 +211,9 @@ class _Door:
         self.thread = threading.Thread(
             target=self._hand_on, name="coresize-limit", daemon=True
         )
-        # Before the pools of the standard library end, which are known by now: the last
-        # that has registered goes first.
-        threading._register_atexit(_finish)  # type: ignore[attr-defined]  # noqa: SLF001
+        # Before the executor ends, whose library is known by now: the last that has
+        # registered goes first.
+        exit_hooks.register_last(_finish)
         exit_hooks.register(_finish, exit_hooks.HANDING_ON)
         self.thread.start()
         _open.add(self)
@@ -225,9 +236,13 @@ class _Door:
         with self._changed:
             self._closed = True
             dropped = self._take_all() if cancel else []
+            handed_on = list(self._running) if cancel else []
             self._changed.notify()
         for call in dropped:
             call.cancel()
+        for call in handed_on:  # not every executor cancels what has not begun
+            if call.inner is not None:
+                call.inner.cancel()
 
     def _hand_on(self) -> None:
         over = False
@@ -262,9 +277,9 @@ class _Door:
         What running tasks have taken cannot be told from here, so the whole of their
         needs is reserved, and what is available now must hold the new one as well.
         """
-        left = self._pressure.left() - self._pressure.soft
+        left = self._headroom.left() - self._headroom.soft
         running = [(call, used, 0.0) for call, used in self._running.items()]
-        chosen = self._admission.choose(self._waiting, running, left)
+        chosen = self._rules.choose(self._waiting, running, left)
         assert chosen is None or isinstance(chosen, _Waiting)
         return chosen
 
@@ -273,12 +288,13 @@ class _Door:
             if not call.begin():
                 self._forget(call)
                 return
-            if self._needs.learns:
+            if self._spec.learns:
                 inner = self._executor.submit(
                     _measured, call.function, call.args, call.kwargs
                 )
             else:
                 inner = self._executor.submit(call.function, *call.args, **call.kwargs)
+            call.inner = inner
             inner.add_done_callback(lambda done: self._end(call, done))
         except BaseException as error:  # noqa: BLE001 - the future has it
             self._forget(call)
@@ -287,10 +303,10 @@ class _Door:
     def _end(self, call: _Waiting, done: Future[Any]) -> None:
         value, error = None, None
         try:
-            value, peak, error = _outcome(done, measured=self._needs.learns)
+            value, peak, error = _outcome(done, measured=self._spec.learns)
             if error is None:
                 with self._changed:
-                    self._admission.succeeded(call, peak)
+                    self._rules.succeeded(call, peak)
         except BaseException as raised:  # noqa: BLE001 - the future has it
             error = raised
         self._forget(call)

@@ -101,8 +101,10 @@ class Source(Protocol):
         ahead: chunks that keep all workers busy.
         most_running: calls that may be under way at most; None for any number.
         chunksize: calls in a chunk, as the caller said; None where that is learned.
+        lazy: each call is made when its value is asked for, by who asks.
     """
 
+    lazy: bool
     chunksize: int | None
     ahead: int
     most_running: int | None
@@ -169,9 +171,12 @@ class Map:
         self._items = items
         self._source: Source | None = source
         self._sized = sized
+        self._lazy = source.lazy
         self._most = (buffersize or 0) * (source.chunksize or 1) or MOST_ITEMS
+        if self._lazy:
+            self._most = 1
         # Who says how many does not want fewer.
-        self._bounded = buffersize is not None
+        self._bounded = buffersize is not None and not self._lazy
         self._most_bytes = _ALL if self._bounded else MOST_BYTES
         # Whoever collects garbage may finish a map, the thread that fills it as well.
         self._filling = threading.RLock()
@@ -185,12 +190,13 @@ class Map:
         self._running = self._ahead = 0
         self._result_bytes = 0
         self._each: float | None = None
-        self._begun = self._read = self._finishing = False
+        self._begun = self._lazy
+        self._read = self._finishing = False
         self._exhausted = self._reading = False
         self._wanted = True
         #: The threads that start calls.
         self._starting: set[int] = set()
-        self._pid = os.getpid()
+        self._pid, self._thread = os.getpid(), threading.get_ident()
         maps.add(self)
         _unfinished.add(self)
         exit_hooks.register(_finish_all, exit_hooks.MAPS)
@@ -202,6 +208,8 @@ class Map:
             RuntimeError: the executor is shut down, or broken.
             BaseException: what the input raises.
         """
+        if self._lazy:
+            return
         try:
             self._fill()
         except BaseException:
@@ -226,6 +234,8 @@ class Map:
                     self._owner = None
                 if self._exhausted or len(self._gathered) >= size:
                     self._hold(source)
+                    if self._lazy:
+                        self._release()
         self._release()
 
     def _may_take(self, source: Source) -> bool:
@@ -443,8 +453,16 @@ class Map:
                 self._changed.wait()
 
     def _dropped(self) -> None:
-        """Nobody can read it any more: a finalizer, so this waits for nothing."""
-        if self._source is not None:
+        """Nobody can read the values any more; a finalizer, so this waits for nothing.
+
+        But a map that is made in the caller is made here by who drops it.
+        """
+        if self._source is None or self._pid != os.getpid():
+            return
+        here = self._thread == threading.get_ident()
+        if self._lazy and here and not exit_hooks.is_collecting():
+            self._finish_unread()
+        else:
             exit_hooks.later(self._finish_unread)
 
     def _finish_unread(self) -> None:
@@ -469,6 +487,7 @@ def values_of(
     iterables: tuple[Iterable[Any], ...],
     *,
     timeout: float | None,
+    chunksize: int | None,
     buffersize: int | None,
 ) -> Iterator[Any]:
     """The values of a map: what a method ``map`` of an executor returns.
@@ -479,14 +498,16 @@ def values_of(
         source: how calls are made.
         iterables: the arguments, taken side by side.
         timeout: seconds from now until which values are waited for; None for ever.
+        chunksize: calls in a chunk, where the source makes chunks.
         buffersize: as of `Map`.
 
     Raises:
-        ConfigError: buffersize is no whole number above 0.
+        ConfigError: chunksize or buffersize is no whole number above 0.
         RuntimeError: the executor is shut down, or broken.
         BaseException: what the input raises.
     """
-    check_number("buffersize", buffersize)
+    _check_number("chunksize", chunksize)
+    _check_number("buffersize", buffersize)
     end = None if timeout is None else time.monotonic() + timeout
     calls = Map(
         owner,
@@ -500,7 +521,7 @@ def values_of(
     return calls.values(end)
 
 
-def check_number(name: str, number: int | None) -> None:
+def _check_number(name: str, number: int | None) -> None:
     """See that a number of a map is possible.
 
     Raises:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import weakref
 from concurrent.futures import Executor, Future
-from functools import partial
+from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
 
 from coresize.errors import ConfigError
 from coresize.executor import sizing
-from coresize.executor.admission.memory import Gate
+from coresize.executor.admission.memory import MemoryBound
 from coresize.executor.chunks import Chunking
 from coresize.executor.jobs import Call
-from coresize.executor.mapping import check_number, values_of
+from coresize.executor.mapping import values_of
 from coresize.executor.pool import options
 from coresize.executor.pool.dispatcher import Dispatcher
-from coresize.executor.serial import SerialWhenOff
-from coresize.executor.traits import PoolState
+from coresize.executor.serial import Caller
+from coresize.executor.traits import PoolState, Traits, of_processes
 from coresize.processes import transfer
 
 
@@ -28,13 +28,15 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, ParamSpec, TypeVar
 
-    from coresize.executor.admission.needs import Memory, Needs
+    from coresize.executor.admission.needs import Memory, MemorySpec
+    from coresize.executor.pool.handle import WorkerHandle
+    from coresize.processes.exit_hooks import Unfinished
 
     P = ParamSpec("P")
     T = TypeVar("T")
 
 
-class ProcessPoolExecutor(SerialWhenOff, Executor):
+class ProcessPoolExecutor(Executor):
     """A pool of processes that fits, and that loses one task when a worker dies.
 
     To be used in place of the standard library's. Workers are sized by what this
@@ -42,7 +44,7 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
     and OpenMP as they have cores. A worker that is killed takes its task along and
     nothing else: that future gets a `TaskKilledError` which says what happened
     (`TaskOutOfMemoryError`, `TaskCrashedError`, `TaskTimeoutError`), and the pool goes
-    on. With CORESIZE_PARALLEL=0 this makes a `SerialExecutor`.
+    on. With CORESIZE_PARALLEL=0 it has no workers, and makes each call in the caller.
 
     With ``memory=`` a task starts only while its need fits into what is available now,
     and one that the kernel killed for memory is run again, alone; so tasks must be safe
@@ -67,7 +69,7 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
     Raises:
         ConfigError: an argument or a setting is not valid.
 
-    Kills for memory are told from others on Linux, by the counters of the worker's
+    OomCounter for memory are told from others on Linux, by the counters of the worker's
     cgroup (kernel Documentation/admin-guide/cgroup-v2.rst, "memory.events").
 
     >>> from coresize import ProcessPoolExecutor
@@ -91,40 +93,40 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         threads: int | None = None,
     ) -> None:
         options.check(initializer, max_tasks_per_child, timeout, oom_retries, threads)
-        context = options.context(mp_context, max_tasks_per_child)
+        context = self._context = options.context(mp_context, max_tasks_per_child)
         forks = context.get_start_method() == "fork"
         if forks and max_tasks_per_child is not None:
             allowed = "None: a forked worker cannot be replaced"
             raise ConfigError("max_tasks_per_child", max_tasks_per_child, allowed)
-        self._needs = _needs(memory)
-        plan = sizing.plan(
-            max_workers, memory=self._needs.fixed if self._needs else None, cpus=cpus
-        )
+        spec = _spec(memory)
+        plan = sizing.plan(max_workers, memory=spec.fixed if spec else None, cpus=cpus)
         self._max_workers = plan.workers
-        made = options.Setup(
-            max_workers=plan.workers,
-            context=context,
-            forks=forks,
-            initializer=initializer,
-            initargs=initargs,
-            max_tasks=max_tasks_per_child,
-            environment=options.environment(
-                threads or plan.threads_per_worker, plan.threads_per_worker
-            ),
-            insists=threads is not None,
-            measured=self._needs is not None,
-            timeout=timeout,
-            oom_retries=oom_retries,
-        )
-        gate = None
-        if self._needs:
-            gate = Gate(
-                plan.workers, learns=self._needs.learns, oom_retries=oom_retries
+        self._runner: Caller | _Processes
+        if sizing.is_serial(plan):
+            self._runner = Caller(initializer, initargs, BrokenProcessPool)
+        else:
+            made = options.PoolOptions(
+                context=context,
+                forks=forks,
+                initializer=initializer,
+                initargs=initargs,
+                max_tasks=max_tasks_per_child,
+                insists=threads is not None,
+                measured=spec is not None,
+                timeout=timeout,
+                oom_retries=oom_retries,
             )
-        self._dispatcher = Dispatcher(made, gate)
+            share = plan.threads_per_worker
+            environment = options.environment(threads or share, share)
+            self._runner = _Processes(made, plan.workers, environment, spec)
         # A pool that nobody holds any more takes no more tasks.
-        self._finalizer = weakref.finalize(self, self._dispatcher.drop)
+        self._finalizer = weakref.finalize(self, self._runner.drop)
         self._finalizer.atexit = False
+
+    @property
+    def traits(self) -> Traits:
+        """What this executor is like."""
+        return self._runner.traits
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -139,19 +141,7 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
             BrokenProcessPool: workers cannot start.
             RuntimeError: the executor is shut down.
         """
-        future: Future[T] = Future()
-        call = fn, args, kwargs
-        try:
-            payload = transfer.dump_within(call, fn, self._dispatcher.backlog.room)
-            need = self._needs.of(args, kwargs) if self._needs else None
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - pickle calls the user's code
-            future.set_running_or_notify_cancel()
-            future.set_exception(error)
-            return future
-        self._dispatcher.submit(Call(future, call, payload, need))
-        return future
+        return self._runner.submit(fn, args, kwargs)
 
     def map(
         self,
@@ -182,36 +172,19 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
             ConfigError: chunksize or buffersize is not above 0.
             TimeoutError: a value is not there in time.
         """
-        check_number("chunksize", chunksize)
-        check_number("buffersize", buffersize)
-        made = self._dispatcher.setup
-        alone = made.measured or made.timeout is not None
-        chunking = Chunking(
-            self._dispatcher,
-            fn,
-            partial(_need_of, self._needs),
-            chunksize=1 if alone else chunksize,
-            buffersize=buffersize,
-            ahead=2 * self._max_workers,
-        )
         return values_of(
             self,
-            self._dispatcher.unfinished,
-            chunking,
+            self._runner.unfinished,
+            self._runner.calls(self, fn, chunksize=chunksize, buffersize=buffersize),
             iterables,
             timeout=timeout,
+            chunksize=chunksize,
             buffersize=buffersize,
         )
 
     def observe(self) -> PoolState:
         """What the pool is like now: its workers, kills for memory, need learned."""
-        gate = self._dispatcher.gate
-        return PoolState(
-            workers=len(self._dispatcher.slots),
-            kills=gate.admission.kills if gate else 0,
-            evictions=gate.admission.evictions if gate else 0,
-            need=gate.admission.learned() if gate else None,
-        )
+        return self._runner.observe()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
         """Take no more tasks, and end the workers when all are done.
@@ -225,11 +198,11 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
         """
         try:
             if not cancel_futures:
-                self._dispatcher.finish()
+                self._runner.finish()
         finally:
-            self._dispatcher.close(cancel=cancel_futures)
+            self._runner.close(cancel=cancel_futures)
             if wait:
-                self._dispatcher.join()
+                self._runner.join()
 
     def terminate_workers(self) -> None:
         """Take no more tasks, cancel those that wait and ask the workers to end.
@@ -238,14 +211,14 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
 
         Source: CPython 3.14, ProcessPoolExecutor.terminate_workers.
         """
-        self._dispatcher.close(terminate=True)
+        self._runner.close(terminate=True)
 
     def kill_workers(self) -> None:
         """Take no more tasks, cancel those that wait and end those that run, at once.
 
         Source: CPython 3.14, concurrent.futures.ProcessPoolExecutor.kill_workers.
         """
-        self._dispatcher.close(interrupt=True)
+        self._runner.close(interrupt=True)
 
     def __exit__(
         self,
@@ -263,38 +236,156 @@ class ProcessPoolExecutor(SerialWhenOff, Executor):
     @property
     def _processes(self) -> dict[int, BaseProcess]:
         """The processes of the workers by their numbers."""
-        self._dispatcher.settle()
-        return {slot.pid: slot.process for slot in list(self._dispatcher.slots)}
+        return {worker.pid: worker.process for worker in self._settled()}
 
     @property
     def _mp_context(self) -> BaseContext:
         """How processes are started."""
-        return self._dispatcher.setup.context
+        return self._context
 
     @property
     def _executor_manager_thread(self) -> threading.Thread | None:
         """The thread that serves the workers."""
-        self._dispatcher.settle()
-        return self._dispatcher.thread
+        self._settled()
+        return self._dispatcher.thread if self._dispatcher else None
 
     @property
     def _refused(self) -> str:
         """Why a worker cannot be started now; empty where none is refused."""
-        return self._dispatcher.refused
+        return self._dispatcher.refused if self._dispatcher else ""
 
     @property
     def _broken(self) -> str | bool:
         """Why no more tasks are taken."""
-        return self._dispatcher.broken or False
+        return self._runner.broken
+
+    @property
+    def _dispatcher(self) -> Dispatcher | None:
+        """What serves the workers; None where there are to be none."""
+        return getattr(self._runner, "dispatcher", None)
+
+    def _settled(self) -> list[WorkerHandle]:
+        """The workers, when all that was submitted was given to them, or waits."""
+        if self._dispatcher is None:
+            return []
+        self._dispatcher.settle()
+        return list(self._dispatcher.handles)
 
 
-def _needs(memory: Memory | None) -> Needs | None:
+class _Processes:
+    """Runs calls in processes; what `Caller` is where all is to be serial.
+
+    Args:
+        made: how workers are made, and what bounds their tasks.
+        size: how many workers there may be.
+        environment: variables that each worker has from its start.
+        spec: what ``memory=`` says; None where nothing is said.
+    """
+
+    def __init__(
+        self,
+        made: options.PoolOptions,
+        size: int,
+        environment: dict[str, str],
+        spec: MemorySpec | None,
+    ) -> None:
+        memory = None
+        if spec is not None:
+            retries = made.oom_retries
+            memory = MemoryBound(size, learns=spec.learns, oom_retries=retries)
+        self.dispatcher = Dispatcher(made, size, environment, memory)
+        self._spec = spec
+
+    @property
+    def traits(self) -> Traits:
+        """See `ProcessPoolExecutor.traits`."""
+        return of_processes(self.dispatcher.size)
+
+    @property
+    def unfinished(self) -> set[Unfinished]:
+        """The maps that are to be finished before no more calls are taken."""
+        return self.dispatcher.unfinished
+
+    @property
+    def broken(self) -> str | bool:
+        """Why no more calls are taken."""
+        return self.dispatcher.broken or False
+
+    def submit(
+        self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Future[T]:
+        """See `ProcessPoolExecutor.submit`."""
+        future: Future[T] = Future()
+        call = fn, args, kwargs
+        try:
+            payload = transfer.dump_within(call, fn, self.dispatcher.backlog.room)
+            need = self._need(args, kwargs)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - pickle calls the user's code
+            future.set_running_or_notify_cancel()
+            future.set_exception(error)
+            return future
+        self.dispatcher.submit(Call(future, call, payload, need))
+        return future
+
+    def calls(
+        self,
+        executor: Executor,
+        fn: Callable[..., Any],
+        *,
+        chunksize: int | None,
+        buffersize: int | None,
+    ) -> Chunking:
+        """How the calls of a map are made: in chunks."""
+        del executor  # the workers end without it
+        made = self.dispatcher.options
+        alone = made.measured or made.timeout is not None
+        return Chunking(
+            self.dispatcher,
+            fn,
+            lambda args: self._need(args, {}),
+            chunksize=1 if alone else chunksize,
+            buffersize=buffersize,
+            ahead=2 * self.dispatcher.size,
+        )
+
+    def observe(self) -> PoolState:
+        """See `ProcessPoolExecutor.observe`."""
+        memory = self.dispatcher.memory
+        return PoolState(
+            workers=len(self.dispatcher.handles),
+            kills=memory.rules.kills if memory else 0,
+            evictions=memory.rules.evictions if memory else 0,
+            need=memory.rules.learned() if memory else None,
+        )
+
+    def finish(self) -> None:
+        """Take all of what is to be mapped."""
+        self.dispatcher.finish()
+
+    def close(
+        self, *, cancel: bool = False, terminate: bool = False, interrupt: bool = False
+    ) -> None:
+        """Take no more calls; see `Dispatcher.close`."""
+        self.dispatcher.close(cancel=cancel, terminate=terminate, interrupt=interrupt)
+
+    def join(self) -> None:
+        """Wait until all has ended."""
+        self.dispatcher.join()
+
+    def drop(self) -> None:
+        """Take no more calls, as nobody holds the pool; a finalizer."""
+        self.dispatcher.drop()
+
+    def _need(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
+        """Bytes that a call was declared to need; None for none."""
+        return self._spec.of(args, kwargs) if self._spec else None
+
+
+def _spec(memory: Memory | None) -> MemorySpec | None:
     if memory is None:
         return None
-    from coresize.executor.admission.needs import Needs  # brings pydantic
+    from coresize.executor.admission.needs import MemorySpec  # brings pydantic
 
-    return Needs(memory)
-
-
-def _need_of(needs: Needs | None, args: tuple[Any, ...]) -> int | None:
-    return needs.of(args, {}) if needs else None
+    return MemorySpec(memory)

@@ -38,7 +38,7 @@ READY, BROKEN, VALUE, ERROR, FAILED = range(5)
 _KINDS = range(5)
 
 #: With READY: the worker holds much that it inherited by fork.
-HEIR = b"heir"
+INHERITS_MEMORY = b"heir"
 
 _HEAD = HEADER.size
 _read_header = HEADER.unpack_from

@@ -3,36 +3,140 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import weakref
-from collections import deque
 from concurrent.futures import BrokenExecutor, Executor, Future
-from functools import partial
 from typing import TYPE_CHECKING
 
 from coresize.executor import sizing
-from coresize.executor.chunks import call_here
-from coresize.planning.settings import load_settings
-from coresize.planning.values import WorkerPlan
+from coresize.executor.chunks import Submitting, call_here
+from coresize.executor.mapping import values_of
+from coresize.executor.traits import PoolState, Traits, of_caller
 from coresize.processes import exit_hooks, nesting
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, ParamSpec, Self, TypeVar
+    from typing import Any, ParamSpec, TypeVar
+
+    from coresize.processes.exit_hooks import Unfinished
 
     P = ParamSpec("P")
     T = TypeVar("T")
 
-#: The arguments that a serial executor takes, by their places in every pool.
-_TAKEN = {0: "max_workers", 2: "initializer", 3: "initargs"}
+
+class Caller:
+    """Runs each call at once, in the thread that submits it.
+
+    This is what stands behind a pool where all is to be serial, in the place of its
+    workers.
+
+    Args:
+        initializer: called once, before the first call; None for nothing.
+        initargs: its arguments.
+        error: the class of the error where the initializer has failed.
+
+    Attributes:
+        unfinished: maps of which calls are still to be made.
+        broken: why no more calls are taken, where the initializer has failed; or False.
+    """
+
+    def __init__(
+        self,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        error: type[BrokenExecutor] = BrokenExecutor,
+    ) -> None:
+        self.unfinished: set[Unfinished] = set()
+        self.broken: str | bool = False
+        self._initializer = initializer
+        self._initargs = initargs
+        self._error = error
+        self._lock = threading.Lock()
+        self._closed = False
+        _open.add(self)
+        exit_hooks.register(_finish, exit_hooks.CALLS)
+
+    def submit(
+        self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Future[T]:
+        """Make a call, and return the future that holds what came of it.
+
+        Raises:
+            BrokenExecutor: the initializer failed.
+            RuntimeError: this is closed.
+        """
+        self._begin()
+        return _run(fn, *args, **kwargs)
+
+    def calls(
+        self,
+        executor: Executor,
+        fn: Callable[..., Any],
+        *,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Submitting:
+        """How the calls of a map are made: each when its value is asked for.
+
+        Raises:
+            BrokenExecutor: the initializer failed.
+            RuntimeError: this is closed.
+        """
+        del chunksize, buffersize
+        self._begin()
+        return Submitting(executor, _run_for, fn, ahead=1, lazy=True)
+
+    def finish(self) -> None:
+        """Make the calls of maps that nobody has read to their end."""
+        for unfinished in list(self.unfinished):
+            unfinished.finish()
+
+    def close(
+        self, *, cancel: bool = False, terminate: bool = False, interrupt: bool = False
+    ) -> None:
+        """Take no more calls; there is none that could be cancelled or ended."""
+        del cancel, terminate, interrupt
+        self._closed = True
+
+    def join(self) -> None:
+        """Return at once: all has ended."""
+
+    def drop(self) -> None:
+        """Take no more calls, as nobody holds the executor; a finalizer."""
+        self.close()
+
+    def observe(self) -> PoolState:
+        """What is there: no worker."""
+        return PoolState(workers=0, kills=0, evictions=0, need=None)
+
+    @property
+    def traits(self) -> Traits:
+        """What an executor is like that makes its calls here."""
+        return of_caller()
+
+    def _begin(self) -> None:
+        if self._closed:
+            msg = "cannot schedule new futures after shutdown"
+            raise RuntimeError(msg)
+        with self._lock:
+            initializer, self._initializer = self._initializer, None
+        if initializer is not None:
+            try:
+                initializer(*self._initargs)
+            except Exception as error:
+                log = logging.getLogger("concurrent.futures")  # as a pool does
+                log.critical("Exception in initializer:", exc_info=True)
+                self.broken = f"the initializer failed: {error!r}"
+                raise self._error(str(self.broken)) from error
+        if self.broken:
+            raise self._error(str(self.broken))
 
 
 class SerialExecutor(Executor):
     """Runs each call at once, in the thread that submits it.
 
-    What `coresize.ProcessPoolExecutor` and `coresize.ThreadPoolExecutor` are when
+    What `coresize.ProcessPoolExecutor` and `coresize.ThreadPoolExecutor` do where
     CORESIZE_PARALLEL=0 or ``parallel = false`` is set: the instant way back.
 
     Args:
@@ -42,6 +146,7 @@ class SerialExecutor(Executor):
 
     Raises:
         ConfigError: max_workers is not above 0.
+        TypeError: the initializer cannot be called.
 
     >>> from coresize import SerialExecutor
     >>> with SerialExecutor() as executor:
@@ -58,15 +163,20 @@ class SerialExecutor(Executor):
         initargs: tuple[Any, ...] = (),
     ) -> None:
         sizing.check(max_workers)
-        self._initializer = initializer
-        self._initargs = initargs
-        self._lock = threading.Lock()
-        self._broken: str | bool = False
-        self._maps = _Maps()
-        _open.add(self._maps)
-        exit_hooks.register(_finish, exit_hooks.CALLS)
-        self._finalizer = weakref.finalize(self, self._maps.let_go)
+        sizing.check_initializer(initializer)
+        self._caller = Caller(initializer, initargs)
+        self._finalizer = weakref.finalize(self, self._caller.drop)
         self._finalizer.atexit = False
+
+    @property
+    def traits(self) -> Traits:
+        """What this executor is like."""
+        return self._caller.traits
+
+    @property
+    def _broken(self) -> str | bool:
+        """Why no more calls are taken."""
+        return self._caller.broken
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -77,8 +187,7 @@ class SerialExecutor(Executor):
             BrokenExecutor: the initializer failed.
             RuntimeError: the executor is shut down.
         """
-        self._begin()
-        return _run(fn, *args, **kwargs)
+        return self._caller.submit(fn, args, kwargs)
 
     def map(
         self,
@@ -86,153 +195,60 @@ class SerialExecutor(Executor):
         /,
         *iterables: Iterable[Any],
         timeout: float | None = None,
-        chunksize: int = 1,
+        chunksize: int | None = None,
         buffersize: int | None = None,
     ) -> Iterator[T]:
         """The values in the order of the items, each computed when it is asked for.
 
-        So an endless input is no danger. Where none was asked for, the calls are made
-        at the shutdown. timeout, chunksize and buffersize have nothing to do.
+        So an endless input is no danger. Calls whose values nobody has asked for are
+        made at the shutdown, as by any pool. timeout, chunksize and buffersize have
+        nothing to do.
 
         Raises:
             BrokenExecutor: the initializer failed.
+            ConfigError: chunksize or buffersize is no whole number above 0.
             RuntimeError: the executor is shut down.
         """
-        del timeout, chunksize, buffersize
-        self._begin()
-        return self._maps.add(fn, zip(*iterables, strict=False))
+        return values_of(
+            self,
+            self._caller.unfinished,
+            self._caller.calls(self, fn),
+            iterables,
+            timeout=timeout,
+            chunksize=chunksize,
+            buffersize=buffersize,
+        )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
-        """Take no more calls; all are done, but for maps that nobody has read."""
+        """Take no more calls; those of maps that nobody has read are made now.
+
+        Args:
+            wait: has nothing to do.
+            cancel_futures: leave the calls of maps that have not begun.
+        """
         del wait
-        if cancel_futures:
-            self._maps.cancel()
-        self._maps.close()
+        try:
+            if not cancel_futures:
+                self._caller.finish()
+        finally:
+            self._caller.close()
 
     def kill_workers(self) -> None:
         """Take no more calls; there is no worker to end."""
-        self.shutdown(wait=False, cancel_futures=True)
+        self.shutdown(cancel_futures=True)
 
     terminate_workers = kill_workers
 
-    def _begin(self) -> None:
-        if self._maps.closed:
-            msg = "cannot schedule new futures after shutdown"
-            raise RuntimeError(msg)
-        with self._lock:
-            initializer, self._initializer = self._initializer, None
-        if initializer is not None:
-            try:
-                initializer(*self._initargs)
-            except Exception as error:
-                log = logging.getLogger("concurrent.futures")  # as a pool does
-                log.critical("Exception in initializer:", exc_info=True)
-                self._broken = f"the initializer failed: {error!r}"
-                raise BrokenExecutor(self._broken) from error
-        if self._broken:
-            raise BrokenExecutor(self._broken)
 
-
-class _Maps:
-    """The maps of one executor of which no value was asked for yet.
-
-    Their calls may have effects, so they are made: by who shuts the executor down, at
-    the end of the program, or by who drops executor and values. Where the garbage
-    collector finds them, or another thread has dropped them, a thread of its own does
-    it: in the midst of something else no tasks can be run.
-    """
-
-    def __init__(self) -> None:
-        self.closed = False
-        self._pid = os.getpid()
-        self.unread: list[_Map] = []
-        self._is_held = True
-
-    def add(
-        self, function: Callable[..., T], items: Iterator[tuple[Any, ...]]
-    ) -> Iterator[T]:
-        """The values, each computed when it is asked for."""
-        one = _Map(function, items)
-        self.unread.append(one)
-        _unfinished.add(self)
-        values = self._values(one)
-        one.values = weakref.ref(values, self._hand_over)
-        return values
-
-    def close(self) -> None:
-        """Make the calls of maps that nobody has read."""
-        self.closed = True
-        self._make(list(self.unread))
-
-    def cancel(self) -> None:
-        """Nobody wants the calls of maps that nobody has read."""
-        for one in list(self.unread):
-            self._take(one)
-
-    def let_go(self) -> None:
-        """Nobody holds the executor any more, so nobody will shut it down."""
-        self._is_held = False
-        self._hand_over()
-
-    def _hand_over(self, _gone: object = None) -> None:
-        left = [one for one in list(self.unread) if one.values() is None]
-        if not left or self._is_held:
-            return
-        elsewhere = any(one.caller != threading.get_ident() for one in left)
-        if elsewhere or exit_hooks.is_collecting():
-            exit_hooks.later(partial(self._make, left))
-        else:
-            self._make(left)
-
-    def _make(self, maps: list[_Map]) -> None:
-        if self._pid != os.getpid():  # its parent makes them
-            return
-        for one in maps:
-            with one.lock:
-                if self._take(one):
-                    one.done.extend(_run(one.function, *items) for items in one.items)
-
-    def _take(self, one: _Map) -> bool:
-        """Whether a map was unread; from now on it is not."""
-        try:
-            self.unread.remove(one)
-        except ValueError:
-            return False
-        finally:
-            if not self.unread:
-                _unfinished.discard(self)
-        return True
-
-    def _values(self, one: _Map) -> Iterator[Any]:
-        with one.lock:  # or another thread is making the calls
-            self._take(one)
-        while one.done:
-            yield one.done.popleft().result()
-        for items in one.items:
-            yield _call(one.function, *items)
-
-
-class _Map:
-    def __init__(
-        self, function: Callable[..., Any], items: Iterator[tuple[Any, ...]]
-    ) -> None:
-        self.function = function
-        self.items = items
-        self.done: deque[Future[Any]] = deque()
-        self.lock = threading.RLock()
-        self.caller = threading.get_ident()
-        self.values: Callable[[], object] = object
-
-
-#: Those that take calls, and those whose calls are to be made before the program ends.
-_open: weakref.WeakSet[_Maps] = weakref.WeakSet()
-_unfinished: set[_Maps] = set()
+#: Those that take calls.
+_open: weakref.WeakSet[Caller] = weakref.WeakSet()
 
 
 def _finish() -> None:
-    """At the end of this process: take no more calls, and make those of unread maps."""
-    for maps in [*_open, *_unfinished]:
-        maps.close()
+    """At the end of this process: make the calls of unread maps, and take no more."""
+    for caller in list(_open):
+        caller.finish()
+        caller.close()
 
 
 # Before what the program itself has registered with atexit, as pools of threads do.
@@ -249,21 +265,6 @@ def _run(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
     return call_here(_call, fn, *args, **kwargs)
 
 
-class SerialWhenOff:
-    """What every pool is besides: a `SerialExecutor` where all is to be serial."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Make a pool; or what runs its calls in the caller, with its initializer."""
-        given = {name: args[at] for at, name in _TAKEN.items() if at < len(args)}
-        taken = _TAKEN.values()
-        given |= {name: value for name, value in kwargs.items() if name in taken}
-        if _is_parallel(given.get("max_workers")):
-            return super().__new__(cls)
-        return SerialExecutor(**given)  # type: ignore[return-value]
-
-
-def _is_parallel(max_workers: int | None) -> bool:
-    """Whether there are to be workers: a plan goes by the settings it was made of."""
-    if isinstance(max_workers, WorkerPlan):
-        return max_workers.binding != "parallel"
-    return load_settings().parallel
+def _run_for(_executor: Executor, fn: Callable[..., T], /, *args: Any) -> Future[T]:
+    """As `_run`, for a map."""
+    return _run(fn, *args)

@@ -12,14 +12,15 @@ from coresize.arguments import check_count
 from coresize.detection import available
 from coresize.planning import plan as planning
 from coresize.planning import settings
+from coresize.planning.settings import Settings
+from coresize.planning.values import WorkerPlan
 
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+    from typing import Any
 
     from coresize.planning.profiles import TaskProfile
-    from coresize.planning.settings import Settings
-    from coresize.planning.values import WorkerPlan
 
 
 _log = logging.getLogger("coresize")
@@ -84,11 +85,37 @@ def check(max_workers: int | None) -> None:
         check_count("max_workers", max_workers, 1, words)
 
 
+def check_initializer(initializer: object) -> None:
+    """See that an initializer can be called.
+
+    Raises:
+        TypeError: it cannot.
+    """
+    if initializer is not None and not callable(initializer):
+        msg = "initializer must be a callable"
+        raise TypeError(msg)
+
+
 def _settings(max_workers: int | None, usual: int | None) -> Settings:
+    """What the user decided; of a plan, whether its own settings were parallel."""
     check(max_workers)
-    return settings.load_settings(
-        arguments={"workers": max_workers}, defaults={"workers": usual}
-    )
+    found = settings.load_settings(defaults={"workers": usual})
+    if max_workers is None:
+        return found
+    parallel = found.parallel
+    if isinstance(max_workers, WorkerPlan):
+        parallel = not is_serial(max_workers)
+    origins = {**found.origins, "workers": "argument"}
+    if parallel != found.parallel:
+        origins["parallel"] = "argument"
+    fields = {"workers": int(max_workers), "parallel": parallel, "origins": origins}
+    every: dict[str, Any] = {**found.as_dict(), **fields}
+    return Settings(**every)
+
+
+def is_serial(made: WorkerPlan) -> bool:
+    """Whether an executor is to have no workers, as parallel is off."""
+    return made.binding == "parallel"
 
 
 # -----------------------------------------------------------------------------

@@ -5,14 +5,16 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 import threading
+from concurrent.futures.thread import BrokenThreadPool
 from typing import TYPE_CHECKING
 
+from coresize.arguments import check_count
 from coresize.detection import available
-from coresize.errors import ConfigError
 from coresize.executor import sizing
 from coresize.executor.chunks import Submitting
 from coresize.executor.mapping import values_of
-from coresize.executor.serial import SerialWhenOff
+from coresize.executor.serial import Caller
+from coresize.executor.traits import Traits, of_threads
 
 
 if TYPE_CHECKING:
@@ -31,10 +33,10 @@ _log = logging.getLogger("coresize")
 _MORE, _MOST = 4, 32
 
 
-class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
+class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
     """A pool of threads for tasks that mostly wait; the standard library's, sized.
 
-    With CORESIZE_PARALLEL=0 this makes a `SerialExecutor`.
+    With CORESIZE_PARALLEL=0 there are none, and each call is made in the caller.
 
     Args:
         max_workers: threads; None is what the settings say (CORESIZE_WORKERS), else the
@@ -67,13 +69,18 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
         cpu_share: float | None = None,
         queue_size: int | None = None,
     ) -> None:
-        if queue_size is not None and queue_size < 1:
-            raise ConfigError("queue_size", queue_size, "a number above 0, or None")
+        if queue_size is not None:
+            check_count("queue_size", queue_size, 1, ", or None")
+        sizing.check_initializer(initializer)
         usual = None
         if max_workers is None and cpu_share is None:
             usual = min(_MOST, available.available_cores() + _MORE)
         plan = sizing.plan(max_workers, cpu_share=cpu_share, usual=usual)
         super().__init__(plan.workers, thread_name_prefix, initializer, initargs)
+        #: What makes the calls where there are to be no threads.
+        self._caller: Caller | None = None
+        if sizing.is_serial(plan):
+            self._caller = Caller(initializer, initargs, BrokenThreadPool)
         self._maps: set[Unfinished] = set()
         #: Why not all threads could be started; empty where nothing was refused.
         self._refused = ""
@@ -83,6 +90,13 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
             self._most_running = queue_size + plan.workers
             self._room = threading.Semaphore(self._most_running)
 
+    @property
+    def traits(self) -> Traits:
+        """What this executor is like."""
+        if self._caller is not None:
+            return self._caller.traits
+        return of_threads(self._max_workers)
+
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[T]:
@@ -91,6 +105,8 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
         Raises:
             RuntimeError: the executor is shut down.
         """
+        if self._caller is not None:
+            return self._caller.submit(fn, args, kwargs)
         room = self._room
         if room is None:
             return super().submit(fn, *args, **kwargs)
@@ -125,7 +141,7 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
         /,
         *iterables: Iterable[Any],
         timeout: float | None = None,
-        chunksize: int = 1,
+        chunksize: int | None = None,
         buffersize: int | None = None,
     ) -> Iterator[T]:
         """The values of a function over items, in their order, as they are asked for.
@@ -139,20 +155,29 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
                 4096, or 32 MiB of arguments and results.
 
         Raises:
-            ConfigError: buffersize is not above 0.
+            ConfigError: chunksize or buffersize is no whole number above 0.
             TimeoutError: a value is not there in time.
         """
-        del chunksize
-        # Without waiting for a thread: a map has a bound of its own.
-        calls = Submitting(
-            self,
-            concurrent.futures.ThreadPoolExecutor.submit,
-            fn,
-            ahead=2 * self._max_workers,
-            most_running=self._most_running,
-        )
+        if self._caller is not None:
+            calls, maps = self._caller.calls(self, fn), self._caller.unfinished
+        else:
+            maps = self._maps
+            # Without waiting for a thread: a map has a bound of its own.
+            calls = Submitting(
+                self,
+                concurrent.futures.ThreadPoolExecutor.submit,
+                fn,
+                ahead=2 * self._max_workers,
+                most_running=self._most_running,
+            )
         return values_of(
-            self, self._maps, calls, iterables, timeout=timeout, buffersize=buffersize
+            self,
+            maps,
+            calls,
+            iterables,
+            timeout=timeout,
+            chunksize=chunksize,
+            buffersize=buffersize,
         )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
@@ -166,7 +191,11 @@ class ThreadPoolExecutor(SerialWhenOff, concurrent.futures.ThreadPoolExecutor):
             cancel_futures: cancel the tasks that have not begun.
         """
         try:
+            if self._caller is not None and not cancel_futures:
+                self._caller.finish()
             for unfinished in [] if cancel_futures else list(self._maps):
                 unfinished.finish()
         finally:
+            if self._caller is not None:
+                self._caller.close()
             super().shutdown(wait, cancel_futures=cancel_futures)

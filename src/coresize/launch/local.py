@@ -28,7 +28,7 @@ from coresize.measuring.runs import meter_of
 from coresize.planning import plan as planning
 from coresize.planning.settings import load_settings
 from coresize.processes import orphans
-from coresize.processes.oom import Kills
+from coresize.processes.oom import OomCounter
 
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Part:
         self._status = self.log.removesuffix(".log") + status.SUFFIX
         self._process: subprocess.Popen[bytes]
         self._meter: Meter
-        self._kills: Kills
+        self._kills: OomCounter
         self._began = 0.0
         self._mark = orphans.new()
 
@@ -102,7 +102,7 @@ class Part:
                 start_new_session=True,  # a terminal's signals come from here alone
             )
         self.pid, self.state, self.code = self._process.pid, "running", None
-        self._kills = Kills(self.pid)
+        self._kills = OomCounter(self.pid)
         self._meter = meter_of(None)(self.pid)
         self._began = time.monotonic()
 
@@ -119,7 +119,7 @@ class Part:
         processes.kill_group(self._process.pid)  # what it left behind
         if self.code != 0:
             orphans.end(self._mark)
-        killed = self.code != 0 and self._kills.moved() != "no"
+        killed = self.code != 0 and self._kills.take_recent() != "no"
         self.state = "done" if self.code == 0 else "oom" if killed else "failed"
 
     def send(self, number: int) -> None:

@@ -17,7 +17,7 @@ from coresize.measuring import child
 from coresize.measuring.runs import Pause, Run, ended, join_cgroup, meter_of
 from coresize.processes import exits, inheritance, lines, orphans, transfer
 from coresize.processes.main_module import refuse_while_importing
-from coresize.processes.oom import Kills
+from coresize.processes.oom import OomCounter
 from coresize.processes.transfer import TransferError
 from coresize.units import format_bytes
 
@@ -114,7 +114,7 @@ class _Watch:
         self.process = process
         self.pipe = pipe
         self.meter: Meter | None = None
-        self.kills: Kills | None = None
+        self.kills: OomCounter | None = None
 
     def run(
         self, call: bytes, start_meter: Callable[[int], Meter], method: str | None
@@ -128,7 +128,7 @@ class _Watch:
         idle = own.peak
         cgroup = join_cgroup(pid, method)
         self.meter = cgroup or own
-        self.kills = Kills(pid)
+        self.kills = OomCounter(pid)
         try:
             self.pipe.send_bytes(call)
             wall, cpu = self._receive()
@@ -181,7 +181,7 @@ class _Watch:
         if exits.was_killed(code):
             limits = available.detect(LiveFor(processes.own()))
             msg = f"{msg}; {memory_limit(limits)}"
-            if self.kills and self.kills.moved() != "no":
+            if self.kills and self.kills.take_recent() != "no":
                 cls = TaskOutOfMemoryError
         raise cls(msg, exit_code=code, peak_memory=peak)
 

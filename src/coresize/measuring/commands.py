@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from coresize.measuring.meters import Meter
-    from coresize.measuring.supervisor import Attendant
+    from coresize.measuring.supervisor import Supervisor
 
 
 def measure_command(
@@ -28,7 +28,7 @@ def measure_command(
     method: str | None = None,
     *,
     variables: Mapping[str, str] | None = None,
-    attendant: Attendant | None = None,
+    attendant: Supervisor | None = None,
 ) -> Run:
     """Run a command to its end, with all that it starts, and measure it.
 
@@ -83,7 +83,7 @@ def measure_command(
 
 
 def _end(
-    process: subprocess.Popen[bytes], attendant: Attendant | None, mark: str
+    process: subprocess.Popen[bytes], attendant: Supervisor | None, mark: str
 ) -> None:
     """End it, if it has not ended, with all that it started."""
     interrupted = process.returncode is None

@@ -14,7 +14,7 @@ from multiprocessing import connection
 
 from coresize import processes
 from coresize.measuring.runs import ended
-from coresize.processes.oom import Kills
+from coresize.processes.oom import OomCounter
 from coresize.processes.schedstat import RunTime
 
 
@@ -35,7 +35,7 @@ _LOOK = 0.1
 _KEPT, _AT_ONCE, _LAST_READS, _TOLD = 4096, 65536, 4, 200
 
 
-class Attendant:
+class Supervisor:
     """Reads what one run of a command complains of, and ends it where it does not.
 
     Args:
@@ -49,7 +49,7 @@ class Attendant:
         self.late = False
         self._timeout = timeout
         self._process: subprocess.Popen[bytes]
-        self._kills: Kills | None = None
+        self._kills: OomCounter | None = None
         self._began = self._looked = self._killed_at = self._took = 0.0
         self._ran: RunTime
         self._killed: OutOfMemory = "no"
@@ -61,7 +61,7 @@ class Attendant:
         """It has been started, as the leader of a session; maybe with a pipe."""
         self._process = process
         self._open = process.stderr is not None
-        self._kills = Kills(process.pid)
+        self._kills = OomCounter(process.pid)
         self._ran = RunTime(process.pid)
         self._began = time.monotonic()
 
@@ -107,7 +107,7 @@ class Attendant:
 
     def _look(self) -> None:
         self._looked = time.monotonic()
-        moved = self._kills.moved() if self._kills else "no"
+        moved = self._kills.take_recent() if self._kills else "no"
         if moved != "no" and self._killed != "yes":
             self._killed, self._killed_at = moved, self._looked
 

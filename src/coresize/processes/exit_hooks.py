@@ -32,6 +32,18 @@ MAPS, HANDING_ON, CALLS, POOLS = 130, 120, 110, 100
 _finalizers: dict[Callable[[], None], tuple[int, util.Finalize]] = {}
 
 
+def register_last(hook: Callable[[], object]) -> None:
+    """Have something called at the end of the program, before all that is registered.
+
+    Args:
+        hook: a function of a module. However often it is registered, it is called once.
+    """
+    hooks = getattr(threading, "_threading_atexits", None)  # no public name
+    if hooks is not None:
+        hooks[:] = [one for one in hooks if getattr(one, "func", one) is not hook]
+    getattr(threading, "_register_atexit", atexit.register)(hook)
+
+
 def is_interrupted() -> bool:
     """Whether Ctrl-C ends this program: then nothing that runs is waited for."""
     return getattr(sys, "last_type", None) is KeyboardInterrupt

@@ -124,15 +124,15 @@ def _lines(text: str, names: tuple[str, ...]) -> dict[str, int]:
 # What a process holds of memory: read from /proc, and understood.
 
 
-def read_memory(pid: int | str = "self", *, heir: bool = False) -> Memory | None:
+def read_memory(pid: int | str = "self", *, inherits: bool = False) -> Memory | None:
     """The memory of a process; None where the kernel does not tell, or it is gone.
 
     Args:
         pid: its number, or "self".
-        heir: leave out what it shares with the process that it was forked from.
+        inherits: leave out what it shares with the process that it was forked from.
     """
     known = status(processes.read(pid, "status"))
-    if known is None or not heir:
+    if known is None or not inherits:
         return known
     own = unshared(processes.read(pid, "smaps_rollup"))
     return None if own is None else known.without(max(0, known.private - own))

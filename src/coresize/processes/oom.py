@@ -23,7 +23,7 @@ _VMSTAT = "/proc/vmstat"
 _EXPLAINS = 5.0
 
 
-class Kills:
+class OomCounter:
     """The kernel's count of kills for memory, where a process runs.
 
     Counted in the cgroup of the victim: v1 counts there alone, v2 there and above.
@@ -63,7 +63,7 @@ class Kills:
         self._last = count
         return 0 if count is None or before is None else max(0, count - before)
 
-    def moved(self) -> OutOfMemory:
+    def take_recent(self) -> OutOfMemory:
         """Whether there was one not long ago; that one is then spent."""
         self.note()
         if not self._recent:

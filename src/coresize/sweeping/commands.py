@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coresize.errors import ConfigError
 from coresize.measuring.commands import measure_command
-from coresize.measuring.supervisor import Attendant
+from coresize.measuring.supervisor import Supervisor
 from coresize.sweeping.measurements import Watch
 
 
@@ -57,7 +57,7 @@ class Commands:
             OSError: it cannot be started.
         """
         words = [word.replace("{workers}", str(workers)) for word in self._words]
-        attendant = Attendant(self._timeout)
+        attendant = Supervisor(self._timeout)
         watch = Watch()
         run = measure_command(
             words, variables={"CORESIZE_WORKERS": str(workers)}, attendant=attendant

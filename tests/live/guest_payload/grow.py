@@ -26,8 +26,8 @@ def grow(mebibytes: int) -> int:
 def main() -> None:
     """Print what the tasks returned, what was warned about, and what is kept free."""
     from coresize import ProcessPoolExecutor
-    from coresize.executor.admission.memory import Pressure
-    from coresize.processes.oom import Kills
+    from coresize.executor.admission.memory import Headroom
+    from coresize.processes.oom import OomCounter
 
     warnings = logging.handlers.BufferingHandler(100)
     warnings.setLevel(logging.WARNING)
@@ -36,12 +36,12 @@ def main() -> None:
     with ProcessPoolExecutor(2, memory=need) as pool:
         futures = [pool.submit(grow, size) for _ in range(2)]
         done = [repr(future.exception() or future.result()) for future in futures]
-    pressure = Pressure()
+    pressure = Headroom()
     answer = {
         "done": done,
         "warnings": [record.getMessage() for record in warnings.buffer],
         "kept_free": [pressure.hard, pressure.soft],
-        "kills": Kills(os.getpid()).count(),
+        "kills": OomCounter(os.getpid()).count(),
     }
     sys.stdout.write(json.dumps(answer))
 

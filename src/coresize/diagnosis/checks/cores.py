@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from coresize.diagnosis.context import Patient
+    from coresize.diagnosis.context import Context
     from coresize.diagnosis.findings import Severity
     from coresize.model import Fact
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 _MUCH, _FAR = 1.5, 4.0
 
 
-def belief(patient: Patient) -> Iterator[Finding]:
+def belief(context: Context) -> Iterator[Finding]:
     """What os.cpu_count() and nproc say beside what there is for this process."""
-    tightest = patient.there
+    tightest = context.there
     counts = {
-        "os.cpu_count()": patient.host.cpu_count(),
-        "nproc": patient.limits.cpu.affinity,
+        "os.cpu_count()": context.host.cpu_count(),
+        "nproc": context.limits.cpu.affinity,
     }
     most = max((count for count in counts.values() if count), default=0)
     if tightest is None:
         return
-    factor = most / max(1.0, patient.cores_there)  # one worker there is in any case
+    factor = most / max(1.0, context.cores_there)  # one worker there is in any case
     if factor < _MUCH:
         return
     told = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
@@ -36,43 +36,43 @@ def belief(patient: Patient) -> Iterator[Finding]:
         severity="error" if factor >= _FAR else "warning",
         check="counted CPUs",
         title=f"programs that count CPUs start {factor:.3g} times too many workers",
-        seen=f"{told}; may be used: {patient.cores_there:g}",
+        seen=f"{told}; may be used: {context.cores_there:g}",
         where=f"{tightest.where} ({tightest.raw})",
         why="pools, BLAS and compilers start as many workers or threads as they count; "
         "so many on so few cores are throttled, or wait for each other",
-        advice=f"{_first(patient)}tell them that there "
-        f"{'is' if patient.real_cores == 1 else 'are'} {patient.real_cores}: "
+        advice=f"{_first(context)}tell them that there "
+        f"{'is' if context.real_cores == 1 else 'are'} {context.real_cores}: "
         "coresize run -- CMD, or available_cores() in Python",
     )
 
 
-def _first(patient: Patient) -> str:
+def _first(context: Context) -> str:
     """What has to go before coresize itself tells programs what there is."""
-    names = [fact.where for fact in _active(patient)]
-    told_more = patient.cores > patient.real_cores
+    names = [fact.where for fact in _active(context)]
+    told_more = context.cores > context.real_cores
     return f"unset {' and '.join(names)}, and " if told_more and names else ""
 
 
-def _active(patient: Patient) -> list[Fact]:
+def _active(context: Context) -> list[Fact]:
     return [
         fact
-        for fact in patient.limits.facts
+        for fact in context.limits.facts
         if fact.resource == "cpu" and fact.role == "override"
     ]
 
 
-def overrides(patient: Patient) -> Iterator[Finding]:
+def overrides(context: Context) -> Iterator[Finding]:
     """Overrides that are active, beside what is there, and those without effect."""
-    for fact in _active(patient):
+    for fact in _active(context):
         amount = fact.amount or 0.0
-        there = patient.cores_there or amount
+        there = context.cores_there or amount
         yield _override(fact.where, fact.raw, amount, there)
-        for name in patient.variable(*environ.NAMES):
+        for name in context.variable(*environ.NAMES):
             if name in _OVERRIDES and name != fact.where:
                 yield _without_effect(
                     name, f"{fact.where}={fact.raw} goes first", "unset one of the two"
                 )
-    for gap in patient.limits.gaps:
+    for gap in context.limits.gaps:
         if gap.where.isupper():  # a variable, which somebody set and can mend
             yield _without_effect(gap.where, gap.reason, "set a valid value")
 
@@ -115,19 +115,19 @@ def _override(where: str, raw: str, amount: float, there: float) -> Finding:
     )
 
 
-def caps(patient: Patient) -> Iterator[Finding]:
+def caps(context: Context) -> Iterator[Finding]:
     """Caps and counts of the user's own that leave much of the cores unused."""
-    there = patient.cores_there
+    there = context.cores_there
     given = [
         (f"{fact.where}={fact.raw}", fact.where, fact.amount)
-        for fact in patient.limits.facts
+        for fact in context.limits.facts
         if fact.resource == "cpu" and fact.role == "cap" and fact.amount
     ]
-    if not patient.settings.parallel:
-        yield _serial(patient.settings.origins["parallel"])
-    workers = patient.settings.workers
+    if not context.settings.parallel:
+        yield _serial(context.settings.origins["parallel"])
+    workers = context.settings.workers
     if workers is not None:
-        origin = patient.settings.origins["workers"]
+        origin = context.settings.origins["workers"]
         name = origin if origin.isupper() else "workers"
         given.append((f"{name}={workers}", origin, workers))
     for named, where, amount in given:
@@ -168,9 +168,9 @@ def _serial(origin: str) -> Finding:
     )
 
 
-def foreign(patient: Patient) -> Iterator[Finding]:
+def foreign(context: Context) -> Iterator[Finding]:
     """Variables that are set and that those they are meant for do not read."""
-    for warning in patient.settings.warnings:
+    for warning in context.settings.warnings:
         title, _, meant = warning.partition(": ")
         yield Finding(
             severity="warning",
@@ -181,8 +181,8 @@ def foreign(patient: Patient) -> Iterator[Finding]:
             why="what it was to set does not hold",
             advice=f"{meant or 'does it belong to another program?'} Else unset it",
         )
-    found = patient.variable("PARALLELLY_OVERRIDE_CORES")
-    if patient.cores > patient.real_cores:
+    found = context.variable("PARALLELLY_OVERRIDE_CORES")
+    if context.cores > context.real_cores:
         return  # it is wrong, and nobody should obey it
     for name, value in found.items():
         yield Finding(

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from coresize.diagnosis.context import Patient
+    from coresize.diagnosis.context import Context
 
 _SHM = "/dev/shm"
 
@@ -54,18 +54,18 @@ _LAYERS = ("overlay", "fuse.fuse-overlayfs")
 _TEMPORARY = ("JOBLIB_TEMP_FOLDER", "LOKY_TEMP", "TMPDIR", "TEMP", "TMP")
 
 
-def shared_memory(patient: Patient) -> Iterator[Finding]:
+def shared_memory(context: Context) -> Iterator[Finding]:
     """The size of /dev/shm."""
     space = storage.space(_SHM)
     if space is not None:
-        yield from compare(patient, space)
+        yield from compare(context, space)
 
 
-def compare(patient: Patient, space: storage.Space) -> Iterator[Finding]:
+def compare(context: Context, space: storage.Space) -> Iterator[Finding]:
     """The space of /dev/shm, beside what Docker gives and what joblib wants."""
     title = "joblib does not use /dev/shm for large arrays"
     joblib = "joblib maps large arrays from files in the temporary folder instead"
-    for name, folder in patient.variable("JOBLIB_TEMP_FOLDER").items():
+    for name, folder in context.variable("JOBLIB_TEMP_FOLDER").items():
         if f"{folder}/".startswith(f"{_SHM}/"):
             title = f"joblib has {format_bytes(space.free)} in {_SHM} for large arrays"
             joblib = f"{name}={folder} makes joblib use it, and fail when it is full"
@@ -78,7 +78,7 @@ def compare(patient: Patient, space: storage.Space) -> Iterator[Finding]:
             where=_SHM,
             why="shared memory that does not fit is made without an error, and writing "
             f"to it ends the process by SIGBUS; {joblib}",
-            advice=_larger(patient),
+            advice=_larger(context),
         )
     elif space.free < _OF_JOBLIB:
         yield Finding(
@@ -92,9 +92,9 @@ def compare(patient: Patient, space: storage.Space) -> Iterator[Finding]:
         )
 
 
-def _larger(patient: Patient) -> str:
+def _larger(context: Context) -> str:
     """A size of /dev/shm that the memory has room for, as it counts as memory."""
-    limit = patient.limits.memory.limit
+    limit = context.limits.memory.limit
     if limit is None or limit // 2 >= _OF_JOBLIB:
         return (
             "docker run --shm-size=2g; in Kubernetes an emptyDir with medium: Memory "
@@ -106,9 +106,9 @@ def _larger(patient: Patient) -> str:
     )
 
 
-def temporary(patient: Patient) -> Iterator[Finding]:
+def temporary(context: Context) -> Iterator[Finding]:
     """Where temporary files go: full, on another machine, on an overlay."""
-    named = patient.variable(*_TEMPORARY)
+    named = context.variable(*_TEMPORARY)
     try:
         default = storage.temporary_folder()
     except FileNotFoundError as error:
@@ -124,7 +124,7 @@ def temporary(patient: Patient) -> Iterator[Finding]:
         where = f"{name}: {folder}"
         if space.free < max(_FULL * space.total, min(_LITTLE, 0.1 * space.total)):
             yield _full(where, folder, space)
-        kind = _kind(patient, storage.real_path(folder))
+        kind = _kind(context, storage.real_path(folder))
         if kind in _REMOTE:
             yield _remote(where, folder, kind)
         elif kind in _LAYERS:
@@ -206,10 +206,10 @@ def _served(where: str, folder: str, kind: str) -> Finding:
     )
 
 
-def _kind(patient: Patient, folder: str) -> str:
+def _kind(context: Context, folder: str) -> str:
     """The file system of a folder, by /proc/self/mountinfo (proc(5)); "" if unknown."""
     best, kind = "", ""
-    for its_kind, point, _, _ in mounts(patient.read(MOUNTINFO)):
+    for its_kind, point, _, _ in mounts(context.read(MOUNTINFO)):
         inside = point in ("/", folder) or folder.startswith(f"{point}/")
         if inside and len(point) >= len(best):
             best, kind = point, its_kind

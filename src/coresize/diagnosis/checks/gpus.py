@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from coresize.diagnosis.context import Patient
+    from coresize.diagnosis.context import Context
 
 _VARIABLE = "CUDA_VISIBLE_DEVICES"
 #: What hides all that come after it.
@@ -31,13 +31,13 @@ class Gpu(Value):
     uuid: str
 
 
-def gpus(patient: Patient) -> Iterator[Finding]:
+def gpus(context: Context) -> Iterator[Finding]:
     """What the driver sees and what CUDA_VISIBLE_DEVICES leaves of it.
 
     Raises:
         Skipped: nobody can say what is there.
     """
-    given = patient.variable(_VARIABLE).get(_VARIABLE)
+    given = context.variable(_VARIABLE).get(_VARIABLE)
     if given is not None:
         yield from compare(given, _present())
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from coresize.diagnosis.context import Patient
+    from coresize.diagnosis.context import Context
     from coresize.diagnosis.findings import Severity
 
 #: Seconds of an import that cost much, and that cost most.
@@ -50,13 +50,13 @@ _ADVICE = {
 }
 
 
-def main_module(patient: Patient) -> Iterator[Finding]:
+def main_module(context: Context) -> Iterator[Finding]:
     """The import of the main module by a worker, as spawn does it."""
-    path, module, *words = _given(patient.main) if patient.main else _own_main()
+    path, module, *words = _given(context.main) if context.main else _own_main()
     if not path:
         return
     try:
-        answer = _measure(patient, path, module, *words)
+        answer = _measure(context, path, module, *words)
     except Late:
         seen = f"it was not imported within {PATIENCE:g} s"
         yield _broken(path, seen)
@@ -75,18 +75,18 @@ def main_module(patient: Patient) -> Iterator[Finding]:
         yield _slow(path, answer["seconds"], _by_module(answer["err"]))
 
 
-def _measure(patient: Patient, *words: str) -> dict[str, Any]:
+def _measure(context: Context, *words: str) -> dict[str, Any]:
     """One import, or the quicker of two."""
-    answer = _import(patient, *words)
+    answer = _import(context, *words)
     if not _LONG < answer.get("seconds", 0.0) < _CLEAR:
         return answer
-    again = _import(patient, *words)
+    again = _import(context, *words)
     return min(answer, again, key=lambda one: one.get("seconds", math.inf))
 
 
-def _import(patient: Patient, *words: str) -> dict[str, Any]:
+def _import(context: Context, *words: str) -> dict[str, Any]:
     """What `_IMPORT_MAIN` answers, and what is written to standard error meanwhile."""
-    told = run_python(patient, "-X", "importtime", "-c", _IMPORT_MAIN, *words)
+    told = run_python(context, "-X", "importtime", "-c", _IMPORT_MAIN, *words)
     return {**json.loads(told.out or "{}"), "err": told.err}
 
 
@@ -184,11 +184,11 @@ def _heaviest(costs: dict[str, float]) -> str:
     return ", ".join(f"{name} {cost:.2f} s" for name, cost in heavy)
 
 
-def imports(patient: Patient) -> Iterator[Finding]:
+def imports(context: Context) -> Iterator[Finding]:
     """The heaviest modules that are imported already, measured in a fresh process."""
-    if not patient.modules:
+    if not context.modules:
         return
-    told = run_python(patient, "-c", _IMPORT_ALL, *patient.modules)
+    told = run_python(context, "-c", _IMPORT_ALL, *context.modules)
     costs: dict[str, float] = json.loads(told.out.rpartition("#")[2] or "{}")
     total = sum(costs.values())
     heavy = _heaviest(costs)

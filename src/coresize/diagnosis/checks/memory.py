@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from coresize.diagnosis.context import Patient
+    from coresize.diagnosis.context import Context
 
 #: The part of the limit that should be left.
 _LITTLE = 0.1
@@ -22,9 +22,9 @@ _LITTLE = 0.1
 _STALLED = {"cpu": 50.0, "memory": 10.0, "io": 25.0}
 
 
-def limits(patient: Patient) -> Iterator[Finding]:
+def limits(context: Context) -> Iterator[Finding]:
     """What is left below the tightest limit, and below memory.high."""
-    memory = patient.limits.memory
+    memory = context.limits.memory
     if memory.limit and memory.available is not None and memory.binding:
         left = memory.available / memory.limit
         if left < _LITTLE:
@@ -48,7 +48,7 @@ def limits(patient: Patient) -> Iterator[Finding]:
             seen=f"memory.high {format_bytes(high)}",
             where=next(
                 fact.where
-                for fact in patient.limits.facts
+                for fact in context.limits.facts
                 if fact.role == "soft" and fact.amount == high
             ),
             why="above it nothing is killed, and everything is slowed to a crawl "
@@ -57,9 +57,9 @@ def limits(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def group(patient: Patient) -> Iterator[Finding]:
+def group(context: Context) -> Iterator[Finding]:
     """memory.oom.group: one kill takes all."""
-    for where in counters.oom_groups(patient.host):
+    for where in counters.oom_groups(context.host):
         yield Finding(
             severity="warning",
             check="memory.oom.group",
@@ -74,9 +74,9 @@ def group(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def kills(patient: Patient) -> Iterator[Finding]:
-    """Kills for memory since the cgroup was made."""
-    for where, values in counters.memory_events(patient.host).items():
+def kills(context: Context) -> Iterator[Finding]:
+    """OomCounter for memory since the cgroup was made."""
+    for where, values in counters.memory_events(context.host).items():
         count = values.get("oom_kill", 0)
         if count:
             killed = format_count(count, "process", "processes")
@@ -93,10 +93,10 @@ def kills(patient: Patient) -> Iterator[Finding]:
             return  # the ancestors count them as well
 
 
-def swap(patient: Patient) -> Iterator[Finding]:
+def swap(context: Context) -> Iterator[Finding]:
     """Swap that is in use by this cgroup, else by the machine."""
-    used, where = counters.swap_used(patient.host)
-    memory = patient.limits.memory
+    used, where = counters.swap_used(context.host)
+    memory = context.limits.memory
     of_machine = where == MEMINFO
     limit = memory.total if of_machine else memory.limit or memory.total
     if used and limit and used > 0.01 * limit:
@@ -112,9 +112,9 @@ def swap(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def pressure(patient: Patient) -> Iterator[Finding]:
+def pressure(context: Context) -> Iterator[Finding]:
     """Pressure stall information, where the kernel keeps it."""
-    for resource, where, percent in counters.pressures(patient.host):
+    for resource, where, percent in counters.pressures(context.host):
         if percent >= _STALLED[resource]:
             yield Finding(
                 severity="warning",

@@ -17,7 +17,7 @@ from coresize.processes.schedstat import Mark
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from coresize.diagnosis.context import Patient
+    from coresize.diagnosis.context import Context
 
 #: Seconds of each kind, with one worker and with many.
 _EACH = 0.15
@@ -119,21 +119,21 @@ KINDS = {
 }
 
 
-def scaling(patient: Patient) -> Iterator[Finding]:
+def scaling(context: Context) -> Iterator[Finding]:
     """Each kind with one worker, with two, and with as many as there are cores.
 
     Raises:
         Skipped: there is one core, all runs serially, or memory is too little to try.
     """
-    if not patient.settings.parallel:
-        reason = f"everything runs serially, by {patient.settings.origins['parallel']}"
+    if not context.settings.parallel:
+        reason = f"everything runs serially, by {context.settings.origins['parallel']}"
         raise Skipped(reason)
-    most = min(patient.real_cores, _MOST)
+    most = min(context.real_cores, _MOST)
     if most < 2:
         reason = "there is one core"
         raise Skipped(reason)
-    patient.require(most * _MEMORY)
-    expected = min(most, patient.limits.cpu.limit or most)
+    context.require(most * _MEMORY)
+    expected = min(most, context.limits.cpu.limit or most)
     with ProcessPoolExecutor(most, threads=1) as pool:
         warm(pool, most)  # else the imports are in what one worker gets done
         computes_poorly = False

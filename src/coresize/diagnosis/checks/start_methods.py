@@ -10,19 +10,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from coresize.diagnosis.context import Patient
+    from coresize.diagnosis.context import Context
 
 #: Seconds that a start should not take.
 _LONG = 0.5
 
 
-def methods(patient: Patient) -> Iterator[Finding]:
+def methods(context: Context) -> Iterator[Finding]:
     """Seconds to start and end a worker, by start method.
 
     Raises:
         Skipped: there is too little memory to try.
     """
-    told = run_python(patient, "-c", _FRESH).out
+    told = run_python(context, "-c", _FRESH).out
     costs = dict(line.split() for line in told.splitlines() if line.count(" ") == 1)
     if not costs:
         return

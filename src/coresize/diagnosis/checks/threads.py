@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from coresize.diagnosis.context import Patient
+    from coresize.diagnosis.context import Context
 
 #: From this factor on threads wait for each other more than they compute.
 _MUCH = 1.5
@@ -23,10 +23,10 @@ _MUCH = 1.5
 _BY_LEVEL, _AUTOMATIC = ("OMP_NUM_THREADS",), ("RAYON_NUM_THREADS", "0")
 
 
-def blas(patient: Patient) -> Iterator[Finding]:
+def blas(context: Context) -> Iterator[Finding]:
     """How many threads all workers together would keep busy."""
     given = {}
-    for name, text in patient.variable(*exports.THREADS).items():
+    for name, text in context.variable(*exports.THREADS).items():
         first = text.partition(",")[0] if name in _BY_LEVEL else text
         if first.strip().isascii() and first.strip().isdigit() and int(first):
             given[int(first)] = name
@@ -34,28 +34,28 @@ def blas(patient: Patient) -> Iterator[Finding]:
             yield _no_number(name, text)
     if given:  # of several the greatest: some library obeys it
         most = max(given)
-        yield from _product(patient, f"{given[most]}={most}", most)
-    elif isinstance(patient.host, Live):  # it is this process
-        yield from compare(patient, _loaded())
+        yield from _product(context, f"{given[most]}={most}", most)
+    elif isinstance(context.host, Live):  # it is this process
+        yield from compare(context, _loaded())
 
 
-def compare(patient: Patient, loaded: dict[str, int]) -> Iterator[Finding]:
+def compare(context: Context, loaded: dict[str, int]) -> Iterator[Finding]:
     """The threads that libraries have started in a process, times workers."""
     if loaded:
         named = max(loaded, key=lambda name: loaded[name])
-        yield from _product(patient, named, loaded[named], is_set=False)
+        yield from _product(context, named, loaded[named], is_set=False)
 
 
 def _product(
-    patient: Patient, named: str, threads: int, *, is_set: bool = True
+    context: Context, named: str, threads: int, *, is_set: bool = True
 ) -> Iterator[Finding]:
     """Threads times workers, where that is too many.
 
     Unless somebody set the number it is what each library takes by itself, as many as
     there are cores: too many only in a pool that leaves it so.
     """
-    plan = plan_workers(limits=patient.limits, settings=patient.settings)
-    workers, cores = plan.workers, patient.real_cores
+    plan = plan_workers(limits=context.limits, settings=context.settings)
+    workers, cores = plan.workers, context.real_cores
     total, share = threads * workers, max(1, cores // workers)
     if total < _MUCH * cores or threads == 1:
         return

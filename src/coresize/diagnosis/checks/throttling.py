@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from coresize.detection.counters import Throttling
-    from coresize.diagnosis.context import Patient
+    from coresize.diagnosis.context import Context
     from coresize.diagnosis.findings import Severity
 
 #: Parts of the periods that are worth a word, that cost much, that cost most.
@@ -26,20 +26,20 @@ _FEW = 20
 _FEW_NOW = 4
 
 
-def throttling(patient: Patient) -> Iterator[Finding]:
+def throttling(context: Context) -> Iterator[Finding]:
     """The own cgroup and every visible ancestor, since they were made and now."""
-    before = counters.throttling(patient.host)
+    before = counters.throttling(context.host)
     if not before:
         return
-    time.sleep(patient.seconds)
+    time.sleep(context.seconds)
     told = set()
-    for where, whole in counters.throttling(patient.host).items():
+    for where, whole in counters.throttling(context.host).items():
         counts = (whole.periods, whole.throttled, whole.seconds)
         if counts in told:  # one cgroup at several mount points
             continue
         told.add(counts)
         now = whole.since(before.get(where, whole))
-        yield from compare(whole, now, patient.seconds)
+        yield from compare(whole, now, context.seconds)
 
 
 def compare(whole: Throttling, now: Throttling, seconds: float) -> Iterator[Finding]:

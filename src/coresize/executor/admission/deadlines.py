@@ -12,9 +12,10 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from coresize.executor.pool.workers import Slot
+    from coresize.executor.admission.bounds import Worker
+    from coresize.executor.jobs import Job
 
 #: Seconds between two looks, and their number within a limit that is short.
 _STEP, _PARTS = 0.25, 4
@@ -25,59 +26,80 @@ _START, _ROUNDS = 3.0, 4
 
 
 class TimeLimit:
-    """The time limit of a pool's tasks.
+    """The time limit of a pool's tasks: a `Bound`.
 
     Args:
         timeout: seconds that one may take; without it nothing is ever ended.
     """
+
+    chooses = False
 
     def __init__(self, timeout: float | None) -> None:
         self._timeout = timeout
         self._step = min(_STEP, (timeout or _STEP) / _PARTS)
         self._start = max(timeout or 0.0, _START)
         self._rounds = 0
-        self._allowed: dict[Slot, float] = {}
+        self._allowed: dict[Worker, float] = {}
         self._due = 0.0
 
-    def left(self) -> float:
-        """Seconds until the next look is due."""
+    def choose(
+        self, waiting: Iterable[Job], workers: Sequence[Worker], *, must_start: bool
+    ) -> Job | None:
+        """See `Bound.choose`: any task may start."""
+        del workers, must_start
+        return next(iter(waiting), None)
+
+    def patience(self) -> float:
+        """See `Bound.patience`."""
+        if self._timeout is None:
+            return float("inf")
         return max(0.0, self._due - time.monotonic())
 
-    def greet(self) -> None:
-        """A worker is ready: starts do not hang for ever."""
+    def on_ready(self, worker: Worker) -> None:
+        """See `Bound.on_ready`: starts do not hang for ever."""
+        del worker
         self._rounds = 0
 
-    def look(self, slots: Sequence[Slot]) -> str | None:
-        """End what takes too long; why the pool is to be given up, if it is."""
+    def on_end(self, worker: Worker, job: Job, peak: int) -> None:
+        """See `Bound.on_end`: there is nothing to learn."""
+
+    def look(self, workers: Sequence[Worker]) -> str | None:
+        """See `Bound.look`: end what takes too long."""
         now = time.monotonic()
         if self._timeout is None or now < self._due:
             return None
         lefts = [self._step]
-        for slot in slots:
-            if slot.ready and slot.running and not slot.doomed:
-                left = self._timeout - slot.ran.look(slot.began, now, self._step)
+        for worker in workers:
+            if worker.ready and worker.running and not worker.kill_reason:
+                left = self._timeout - worker.ran.look(worker.began, now, self._step)
                 if left < 0:
-                    slot.kill("timeout")
+                    worker.kill("timeout")
                 lefts.append(max(left, 0.01))
         self._due = now + min(lefts)
-        return self._look_at_starts(slots, now)
+        return self._look_at_starts(workers, now)
 
-    def _look_at_starts(self, slots: Sequence[Slot], now: float) -> str | None:
-        starting = [slot for slot in slots if not slot.ready and not slot.doomed]
+    def _look_at_starts(self, workers: Sequence[Worker], now: float) -> str | None:
+        starting = [
+            worker for worker in workers if not worker.ready and not worker.kill_reason
+        ]
         # Each keeps to what was allowed when it began, or those that began together
         # would be ended one after the other.
-        allowed = {slot: self._allowed.get(slot, self._start) for slot in starting}
+        allowed = {
+            worker: self._allowed.get(worker, self._start) for worker in starting
+        }
         self._allowed = allowed
-        stuck = [slot for slot in starting if self._idle(slot, now) > allowed[slot]]
+        stuck = [
+            worker for worker in starting if self._idle(worker, now) > allowed[worker]
+        ]
         if not stuck:
             return None
-        for slot in stuck:
-            slot.kill("stuck")
-        longest = max(allowed[slot] for slot in stuck)
+        for worker in stuck:
+            worker.kill("stuck")
+        longest = max(allowed[worker] for worker in stuck)
         if longest >= self._start:
             self._start = 2 * longest
             self._rounds += 1
-        alive = [slot for slot in slots if not slot.doomed]
+        alive = [worker for worker in workers if not worker.kill_reason]
         if self._rounds < _ROUNDS or any(self._is_at_work(one, now) for one in alive):
             return None
         return (
@@ -86,9 +108,9 @@ class TimeLimit:
             "or an import wait for something?"
         )
 
-    def _idle(self, slot: Slot, now: float) -> float:
-        return slot.idle.look(now, self._step)
+    def _idle(self, worker: Worker, now: float) -> float:
+        return worker.idle.look(now, self._step)
 
-    def _is_at_work(self, slot: Slot, now: float) -> bool:
+    def _is_at_work(self, worker: Worker, now: float) -> bool:
         """Whether it is ready, or has taken long and did something all the time."""
-        return slot.ready or now - slot.idle.born > self._allowed[slot]
+        return worker.ready or now - worker.idle.born > self._allowed[worker]

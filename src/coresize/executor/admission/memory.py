@@ -9,7 +9,7 @@ from coresize.detection import counters
 from coresize.detection.available import memory_limits
 from coresize.detection.limits import memory_left
 from coresize.errors import ConfigError
-from coresize.executor.admission.rules import Admission, Growth
+from coresize.executor.admission.rules import MemoryTrace, Rules
 from coresize.host import Live
 from coresize.processes.memory import read_proportional
 
@@ -18,9 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from coresize.executor.admission.bounds import Worker
     from coresize.executor.admission.rules import Running
     from coresize.executor.jobs import Job
-    from coresize.executor.pool.workers import Slot
     from coresize.model import MemoryLimits
 
 
@@ -36,6 +36,9 @@ _log = logging.getLogger("coresize")
 #: (memory.oom.group; Kubernetes from 1.28) all is wider.
 SOFT, HARD, GROUP = 0.02, 0.02, 3.0
 FLOOR = 24 * 1024**2
+
+#: Seconds between two looks at what tasks take.
+_INTERVAL = 0.02
 
 
 class _Noting(Live):
@@ -59,7 +62,7 @@ class _Remembering(Live):
         return {name: self._told[name] for name in names.intersection(self._told)}
 
 
-class Pressure:
+class Headroom:
     """The memory of this process's cgroups, asked anew each time."""
 
     def __init__(self) -> None:
@@ -91,11 +94,10 @@ class Pressure:
         return found
 
 
-_log = logging.getLogger("coresize")
-
-
-class Gate:
+class MemoryBound:
     """Lets tasks start while they fit, and ends the youngest before the kernel chooses.
+
+    A `Bound`. The rules are those of `coresize.executor.admission.rules`.
 
     Args:
         most: workers that the pool may have.
@@ -103,53 +105,59 @@ class Gate:
         oom_retries: how often a task that was killed for memory is run again.
     """
 
-    #: Seconds between two looks.
-    interval = 0.02
+    chooses = True
 
     def __init__(self, most: int, *, learns: bool, oom_retries: int) -> None:
         self.oom_retries = oom_retries
-        self.pressure = Pressure()
-        bold = oom_retries > 0 and not self.pressure.group
-        self.admission = Admission(most, learns=learns, bold=bold)
-        if self.pressure.group:
+        self.headroom = Headroom()
+        optimistic = oom_retries > 0 and not self.headroom.group
+        self.rules = Rules(most, learns=learns, optimistic=optimistic)
+        if self.headroom.group:
             _log.warning(
                 "memory.oom.group is set: one kill takes all of this container, so "
                 "more memory is kept free"
             )
-        self._worker: int | None = None
-        self._growth: dict[Job, Growth] = {}
+        self._base: int | None = None
+        self._looked = 0.0
+        self._traces: dict[Job, MemoryTrace] = {}
 
     def choose(
-        self, waiting: Iterable[Job], slots: Sequence[Slot], *, must_start: bool
+        self,
+        waiting: Iterable[Job],
+        workers: Sequence[Worker],
+        *,
+        must_start: bool,
     ) -> Job | None:
-        """The job that may start now, or None.
+        """See `Bound.choose`.
 
         A worker takes memory before its first task: its interpreter, what the main
         module and the initializer load. How much the first one tells, so the others are
         started after it; and what those that are starting will take is kept for them.
         """
         now = time.monotonic()
-        running = [self._look(slot, now) for slot in slots if slot.running]
+        running = [self._taken(worker, now) for worker in workers if worker.running]
         if not running:
-            return self.admission.choose(waiting, running, 0)
-        if must_start and self._worker is None:
+            return self.rules.choose(waiting, running, 0)
+        if must_start and self._base is None:
             return None
-        worker = self._worker or 0
-        more = worker if must_start else 0
-        more += sum(max(0, worker - _held(slot)) for slot in slots if not slot.ready)
-        left = self.pressure.left() - self.pressure.soft
-        return self.admission.choose(waiting, running, left, more)
+        base = self._base or 0
+        more = base if must_start else 0
+        more += sum(
+            max(0, base - _held(worker)) for worker in workers if not worker.ready
+        )
+        left = self.headroom.left() - self.headroom.soft
+        return self.rules.choose(waiting, running, left, more)
 
-    def welcome(self, slot: Slot) -> None:
-        """Learn what a worker takes before its first task."""
-        self._worker = max(slot.base, self._worker or 0)
+    def on_ready(self, worker: Worker) -> None:
+        """See `Bound.on_ready`: learn what a worker takes before its first task."""
+        self._base = max(worker.base, self._base or 0)
 
-    def succeeded(self, slot: Slot, job: Job, peak: int) -> None:
-        """Learn from a task that has ended."""
-        peak = max(peak - slot.base, job.seen)
+    def on_end(self, worker: Worker, job: Job, peak: int) -> None:
+        """See `Bound.on_end`: learn from what the task took."""
+        peak = max(peak - worker.base, job.seen)
         now = time.monotonic()
-        growth = self._growth.pop(job, None) or Growth(slot.began)
-        self.admission.succeeded(job, peak, growth.longest_rest(peak, now))
+        trace = self._traces.pop(job, None) or MemoryTrace(worker.began)
+        self.rules.succeeded(job, peak, trace.longest_stable(peak, now))
 
     def may_retry(self, job: Job, *, had_all: bool) -> bool:
         """Whether a task that was killed is run again: alone, then.
@@ -161,47 +169,54 @@ class Gate:
         job.kills += 1
         return not had_all and job.kills <= self.oom_retries and not job.alone
 
-    def watch(self, slots: Sequence[Slot]) -> None:
-        """Count what tasks have started; end the youngest when it gets tight."""
-        busy = [slot for slot in slots if slot.running and slot.ready]
+    def patience(self) -> float:
+        """See `Bound.patience`."""
+        return _INTERVAL
+
+    def look(self, workers: Sequence[Worker]) -> None:
+        """See `Bound.look`: end the youngest task when memory gets tight."""
         now = time.monotonic()
-        self._growth = {slot.running[0]: self._grown(slot, now) for slot in busy}
-        if len(busy) < 2 or not self.oom_retries or any(s.doomed for s in busy):
+        if now - self._looked < _INTERVAL:
             return
-        if self.pressure.left() < self.pressure.hard:
-            youngest = max(busy, key=lambda slot: slot.began)
+        self._looked = now
+        busy = [worker for worker in workers if worker.running and worker.ready]
+        self._traces = {worker.running[0]: self._grown(worker, now) for worker in busy}
+        if len(busy) < 2 or not self.oom_retries or any(s.kill_reason for s in busy):
+            return
+        if self.headroom.left() < self.headroom.hard:
+            youngest = max(busy, key=lambda worker: worker.began)
             youngest.kill("evicted")
 
-    def _look(self, slot: Slot, now: float) -> Running:
+    def _taken(self, worker: Worker, now: float) -> Running:
         """What a worker's task has taken by now, as far as is known."""
-        job = slot.running[0]
-        growth = self._growth.get(job)
-        if growth is None:
-            return job, _used(slot), 0.0
-        return job, _used(slot) + growth.children, growth.rested(now)
+        job = worker.running[0]
+        trace = self._traces.get(job)
+        if trace is None:
+            return job, _used(worker), 0.0
+        return job, _used(worker) + trace.children, trace.stable_for(now)
 
-    def _grown(self, slot: Slot, now: float) -> Growth:
+    def _grown(self, worker: Worker, now: float) -> MemoryTrace:
         """What a worker's task has taken, looked at again."""
-        job = slot.running[0]
-        growth = self._growth.get(job) or Growth(slot.began)
-        used, children = _used(slot), _of_children(slot)
-        growth.look(used, children, now)
+        job = worker.running[0]
+        trace = self._traces.get(job) or MemoryTrace(worker.began)
+        used, children = _used(worker), _of_children(worker)
+        trace.look(used, children, now)
         if children:
             job.seen = max(job.seen, used + children)
-        return growth
+        return trace
 
 
-def _used(slot: Slot) -> int:
+def _used(worker: Worker) -> int:
     """Bytes that a worker's task has taken so far."""
-    return max(0, _held(slot) - slot.base) if slot.ready else 0
+    return max(0, _held(worker) - worker.base) if worker.ready else 0
 
 
-def _held(slot: Slot) -> int:
+def _held(worker: Worker) -> int:
     """Bytes that a worker has taken so far."""
-    memory = slot.memory()
+    memory = worker.memory()
     return memory.private if memory else 0
 
 
-def _of_children(slot: Slot) -> int:
+def _of_children(worker: Worker) -> int:
     """Bytes of what a task has started."""
-    return sum(read_proportional(pid) or 0 for pid in slot.started)
+    return sum(read_proportional(pid) or 0 for pid in worker.started)

@@ -27,7 +27,7 @@ _ALLOWED = (
 )
 
 
-class Needs:
+class MemorySpec:
     """The needs of tasks, as far as they are declared.
 
     Attributes:

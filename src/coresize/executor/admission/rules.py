@@ -46,7 +46,7 @@ _FORGET = 0.9
 _SAMPLES = 64
 
 
-class Learned:
+class PeakStats:
     """The peaks of tasks that have ended.
 
     Attributes:
@@ -93,7 +93,7 @@ class Learned:
 # How the memory of one running task grows, look by look. Pure.
 
 
-#: What is less than this, or than this part of what was there, is no growth.
+#: What is less than this, or than this part of what was there, is no trace.
 _NOISE_BYTES = 1024**2
 _NOISE = 0.02
 
@@ -101,7 +101,7 @@ _NOISE = 0.02
 _UNSEEN = 1.1
 
 
-class Growth:
+class MemoryTrace:
     """What was seen of one task.
 
     Args:
@@ -128,11 +128,11 @@ class Growth:
             self.rest = max(self.rest, now - self._since)
             self._level, self._since = total, now
 
-    def rested(self, now: float) -> float:
+    def stable_for(self, now: float) -> float:
         """Seconds for which it has taken no more."""
         return now - self._since
 
-    def longest_rest(self, peak: int, now: float) -> float:
+    def longest_stable(self, peak: int, now: float) -> float:
         """The longest rest of a task that has ended, and took so much at its peak.
 
         Where the peak was never seen it is all of its time: it may come at any.
@@ -152,34 +152,34 @@ _EASE = 0.95
 _WINDOW = 256
 
 
-class Admission:
-    """The state of one pool.
+class Rules:
+    """The rules for one pool, and what was learned from its tasks.
 
     Args:
         most: workers that it may have.
         learns: needs that are not declared are learned.
-        bold: tasks may be run again, so that it may be tried whether they fit.
+        optimistic: tasks may be run again, so that it may be tried whether they fit.
     """
 
-    def __init__(self, most: int, *, learns: bool, bold: bool = False) -> None:
+    def __init__(self, most: int, *, learns: bool, optimistic: bool = False) -> None:
         self.most = most
         self.cap = most
         self.learns = learns
         self.caution = _CAUTION
         self.kills = self.evictions = 0
-        self._bold = bold
-        self._learned: dict[Hashable, Learned] = {}
+        self._optimistic = optimistic
+        self._stats: dict[Hashable, PeakStats] = {}
 
     def need(self, job: Job) -> int | None:
         """Bytes that a task may take; None where nothing is known."""
         if job.need is not None:
             return job.need
-        learned = self._learned.get(job.key)
+        learned = self._stats.get(job.key)
         return None if learned is None else learned.most
 
     def learned(self) -> int | None:
         """Bytes that a task may take, the most of all functions; None for unknown."""
-        return max((one.most for one in self._learned.values()), default=None)
+        return max((one.most for one in self._stats.values()), default=None)
 
     def choose(
         self,
@@ -213,13 +213,13 @@ class Admission:
         return chosen
 
     def _outlook(
-        self, job: Job, used: int = 0, rested: float = 0.0
+        self, job: Job, used: int = 0, stable_for: float = 0.0
     ) -> tuple[float, float]:
         """Bytes that a task may take beside what it has: expectation and variance."""
-        learned = self._learned.get(job.key)
-        if job.need is not None or learned is None or not self._bold:
+        learned = self._stats.get(job.key)
+        if job.need is not None or learned is None or not self._optimistic:
             return max(0, (self.need(job) or 0) - used), 0.0
-        if rested > learned.rest:
+        if stable_for > learned.rest:
             return 0.0, 0.0
         return learned.outlook(used)
 
@@ -252,7 +252,7 @@ class Admission:
         self.cap = min(self.most, self.cap + 1)
         self.caution = max(_LEAST, self.caution * _EASE)
         if self.learns and job.need is None:
-            self._learned.setdefault(job.key, Learned()).add(peak, rest)
+            self._stats.setdefault(job.key, PeakStats()).add(peak, rest)
 
     def killed(self, job: Job, seen: int, running: int) -> None:
         """A task was killed for memory while so many were running, itself included."""

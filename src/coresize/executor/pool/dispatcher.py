@@ -1,44 +1,64 @@
 """The thread that gives jobs to workers and receives what comes of them.
 
-Rule 1: it alone touches slots and the selector; others append to a queue and wake it.
-Rule 2: it waits for nothing but the selector: sockets are never blocking. Rule 3: what
-a worker has written before it died counts; then the first job it has not answered is
-the one that it died of, and all others it was given go back.
+One thread, one loop, one `select`: everything that happens to a pool passes here, in
+an order that this page lays down.
+
+**Who touches what.** The dispatcher's thread alone touches the workers, the selector,
+the jobs that wait and the bounds. Threads of the program append a job to
+`coresize.executor.pool.submitted.Submitted`, and wake the dispatcher; what they may
+read besides are single attributes that the dispatcher replaces (`broken`, `refused`).
+The one exception is the start: `_start` runs in the thread that submits the first job,
+under the lock of `Submitted`, before the dispatcher's thread is there.
+
+**What it waits for.** Nothing but the selector. Sockets never block: what cannot be
+written waits for an event. A turn (`_turn`) takes what was submitted, gives what can be
+given, waits until something is readable or a look is due, understands what workers have
+sent, and looks at time and memory.
+
+**In which order an answer, a death and a timeout are settled.** What a worker wrote
+before it died counts: `_on_exit` reads its socket to the end before it asks how the
+process ended. The first job that is then unanswered is the one that the worker died of,
+and gets the verdict; the others it held had not begun, and go back to the head of the
+queue. A worker that is killed for a timeout or for memory is only marked here
+(`kill_reason`): its death arrives as any other, and an answer that was faster wins.
+A job is answered by its number (`coresize.executor.pool.answers`), so that nothing a
+task does to its sockets can give one call the value of another.
+
+**Why nothing is missed without a GIL.** The dispatcher says under the lock that it is
+about to sleep, and looks there whether something has arrived. Whoever submits does so
+under the same lock, and is told there whether the dispatcher sleeps. So either the
+dispatcher sees the job, or the thread that brought it wakes the dispatcher.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import pickle
 import selectors
 import threading
 import time
 import weakref
 from collections import deque
-from itertools import islice
 
 from coresize import processes
-from coresize.executor import protocol
 from coresize.executor.admission.deadlines import TimeLimit
-from coresize.executor.jobs import MOST, Pace
+from coresize.executor.jobs import MOST, CallTimes
 from coresize.executor.pool import exits
-from coresize.executor.pool import exits as starts
-from coresize.executor.pool.exits import Undertaker
+from coresize.executor.pool.answers import Answers
+from coresize.executor.pool.exits import Exits
 from coresize.executor.pool.options import check_fork
-from coresize.executor.pool.submitted import Mailbox
-from coresize.executor.pool.workers import Crew
-from coresize.processes import exit_hooks, inheritance, main_module, refusals, transfer
+from coresize.executor.pool.submitted import Submitted
+from coresize.executor.pool.workers import Workers
+from coresize.processes import exit_hooks, inheritance, main_module, refusals
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from coresize.executor.admission.memory import Gate
+    from coresize.executor.admission.bounds import Bound
+    from coresize.executor.admission.memory import MemoryBound
     from coresize.executor.jobs import Backlog, Job
-    from coresize.executor.pool.options import Setup
-    from coresize.executor.pool.workers import Slot
+    from coresize.executor.pool.handle import WorkerHandle
+    from coresize.executor.pool.options import PoolOptions
     from coresize.executor.protocol import Message
     from coresize.processes.exit_hooks import Unfinished
     from coresize.processes.inheritance import Inheritance
@@ -55,60 +75,72 @@ _started: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
 
 
 class Dispatcher:
-    """The workers of one pool, and the thread that serves them."""
+    """The workers of one pool, and the thread that serves them.
 
-    def __init__(self, setup: Setup, gate: Gate | None) -> None:
-        self.setup = setup
-        self.gate = gate
-        self.pace = Pace()
+    Args:
+        options: how workers are made, and what bounds their tasks.
+        size: how many workers there may be.
+        environment: variables that each worker has from its start.
+        memory: admits tasks by memory; None where no need is declared.
+    """
+
+    def __init__(
+        self,
+        options: PoolOptions,
+        size: int,
+        environment: dict[str, str],
+        memory: MemoryBound | None,
+    ) -> None:
+        self.options = options
+        self.size = size
+        self.environment = environment
+        self.memory = memory
+        self.times = CallTimes()
         self.thread: threading.Thread | None = None
         #: The maps that are to be finished before no more jobs are taken.
         self.unfinished: set[Unfinished] = set()
+        #: Seconds between two looks at what tasks take.
+        self._interval = _LOOK if memory is None else memory.patience()
         self._looked = 0.0
         self._moment: Inheritance | None = None
         self._furnish()
 
     def _furnish(self) -> None:
         """Make what belongs to this process and to no child that is forked from it."""
-        setup, gate = self.setup, self.gate
+        options = self.options
         self._pid, self._forks = os.getpid(), processes.forks
-        self._mailbox = Mailbox()
+        self.waiting: deque[Job] = deque()
+        self._submitted = Submitted()
         try:
-            self._crew = Crew(setup, self._exchange, self._bury)
-            self._crew.hear(self._mailbox.bell, self._mailbox.heard)
+            self._workers = Workers(
+                options, self.size, self.environment, self._exchange, self._on_exit
+            )
+            self._workers.listen_to(self._submitted.wakeup, self._submitted.drain)
         except BaseException:  # no more files
-            self._mailbox.close()
+            self._submitted.close()
             raise
-        self.slots = self._crew.slots
-        self._assignment = Assignment(
-            setup, gate, self._crew, self.pace, self._add_slot_for
-        )
-        self.waiting = self._assignment.waiting
-        self._undertaker = Undertaker(setup, gate)
+        self.handles = self._workers.handles
+        self._exits = Exits(options, self.memory)
+        self._bounds: tuple[Bound, ...] = (TimeLimit(options.timeout),)
+        if self.memory is not None:
+            self._bounds += (self.memory,)
+        self._choosing = [bound for bound in self._bounds if bound.chooses]
+        self._answers = Answers(options, self.times, self)
         self._ended = self._starting = False
         #: Why the last worker could not be started; empty where it could.
         self.refused = ""
-        self._limit = TimeLimit(setup.timeout)
-        self._answers = Answers(
-            setup,
-            gate,
-            self.pace,
-            self._welcome,
-            explain=self._explain,
-            run_again=self._run_again,
-        )
 
     # --- For other threads ----------------------------------------------------
 
     @property
     def broken(self) -> str | None:
         """Why no more jobs are taken; None where they are."""
-        return self._mailbox.broken
+        return self._submitted.broken
 
     @property
     def backlog(self) -> Backlog:
         """The bytes of jobs that are pickled and wait for a worker."""
-        return self._mailbox.backlog
+        return self._submitted.backlog
 
     @property
     def is_inherited(self) -> bool:
@@ -146,14 +178,15 @@ class Dispatcher:
         """
         self.refuse_inherited()
         self._note_moment(job)
-        self._mailbox.put(job)
+        asleep = self._submitted.put(job)
         if self.thread is None:
             try:
                 self._start()
             except BaseException:  # nobody will serve it, but maybe those of others
-                self._mailbox.take_back(job)
+                self._submitted.take_back(job)
                 raise
-        self._mailbox.ring()
+        if asleep:
+            self._submitted.wake()
 
     def _note_moment(self, job: Job) -> None:
         """Note what a worker would inherit now, where one may be started for a job.
@@ -161,9 +194,9 @@ class Dispatcher:
         Else it would be started with what was noted last, in the folder of the job.
         """
         job.folder = inheritance.folder()
-        most = self.setup.max_workers
-        there = len(self.slots) + len(self.waiting) + len(self._mailbox.arrived)
-        if there < most or self.setup.max_tasks is not None or self._moment is None:
+        most = self.size
+        there = len(self.handles) + len(self.waiting) + len(self._submitted.arrived)
+        if there < most or self.options.max_tasks is not None or self._moment is None:
             self._moment = job.inheritance = inheritance.current()
 
     def close(
@@ -182,11 +215,13 @@ class Dispatcher:
         """
         if self.is_inherited:
             return
-        with self._mailbox.lock:
-            self._mailbox.shut(cancel=cancel, terminate=terminate, interrupt=interrupt)
+        with self._submitted.lock:
+            self._submitted.shut(
+                cancel=cancel, terminate=terminate, interrupt=interrupt
+            )
             if self.thread is None and not self._ended:  # it was never used
                 self._end()
-        self._mailbox.ring()
+        self._submitted.wake()
 
     def drop(self) -> None:
         """Take no more jobs: nobody holds the pool any more.
@@ -216,17 +251,25 @@ class Dispatcher:
     def settle(self) -> None:
         """Wait until what was submitted has been given to workers, or has to wait."""
         self.refuse_inherited()
-        if not self._mailbox.closing:
-            self._start()
-        while self._mailbox.arrived or self._starting:
-            time.sleep(0.001)
+        self._submitted.wait_until(
+            lambda: not (self._submitted.arrived or self._starting)
+        )
+
+    def resize(self, size: int) -> None:
+        """Have as many workers from now on; no task is ended for it.
+
+        Args:
+            size: how many there may be, 1 or more.
+        """
+        self.size = size
+        self._submitted.wake()
 
     def _start(self) -> None:
-        with self._mailbox.lock:
+        with self._submitted.lock:
             if self.thread is not None:
                 return
             main_module.refuse_while_importing("start no pool of its own")
-            if self.setup.forks:
+            if self.options.forks:
                 self._fork_all()
             exit_hooks.register(_finish, exit_hooks.POOLS)
             _started.add(self)
@@ -241,9 +284,9 @@ class Dispatcher:
             try:
                 thread.start()
             except RuntimeError:
-                if self.slots:
-                    self._crew.drop(self.slots[-1])
-                if not self.slots:
+                if self.handles:
+                    self._workers.drop(self.handles[-1])
+                if not self.handles:
                     raise
             else:
                 return thread
@@ -251,15 +294,15 @@ class Dispatcher:
     def _fork_all(self) -> None:
         """All at once, while there is no thread whose locks a fork would take along."""
         check_fork()
-        most = self.setup.max_workers
+        most = self.size
         try:
-            while len(self.slots) < most:  # some may be of an earlier try
-                self._crew.add(inheritance.current())
+            while len(self.handles) < most:  # some may be of an earlier try
+                self._workers.add(inheritance.current())
         except OSError as error:
-            if not self.slots:
+            if not self.handles:
                 raise
             why = refusals.explain(error)
-            _log.warning("only %d of %d workers: %s", len(self.slots), most, why)
+            _log.warning("only %d of %d workers: %s", len(self.handles), most, why)
             self.refused = why
 
     # --- The thread -----------------------------------------------------------
@@ -275,124 +318,198 @@ class Dispatcher:
             self._end()
 
     def _is_over(self) -> bool:
-        with self._mailbox.lock:
-            idle = not self._mailbox.arrived and not self.waiting
-            return self._mailbox.closing and idle and not self._crew.busy
+        with self._submitted.lock:
+            idle = not self._submitted.arrived and not self.waiting
+            return self._submitted.closing and idle and not self._workers.busy
 
     def _turn(self) -> None:
-        while self._mailbox.arrived:
+        submitted = self._submitted
+        while submitted.arrived:
             self._starting = True
-            self.waiting.append(self._mailbox.arrived.popleft())
-        if self._mailbox.interrupted or self._mailbox.terminated:
+            self.waiting.append(submitted.arrived.popleft())
+        if submitted.interrupted or submitted.terminated:
             self._interrupt_all()
-        more = self._starting = self._assignment.go_on()
-        if self._mailbox.cancelling and (self._crew.busy or not self.slots):
+        self._workers.resize(self.size)
+        more = self._starting = self._go_on()
+        if submitted.cancelling and (self._workers.busy or not self.handles):
             # After what could begin has begun.
             while self.waiting:
                 self.waiting.popleft().cancel()
-        self._mailbox.asleep = True
-        idle = not (more or self._mailbox.arrived or self._is_over())
-        ready = self._crew.selector.select(self._patience() if idle else 0)
-        self._mailbox.asleep = False
+        submitted.settle()
+        with submitted.lock:
+            submitted.asleep = True
+            idle = not (more or submitted.arrived or self._is_over())
+        ready = self._workers.selector.select(self._patience() if idle else 0)
+        submitted.asleep = False
         for key, events in ready:
             key.data(events)
-        self._answers.ring()
-        self._crew.flush()
+        self._answers.wake()
+        self._workers.flush()
         self._look()
 
     def _patience(self) -> float | None:
         """How long to wait for something to happen."""
-        if not self._crew.busy:
+        if not self._workers.busy:
             return None if not self.waiting else _LOOK
-        look = self.gate.interval if self.gate else _LOOK
-        return look if self.setup.timeout is None else min(look, self._limit.left())
+        return min(_LOOK, *(bound.patience() for bound in self._bounds))
+
+    # --- Giving -----------------------------------------------------------------
+
+    def _go_on(self) -> bool:
+        """Give what can be given; whether to go on at once with more of it."""
+        starting = [worker for worker in self.handles if not worker.ready]
+        if not self.waiting and not starting:
+            return False
+        most = self.options.max_tasks
+        free = [worker for worker in self.handles if worker.is_free(most)]
+        idle = [worker for worker in free if not worker.running]
+        self._take_back(starting, len(idle))
+        idle += [worker for worker in starting if worker.may_hold]
+        if self._choosing:
+            return self._give_chosen(idle)
+        for worker in idle:
+            while self.waiting and not worker.running:
+                self._give(worker, [self.waiting.popleft()])
+        if self.waiting and self._workers.has_room:
+            added = self._add_worker_for(self.waiting[0])
+            if added is not None:
+                self._give(added, [self.waiting.popleft()])
+            return added is not None
+        if self.waiting and self.options.timeout is None:
+            for worker in free:
+                room = worker.room(most, MOST)
+                ahead = self.times.ahead(worker.running, self.waiting, room)
+                self._give(worker, ahead)
+        return False
+
+    def _take_back(self, starting: list[WorkerHandle], idle: int) -> None:
+        """Let idle workers have what is held by those that may never be ready."""
+        back: list[Job] = []
+        for worker in starting:
+            if worker.kill_reason or len(back) < idle:
+                back += worker.take_back()
+        self.waiting.extendleft(reversed(back))
+
+    def _give_chosen(self, idle: list[WorkerHandle]) -> bool:
+        """Give the one job that all bounds let start; as `_go_on`."""
+        if not (self.waiting and (idle or self._workers.has_room)):
+            return False
+        job = self._choose(must_start=not idle)
+        if job is None or (job.alone and not self._workers.empty()):
+            return False
+        worker = next(iter(idle), None) or self._add_worker_for(job)
+        if worker is None:
+            return False
+        self.waiting.remove(job)
+        self._give(worker, [job])
+        return True
+
+    def _choose(self, *, must_start: bool) -> Job | None:
+        """What the first bound chooses, where no other one keeps it waiting."""
+        job, candidates = None, self.waiting
+        for bound in self._choosing:
+            job = bound.choose(candidates, self.handles, must_start=must_start)
+            if job is None:
+                return None
+            candidates = deque([job])
+        return job
+
+    def _give(self, worker: WorkerHandle, jobs: list[Job]) -> None:
+        begun = [job for job in jobs if job.begin()]
+        if begun and not worker.give(begun):
+            self._workers.listen(worker, writing=True)
 
     # --- Workers ----------------------------------------------------------------
 
-    def _add_slot_for(self, job: Job) -> Slot | None:
+    def _add_worker_for(self, job: Job) -> WorkerHandle | None:
         moment = job.inheritance or self._moment
         assert moment is not None  # that of the first job, at least
-        return self._add_slot(moment.changed(folder=job.folder))
+        return self._add_worker(moment.changed(folder=job.folder))
 
-    def _add_slot(self, moment: Inheritance) -> Slot | None:
+    def _add_worker(self, moment: Inheritance) -> WorkerHandle | None:
         if self.broken is not None:
             return None
         try:
-            return self._crew.add(moment)
+            return self._workers.add(moment)
         except Exception as error:  # noqa: BLE001 - pickle calls the user's code
             self._refuse(error)
             return None
 
     def _refuse(self, error: Exception) -> None:
         """A worker could not be started; without others that is tried some times."""
-        why, again = repr(error), starts.may_go_away(error)
+        why, again = repr(error), exits.may_go_away(error)
         if again:
             why = refusals.explain(error)
             if not self.refused:  # told once in a row
                 _log.warning("a worker cannot be started now: %s", why)
             self.refused = why
-        if not again or self._crew.starts.fail(
-            starts.REFUSED, alone=not self.slots, wait=True
+        if not again or self._workers.starts.fail(
+            exits.REFUSED, alone=not self.handles, wait=True
         ):
-            why += self.setup.advice(error)
+            why += self.options.advice(error)
             self._break(f"a worker cannot be started: {why}", error)
 
     # --- Receiving ------------------------------------------------------------
 
-    def _exchange(self, slot: Slot, events: int) -> None:
-        if slot.buried:  # it was among the same events
+    def _exchange(self, worker: WorkerHandle, events: int) -> None:
+        if worker.reaped:  # it was among the same events
             return
-        if events & selectors.EVENT_WRITE and slot.flush():
-            self._crew.listen(slot, writing=False)
+        if events & selectors.EVENT_WRITE and worker.flush():
+            self._workers.listen(worker, writing=False)
         if events & selectors.EVENT_READ:
-            messages = slot.receive()
-            if slot.is_closed:
-                self._crew.ignore(slot)
-            self._answers.take(slot, messages)
+            messages = worker.receive()
+            if worker.is_closed:
+                self._workers.ignore(worker)
+            self._answers.take(worker, messages)
 
-    def _welcome(self, slot: Slot) -> None:
-        """A worker is ready."""
-        if not slot.flush():
-            self._crew.listen(slot, writing=True)
-        self._crew.starts.succeed()
+    def on_ready(self, worker: WorkerHandle) -> None:
+        """See `Listener.on_ready`."""
+        if not worker.flush():
+            self._workers.listen(worker, writing=True)
+        self._workers.starts.succeed()
         self.refused = ""
-        self._limit.greet()
-        self._undertaker.attribution.welcome(slot)
-        if self.gate:
-            self.gate.welcome(slot)
+        self._exits.attribution.on_ready(worker)
+        for bound in self._bounds:
+            bound.on_ready(worker)
 
-    def _explain(self, slot: Slot, message: Message) -> BaseException | None:
-        return self._undertaker.explain(slot, message, self.slots)
+    def on_end(self, worker: WorkerHandle, job: Job, peak: int) -> None:
+        """See `Listener.on_end`."""
+        for bound in self._bounds:
+            bound.on_end(worker, job, peak)
 
-    def _run_again(self, slot: Slot, job: Job) -> bool:
-        """Whether a task runs again that lost to the kernel what it had started."""
-        busy, others = len(self._crew.busy), len(self.slots) - 1
-        if not self._undertaker.may_retry(slot, job, busy=busy, others=others):
+    def explain(self, worker: WorkerHandle, message: Message) -> BaseException | None:
+        """See `Listener.explain`."""
+        return self._exits.explain(worker, message, self.handles)
+
+    def run_again(self, worker: WorkerHandle, job: Job) -> bool:
+        """See `Listener.run_again`."""
+        busy, others = len(self._workers.busy), len(self.handles) - 1
+        if not self._exits.may_retry(worker, job, busy=busy, others=others):
             return False
-        slot.ended()
+        worker.ended()
         self.waiting.appendleft(job)
         return True
 
     # --- Deaths and ends ------------------------------------------------------
 
-    def _bury(self, slot: Slot) -> None:
-        while messages := slot.receive():
-            self._answers.take(slot, messages)
-        code = self._crew.remove(slot)
-        if slot.unfit:  # known before, but until now it wrote its log
-            self._break(f"the initializer of a worker failed:\n{slot.unfit}")
-        elif not slot.ready and not slot.doomed:
-            weight = self._undertaker.weight(code, alone=not self.slots)
-            alone = not any(other.ready for other in self.slots)
+    def _on_exit(self, worker: WorkerHandle) -> None:
+        while messages := worker.receive():
+            self._answers.take(worker, messages)
+        code = self._workers.remove(worker)
+        if worker.init_error:  # known before, but until now it wrote its log
+            self._break(f"the initializer of a worker failed:\n{worker.init_error}")
+        elif not worker.ready and not worker.kill_reason:
+            weight = self._exits.weight(code, alone=not self.handles)
+            alone = not any(other.ready for other in self.handles)
             wait = weight >= 1 and not alone
-            if self._crew.starts.fail(weight, alone=alone, wait=wait):
+            if self._workers.starts.fail(weight, alone=alone, wait=wait):
                 why = exits.unready(code, advice=main_module.GUARD)
                 self._break(f"workers end before they are ready, {why}")
-        again = self._undertaker.again(
-            slot, code, busy=1 + len(self._crew.busy), others=self.slots
+        again = self._exits.again(
+            worker, code, busy=1 + len(self._workers.busy), others=self.handles
         )
         self.waiting.extendleft(reversed(again))
-        if self.setup.forks and not self.slots and not self._mailbox.closing:
+        if self.options.forks and not self.handles and not self._submitted.closing:
             self._break("all workers that were forked have ended")
         if self.broken is not None:
             self._fail_all()
@@ -400,50 +517,49 @@ class Dispatcher:
     def _look(self) -> None:
         """Time limits, and what running tasks take."""
         now = time.monotonic()
-        hopeless = self._limit.look(self.slots)
-        if hopeless:
-            self._break(hopeless)
-        if now - self._looked >= (self.gate.interval if self.gate else _LOOK):
+        if now - self._looked >= self._interval:
             self._looked = now
-            for slot in [slot for slot in self.slots if slot.has_ended()]:
-                self._bury(slot)
-            self._undertaker.look(self.slots)
-            if self.gate:
-                self.gate.watch(self.slots)
+            for worker in [worker for worker in self.handles if worker.has_ended()]:
+                self._on_exit(worker)
+            self._exits.look(self.handles)
+        for bound in self._bounds:
+            hopeless = bound.look(self.handles)
+            if hopeless:
+                self._break(hopeless)
 
     def _break(self, why: str, cause: BaseException | None = None) -> None:
-        self._mailbox.spoil(why, cause)
+        self._submitted.spoil(why, cause)
         self._fail_all()
 
     def _fail_all(self) -> None:
         """Nothing that waits will be started, nor what is running ended."""
-        jobs = [*self.waiting, *self._mailbox.arrived]
+        jobs = [*self.waiting, *self._submitted.arrived]
         self.waiting.clear()
-        self._mailbox.arrived.clear()
-        for slot in self.slots:
-            jobs += slot.running
-            slot.running.clear()
-            slot.kill("broken")
+        self._submitted.arrived.clear()
+        for worker in self.handles:
+            jobs += worker.running
+            worker.running.clear()
+            worker.kill("broken")
         for job in jobs:
-            job.abandon(self._mailbox.error())
+            job.abandon(self._submitted.error())
 
     def _interrupt_all(self) -> None:
         while self.waiting:
             self.waiting.popleft().cancel()
-        for slot in self.slots:
-            if not self._mailbox.interrupted:
-                slot.terminate()
-            elif not slot.doomed:
-                slot.kill("interrupted")
+        for worker in self.handles:
+            if not self._submitted.interrupted:
+                worker.terminate()
+            elif not worker.kill_reason:
+                worker.kill("interrupted")
 
     def _end(self) -> None:
         try:
-            self._crew.end()
+            self._workers.end()
         finally:
             self._ended = True
-            self._mailbox.close()
+            self._submitted.close()
         # A ring would keep what the user gave until the garbage is collected.
-        del self._crew, self._assignment, self._answers
+        del self._workers, self._answers
 
 
 def _finish() -> None:
@@ -456,217 +572,3 @@ def _finish() -> None:
         dispatcher.close(interrupt=interrupted)
     for dispatcher in dispatchers:
         dispatcher.join()
-
-
-# -----------------------------------------------------------------------------
-# Which worker gets which of the jobs that wait.
-
-
-class Assignment:
-    """The jobs that wait, and who gets them.
-
-    Args:
-        setup: what bounds tasks and workers.
-        gate: what lets them start by memory, or None.
-        crew: the workers.
-        pace: how long calls take.
-        add: starts a worker for a job, or gives None where none can be started.
-    """
-
-    def __init__(
-        self,
-        setup: Setup,
-        gate: Gate | None,
-        crew: Crew,
-        pace: Pace,
-        add: Callable[[Job], Slot | None],
-    ) -> None:
-        self.waiting: deque[Job] = deque()
-        self._setup = setup
-        self._gate = gate
-        self._crew = crew
-        self._pace = pace
-        self._add = add
-
-    def go_on(self) -> bool:
-        """Give what can be given; whether to go on at once with more of it."""
-        starting = [slot for slot in self._crew.slots if not slot.ready]
-        if not self.waiting and not starting:
-            return False
-        most = self._setup.max_tasks
-        free = [slot for slot in self._crew.slots if slot.is_free(most)]
-        idle = [slot for slot in free if not slot.running]
-        self._take_back(starting, len(idle))
-        idle += [slot for slot in starting if slot.may_hold]
-        if self._gate:
-            return self._by_memory(self._gate, idle)
-        for slot in idle:
-            while self.waiting and not slot.running:
-                self._give(slot, [self.waiting.popleft()])
-        if self.waiting and self._crew.has_room:
-            added = self._add(self.waiting[0])
-            if added is not None:
-                self._give(added, [self.waiting.popleft()])
-            return added is not None
-        if self.waiting and self._setup.timeout is None:
-            for slot in free:
-                room = slot.room(most, MOST)
-                self._give(slot, self._pace.ahead(slot.running, self.waiting, room))
-        return False
-
-    def _take_back(self, starting: list[Slot], idle: int) -> None:
-        """Let idle workers have what is held by those that may never be ready."""
-        back: list[Job] = []
-        for slot in starting:
-            if slot.doomed or len(back) < idle:
-                back += slot.take_back()
-        self.waiting.extendleft(reversed(back))
-
-    def _by_memory(self, gate: Gate, idle: list[Slot]) -> bool:
-        if not (self.waiting and (idle or self._crew.has_room)):
-            return False
-        job = gate.choose(self.waiting, self._crew.slots, must_start=not idle)
-        if job is None or (job.alone and not self._crew.empty()):
-            return False
-        slot = next(iter(idle), None) or self._add(job)
-        if slot is None:
-            return False
-        self.waiting.remove(job)
-        self._give(slot, [job])
-        return True
-
-    def _give(self, slot: Slot, jobs: list[Job]) -> None:
-        begun = [job for job in jobs if job.begin()]
-        if begun and not slot.give(begun):
-            self._crew.listen(slot, writing=True)
-
-
-# -----------------------------------------------------------------------------
-# What workers have sent, given to the jobs that it answers.
-
-
-#: Seconds from which on a call is answered for itself: it may have started others.
-_LONG = 0.1
-
-
-class Answers:
-    """The answers to the jobs of one pool.
-
-    An answer counts where its number is that of the call which is due. Any other comes
-    from a worker whose stream is confused, as by a task that writes to descriptors it
-    has not opened: it is ended, and no more of it is believed.
-
-    Args:
-        setup: what bounds the tasks of a worker.
-        gate: learns from what tasks took.
-        pace: learns from how long calls took.
-        welcome: called with each worker that is ready.
-        explain: gives the error where memory ran out for what a task had started.
-        run_again: whether it is to run again, and will.
-    """
-
-    def __init__(
-        self,
-        setup: Setup,
-        gate: Gate | None,
-        pace: Pace,
-        welcome: Callable[[Slot], None],
-        *,
-        explain: Callable[[Slot, protocol.Message], BaseException | None],
-        run_again: Callable[[Slot, Job], bool],
-    ) -> None:
-        self._most_tasks = setup.max_tasks
-        self._gate = gate
-        self._pace = pace
-        self._welcome = welcome
-        self._explain = explain
-        self._run_again = run_again
-        self._answered: set[Job] = set()
-
-    def ring(self) -> None:
-        """Wake whoever waits for what has been answered."""
-        for job in self._answered:
-            job.ring()
-        self._answered.clear()
-
-    def take(self, slot: Slot, messages: list[protocol.Message]) -> None:
-        """Understand what a worker has sent."""
-        done = 0
-        while done < len(messages) and slot.doomed != "confused":
-            values = self._values(slot, messages, done)
-            if not values:
-                self._understand(slot, messages[done])
-            done += values or 1
-        if slot.doomed == "confused":
-            self._give_up(slot)
-
-    def _give_up(self, slot: Slot) -> None:
-        """Fail all that a confused worker was given: any of it may have begun."""
-        jobs = list(slot.running)
-        slot.running.clear()
-        for job in jobs:
-            job.abandon(exits.confused(job.attempts))
-
-    def _values(self, slot: Slot, messages: list[protocol.Message], first: int) -> int:
-        """Take the values of calls of one map together, but the last; how many.
-
-        There are thousands of them, and what is done once for all is not done for each.
-        """
-        if self._gate or not slot.running or slot.running[0].kind != protocol.CALLS:
-            return 0
-        job, seconds, place, size = slot.running[0], 0.0, first, 0
-        last = first + job.size - 1
-        number = job.number
-        for kind, told, _, took, payload in islice(messages, first, last):
-            if kind != protocol.VALUE or told != number or took > _LONG:
-                break
-            job.take_pickled(payload)
-            seconds += took
-            size += len(payload)
-            place += 1
-            number += 1
-        job.number = number
-        if place > first:
-            job.received(size)
-            self._answered.add(job)
-            self._pace.learn(job, seconds / (place - first))
-        return place - first
-
-    def _understand(self, slot: Slot, message: protocol.Message) -> None:
-        kind, number, peak, _, payload = message
-        if kind == protocol.READY and not slot.ready:
-            slot.greet(peak, heir=payload == protocol.HEIR)
-            self._welcome(slot)
-        elif kind == protocol.BROKEN and not slot.ready:
-            _, slot.unfit = pickle.loads(payload)  # noqa: S301 - of our own worker
-        elif slot.running and slot.running[0].number == number:
-            self._answer(slot, slot.running[0], message)
-        else:
-            slot.kill("confused")
-
-    def _answer(self, slot: Slot, job: Job, message: protocol.Message) -> None:
-        kind, _, peak, seconds, payload = message
-        job.number += 1
-        if self._gate:
-            job.measured(max(peak, slot.base + job.seen))
-        killed = self._explain(slot, message)
-        if killed and self._run_again(slot, job):
-            return
-        if killed:
-            over = job.fail(killed)
-        elif kind != protocol.ERROR:
-            job.received(len(payload))
-            over = job.take_pickled(payload)
-        else:
-            error = transfer.load_error(*pickle.loads(payload))  # noqa: S301 - as above
-            over = job.fail(error)
-            while seconds < 0 and not over:  # none of its calls could be unpickled
-                over = job.fail(error)
-        self._answered.add(job)
-        self._pace.learn(job, seconds)
-        if over:
-            slot.ended()
-            if self._gate:
-                self._gate.succeeded(slot, job, peak)
-            if not slot.running and slot.served == self._most_tasks:
-                slot.stop()

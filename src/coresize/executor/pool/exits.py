@@ -20,7 +20,7 @@ from coresize.executor import protocol
 from coresize.host import LiveFor
 from coresize.processes import exits, transfer
 from coresize.processes.exits import was_killed
-from coresize.processes.oom import Kills
+from coresize.processes.oom import OomCounter
 from coresize.units import format_bytes
 
 
@@ -28,10 +28,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from coresize.executor.admission.memory import Gate
+    from coresize.executor.admission.memory import MemoryBound
     from coresize.executor.jobs import Job
-    from coresize.executor.pool.options import Setup
-    from coresize.executor.pool.workers import Slot
+    from coresize.executor.pool.handle import WorkerHandle
+    from coresize.executor.pool.options import PoolOptions
     from coresize.executor.protocol import Message
     from coresize.model import OutOfMemory
 
@@ -186,50 +186,50 @@ def unready(code: int | None, *, advice: str) -> str:
 _INSTANT, _QUICK = 0.001, 0.1
 
 
-class Undertaker:
+class Exits:
     """Tells the first job of a dead worker why, and which are to be run again."""
 
-    def __init__(self, setup: Setup, gate: Gate | None) -> None:
-        self._setup = setup
-        self._gate = gate
+    def __init__(self, options: PoolOptions, memory: MemoryBound | None) -> None:
+        self._options = options
+        self._memory = memory
         self.attribution = Attribution()
         # Workers start where this process is, whoever starts them for it.
-        self._starts = Kills(processes.own())
+        self._starts = OomCounter(processes.own())
 
     def weight(self, code: int | None, *, alone: bool) -> float:
         """How much the end of a worker that was not ready counts as a failure."""
-        memory = was_killed(code) and self._starts.moved() != "no"
+        memory = was_killed(code) and self._starts.take_recent() != "no"
         return weight(code, alone=alone, memory=memory)
 
-    def look(self, slots: list[Slot]) -> None:
+    def look(self, workers: list[WorkerHandle]) -> None:
         """See what was killed, and what running tasks take."""
-        self.attribution.look(slots)
-        for slot in slots:
-            if not (slot.running and slot.ready):
+        self.attribution.look(workers)
+        for worker in workers:
+            if not (worker.running and worker.ready):
                 continue
-            slot.look()
-            memory = slot.memory()
+            worker.look()
+            memory = worker.memory()
             if memory:
-                job = slot.running[0]
-                job.seen = max(job.seen, memory.anonymous_peak - slot.base)
+                job = worker.running[0]
+                job.seen = max(job.seen, memory.anonymous_peak - worker.base)
 
     def explain(
-        self, slot: Slot, message: Message, slots: list[Slot]
+        self, worker: WorkerHandle, message: Message, workers: list[WorkerHandle]
     ) -> TaskOutOfMemoryError | None:
         """What an answer becomes where memory ran out for what the task had started.
 
         Args:
-            slot: the worker, whose first job is answered.
+            worker: the worker, whose first job is answered.
             message: the answer.
-            slots: all workers.
+            workers: all workers.
         """
         kind, _, _, seconds, payload = message
         if seconds < (_QUICK if kind == protocol.VALUE else _INSTANT):
             return None
-        moved = self.attribution.of_task(slot, slots)
+        moved = self.attribution.of_task(worker, workers)
         if moved == "no" or kind == protocol.VALUE:  # it has done without
             return None
-        job = slot.running[0]
+        job = worker.running[0]
         failed = pickle.loads(payload)  # noqa: S301 - of our own worker
         error = (
             failed.error if kind == protocol.FAILED else transfer.load_error(*failed)
@@ -245,59 +245,70 @@ class Undertaker:
         return killed
 
     def again(
-        self, slot: Slot, code: int | None, *, busy: int, others: list[Slot]
+        self,
+        worker: WorkerHandle,
+        code: int | None,
+        *,
+        busy: int,
+        others: list[WorkerHandle],
     ) -> list[Job]:
         """The jobs to be run again, after the first has got its verdict.
 
         Args:
-            slot: the worker.
+            worker: the worker.
             code: its exit code.
             busy: how many were at work, this one included.
             others: all workers but this one.
         """
-        jobs = list(slot.running)
-        slot.running.clear()
+        jobs = list(worker.running)
+        worker.running.clear()
         if not jobs:
             return []
-        if not slot.ready:  # it has begun none
+        if not worker.ready:  # it has begun none
             for job in jobs:
                 job.attempts -= 1
             return jobs
         first, *rest = jobs
         if first.seen:
-            first.measured(slot.base + first.seen)
+            first.measured(worker.base + first.seen)
         for job in rest:
             job.attempts -= 1
-        if slot.doomed == "evicted" and self._gate:
-            self._gate.admission.evicted(first, first.seen)
+        if worker.kill_reason == "evicted" and self._memory:
+            self._memory.rules.evicted(first, first.seen)
             return jobs
-        error = self._verdict(slot, first, code, others)
+        error = self._verdict(worker, first, code, others)
         is_oom = isinstance(error, TaskOutOfMemoryError)
-        if is_oom and self.may_retry(slot, first, busy=busy, others=len(others)):
+        if is_oom and self.may_retry(worker, first, busy=busy, others=len(others)):
             return jobs
         is_over = first.fail(error)
-        first.ring()  # no other answer may come that would
+        first.wake()  # no other answer may come that would
         # Else calls of a map: those after the one that it died of.
         return rest if is_over else jobs
 
-    def may_retry(self, slot: Slot, job: Job, *, busy: int, others: int) -> bool:
+    def may_retry(
+        self, worker: WorkerHandle, job: Job, *, busy: int, others: int
+    ) -> bool:
         """Whether a task for which memory ran out is run again; as `again`."""
-        if self._gate is None:
+        if self._memory is None:
             return False
-        had_all = not others and not slot.served
-        retry = self._gate.may_retry(job, had_all=had_all)
-        self._gate.admission.killed(job, job.seen, busy)
+        had_all = not others and not worker.served
+        retry = self._memory.may_retry(job, had_all=had_all)
+        self._memory.rules.killed(job, job.seen, busy)
         return retry
 
     def _verdict(
-        self, slot: Slot, job: Job, code: int | None, others: list[Slot]
+        self,
+        worker: WorkerHandle,
+        job: Job,
+        code: int | None,
+        others: list[WorkerHandle],
     ) -> TaskKilledError:
-        if slot.doomed == "timeout":
-            seconds = self._setup.timeout or 0.0
+        if worker.kill_reason == "timeout":
+            seconds = self._options.timeout or 0.0
             return overdue(seconds, peak=job.seen, attempts=job.attempts)
         moved: OutOfMemory = "no"
-        if was_killed(code) and not slot.doomed:
-            moved = self.attribution.of_worker(slot, others)
+        if was_killed(code) and not worker.kill_reason:
+            moved = self.attribution.of_worker(worker, others)
         return verdict(
             code,
             peak=job.seen,
@@ -347,77 +358,87 @@ class Attribution:
     """The kills for memory where the workers of one pool run."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, Kills] = {}
+        self._counts: dict[str, OomCounter] = {}
         #: When kills were seen that are nobody's yet, the latest last.
-        self._unexplained: dict[Kills, list[float]] = {}
+        self._unexplained: dict[OomCounter, list[float]] = {}
 
-    def welcome(self, slot: Slot) -> None:
+    def on_ready(self, worker: WorkerHandle) -> None:
         """Take note of where a worker's kills are counted."""
-        cgroup = processes.read(slot.pid, "cgroup")
+        cgroup = processes.read(worker.pid, "cgroup")
         if cgroup not in self._counts:
-            self._counts[cgroup] = Kills(slot.pid)
-        slot.kills = self._counts[cgroup]
-        slot.has_reaped()  # what its main module and its initializer have started
+            self._counts[cgroup] = OomCounter(worker.pid)
+        worker.kills = self._counts[cgroup]
+        worker.has_reaped()  # what its main module and its initializer have started
 
-    def look(self, slots: Iterable[Slot], dead: Slot | None = None) -> None:
+    def look(
+        self, workers: Iterable[WorkerHandle], dead: WorkerHandle | None = None
+    ) -> None:
         """Spend what is new on those that are concerned, where something runs.
 
         Args:
-            slots: the workers.
+            workers: the workers.
             dead: one more, which has ended by SIGKILL.
         """
         now = time.monotonic()
-        every = [dead, *slots] if dead else list(slots)
+        every = [dead, *workers] if dead else list(workers)
         for kills in self._counts.values():
             seen = self._unexplained.pop(kills, [])
             seen = [one for one in seen if now - one < _MOMENT] + [now] * kills.take()
-            if seen and (dead or any(slot.running for slot in every)):
+            if seen and (dead or any(worker.running for worker in every)):
                 spent = _spend(kills, len(seen), every)
                 self._unexplained[kills] = seen[spent:]
 
-    def of_worker(self, slot: Slot, others: Iterable[Slot]) -> OutOfMemory:
+    def of_worker(
+        self, worker: WorkerHandle, others: Iterable[WorkerHandle]
+    ) -> OutOfMemory:
         """Whether a worker that has ended by SIGKILL was killed for memory."""
-        self.look(others, dead=slot)
-        return slot.killed
+        self.look(others, dead=worker)
+        return worker.killed
 
-    def of_task(self, slot: Slot, slots: Iterable[Slot]) -> OutOfMemory:
+    def of_task(
+        self, worker: WorkerHandle, workers: Iterable[WorkerHandle]
+    ) -> OutOfMemory:
         """Whether a process was killed for memory that a task has started.
 
         Args:
-            slot: its worker, which has just answered; it is asked once for each answer.
-            slots: all workers.
+            worker: the worker of the task, asked once for each of its answers.
+            workers: all workers.
         """
-        self.look(slots)
-        lost, slot.lost = slot.lost, "no"
-        reaped, kills = slot.has_reaped(), slot.kills
+        self.look(workers)
+        lost, worker.lost = worker.lost, "no"
+        reaped, kills = worker.has_reaped(), worker.kills
         if lost == "no" and reaped and kills and self._unexplained.get(kills):
             self._unexplained[kills].pop(0)
-            others = any(other.started for other in slots if other is not slot)
+            others = any(other.started for other in workers if other is not worker)
             return "probably" if others or kills.is_of_all else "yes"
         return lost
 
 
-def _spend(kills: Kills, count: int, slots: list[Slot]) -> int:
+def _spend(kills: OomCounter, count: int, workers: list[WorkerHandle]) -> int:
     """Tell those that are concerned, the most probable first; returns how many."""
-    here = [slot for slot in slots if slot.kills in {kills, None} and not slot.doomed]
-    ended = {slot for slot in here if _has_ended(slot)}
-    killed = [slot for slot in here if slot in ended and slot.killed == "no"]
-    others = [slot for slot in here if slot.lost == "no" and slot not in ended]
-    losses = {slot: slot.loss() for slot in others if slot.running}
+    here = [
+        worker
+        for worker in workers
+        if worker.kills in {kills, None} and not worker.kill_reason
+    ]
+    ended = {worker for worker in here if _has_ended(worker)}
+    killed = [worker for worker in here if worker in ended and worker.killed == "no"]
+    others = [worker for worker in here if worker.lost == "no" and worker not in ended]
+    losses = {worker: worker.loss() for worker in others if worker.running}
     losing = sorted(filter(losses.get, losses), key=losses.__getitem__, reverse=True)
     verdict: OutOfMemory = "yes"
     if len(killed) + len(losing) > count or kills.is_of_all:
         verdict = "probably"
-    for slot in killed[:count]:
-        slot.killed = verdict
-    for slot in losing[: max(0, count - len(killed))]:
-        slot.lost = verdict
+    for worker in killed[:count]:
+        worker.killed = verdict
+    for worker in losing[: max(0, count - len(killed))]:
+        worker.lost = verdict
     return min(count, len(killed) + len(losing))
 
 
-def _has_ended(slot: Slot) -> bool:
+def _has_ended(worker: WorkerHandle) -> bool:
     """Whether a worker was killed, or is gone."""
-    return processes.is_killed(slot.pid) or not processes.exists(slot.pid, "stat")
+    return processes.is_killed(worker.pid) or not processes.exists(worker.pid, "stat")
 
 
 # -----------------------------------------------------------------------------

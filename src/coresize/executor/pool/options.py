@@ -12,6 +12,7 @@ import threading
 
 from coresize.arguments import check_count, check_seconds
 from coresize.errors import ConfigError, CoresizeError
+from coresize.executor.sizing import check_initializer
 from coresize.model import Value
 from coresize.planning import exports
 from coresize.processes import main_module
@@ -57,30 +58,26 @@ if forkserver is not None:
     os.register_at_fork(after_in_child=_forget_forkserver)
 
 
-class Setup(Value):
+class PoolOptions(Value):
     """How workers are made, and what bounds their tasks.
 
     Attributes:
-        max_workers: at most so many.
         context: how processes are started.
         forks: they are forked from this very process.
         initializer: what each worker calls first, or None.
         initargs: its arguments.
         max_tasks: how many tasks a worker ends before it is replaced, or None.
-        environment: variables that each worker has from its start.
-        insists: they replace what the user has set.
+        insists: the variables of the pool replace what the user has set.
         measured: memory is asked for, so each worker tells the peak of each task.
         timeout: seconds that a task may take, or None.
         oom_retries: how often a task that was killed for memory is run again.
     """
 
-    max_workers: int
     context: BaseContext
     forks: bool
     initializer: Callable[..., object] | None
     initargs: tuple[Any, ...]
     max_tasks: int | None
-    environment: dict[str, str]
     insists: bool
     measured: bool
     timeout: float | None
@@ -114,18 +111,24 @@ class Setup(Value):
             f'pool: multiprocessing.get_context("{method}").Lock()'
         )
 
-    def bequeathed(self, inheritance: Inheritance) -> Inheritance:
-        """What a worker inherits, with the variables of this pool.
+    def bequeathed(
+        self, inheritance: Inheritance, environment: dict[str, str]
+    ) -> Inheritance:
+        """What a worker inherits, with variables of its own.
 
         What the user has set for threads stays, unless the pool was given their number.
         Its share of the cores is a worker's in any case: it bounds the pools that the
         worker makes itself.
+
+        Args:
+            inheritance: what it would inherit.
+            environment: the variables that it has from its start.
         """
         present = inheritance.environment
         users = {} if self.insists else exports.of_user(present)
         given = {
             name: value
-            for name, value in self.environment.items()
+            for name, value in environment.items()
             if name == _SHARE or not users.get(name)
         }
         return inheritance.changed(environment=exports.marked(present, given))
@@ -147,9 +150,7 @@ def check(
     if threads is not None:
         check_count("threads", threads, 1)
     check_count("oom_retries", oom_retries, 0)
-    if initializer is not None and not callable(initializer):
-        msg = "initializer must be a callable"
-        raise TypeError(msg)
+    check_initializer(initializer)
     if max_tasks is not None:
         whole = operator.index(max_tasks)  # a TypeError says that it is none
         if whole <= 0:

@@ -1,4 +1,4 @@
-"""What other threads say to the dispatcher: jobs, and that it should end."""
+"""What other threads submit to the dispatcher: jobs, and that it should end."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ from coresize.executor.jobs import Backlog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from coresize.executor.jobs import Job
 
+#: Seconds after which it is looked again, whoever notifies.
+_PATIENCE = 0.1
 
-class Mailbox:
-    """Jobs that have arrived, and a bell that wakes who sleeps.
+
+class Submitted:
+    """Jobs that have arrived, and the socket that wakes the dispatcher.
 
     Attributes:
         lock: held by whoever changes what is below.
@@ -29,25 +34,28 @@ class Mailbox:
         interrupted: those that run are to be killed as well.
         broken: why none can be taken; None where they can.
         cause: the error behind that, if one is.
-        asleep: the dispatcher waits for the bell.
-        bell: what becomes readable when it rings.
+        asleep: the dispatcher waits for the wakeup.
+        wakeup: the socket that becomes readable then.
+        ended: the dispatcher has ended.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.arrived: deque[Job] = deque()
         self.backlog = Backlog()
-        self.closing = self.cancelling = False
+        self.closing = self.cancelling = self.ended = False
         self.terminated = self.interrupted = False
         self.broken: str | None = None
         self.cause: BaseException | None = None
         self.asleep = False
-        self.bell, self._rope = processes.socket_pair()
-        self.bell.settimeout(0)
-        self._rope.settimeout(0)
+        self._settled = threading.Condition(self.lock)
+        self._watched = 0
+        self.wakeup, self._waker = processes.socket_pair()
+        self.wakeup.settimeout(0)
+        self._waker.settimeout(0)
 
-    def put(self, job: Job) -> None:
-        """Take a job.
+    def put(self, job: Job) -> bool:
+        """Take a job; whether the dispatcher sleeps, and has to be woken.
 
         Raises:
             BrokenProcessPool: workers cannot start.
@@ -62,6 +70,7 @@ class Mailbox:
             job.backlog = self.backlog
             self.backlog.added += job.waiting_bytes
             self.arrived.append(job)
+            return self.asleep
 
     def take_back(self, job: Job) -> None:
         """Forget a job, if it is still there: its caller gets an error."""
@@ -88,18 +97,41 @@ class Mailbox:
             self.terminated |= terminate
             self.interrupted |= interrupt
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wake the dispatcher, if it sleeps."""
-        if self.asleep:
+        with self.lock:
+            asleep = self.asleep
+        if asleep:
             with contextlib.suppress(OSError):  # it is awake, or has ended
-                self._rope.send(b"!")
+                self._waker.send(b"!")
 
-    def heard(self, _events: int) -> None:
-        """The bell has rung."""
+    def drain(self, _events: int) -> None:
+        """Read what has woken the dispatcher."""
         with contextlib.suppress(BlockingIOError):
-            self.bell.recv(4096)
+            self.wakeup.recv(4096)
+
+    def wait_until(self, settled: Callable[[], bool]) -> None:
+        """Wait until something is true of what was submitted, or the dispatcher ends.
+
+        Args:
+            settled: looks whether it is true, after each turn of the dispatcher.
+        """
+        with self._settled:
+            self._watched += 1
+            while not (settled() or self.ended):
+                self._settled.wait(_PATIENCE)
+            self._watched -= 1
+
+    def settle(self) -> None:
+        """A turn of the dispatcher has given what could be given."""
+        if self._watched:
+            with self._settled:
+                self._settled.notify_all()
 
     def close(self) -> None:
-        """Take the bell down."""
-        self.bell.close()
-        self._rope.close()
+        """Close the sockets: the dispatcher has ended."""
+        with self._settled:
+            self.ended = True
+            self._settled.notify_all()
+        self.wakeup.close()
+        self._waker.close()

@@ -73,9 +73,9 @@ def _trimmer() -> Callable[[int], object]:
     return found
 
 
-#: A worker that was forked from a process which holds so much, in bytes, is an heir:
-#: what it only inherited is not counted as its own, and what it copied of that is. The
-#: kernel walks its page tables for the answer, which is why others are spared that.
+#: Bytes that a worker inherits by fork from which on they are told apart: what it only
+#: inherited is not counted as its own, and what it copied of that is. The kernel walks
+#: its page tables for the answer, which is why others are spared that.
 _INHERITANCE = 32 * 1024**2
 
 #: Seconds of a task that is too short to have freed much.
@@ -133,7 +133,7 @@ class _Worker:
         self.pid = processes.own()
         self.number = 0
         self.measured = measured
-        self.heir = False
+        self.inherits_memory = False
         self.inbox = protocol.Inbox()
         #: Where the parent was when it submitted what is to run, and where that has
         #: brought this process. In between it may be where a task has gone.
@@ -160,9 +160,11 @@ class _Worker:
 
     def get_ready(self) -> None:
         """Tell what this process holds before its first task."""
-        own, alone = self._own(), read_memory("self", heir=True)
-        self.heir = bool(alone and own.private - alone.private > _INHERITANCE)
-        kind = protocol.HEIR if self.heir else b""
+        own, alone = self._own(), read_memory("self", inherits=True)
+        self.inherits_memory = bool(
+            alone and own.private - alone.private > _INHERITANCE
+        )
+        kind = protocol.INHERITS_MEMORY if self.inherits_memory else b""
         with contextlib.suppress(OSError):  # the parent is gone, as loop() will see
             self.send(protocol.READY, kind, peak=self._own().private)
 
@@ -292,7 +294,7 @@ class _Worker:
 
     def _own(self) -> memory.Memory:
         """The memory of this process; nothing where the kernel does not tell."""
-        return read_memory("self", heir=self.heir) or _NOTHING
+        return read_memory("self", inherits=self.inherits_memory) or _NOTHING
 
 
 _NOTHING = memory.Memory(size=0, high=0, private=0, file=0)

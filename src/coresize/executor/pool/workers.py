@@ -1,574 +1,182 @@
-"""A worker as its parent sees it: a process, a socket, and what it was given to do."""
+"""The workers of a pool, and what to listen to."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import selectors
-import sys
 import time
-from collections import deque
 from functools import partial
 
-from coresize import processes
-from coresize.executor import protocol
-from coresize.executor.pool import worker
 from coresize.executor.pool.exits import Starts
-from coresize.processes import inheritance, lines, orphans, schedstat
-from coresize.processes import memory as procfs
-from coresize.processes.memory import read_memory
+from coresize.executor.pool.handle import Outgoing, WorkerHandle
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
-    from multiprocessing.context import BaseContext
-    from multiprocessing.process import BaseProcess
 
-    from coresize.executor.jobs import Job
-    from coresize.executor.pool.options import Setup
-    from coresize.model import OutOfMemory
+    from coresize.executor.pool.options import PoolOptions
     from coresize.processes.inheritance import Inheritance
-    from coresize.processes.oom import Kills
-
-
-#: Files that a start may open, that of a fork server and of its tracker included.
-_FILES = 10
-
-#: So much is read at a time before another worker has its turn.
-_READS = 16
-
-#: Bytes on their way to all workers of a pool, beyond which no more is pickled.
-_SENT = 64 * 1024**2
-
-
-class Outgoing:
-    """What a pool sends to its workers, all of them together.
-
-    Attributes:
-        size: bytes that are pickled and not written yet.
-        held: a worker has to wait until there are fewer.
-    """
-
-    __slots__ = ("_number", "held", "size")
-
-    def __init__(self) -> None:
-        self.size = 0
-        self.held = False
-        self._number = 0
-
-    def numbers(self, count: int) -> int:
-        """The first of as many numbers that no call has had."""
-        first = self._number
-        self._number += count
-        return first
-
-    def has_room(self) -> bool:
-        """Whether more may be pickled."""
-        self.held |= self.size >= _SENT
-        return self.size < _SENT
-
-
-class Slot:
-    """One worker.
-
-    What it is given is pickled when it can be written, and not before the worker is
-    ready: so one that takes long to start has nothing that could not be taken back, and
-    the parent holds no more copies than are on their way.
-
-    Args:
-        setup: what it is like.
-        number: of the worker, in its pool.
-        outgoing: what is on its way to all workers of the pool.
-        inherited: what it has from the moment when a task was submitted.
-
-    Attributes:
-        process: the process.
-        pipe: the parent's end of the socket.
-        line: the parent's end of another, which ends the worker when it is closed.
-        running: what it was given, in order; the first is what it works on.
-        ready: it has started.
-        served: how many jobs it has ended.
-        retiring: it was told to end.
-        unfit: why it ends by itself without having started; None where it does not.
-        doomed: why it was killed by us: "timeout", "evicted", "interrupted", "stuck",
-            or "confused", where it has sent what is no answer.
-        ran: how long its task could run.
-        idle: how long it did nothing.
-        base: bytes it held before its first task.
-        heir: it holds much that it inherited by fork, which is not counted.
-        began: when the first of running was given to it (time.monotonic).
-        gone: what becomes readable when the process ends.
-        kills: the kernel's count of kills for memory where it runs.
-        mark: what all that its tasks start has in its environment.
-        started: what descends from it, as of the last look, with the start of each.
-        killed: whether the kernel has killed it for memory.
-        lost: whether the kernel has killed for memory what its task has started.
-        watched: its socket is in the selector.
-        buried: it is no more.
-    """
-
-    def __init__(
-        self,
-        setup: Setup,
-        number: int,
-        outgoing: Outgoing,
-        inherited: Inheritance,
-    ) -> None:
-        self.pipe, there, self.line, its_line = _open_sockets()
-        self.pipe.settimeout(0)
-        self.mark = orphans.new()
-        variables = {**inherited.environment, **orphans.variables(self.mark)}
-        name = inheritance.Name(f"coresize-{number}")
-        name.inheritance = inherited.changed(environment=variables)
-        self.process = _make_process(setup, name, there, its_line)
-        self.running: deque[Job] = deque()
-        self.ready = False
-        self.served = 0
-        self.retiring = False
-        self.unfit: str | None = None
-        self.doomed: str | None = None
-        self.base = 0
-        self.heir = False
-        self.began = 0.0
-        self.kills: Kills | None = None
-        self.started: dict[int, int] = {}
-        self.killed: OutOfMemory = "no"
-        self.lost: OutOfMemory = "no"
-        self._faults = 0
-        self.watched = self.buried = self.is_closed = False
-        self._folder: str | None = None
-        self._terminated = False
-        self._inbox = protocol.Inbox()
-        self._outgoing = outgoing
-        self._unsent: deque[Job] = deque()
-        self._pieces: deque[memoryview] = deque()
-        self._stops = False
-        self._start(there, its_line)
-        self.pid = self.process.pid or 0
-        self.ran = schedstat.RunTime(self.pid)
-        self.idle = schedstat.IdleTime(self.pid, time.monotonic())
-        # From here, as it may take too much before it can do so: by its main module.
-        processes.offer_to_oom_killer(self.pid)
-        # A sentinel may be held open by what the worker forks; a pidfd cannot.
-        self._pidfd = _open_pidfd(self.pid)
-        self.gone = self.process.sentinel if self._pidfd is None else self._pidfd
-
-    def _start(self, there: socket.socket, its_line: socket.socket) -> None:
-        """Start the process, and leave it its ends of the sockets."""
-        try:
-            with inheritance.startable():
-                self.process.start()
-        except BaseException:
-            self.pipe.close()
-            self.line.close()
-            raise
-        finally:
-            there.close()
-            its_line.close()
-
-    def has_ended(self) -> bool:
-        """Whether the process has ended, where nothing else may tell."""
-        return self._pidfd is None and self.process.exitcode is not None
-
-    def room(self, max_tasks: int | None, most: int) -> int:
-        """How many jobs it can still be given, before it is replaced or has many."""
-        left = most if max_tasks is None else max_tasks - self.served
-        return min(left, most) - len(self.running)
-
-    def is_free(self, max_tasks: int | None) -> bool:
-        """Whether it can be given anything."""
-        ends = self.retiring or self.doomed is not None
-        return self.ready and not ends and self.room(max_tasks, 1 << 30) > 0
-
-    @property
-    def may_hold(self) -> bool:
-        """Whether it can be given a job before it is ready."""
-        ends = self.retiring or self.doomed is not None
-        return not self.ready and not self.running and not ends
-
-    def greet(self, base: int, *, heir: bool) -> None:
-        """It is ready, and holds so many bytes before its first task."""
-        self.ready, self.base, self.heir = True, base, heir
-        self.began = time.monotonic()
-
-    def give(self, jobs: list[Job]) -> bool:
-        """Send jobs; False where not all of it could be written at once.
-
-        A worker that is not ready is sent none: it holds them, and they may be taken
-        back until then.
-        """
-        if not self.running:
-            self.began = time.monotonic()
-        self.running.extend(jobs)
-        self._unsent.extend(jobs)
-        return self.flush()
-
-    def take_back(self) -> list[Job]:
-        """The jobs that it holds and was not sent, none of which has begun."""
-        jobs = [] if self.ready else list(self.running)
-        if jobs:
-            self.running.clear()
-            self._unsent.clear()
-        for job in jobs:
-            job.attempts -= 1
-        return jobs
-
-    def ended(self) -> None:
-        """It has ended the first of what it was given."""
-        self.running.popleft()
-        self.served += 1
-        self.began = time.monotonic()
-
-    def stop(self) -> bool:
-        """Tell it to end after what it was given."""
-        self.retiring = self._stops = True
-        return self.flush()
-
-    def flush(self) -> bool:
-        """Write what is still to be written; False where some is left."""
-        while self._write():
-            if self._unsent:
-                if not self.ready or not self._outgoing.has_room():
-                    return True
-                self._pack()
-            elif self._stops:
-                self._stops = False
-                self._add(protocol.pack(protocol.STOP))
-            else:
-                return True
-        return False
-
-    def _pack(self) -> None:
-        """Pickle what is to be written next: one job, or several small ones."""
-        together: list[bytes] = []
-        size = 0
-        while self._unsent and size < protocol.SMALL and self._outgoing.has_room():
-            job = self._unsent.popleft()
-            try:
-                payload = job.message()
-            except BaseException as error:  # noqa: BLE001 - pickle calls the user's code
-                self.running.remove(job)
-                job.abandon(error)
-                continue
-            if job.folder is not None and job.folder != self._folder:
-                self._folder = job.folder
-                together += protocol.pack(protocol.FOLDER, os.fsencode(job.folder))
-            job.number = self._outgoing.numbers(job.size)
-            parts = protocol.pack(job.kind, payload, number=job.number)
-            size += len(payload)
-            if len(parts) == 1:
-                together += parts
-            else:
-                self._add([b"".join(together), *parts])
-                together = []
-        self._add([b"".join(together)])
-
-    def _add(self, parts: list[bytes]) -> None:
-        for part in filter(None, parts):
-            self._outgoing.size += len(part)
-            self._pieces.append(memoryview(part))
-
-    def _write(self) -> bool:
-        """Write what is pickled; False where some is left."""
-        while self._pieces:
-            part = self._pieces[0]
-            try:
-                written = self.pipe.send(part)
-            except BlockingIOError:
-                return False
-            except OSError:  # it has died, which is told by other means
-                self._forget()
-                return True
-            self._outgoing.size -= written
-            if written < len(part):
-                self._pieces[0] = part[written:]
-            else:
-                self._pieces.popleft()
-        return True
-
-    def _forget(self) -> None:
-        """Write nothing more."""
-        self._outgoing.size -= sum(map(len, self._pieces))
-        self._pieces.clear()
-        self._unsent.clear()
-        self._stops = False
-
-    def receive(self) -> list[protocol.Message]:
-        """The messages that have arrived; none of a worker that is confused."""
-        for _ in range(_READS):
-            try:
-                if not self._inbox.receive(self.pipe):
-                    self.is_closed = True
-                    break
-            except BlockingIOError:
-                break
-            except OSError:  # it has died
-                self.is_closed = True
-                break
-        try:
-            return [] if self.doomed == "confused" else self._inbox.messages()
-        except protocol.StreamError:
-            self.kill("confused")
-            return []
-
-    def memory(self) -> procfs.Memory | None:
-        """What the process holds now, without what it has started."""
-        return read_memory(self.pid, heir=self.heir)
-
-    def look(self) -> None:
-        """See what descends from it."""
-        tree = processes.descendants(self.pid)
-        self.started = {pid: processes.start_ticks(pid) for pid in tree}
-        del self.started[self.pid]
-
-    def loss(self) -> int:
-        """2 where something that descends from it was killed; 1 where it is no more."""
-        known = set(self.started)
-        self.look()
-        if any(processes.is_killed(pid) for pid in self.started):
-            return 2
-        return 1 if known - set(self.started) else 0
-
-    def has_reaped(self) -> bool:
-        """Whether a child of it has ended since this was asked the last time."""
-        before, self._faults = self._faults, processes.faults_of_children(self.pid)
-        return self._faults != before
-
-    def kill(self, why: str) -> None:
-        """End it at once, with all that its task has started."""
-        self.doomed = self.doomed or why
-        processes.kill_tree(self.pid)
-
-    def terminate(self) -> None:
-        """Send it SIGTERM, once; what it still answers counts."""
-        if not self._terminated:
-            self._terminated = True
-            with contextlib.suppress(OSError):  # it has ended
-                self.process.terminate()
-
-    def bury(self) -> int | None:
-        """Forget the process, which has ended; how, as an exit code.
-
-        Where it died in a task, what that has started ends, too.
-        """
-        self.buried = True
-        self.process.join()
-        code = self.process.exitcode
-        if self.running or (code and not self.doomed):
-            self._end_tools()
-        self.close()
-        return code
-
-    def _end_tools(self) -> None:
-        """End what has lost its parent: what was seen, and what has the mark.
-
-        What an earlier task has left, and no longer descends from the worker, goes on.
-        """
-        orphans.kill(
-            pid
-            for pid, start in self.started.items()
-            if processes.start_ticks(pid) == start
-        )
-        orphans.end(self.mark, since=self.began)
-
-    def close(self) -> None:
-        """Close what is open."""
-        self._forget()
-        self.pipe.close()
-        self.line.close()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-            self._pidfd = None
-
-
-def _open_sockets() -> list[socket.socket]:
-    """Both pairs of sockets of a worker, or an error and none of them.
-
-    multiprocessing leaves files open where it runs out of them in the middle of a start
-    (CPython's popen_forkserver, `os.dup`), so there have to be enough for all of it.
-    """
-    with contextlib.ExitStack() as opened:
-        ends: list[socket.socket] = []
-        for _ in range(2):
-            ends += map(opened.enter_context, lines.pair())
-        with contextlib.ExitStack() as spare:
-            for _ in range(_FILES):
-                spare.enter_context(ends[0].dup())
-        opened.pop_all()
-        return ends
-
-
-def _make_process(
-    setup: Setup,
-    name: inheritance.Name,
-    there: socket.socket,
-    its_line: socket.socket,
-) -> BaseProcess:
-    # Windows hands on no socket before the rest; a fork runs its function at once.
-    early = not setup.forks and sys.platform != "win32"
-    name.line = its_line if early else None
-    process = _process(setup.context)(
-        target=worker.work,
-        name=name,
-        args=(there, None if early else its_line, *setup.initial()),
-        kwargs={
-            "measured": setup.measured,
-            "environment": name.inheritance.environment if setup.forks else {},
-        },
-    )
-    process.daemon = False
-    return process
-
-
-def _process(context: BaseContext) -> type[BaseProcess]:
-    cls: type[BaseProcess] = context.Process  # type: ignore[attr-defined]
-    return cls
-
-
-def _open_pidfd(pid: int) -> int | None:
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):  # Linux 5.3
-        return None
-
-
-# -----------------------------------------------------------------------------
-# The workers of a pool, and what to listen to.
 
 
 #: Seconds that workers have to end by themselves.
 _PATIENCE = 5.0
 
 
-class Crew:
-    """The slots of a pool, with the selector that tells of them.
+class Workers:
+    """The workers of a pool, with the selector that tells of them.
 
     Args:
-        setup: what workers are like.
-        exchange: called with a slot and events when its socket is ready.
-        bury: called with a slot when its process has ended.
+        options: what workers are like.
+        size: how many there may be.
+        environment: variables that each has from its start.
+        exchange: called with a worker and events when its socket is ready.
+        on_exit: called with a worker when its process has ended.
     """
 
     def __init__(
         self,
-        setup: Setup,
-        exchange: Callable[[Slot, int], None],
-        bury: Callable[[Slot], None],
+        options: PoolOptions,
+        size: int,
+        environment: dict[str, str],
+        exchange: Callable[[WorkerHandle, int], None],
+        on_exit: Callable[[WorkerHandle], None],
     ) -> None:
-        self.slots: list[Slot] = []
+        self.handles: list[WorkerHandle] = []
         self.selector = selectors.DefaultSelector()
         self.starts = Starts()
-        self._setup = setup
+        self.size = size
+        self.environment = environment
+        self._options = options
         self._exchange = exchange
-        self._bury = bury
+        self._on_exit = on_exit
         self._number = 0
         self._outgoing = Outgoing()
 
-    def hear(self, bell: socket.socket, heard: Callable[[int], None]) -> None:
-        """Tell when a bell has rung."""
-        self.selector.register(bell, selectors.EVENT_READ, heard)
+    def listen_to(self, wakeup: socket.socket, drain: Callable[[int], None]) -> None:
+        """Tell when a wakeup has rung."""
+        self.selector.register(wakeup, selectors.EVENT_READ, drain)
 
     @property
-    def busy(self) -> list[Slot]:
+    def busy(self) -> list[WorkerHandle]:
         """Those that have something to do."""
-        return [slot for slot in self.slots if slot.running]
+        return [worker for worker in self.handles if worker.running]
 
     @property
     def has_room(self) -> bool:
         """Whether one more may be started: who forks later forks beside threads."""
-        room = len(self.slots) < self._setup.max_workers
-        return room and not self._setup.forks and self.starts.may_try
+        room = len(self.handles) < self.size
+        return room and not self._options.forks and self.starts.may_try
 
     def empty(self) -> bool:
         """End all workers; whether there are none left, or they cannot be replaced.
 
         What they keep of earlier tasks is memory that one task alone may need.
         """
-        if self._setup.forks:
+        if self._options.forks:
             return True
-        for slot in self.slots:
-            if not slot.ready and not slot.doomed:  # it may never be
-                slot.kill("unused")
-            elif not slot.retiring and not slot.stop():
-                self.listen(slot, writing=True)
-        return not self.slots
+        for worker in self.handles:
+            if not worker.ready and not worker.kill_reason:  # it may never be
+                worker.kill("unused")
+            elif not worker.stopping and not worker.stop():
+                self.listen(worker, writing=True)
+        return not self.handles
 
-    def add(self, inheritance: Inheritance) -> Slot:
+    def resize(self, size: int) -> None:
+        """Have as many as that; where there are more, the idlest are told to end.
+
+        Args:
+            size: how many there may be. A pool that forks starts none later.
+        """
+        if size == self.size:
+            return
+        self.size = size
+        staying = [worker for worker in self.handles if not worker.stopping]
+        for worker in sorted(staying, key=lambda worker: len(worker.running))[
+            : max(0, len(staying) - size)
+        ]:
+            if not worker.stop():
+                self.listen(worker, writing=True)
+
+    def add(
+        self, inheritance: Inheritance, environment: dict[str, str] | None = None
+    ) -> WorkerHandle:
         """Start a worker.
 
         Args:
             inheritance: what it inherits.
+            environment: variables that this one has besides those of all.
 
         Raises:
             Exception: it cannot be started.
         """
         self._number += 1
-        slot = Slot(
-            self._setup,
+        worker = WorkerHandle(
+            self._options,
             self._number,
             self._outgoing,
-            self._setup.bequeathed(inheritance),
+            self._options.bequeathed(
+                inheritance, {**self.environment, **(environment or {})}
+            ),
         )
         try:
-            self.listen(slot, writing=False)
+            self.listen(worker, writing=False)
             self.selector.register(
-                slot.gone, selectors.EVENT_READ, lambda _: self._bury(slot)
+                worker.gone, selectors.EVENT_READ, lambda _: self._on_exit(worker)
             )
         except BaseException:
-            self.ignore(slot)
-            slot.kill("unused")
-            slot.bury()
+            self.ignore(worker)
+            worker.kill("unused")
+            worker.reap()
             raise
-        self.slots.append(slot)
-        return slot
+        self.handles.append(worker)
+        return worker
 
-    def listen(self, slot: Slot, *, writing: bool) -> None:
+    def listen(self, worker: WorkerHandle, *, writing: bool) -> None:
         """Tell when a worker has written, and when more can be written to it."""
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
-        change = self.selector.modify if slot.watched else self.selector.register
-        change(slot.pipe, events, partial(self._exchange, slot))
-        slot.watched = True
+        change = self.selector.modify if worker.watched else self.selector.register
+        change(worker.pipe, events, partial(self._exchange, worker))
+        worker.watched = True
 
     def flush(self) -> None:
         """Write what had to wait until less was on its way."""
         if self._outgoing.held and self._outgoing.has_room():
             self._outgoing.held = False
-            for slot in self.slots:
-                if not slot.flush():
-                    self.listen(slot, writing=True)
+            for worker in self.handles:
+                if not worker.flush():
+                    self.listen(worker, writing=True)
 
-    def ignore(self, slot: Slot) -> None:
+    def ignore(self, worker: WorkerHandle) -> None:
         """Tell no more of its socket; its end is told by other means."""
-        if slot.watched:
-            self.selector.unregister(slot.pipe)
-            slot.watched = False
+        if worker.watched:
+            self.selector.unregister(worker.pipe)
+            worker.watched = False
 
-    def remove(self, slot: Slot) -> int | None:
+    def remove(self, worker: WorkerHandle) -> int | None:
         """Forget a worker that has ended; with what exit code."""
-        self.selector.unregister(slot.gone)
-        self.ignore(slot)
-        self.slots.remove(slot)
-        return slot.bury()
+        self.selector.unregister(worker.gone)
+        self.ignore(worker)
+        self.handles.remove(worker)
+        return worker.reap()
 
-    def drop(self, slot: Slot) -> None:
+    def drop(self, worker: WorkerHandle) -> None:
         """End a worker that has begun nothing, and wait for that."""
-        slot.kill("unused")
-        self.remove(slot)
+        worker.kill("unused")
+        self.remove(worker)
 
     def end(self) -> None:
         """Let workers end by themselves, those that have begun to work at all."""
-        for slot in self.slots:
-            if slot.ready and not slot.doomed:
-                slot.stop()
-            elif not slot.doomed:
-                slot.kill("unused")
+        for worker in self.handles:
+            if worker.ready and not worker.kill_reason:
+                worker.stop()
+            elif not worker.kill_reason:
+                worker.kill("unused")
         end = time.monotonic() + _PATIENCE
-        for slot in self.slots:
-            slot.process.join(max(0.0, end - time.monotonic()))
-            if slot.process.exitcode is None:
-                slot.kill("slow")
-            slot.bury()
-        self.slots.clear()
+        for worker in self.handles:
+            worker.process.join(max(0.0, end - time.monotonic()))
+            if worker.process.exitcode is None:
+                worker.kill("slow")
+            worker.reap()
+        self.handles.clear()
         self.selector.close()

@@ -1,0 +1,157 @@
+"""What workers have sent, given to the jobs that it answers."""
+
+from __future__ import annotations
+
+import pickle
+from itertools import islice
+from typing import Protocol
+
+from coresize.executor import protocol
+from coresize.executor.pool import exits
+from coresize.processes import transfer
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from coresize.executor.jobs import CallTimes, Job
+    from coresize.executor.pool.handle import WorkerHandle
+    from coresize.executor.pool.options import PoolOptions
+
+
+#: Seconds from which on a call is answered for itself: it may have started others.
+_LONG = 0.1
+
+
+class Listener(Protocol):
+    """What the dispatcher does about an answer, besides telling the job."""
+
+    def on_ready(self, worker: WorkerHandle) -> None:
+        """A worker is ready for its first task."""
+
+    def on_end(self, worker: WorkerHandle, job: Job, peak: int) -> None:
+        """A worker has ended a job, and taken so many bytes at its peak."""
+
+    def explain(
+        self, worker: WorkerHandle, message: protocol.Message
+    ) -> BaseException | None:
+        """The error where memory ran out for what a task had started, or None."""
+
+    def run_again(self, worker: WorkerHandle, job: Job) -> bool:
+        """Whether a job that has lost what it had started waits to run again."""
+
+
+class Answers:
+    """The answers to the jobs of one pool.
+
+    An answer counts where its number is that of the call which is due. Any other comes
+    from a worker whose stream is confused, as by a task that writes to descriptors it
+    has not opened: it is ended, and no more of it is believed.
+
+    Args:
+        options: what bounds the tasks of a worker.
+        times: learns from how long calls took.
+        listener: what has to know of more than the job itself.
+    """
+
+    def __init__(
+        self, options: PoolOptions, times: CallTimes, listener: Listener
+    ) -> None:
+        self._options = options
+        self._times = times
+        self._listener = listener
+        self._answered: set[Job] = set()
+
+    def wake(self) -> None:
+        """Wake whoever waits for what has been answered."""
+        for job in self._answered:
+            job.wake()
+        self._answered.clear()
+
+    def take(self, worker: WorkerHandle, messages: list[protocol.Message]) -> None:
+        """Understand what a worker has sent."""
+        done = 0
+        while done < len(messages) and worker.kill_reason != "confused":
+            values = self._values(worker, messages, done)
+            if not values:
+                self._understand(worker, messages[done])
+            done += values or 1
+        if worker.kill_reason == "confused":
+            self._give_up(worker)
+
+    def _give_up(self, worker: WorkerHandle) -> None:
+        """Fail all that a confused worker was given: any of it may have begun."""
+        jobs = list(worker.running)
+        worker.running.clear()
+        for job in jobs:
+            job.abandon(exits.confused(job.attempts))
+
+    def _values(
+        self, worker: WorkerHandle, messages: list[protocol.Message], first: int
+    ) -> int:
+        """Take the values of calls of one map together, but the last; how many.
+
+        There are thousands of them, and what is done once for all is not done for each.
+        """
+        if (
+            self._options.measured
+            or not worker.running
+            or worker.running[0].kind != protocol.CALLS
+        ):
+            return 0
+        job, seconds, place, size = worker.running[0], 0.0, first, 0
+        last = first + job.size - 1
+        number = job.number
+        for kind, told, _, took, payload in islice(messages, first, last):
+            if kind != protocol.VALUE or told != number or took > _LONG:
+                break
+            job.take_pickled(payload)
+            seconds += took
+            size += len(payload)
+            place += 1
+            number += 1
+        job.number = number
+        if place > first:
+            job.received(size)
+            self._answered.add(job)
+            self._times.learn(job, seconds / (place - first))
+        return place - first
+
+    def _understand(self, worker: WorkerHandle, message: protocol.Message) -> None:
+        kind, number, peak, _, payload = message
+        if kind == protocol.READY and not worker.ready:
+            worker.on_ready(peak, inherits_memory=payload == protocol.INHERITS_MEMORY)
+            self._listener.on_ready(worker)
+        elif kind == protocol.BROKEN and not worker.ready:
+            _, worker.init_error = pickle.loads(payload)  # noqa: S301 - of our own worker
+        elif worker.running and worker.running[0].number == number:
+            self._answer(worker, worker.running[0], message)
+        else:
+            worker.kill("confused")
+
+    def _answer(
+        self, worker: WorkerHandle, job: Job, message: protocol.Message
+    ) -> None:
+        kind, _, peak, seconds, payload = message
+        job.number += 1
+        if self._options.measured:
+            job.measured(max(peak, worker.base + job.seen))
+        killed = self._listener.explain(worker, message)
+        if killed and self._listener.run_again(worker, job):
+            return
+        if killed:
+            over = job.fail(killed)
+        elif kind != protocol.ERROR:
+            job.received(len(payload))
+            over = job.take_pickled(payload)
+        else:
+            error = transfer.load_error(*pickle.loads(payload))  # noqa: S301 - as above
+            over = job.fail(error)
+            while seconds < 0 and not over:  # none of its calls could be unpickled
+                over = job.fail(error)
+        self._answered.add(job)
+        self._times.learn(job, seconds)
+        if over:
+            worker.ended()
+            self._listener.on_end(worker, job, peak)
+            if not worker.running and worker.served == self._options.max_tasks:
+                worker.stop()
