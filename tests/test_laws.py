@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coresize import ConfigError, detect
+from coresize import ConfigError, detect, units
 from coresize.detection import parse, parse_cgroup, parse_jobs
 from coresize.detection.limits import combine, combine_cpu, combine_memory, whole_cores
 from coresize.errors import HostFileError, ParseError
@@ -35,11 +35,11 @@ NEARLY = st.lists(
 
 PARSERS = [
     function
-    for module in (parse, parse_cgroup, parse_jobs)
+    for module in (parse, parse_cgroup, parse_jobs, units)
     for name, function in inspect.getmembers(module, inspect.isfunction)
     if len(inspect.signature(function).parameters) == 1
     and function.__module__ == module.__name__
-    and name not in ("fail", "format_bytes", "format_cpu_list", "shown")
+    and name not in ("fail", "estimate", "format_bytes", "format_cpu_list", "shown")
     and not name.startswith("_")
 ]
 

@@ -2,40 +2,12 @@
 
 from __future__ import annotations
 
-from coresize import units
-from coresize.errors import ConfigError, ParseError
+from coresize.errors import ConfigError
 
 
 #: A thousandth of a core or of a GPU.
 _LEAST_AMOUNT = 0.001
 _MOST_AMOUNT = 1e6
-
-#: More than any machine has: what a size_t is.
-_MOST = 2**63
-
-
-def to_bytes(name: str, amount: str | int) -> int:
-    """The bytes in an amount: a number of them, or a text such as "2GiB".
-
-    Args:
-        name: the argument or setting that holds it, for the message.
-        amount: what it holds; a number may be 0.
-
-    Raises:
-        ConfigError: it is neither, with the forms that are.
-
-    >>> to_bytes("memory", "1.5G"), to_bytes("memory", "16Gi"), to_bytes("memory", 4096)
-    (1500000000, 17179869184, 4096)
-    """
-    try:
-        if isinstance(amount, str):
-            return units.size(amount)
-        size = -1 if isinstance(amount, bool) else amount.__index__()
-        if 0 <= size < _MOST:
-            return size
-    except (ParseError, TypeError, AttributeError):
-        pass
-    raise ConfigError(name, amount, units.SIZES)
 
 
 def check_count(name: str, number: object, least: int, more: str = "") -> int:
@@ -100,3 +72,26 @@ def check_amount(name: str, amount: float, allowed: str) -> float:
     if isinstance(amount, bool) or not _LEAST_AMOUNT <= number <= _MOST_AMOUNT:
         raise ConfigError(name, amount, allowed)
     return number
+
+
+def check_callable(name: str, function: object) -> None:
+    """See that what a caller gave can be called, or is None.
+
+    Raises:
+        TypeError: it cannot, as the standard library says it.
+    """
+    if function is not None and not callable(function):
+        msg = f"{name} must be a callable"
+        raise TypeError(msg)
+
+
+def check_workers(number: object) -> None:
+    """See that a number of workers is possible, or is None.
+
+    Raises:
+        ConfigError: it is no whole number above 0.
+    """
+    if number is not None:
+        # The words of the standard library, whose tests look for them.
+        words = ": max_workers must be greater than 0"
+        check_count("max_workers", number, 1, words)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from coresize.arguments import to_bytes
 from coresize.errors import ConfigError
 from coresize.host import swap_current
 from coresize.recording import load_host, record_host
 from coresize.recording.recorded import Recorded
+from coresize.units import to_bytes
 
 
 TYPE_CHECKING = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from coresize.errors import ParseError
+from coresize.errors import ConfigError, ParseError
 
 
 TYPE_CHECKING = False
@@ -110,6 +110,34 @@ def _decimal(text: str) -> tuple[int, int]:
     if not (digits and fraction and both.isdigit() and len(both) <= _LONGEST_NUMBER):
         fail(f"{shown(text)} is not a number")
     return whole(both), 10 ** len(fraction)
+
+
+#: More than any machine has: what a size_t is.
+_MOST = 2**63
+
+
+def to_bytes(name: str, amount: str | int) -> int:
+    """The bytes in an amount: a number of them, or a text such as "2GiB".
+
+    Args:
+        name: the argument or setting that holds it, for the message.
+        amount: what it holds; a number may be 0.
+
+    Raises:
+        ConfigError: it is neither, with the forms that are.
+
+    >>> to_bytes("memory", "1.5G"), to_bytes("memory", "16Gi"), to_bytes("memory", 4096)
+    (1500000000, 17179869184, 4096)
+    """
+    try:
+        if isinstance(amount, str):
+            return size(amount)
+        count = -1 if isinstance(amount, bool) else amount.__index__()
+        if 0 <= count < _MOST:
+            return count
+    except (ParseError, TypeError, AttributeError):
+        pass
+    raise ConfigError(name, amount, SIZES)
 
 
 #: Of the largest size that is expected, what each later one leaves.

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import sys
 
-from coresize import __version__
 from coresize.cli import (
     batch,
     diagnose,
@@ -28,6 +27,7 @@ from coresize.cli import (
     workers,
 )
 from coresize.errors import CoresizeError, InsufficientMemoryError
+from coresize.model import VERSION
 
 
 TYPE_CHECKING = False
@@ -70,9 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Without a command: report, with its options. "
         "Variables named CORESIZE_... change the answers: docs/reference/environment.",
     )
-    parser.add_argument(
-        "--version", action="version", version=f"coresize {__version__}"
-    )
+    parser.add_argument("--version", action="version", version=f"coresize {VERSION}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     of_host, of_plan = options.of_host(), options.of_plan()
     for add in (machine.add_report, machine.add_cores, machine.add_memory):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from coresize import __version__, recording, storage
+from coresize import recording, storage
 from coresize.cli import options as given
 from coresize.cli import report
 from coresize.detection import available, sources
 from coresize.detection.limits import ROUNDINGS, whole_cores
 from coresize.errors import HostFileError
+from coresize.model import VERSION
 from coresize.planning import settings
 from coresize.recording import hostfile
 
@@ -86,7 +87,7 @@ def _report(options: argparse.Namespace) -> str:
     )
     if isinstance(answer, str):
         return answer
-    return json.dumps({"coresize": __version__, **answer}, indent=2)
+    return json.dumps({"coresize": VERSION, **answer}, indent=2)
 
 
 def _checked(options: argparse.Namespace) -> Host:
@@ -112,7 +113,7 @@ def _memory(options: argparse.Namespace) -> str:
 
 def _record(options: argparse.Namespace) -> str:
     text = hostfile.dumps(recording.record_host(), note=options.note)
-    text = f"{_RECORDED_BY} {__version__}\n{text}"
+    text = f"{_RECORDED_BY} {VERSION}\n{text}"
     if options.file == "-":
         return text.rstrip("\n")
     path = Path(options.file).resolve()  # the target of a link, not the link

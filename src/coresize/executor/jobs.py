@@ -7,7 +7,6 @@ import pickle
 from collections import deque
 from concurrent.futures import CancelledError
 
-from coresize.executor import protocol
 from coresize.processes import transfer
 from coresize.processes.transfer import TransferError
 
@@ -59,7 +58,7 @@ class Job:
     """A call, or several: what both have in common.
 
     Attributes:
-        kind: of the message.
+        is_chunk: it is several calls of one function, each answered for itself.
         payload: the call or calls, pickled; None until a worker takes them, where they
             are large.
         key: of the function, for what is learned about it.
@@ -81,7 +80,7 @@ class Job:
         *("need", "number", "passed", "payload", "seen"),
     )
 
-    kind = protocol.CALL
+    is_chunk = False
 
     def __init__(self, payload: bytes | None, key: Hashable, need: int | None) -> None:
         self.payload = payload
@@ -283,7 +282,7 @@ class Calls(Job):
         *("result_bytes", "results", "wanted"),
     )
 
-    kind = protocol.CALLS
+    is_chunk = True
 
     def __init__(
         self,
@@ -363,7 +362,7 @@ class Calls(Job):
 
 #: Seconds of work that a worker is given ahead, so that it need not wait for more: of
 #: single calls, and of calls that are one message.
-_AHEAD = {protocol.CALL: 0.002, protocol.CALLS: 0.05}
+_AHEAD = {False: 0.002, True: 0.05}
 _MOST_BYTES = 32 * 1024
 
 #: Jobs that a worker has at most.
@@ -405,7 +404,7 @@ class CallTimes:
             planned += self._of_all(job)
             size += job.waiting_bytes
             large = job.payload is None or size > _MOST_BYTES
-            if planned > _AHEAD[job.kind] or large:
+            if planned > _AHEAD[job.is_chunk] or large:
                 break
             jobs.append(waiting.popleft())
         return jobs

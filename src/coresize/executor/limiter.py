@@ -13,9 +13,9 @@ from coresize.errors import CoresizeError
 from coresize.executor.admission.memory import Headroom
 from coresize.executor.admission.needs import MemorySpec
 from coresize.executor.admission.rules import Rules
-from coresize.executor.chunks import Submitting
 from coresize.executor.jobs import Job, key_of, tell
 from coresize.executor.mapping import values_of
+from coresize.executor.serial import Submitting
 from coresize.executor.traits import Traits, shut_down, traits_of
 from coresize.processes import exit_hooks
 from coresize.processes.memory import read_memory

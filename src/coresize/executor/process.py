@@ -9,15 +9,10 @@ from typing import TYPE_CHECKING
 
 from coresize.errors import ConfigError
 from coresize.executor import sizing
-from coresize.executor.admission.memory import MemoryBound
-from coresize.executor.chunks import Chunking
-from coresize.executor.jobs import Call
 from coresize.executor.mapping import values_of
 from coresize.executor.pool import options
-from coresize.executor.pool.dispatcher import Dispatcher
+from coresize.executor.pool.runner import Processes, specify
 from coresize.executor.serial import Caller
-from coresize.executor.traits import PoolState, Traits, of_processes
-from coresize.processes import transfer
 
 
 if TYPE_CHECKING:
@@ -28,9 +23,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, ParamSpec, TypeVar
 
-    from coresize.executor.admission.needs import Memory, MemorySpec
+    from coresize.executor.admission.needs import Memory
+    from coresize.executor.pool.dispatcher import Dispatcher
     from coresize.executor.pool.handle import WorkerHandle
-    from coresize.processes.exit_hooks import Unfinished
+    from coresize.executor.traits import PoolState, Traits
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -98,10 +94,10 @@ class ProcessPoolExecutor(Executor):
         if forks and max_tasks_per_child is not None:
             allowed = "None: a forked worker cannot be replaced"
             raise ConfigError("max_tasks_per_child", max_tasks_per_child, allowed)
-        spec = _spec(memory)
+        spec = specify(memory)
         plan = sizing.plan(max_workers, memory=spec.fixed if spec else None, cpus=cpus)
         self._max_workers = plan.workers
-        self._runner: Caller | _Processes
+        self._runner: Caller | Processes
         if sizing.is_serial(plan):
             self._runner = Caller(initializer, initargs, BrokenProcessPool)
         else:
@@ -118,7 +114,7 @@ class ProcessPoolExecutor(Executor):
             )
             share = plan.threads_per_worker
             environment = options.environment(threads or share, share)
-            self._runner = _Processes(made, plan.workers, environment, spec)
+            self._runner = Processes(made, plan.workers, environment, spec)
         # A pool that nobody holds any more takes no more tasks.
         self._finalizer = weakref.finalize(self, self._runner.drop)
         self._finalizer.atexit = False
@@ -270,122 +266,3 @@ class ProcessPoolExecutor(Executor):
             return []
         self._dispatcher.settle()
         return list(self._dispatcher.handles)
-
-
-class _Processes:
-    """Runs calls in processes; what `Caller` is where all is to be serial.
-
-    Args:
-        made: how workers are made, and what bounds their tasks.
-        size: how many workers there may be.
-        environment: variables that each worker has from its start.
-        spec: what ``memory=`` says; None where nothing is said.
-    """
-
-    def __init__(
-        self,
-        made: options.PoolOptions,
-        size: int,
-        environment: dict[str, str],
-        spec: MemorySpec | None,
-    ) -> None:
-        memory = None
-        if spec is not None:
-            retries = made.oom_retries
-            memory = MemoryBound(size, learns=spec.learns, oom_retries=retries)
-        self.dispatcher = Dispatcher(made, size, environment, memory)
-        self._spec = spec
-
-    @property
-    def traits(self) -> Traits:
-        """See `ProcessPoolExecutor.traits`."""
-        return of_processes(self.dispatcher.size)
-
-    @property
-    def unfinished(self) -> set[Unfinished]:
-        """The maps that are to be finished before no more calls are taken."""
-        return self.dispatcher.unfinished
-
-    @property
-    def broken(self) -> str | bool:
-        """Why no more calls are taken."""
-        return self.dispatcher.broken or False
-
-    def submit(
-        self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Future[T]:
-        """See `ProcessPoolExecutor.submit`."""
-        future: Future[T] = Future()
-        call = fn, args, kwargs
-        try:
-            payload = transfer.dump_within(call, fn, self.dispatcher.backlog.room)
-            need = self._need(args, kwargs)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - pickle calls the user's code
-            future.set_running_or_notify_cancel()
-            future.set_exception(error)
-            return future
-        self.dispatcher.submit(Call(future, call, payload, need))
-        return future
-
-    def calls(
-        self,
-        executor: Executor,
-        fn: Callable[..., Any],
-        *,
-        chunksize: int | None,
-        buffersize: int | None,
-    ) -> Chunking:
-        """How the calls of a map are made: in chunks."""
-        del executor  # the workers end without it
-        made = self.dispatcher.options
-        alone = made.measured or made.timeout is not None
-        return Chunking(
-            self.dispatcher,
-            fn,
-            lambda args: self._need(args, {}),
-            chunksize=1 if alone else chunksize,
-            buffersize=buffersize,
-            ahead=2 * self.dispatcher.size,
-        )
-
-    def observe(self) -> PoolState:
-        """See `ProcessPoolExecutor.observe`."""
-        memory = self.dispatcher.memory
-        return PoolState(
-            workers=len(self.dispatcher.handles),
-            kills=memory.rules.kills if memory else 0,
-            evictions=memory.rules.evictions if memory else 0,
-            need=memory.rules.learned() if memory else None,
-        )
-
-    def finish(self) -> None:
-        """Take all of what is to be mapped."""
-        self.dispatcher.finish()
-
-    def close(
-        self, *, cancel: bool = False, terminate: bool = False, interrupt: bool = False
-    ) -> None:
-        """Take no more calls; see `Dispatcher.close`."""
-        self.dispatcher.close(cancel=cancel, terminate=terminate, interrupt=interrupt)
-
-    def join(self) -> None:
-        """Wait until all has ended."""
-        self.dispatcher.join()
-
-    def drop(self) -> None:
-        """Take no more calls, as nobody holds the pool; a finalizer."""
-        self.dispatcher.drop()
-
-    def _need(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
-        """Bytes that a call was declared to need; None for none."""
-        return self._spec.of(args, kwargs) if self._spec else None
-
-
-def _spec(memory: Memory | None) -> MemorySpec | None:
-    if memory is None:
-        return None
-    from coresize.executor.admission.needs import MemorySpec  # brings pydantic
-
-    return MemorySpec(memory)

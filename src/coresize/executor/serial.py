@@ -1,28 +1,154 @@
-"""Everything in the caller: the same futures, and no worker."""
+"""Calls one by one: submitted to any executor, or made in the caller."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import weakref
-from concurrent.futures import BrokenExecutor, Executor, Future
+from collections import deque
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from typing import TYPE_CHECKING
 
-from coresize.executor import sizing
-from coresize.executor.chunks import Submitting, call_here
+from coresize.arguments import check_callable, check_workers
+from coresize.executor.jobs import Failed
 from coresize.executor.mapping import values_of
 from coresize.executor.traits import PoolState, Traits, of_caller
 from coresize.processes import exit_hooks, nesting
+from coresize.units import estimate
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any, ParamSpec, TypeVar
 
+    from coresize.executor.mapping import Args
     from coresize.processes.exit_hooks import Unfinished
 
     P = ParamSpec("P")
     T = TypeVar("T")
+
+
+class Submitted:
+    """One call of a map, submitted to an executor when there is room for its result."""
+
+    def __init__(
+        self,
+        submit: Callable[..., Future[Any]],
+        call: tuple[Any, ...],
+        notify: Callable[[], None],
+    ) -> None:
+        self._submit = submit
+        self._call = call
+        self._notify = notify
+        self._future: Future[Any] | None = None
+        self.results: deque[Any] = deque()
+        self.answered = self.result_bytes = 0
+        self.wanted = True
+
+    def start(self) -> None:
+        """See `Calls.start`."""
+        call, self._call = self._call, ()
+        self._future = self._submit(*call)
+        self._future.add_done_callback(self._ended)
+
+    def check(self) -> None:
+        """See `Calls.check`."""
+
+    def drop(self) -> None:
+        """See `Calls.drop`."""
+        if self._future is not None:
+            self._future.cancel()
+
+    def refuse(self, error: Exception) -> None:
+        """See `Calls.refuse`."""
+        self._answer(Failed(CancelledError(str(error))), 0)
+
+    def _ended(self, future: Future[Any]) -> None:
+        self._future = None
+        if future.cancelled():
+            self._answer(Failed(CancelledError()), 0)
+            return
+        error = future.exception()
+        if error is not None:
+            self._answer(Failed(error), 0)
+        else:
+            value = future.result()
+            self._answer(value, estimate(value))
+
+    def _answer(self, result: object, size: int) -> None:
+        if self.wanted:
+            self.results.append(result)
+            self.result_bytes = size
+        self.answered = 1
+        self._notify()
+
+
+class Submitting:
+    """The calls of a map over any executor, each submitted for itself.
+
+    Args:
+        executor: the executor, which is not held.
+        submit: its method, as of its class.
+        function: what is called.
+        ahead: calls that keep all workers busy.
+        most_running: calls that may be under way at most; None for any number.
+        lazy: each call is made by who asks for its value.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        submit: Callable[..., Future[Any]],
+        function: Callable[..., Any],
+        *,
+        ahead: int,
+        most_running: int | None = None,
+        lazy: bool = False,
+    ) -> None:
+        self._executor = weakref.ref(executor)
+        self._method = submit
+        self._function = function
+        self.chunksize: int | None = None
+        self.ahead = ahead
+        self.most_running = most_running
+        self.lazy = lazy
+
+    def size(self, each: float) -> int:
+        """See `Source.size`."""
+        del each
+        return 1
+
+    def make(
+        self, items: list[Args], notify: Callable[[], None]
+    ) -> tuple[Submitted, int, int]:
+        """See `Source.make`."""
+        args = items[0]
+        calls = Submitted(self._submit, (self._function, *args), notify)
+        return calls, 1, sum(map(estimate, args))
+
+    def _submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        executor = self._executor()
+        if executor is not None:
+            return self._method(executor, function, *args)
+        return call_here(function, *args)
+
+
+def call_here(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+    """The future of a call that has been made, in this thread.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted.
+        SystemExit: the call ends the program.
+    """
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()
+    try:
+        future.set_result(function(*args, **kwargs))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the future has it
+        future.set_exception(error)
+    return future
 
 
 class Caller:
@@ -162,8 +288,8 @@ class SerialExecutor(Executor):
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
     ) -> None:
-        sizing.check(max_workers)
-        sizing.check_initializer(initializer)
+        check_workers(max_workers)
+        check_callable("initializer", initializer)
         self._caller = Caller(initializer, initargs)
         self._finalizer = weakref.finalize(self, self._caller.drop)
         self._finalizer.atexit = False

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from coresize import processes
-from coresize.arguments import check_count
+from coresize.arguments import check_workers
 from coresize.detection import available
 from coresize.planning import plan as planning
 from coresize.planning import settings
@@ -73,32 +73,9 @@ def _profile(cpu_share: float | None) -> TaskProfile | None:
     return TaskProfile(cpu_share=cpu_share)
 
 
-def check(max_workers: int | None) -> None:
-    """See that it is possible.
-
-    Raises:
-        ConfigError: max_workers is no whole number above 0.
-    """
-    if max_workers is not None:
-        # The words of the standard library, whose tests look for them.
-        words = ": max_workers must be greater than 0"
-        check_count("max_workers", max_workers, 1, words)
-
-
-def check_initializer(initializer: object) -> None:
-    """See that an initializer can be called.
-
-    Raises:
-        TypeError: it cannot.
-    """
-    if initializer is not None and not callable(initializer):
-        msg = "initializer must be a callable"
-        raise TypeError(msg)
-
-
 def _settings(max_workers: int | None, usual: int | None) -> Settings:
     """What the user decided; of a plan, whether its own settings were parallel."""
-    check(max_workers)
+    check_workers(max_workers)
     found = settings.load_settings(defaults={"workers": usual})
     if max_workers is None:
         return found

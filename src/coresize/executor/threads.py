@@ -8,12 +8,11 @@ import threading
 from concurrent.futures.thread import BrokenThreadPool
 from typing import TYPE_CHECKING
 
-from coresize.arguments import check_count
+from coresize.arguments import check_callable, check_count
 from coresize.detection import available
 from coresize.executor import sizing
-from coresize.executor.chunks import Submitting
 from coresize.executor.mapping import values_of
-from coresize.executor.serial import Caller
+from coresize.executor.serial import Caller, Submitting
 from coresize.executor.traits import Traits, of_threads
 
 
@@ -71,7 +70,7 @@ class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
     ) -> None:
         if queue_size is not None:
             check_count("queue_size", queue_size, 1, ", or None")
-        sizing.check_initializer(initializer)
+        check_callable("initializer", initializer)
         usual = None
         if max_workers is None and cpu_share is None:
             usual = min(_MOST, available.available_cores() + _MORE)

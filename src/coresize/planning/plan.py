@@ -6,12 +6,13 @@ What is decided here is only where each number comes from; `policy` decides.
 from __future__ import annotations
 
 from coresize import units
-from coresize.arguments import check_amount, check_count, to_bytes
+from coresize.arguments import check_amount, check_count
 from coresize.detection import available
 from coresize.errors import ConfigError
 from coresize.planning import policy
 from coresize.planning.settings import VARIABLES, Settings, load_settings
 from coresize.planning.values import OF_HISTORY, Kind, Need, Resources
+from coresize.units import to_bytes
 
 
 TYPE_CHECKING = False

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from coresize import units
-from coresize.arguments import to_bytes
 from coresize.errors import ConfigError
+from coresize.units import to_bytes
 
 
 if TYPE_CHECKING:

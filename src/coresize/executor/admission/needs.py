@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from coresize import units
-from coresize.arguments import to_bytes
 from coresize.errors import ConfigError
+from coresize.units import to_bytes
 
 
 if TYPE_CHECKING:

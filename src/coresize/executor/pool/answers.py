@@ -95,7 +95,7 @@ class Answers:
         if (
             self._options.measured
             or not worker.running
-            or worker.running[0].kind != protocol.CALLS
+            or not worker.running[0].is_chunk
         ):
             return 0
         job, seconds, place, size = worker.running[0], 0.0, first, 0

@@ -251,7 +251,8 @@ class WorkerHandle:
                 self._folder = job.folder
                 together += protocol.pack(protocol.FOLDER, os.fsencode(job.folder))
             job.number = self._outgoing.numbers(job.size)
-            parts = protocol.pack(job.kind, payload, number=job.number)
+            kind = protocol.CALLS if job.is_chunk else protocol.CALL
+            parts = protocol.pack(kind, payload, number=job.number)
             size += len(payload)
             if len(parts) == 1:
                 together += parts

@@ -10,9 +10,8 @@ import sys
 import tempfile
 import threading
 
-from coresize.arguments import check_count, check_seconds
+from coresize.arguments import check_callable, check_count, check_seconds
 from coresize.errors import ConfigError, CoresizeError
-from coresize.executor.sizing import check_initializer
 from coresize.model import Value
 from coresize.planning import exports
 from coresize.processes import main_module
@@ -150,7 +149,7 @@ def check(
     if threads is not None:
         check_count("threads", threads, 1)
     check_count("oom_retries", oom_retries, 0)
-    check_initializer(initializer)
+    check_callable("initializer", initializer)
     if max_tasks is not None:
         whole = operator.index(max_tasks)  # a TypeError says that it is none
         if whole <= 0:

@@ -1,0 +1,273 @@
+"""What stands behind a pool of processes: how calls and maps become jobs of workers."""
+
+from __future__ import annotations
+
+from concurrent.futures import BrokenExecutor, Executor, Future
+from typing import TYPE_CHECKING
+
+from coresize.executor import jobs
+from coresize.executor.admission.memory import MemoryBound
+from coresize.executor.jobs import AT_ONCE, Call, key_of
+from coresize.executor.mapping import MOST_BYTES, MOST_ITEMS
+from coresize.executor.pool.dispatcher import Dispatcher
+from coresize.executor.traits import PoolState, Traits, of_processes
+from coresize.processes import transfer
+from coresize.processes.transfer import TransferError
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    from coresize.executor.admission.needs import Memory, MemorySpec
+    from coresize.executor.mapping import Args
+    from coresize.executor.pool.options import PoolOptions
+    from coresize.processes.exit_hooks import Unfinished
+
+    T = TypeVar("T")
+
+#: Seconds that a chunk should take: long beside the cost of sending it, short beside
+#: the time that a person waits; and calls in one, however quick.
+_TARGET = 0.02
+_LARGEST = 512
+
+#: Bytes of a chunk of several calls, or of their results: to send more at once saves
+#: nothing.
+_CHUNK_BYTES = 1024**2
+
+#: What may be taken ahead is so many chunks at least.
+_PARTS = 8
+
+
+class Processes:
+    """Runs calls in processes; what `Caller` is where all is to be serial.
+
+    Args:
+        options: how workers are made, and what bounds their tasks.
+        size: how many workers there may be.
+        environment: variables that each worker has from its start.
+        spec: what ``memory=`` says; None where nothing is said.
+    """
+
+    def __init__(
+        self,
+        options: PoolOptions,
+        size: int,
+        environment: dict[str, str],
+        spec: MemorySpec | None,
+    ) -> None:
+        memory = None
+        if spec is not None:
+            retries = options.oom_retries
+            memory = MemoryBound(size, learns=spec.learns, oom_retries=retries)
+        self.dispatcher = Dispatcher(options, size, environment, memory)
+        self._spec = spec
+
+    @property
+    def traits(self) -> Traits:
+        """See `ProcessPoolExecutor.traits`."""
+        return of_processes(self.dispatcher.size)
+
+    @property
+    def unfinished(self) -> set[Unfinished]:
+        """The maps that are to be finished before no more calls are taken."""
+        return self.dispatcher.unfinished
+
+    @property
+    def broken(self) -> str | bool:
+        """Why no more calls are taken."""
+        return self.dispatcher.broken or False
+
+    def submit(
+        self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Future[T]:
+        """See `ProcessPoolExecutor.submit`."""
+        future: Future[T] = Future()
+        call = fn, args, kwargs
+        try:
+            payload = transfer.dump_within(call, fn, self.dispatcher.backlog.room)
+            need = self._need(args, kwargs)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - pickle calls the user's code
+            future.set_running_or_notify_cancel()
+            future.set_exception(error)
+            return future
+        self.dispatcher.submit(Call(future, call, payload, need))
+        return future
+
+    def calls(
+        self,
+        executor: Executor,
+        fn: Callable[..., Any],
+        *,
+        chunksize: int | None,
+        buffersize: int | None,
+    ) -> Chunking:
+        """How the calls of a map are made: in chunks."""
+        del executor  # the workers end without it
+        made = self.dispatcher.options
+        alone = made.measured or made.timeout is not None
+        return Chunking(
+            self.dispatcher,
+            fn,
+            lambda args: self._need(args, {}),
+            chunksize=1 if alone else chunksize,
+            buffersize=buffersize,
+            ahead=2 * self.dispatcher.size,
+        )
+
+    def observe(self) -> PoolState:
+        """See `ProcessPoolExecutor.observe`."""
+        memory = self.dispatcher.memory
+        return PoolState(
+            workers=len(self.dispatcher.handles),
+            kills=memory.rules.kills if memory else 0,
+            evictions=memory.rules.evictions if memory else 0,
+            need=memory.rules.learned() if memory else None,
+        )
+
+    def finish(self) -> None:
+        """Take all of what is to be mapped."""
+        self.dispatcher.finish()
+
+    def close(
+        self, *, cancel: bool = False, terminate: bool = False, interrupt: bool = False
+    ) -> None:
+        """Take no more calls; see `Dispatcher.close`."""
+        self.dispatcher.close(cancel=cancel, terminate=terminate, interrupt=interrupt)
+
+    def join(self) -> None:
+        """Wait until all has ended."""
+        self.dispatcher.join()
+
+    def drop(self) -> None:
+        """Take no more calls, as nobody holds the pool; a finalizer."""
+        self.dispatcher.drop()
+
+    def _need(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
+        """Bytes that a call was declared to need; None for none."""
+        return self._spec.of(args, kwargs) if self._spec else None
+
+
+class Chunking:
+    """The calls of a map in a pool of processes, in chunks.
+
+    Chunks are as large as takes about the same time, learned from those that have
+    ended; each call in one is answered for itself.
+
+    Args:
+        dispatcher: what serves the workers.
+        function: what is called.
+        need: bytes that a call needs, by its arguments.
+        chunksize: calls in a chunk; None learns it.
+        buffersize: items that may be taken ahead of the reader; None for a default.
+        ahead: chunks that keep all workers busy.
+    """
+
+    most_running: int | None = None
+    lazy = False
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        function: Callable[..., Any],
+        need: Callable[[Args], int | None],
+        *,
+        chunksize: int | None,
+        buffersize: int | None,
+        ahead: int,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._function = function
+        self._key = key_of(function)
+        self._need = need
+        self.chunksize = chunksize
+        self._most = buffersize or MOST_ITEMS
+        self.ahead = ahead
+        self._size = 1
+        self._each = 1.0
+
+    def size(self, each: float) -> int:
+        """See `Source.size`."""
+        if self.chunksize is not None:
+            return self.chunksize
+        seconds = self._dispatcher.times.of(self._key)
+        if seconds is not None:
+            most = min(_LARGEST, self._most // _PARTS, 2 * self._size)
+            self._size = max(1, min(int(_TARGET / seconds), most))
+        return min(self._size, max(1, int(_CHUNK_BYTES / max(self._each, each))))
+
+    def make(
+        self, items: list[Args], notify: Callable[[], None]
+    ) -> tuple[Chunk, int, int]:
+        """See `Source.make`."""
+        try:
+            message = self._function, items
+            payload = transfer.dump_within(message, self._function, AT_ONCE)
+        except TransferError:
+            if len(items) > 1:  # one of them cannot be pickled, and fails alone
+                return self.make(items[:1], notify)
+            payload = None  # the error is told when it is due
+        chunk = Chunk(self._function, items[:], payload, None, notify)
+        chunk.dispatcher = self._dispatcher
+        if len(items) == 1:
+            chunk.measure(self._need, items[0])
+        size = MOST_BYTES if payload is None else len(payload)
+        self._each = size / len(items)
+        return chunk, len(items), size
+
+
+class Chunk(jobs.Calls):
+    """A chunk of a map, to be started when there is room for its results."""
+
+    __slots__ = ("dispatcher", "failure")
+
+    dispatcher: Dispatcher
+    failure: Exception | None
+
+    def __init__(self, *fields: Any) -> None:
+        super().__init__(*fields)
+        self.failure = None
+
+    def measure(self, need: Callable[[Args], int | None], args: Args) -> None:
+        """Ask what its one call needs; what that raises is the error of the call."""
+        try:
+            self.need = need(args)
+        except Exception as error:  # noqa: BLE001 - a callable of the user's
+            self.failure = error
+
+    def start(self) -> None:
+        """See `Calls.start`."""
+        if self.failure is not None:
+            self.abandon(self.failure)
+        else:
+            self.dispatcher.submit(self)
+
+    def check(self) -> None:
+        """See `Calls.check`."""
+        self.dispatcher.refuse_inherited()
+
+    def drop(self) -> None:
+        """See `Calls.drop`."""
+        self.cancelled = True
+
+    def refuse(self, error: Exception) -> None:
+        """See `Calls.refuse`."""
+        if isinstance(error, BrokenExecutor):
+            self.abandon(error)
+        else:
+            self.cancel()
+
+
+def specify(memory: Memory | None) -> MemorySpec | None:
+    """What ``memory=`` of a pool says; None where nothing is said.
+
+    Raises:
+        ConfigError: it is no size, nor what tells one.
+    """
+    if memory is None:
+        return None
+    from coresize.executor.admission.needs import MemorySpec  # brings pydantic
+
+    return MemorySpec(memory)
