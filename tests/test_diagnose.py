@@ -834,9 +834,12 @@ def test_bad_usage(words, text, capsys):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--watch", "1"), "--watch wants --pid PID"),
-        (("--watch", "1", "--pid", "1", "--fail-on", "note"), "--fail-on goes without"),
-        (("--watch", "1", "--pid", "1", "--main", "x.py"), "--main goes without"),
+        (("--watch", "1"), "--watch needs --pid PID"),
+        (
+            ("--watch", "1", "--pid", "1", "--fail-on", "note"),
+            "--fail-on cannot be used",
+        ),
+        (("--watch", "1", "--pid", "1", "--main", "x.py"), "--main cannot be used"),
     ],
 )
 def test_options_that_do_not_go_together(words, text, capsys):
