@@ -109,7 +109,7 @@ HOSTS = {
         {},
         {"memory": "16GiB", "used": "15.5GiB"},
         *("memory limits", "warning"),
-        ("512.0 MiB of memory are left", "working set 15.5 GiB", "memory.max"),
+        ("512.0 MiB of memory is left", "working set 15.5 GiB", "memory.max"),
     ),
     "nearly at memory.high": (
         {"memory.high": f"{16 * GIB}\n"},
@@ -210,10 +210,10 @@ VARIABLES = [
     ({"CORESIZE_WORKERS": "4"}, 8, "caps", "warning", "CORESIZE_WORKERS=4 leaves 4"),
     ({"CORESIZE_WORKERS": "64"}, 8, "caps", "note", "=64 asks for more workers than"),
     ({"CORESIZE_PARALLEL": "0"}, 8, "caps", "warning", "runs serially"),
-    ({"OMP_NUM_THREADS": "abc"}, 8, "threads", "warning", "=abc is no number"),
-    ({"MKL_NUM_THREADS": "-4"}, 8, "threads", "warning", "=-4 is no number"),
-    ({"MKL_NUM_THREADS": "4,2"}, 8, "threads", "warning", "=4,2 is no number"),
-    ({"OMP_NUM_THREADS": "0"}, 8, "threads", "warning", "=0 is no number"),
+    ({"OMP_NUM_THREADS": "abc"}, 8, "threads", "warning", "=abc is not a number"),
+    ({"MKL_NUM_THREADS": "-4"}, 8, "threads", "warning", "=-4 is not a number"),
+    ({"MKL_NUM_THREADS": "4,2"}, 8, "threads", "warning", "=4,2 is not a number"),
+    ({"OMP_NUM_THREADS": "0"}, 8, "threads", "warning", "=0 is not a number"),
     ({"RAYON_NUM_THREADS": "0"}, 8, "threads", None, ""),
     ({"OMP_NUM_THREADS": "4,2"}, 8, "threads", "warning", "8 workers x 4 threads on 8"),
     ({"OMP_NUM_THREADS": "1,2"}, 8, "threads", None, ""),
@@ -260,7 +260,7 @@ def test_of_two_overrides_one_has_no_effect():
     )
     assert (active.severity, active.where) == ("note", "CORESIZE_OVERRIDE_CORES")
     assert other.title == "PARALLELLY_OVERRIDE_CORES is set, and has no effect"
-    assert other.seen == "CORESIZE_OVERRIDE_CORES=8 goes first"
+    assert other.seen == "CORESIZE_OVERRIDE_CORES=8 takes precedence"
 
 
 @linux
@@ -301,7 +301,10 @@ def test_a_temporary_folder_that_is_none(folder):
         for one in found(examine(host), "temporary folder")
         if one.where == "LOKY_TEMP"
     ]
-    assert (one.severity, one.title) == ("warning", f"LOKY_TEMP={folder} is no folder")
+    assert (one.severity, one.title) == (
+        "warning",
+        f"LOKY_TEMP={folder} is not a folder",
+    )
 
 
 @linux
@@ -368,7 +371,7 @@ def test_throttling_by_the_share_that_counts(case):
 
 #: case: (files below the cgroup, severity, title)
 SWAPPED = {
-    "of the machine": ({}, "warning", "31.0 GiB are swapped out, of all on this mach"),
+    "of the machine": ({}, "warning", "31.0 GiB are swapped out on the whole machine"),
     "none of the cgroup": ({"memory.swap.current": "0\n"}, None, ""),
     "of the cgroup": ({"memory.swap.current": f"{GIB}\n"}, "note", "1.0 GiB are swap"),
     "of the cgroup, v1": ({"memory.stat": f"swap {GIB}\n"}, "note", "1.0 GiB are swap"),
@@ -458,11 +461,11 @@ parser.parse_args()
 @pytest.mark.parametrize(
     ("text", "seen", "advice"),
     [
-        ("import sys; sys.exit(3)", "SystemExit: 3", "put what starts work below"),
+        ("import sys; sys.exit(3)", "SystemExit: 3", "put the code that starts"),
         ("import sys; sys.argv[1]", "IndexError", "--main FILE -- ARGUMENTS"),
         (ARGUMENTS, "arguments are required: file", "--main FILE -- ARGUMENTS"),
-        ("import no_such_module", "No module named 'no_such_module'", "mend that"),
-        ("def", "SyntaxError", "mend that"),
+        ("import no_such_module", "No module named 'no_such_module'", "fix this"),
+        ("def", "SyntaxError", "fix this"),
         ("import os; os._exit(1)", "ended without a word", "below if __name__"),
     ],
 )
@@ -834,9 +837,12 @@ def test_bad_usage(words, text, capsys):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--watch", "1"), "--watch wants --pid PID"),
-        (("--watch", "1", "--pid", "1", "--fail-on", "note"), "--fail-on goes without"),
-        (("--watch", "1", "--pid", "1", "--main", "x.py"), "--main goes without"),
+        (("--watch", "1"), "--watch needs --pid PID"),
+        (
+            ("--watch", "1", "--pid", "1", "--fail-on", "note"),
+            "--fail-on cannot be used",
+        ),
+        (("--watch", "1", "--pid", "1", "--main", "x.py"), "--main cannot be used"),
     ],
 )
 def test_options_that_do_not_go_together(words, text, capsys):

@@ -112,7 +112,7 @@ class JoblibExecutor(MapExecutor):
         """What the backend is like: where its calls run, and how many at a time."""
         if isinstance(self._backend, SequentialBackend):
             return of_caller()
-        if self._backend.uses_threads:
+        if getattr(self._backend, "uses_threads", False):
             return of_threads(self._max_workers)
         return Traits(
             place="processes",

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 _ITEMS = (
-    "a file .jsonl (a JSON value a line), .csv (a row each, by the names in the first "
-    "line) or .txt (a line each), or @PATTERN for the paths of files"
+    "a .jsonl file (a JSON value per line), a .csv file (an item per row, with column "
+    "names in the first line), a .txt file (an item per line), or @PATTERN for the "
+    "paths of matching files"
 )
 
 
@@ -92,7 +93,7 @@ def _read_table(source: str, text: str) -> list[Any]:
 def _check_names(source: str, names: Sequence[str]) -> None:
     for place, name in enumerate(names):
         if name in names[:place]:
-            allowed = f"columns with a name of their own: {name!r} comes twice"
+            allowed = f"unique column names: {name!r} occurs twice"
             raise ConfigError("items", f"{source}, line 1", allowed)
 
 

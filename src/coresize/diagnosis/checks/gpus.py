@@ -62,8 +62,8 @@ def compare(given: str, present: list[Gpu]) -> Iterator[Finding]:
             title=f"{len(chosen)} of {len(present)} GPUs may be used",
             seen=f"{_VARIABLE}={given}; {names}",
             where=f"{_VARIABLE}, and the driver (NVML)",
-            why="the others are hidden from this program",
-            advice=f"unset {_VARIABLE} to use all",
+            why="the other GPUs are hidden from this program",
+            advice=f"unset {_VARIABLE} to use all GPUs",
         )
 
 
@@ -84,8 +84,8 @@ def _unknown(given: str, unknown: list[str], present: list[Gpu]) -> Finding:
         title=f"{_VARIABLE} names GPUs that are not there: {', '.join(unknown)}",
         seen=f"{_VARIABLE}={given}; there are {numbers if present else 'none'}",
         where=f"{_VARIABLE}, and the driver (NVML)",
-        why="CUDA uses those before the first that is not there, and no other",
-        advice=f"unset {_VARIABLE}, or name those that are there",
+        why="CUDA uses only the GPUs that are listed before the first missing one",
+        advice=f"unset {_VARIABLE}, or list only GPUs that are there",
     )
 
 
@@ -112,7 +112,7 @@ def _present() -> list[Gpu]:
             for handle in handles
         ]
     except pynvml.NVMLError as error:
-        reason = f"the driver does not tell (NVML: {error})"
+        reason = f"the driver gives no answer (NVML: {error})"
         raise Skipped(reason) from None
     finally:
         pynvml.nvmlShutdown()

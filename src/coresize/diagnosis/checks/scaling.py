@@ -88,31 +88,31 @@ KINDS = {
     "compute": Kind(
         title="pure computing",
         run=compute,
-        why="the cores are those of neighbours as well, throttled, or not there "
-        "(hyper-threads), and nothing that computes gets faster with more workers",
-        advice="look for who else computes on this machine; coresize sweep finds the "
-        "number of workers that is best for your task",
+        why="the cores are shared with other programs, throttled, or hyper-threads, "
+        "so computing does not get faster with more workers",
+        advice="look for other programs that compute on this machine; coresize sweep "
+        "finds the best number of workers for your task",
         computes=True,
     ),
     "copy": Kind(
         title="memory bandwidth",
         run=copy,
-        why="the cores share the way to memory, and a few fill it",
-        advice="use fewer workers for tasks that go through large arrays; coresize "
-        "sweep finds how many",
+        why="the cores share the memory bandwidth, and a few cores use all of it",
+        advice="use fewer workers for tasks that read large arrays; coresize sweep "
+        "finds the best number",
         computes=True,
     ),
     "pickling": Kind(
         title="pickling of 1 MB",
         run=pickling,
-        why="the time goes into memory, not into cores",
+        why="the time is spent on memory access, not on computing",
         advice="send workers paths or ranges in place of large objects",
         computes=True,
     ),
     "write": Kind(
         title="files in the temporary folder",
         run=write,
-        why="the disk is shared, and a few workers fill it",
+        why="the workers share the disk, and a few workers use all of its bandwidth",
         advice="set TMPDIR to a faster disk, or let tasks write less",
         computes=False,
     ),
