@@ -150,8 +150,7 @@ class JoblibExecutor(MapExecutor):
         if self._closed:
             return
         try:
-            if not cancel_futures:
-                self._finish_maps()
+            self._end_maps(cancel=cancel_futures)
         finally:
             self._closed = True
         if wait:

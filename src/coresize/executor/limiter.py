@@ -164,8 +164,7 @@ class _Limited(MapExecutor):
         length) and a part was read.
         """
         try:
-            if not cancel_futures:
-                self._finish_maps()
+            self._end_maps(cancel=cancel_futures)
         finally:
             self._end(wait=wait, cancel_futures=cancel_futures)
 

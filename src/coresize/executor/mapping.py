@@ -31,7 +31,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Sized
-from concurrent.futures import Executor
+from concurrent.futures import CancelledError, Executor
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
@@ -195,7 +195,7 @@ class Map:
         self._each: float | None = None
         self._begun = self._lazy
         self._read = self._finishing = False
-        self._exhausted = self._reading = False
+        self._exhausted = self._reading = self._cancelled = False
         self._wanted = True
         #: The threads that start calls.
         self._starting: set[int] = set()
@@ -367,6 +367,8 @@ class Map:
                     yield results.popleft()  # nobody but the reader holds it
                 self._pass(chunk)
                 self._fill()
+            if self._cancelled:
+                raise CancelledError
         finally:
             self._leave()
 
@@ -436,6 +438,16 @@ class Map:
             finally:
                 self._wait_for_others()
                 self._let_go()
+
+    def cancel(self) -> None:
+        """Start no more calls; whoever reads on gets a CancelledError."""
+        with self._changed:
+            self._cancelled = self._exhausted = True
+            held = list(self._held)
+            self._held.clear()
+        for chunk in held:
+            chunk.calls.refuse(RuntimeError("the executor was shut down"))
+        self._let_go()
 
     def finish_at_exit(self) -> None:
         """Start all calls, unless this is a copy in a forked child."""
@@ -549,10 +561,17 @@ class MapExecutor(Executor):
         calls.begin()
         return calls.values(end)
 
-    def _finish_maps(self) -> None:
-        """Take all of what is to be mapped, and start all calls."""
+    def _end_maps(self, *, cancel: bool) -> None:
+        """Start all calls of all maps, or none any more.
+
+        This comes before the executor is shut down: what it cancels would let maps
+        start others, while it holds its own lock.
+        """
         for unfinished in list(self._unfinished):
-            unfinished.finish()
+            if cancel:
+                unfinished.cancel()
+            else:
+                unfinished.finish()
 
 
 def _finish_all() -> None:

@@ -165,8 +165,7 @@ class ProcessPoolExecutor(MapExecutor):
             cancel_futures: cancel the tasks that have not begun.
         """
         try:
-            if not cancel_futures:
-                self._runner.finish()
+            self._end_maps(cancel=cancel_futures)
         finally:
             self._runner.close(cancel=cancel_futures)
             if wait:

@@ -333,8 +333,7 @@ class SerialExecutor(MapExecutor):
         """
         del wait
         try:
-            if not cancel_futures:
-                self._caller.finish()
+            self._end_maps(cancel=cancel_futures)
         finally:
             self._caller.close()
 

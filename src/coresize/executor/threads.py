@@ -165,8 +165,7 @@ class ThreadPoolExecutor(MapExecutor, concurrent.futures.ThreadPoolExecutor):
             cancel_futures: cancel the tasks that have not begun.
         """
         try:
-            if not cancel_futures:
-                self._finish_maps()
+            self._end_maps(cancel=cancel_futures)
         finally:
             if self._caller is not None:
                 self._caller.close()

@@ -84,6 +84,9 @@ class Unfinished(Protocol):
     def finish(self) -> None:
         """Take all of its input and start all calls."""
 
+    def cancel(self) -> None:
+        """Start no more calls."""
+
     def start_all(self) -> None:
         """Start what was taken."""
 
