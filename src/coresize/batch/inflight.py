@@ -233,7 +233,8 @@ def _told(future: object, name: str) -> int | None:
 
     It is not asked for as an attribute: some futures have any attribute, as proxies.
     """
-    number = getattr(future, "__dict__", {}).get(name)
+    attributes = getattr(future, "__dict__", None)
+    number = attributes.get(name) if type(attributes) is dict else None
     return number if type(number) is int else None
 
 

@@ -67,7 +67,7 @@ class ProcessPoolExecutor(MapExecutor):
     Raises:
         ConfigError: an argument or a setting is not valid.
 
-    OomCounter for memory are told from others on Linux, by the counters of the worker's
+    Kills for memory are told from others on Linux, by the counters of the worker's
     cgroup (kernel Documentation/admin-guide/cgroup-v2.rst, "memory.events").
 
     >>> from coresize import ProcessPoolExecutor
