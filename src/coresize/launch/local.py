@@ -15,9 +15,9 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
-from coresize import storage
 from coresize.batch import shards
 from coresize.batch.journal import status
 from coresize.detection import available
@@ -82,13 +82,7 @@ class ShardProcess:
         """
         inherited = {n: text for n, text in os.environ.items() if n != CLAIMED}
         variables = {**share, SHARD: self.shard, STATUS: self._status}
-        try:
-            storage.remove(self._status)
-            log = storage.append(self.log)
-        except OSError as error:
-            msg = f"the log {self.log} cannot be written: {error.strerror}"
-            raise CoresizeError(msg) from None
-        with log:
+        with self._open_log() as log:
             begun = time.strftime("%Y-%m-%d %H:%M:%S")
             log.write(f"--- {begun} shard {self.shard}: {shlex.join(self.words)}\n")
             log.flush()
@@ -104,6 +98,21 @@ class ShardProcess:
         self._kills = OomCounter(self.pid)
         self._meter = meter_of(None)(self.pid)
         self._began = time.monotonic()
+
+    def _open_log(self) -> TextIO:
+        """The log, to add to; what the last start has left as its status is removed.
+
+        Raises:
+            CoresizeError: it cannot be written.
+        """
+        log = Path(self.log)
+        try:
+            Path(self._status).unlink(missing_ok=True)
+            log.parent.mkdir(parents=True, exist_ok=True)
+            return log.open("a", encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            msg = f"the log {self.log} cannot be written: {error.strerror}"
+            raise CoresizeError(msg) from None
 
     def look(self) -> None:
         """Measure it, and see whether it has ended."""
