@@ -123,5 +123,5 @@ class Supervisor:
 
     def _end(self, why: str) -> None:
         self._why = self._why or why
-        if self._process:
+        if self._process:  # who measures it waits for it, as its end tells its CPU time
             processes.kill_session(self._process.pid)
