@@ -8,8 +8,8 @@ import importlib
 import json
 import sys
 import traceback
+from pathlib import Path
 
-from coresize import storage
 from coresize.errors import ConfigError, CoresizeError
 
 
@@ -43,7 +43,7 @@ def read_items(source: str) -> list[Any]:
     if read is None:
         raise ConfigError("items", source, _ITEMS)
     try:
-        return read(source, storage.read_input(source))
+        return read(source, Path(source).read_text(encoding="utf-8"))
     except OSError as error:
         allowed = f"the path of a file ({error.strerror})"
         raise ConfigError("items", source, allowed) from None

@@ -43,7 +43,7 @@ def add_profile(commands: Commands) -> None:
 
 def _profile(options: argparse.Namespace) -> tuple[str, int]:
     from coresize.measuring.commands import measure_command
-    from coresize.measuring.runs import ended, summarize
+    from coresize.measuring.runs import summarize
     from coresize.planning import profile_files
 
     words = run.words_of(options)
@@ -64,7 +64,7 @@ def _profile(options: argparse.Namespace) -> tuple[str, int]:
     if options.json:
         text = json.dumps(report.profile_as_json(profile, code), indent=2)
     else:
-        text = report.profile_as_text(profile, ended(code), _failure(code))
+        text = report.profile_as_text(profile, exits.describe(code), _failure(code))
     status = 0 if code is None else code if code >= 0 else 128 - code
     if options.save is not None:
         status = _save(profile, options.save, status)

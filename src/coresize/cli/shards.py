@@ -18,7 +18,7 @@ from coresize.units import format_bytes, format_count
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from coresize.cli.options import Commands
-    from coresize.launch.local import Launcher, Part
+    from coresize.launch.local import Launcher, ShardProcess
 
 #: Seconds between two tables: at a terminal, and elsewhere where nothing changes.
 _OFTEN, _SELDOM = 1.0, 60.0
@@ -177,13 +177,13 @@ _FAILED = (
 _HEAD = ("SHARD", "STATE", "PID", "DONE", "FAILED", "ETA", "TIME", "PEAK", "LOG")
 
 
-def _table(parts: list[Part]) -> str:
+def _table(parts: list[ShardProcess]) -> str:
     from coresize.batch.journal.overview import columns
 
     return columns([_HEAD, *(_cells(part) for part in parts)])
 
 
-def _cells(part: Part) -> tuple[str, ...]:
+def _cells(part: ShardProcess) -> tuple[str, ...]:
     told = part.progress()
     done, total, eta = (told.get(name) for name in ("done", "total", "eta"))
     state = part.state

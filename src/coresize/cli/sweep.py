@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from coresize.cli import profile, run, streams
 from coresize.detection import available
@@ -140,11 +141,11 @@ def _counts(text: str) -> list[int] | str:
 
 
 def _from_file(path: str) -> SweepResult:
-    from coresize import storage
     from coresize.sweeping.result import from_points
 
     try:
-        points = json.loads(streams.read() if path == "-" else storage.read_input(path))
+        text = streams.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        points = json.loads(text)
     except OSError as error:
         allowed = f"the path of a file ({error.strerror})"
         raise ConfigError("--from", path, allowed) from None

@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 import time
 
 from coresize.host import Live
@@ -19,7 +18,6 @@ from coresize.host import Live
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
     from typing import NoReturn
 
 #: proc(5): 5 written to clear_refs resets the "high water mark" VmHWM to what is
@@ -246,30 +244,6 @@ def kill_session(pid: int) -> None:
     """
     kill_tree(pid)
     kill_group(pid)
-
-
-@contextlib.contextmanager
-def starting() -> Iterator[None]:
-    """Let signals wait until a process was started: else nobody would know it.
-
-    Python calls its handlers between any two lines, also while the process is there and
-    the call that made it has not returned. What came is told at the end, within the
-    ``with``'s own ``try``. Only the main thread has handlers to be called.
-    """
-    came: list[int] = []
-    handlers = {}
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is not None and callable(signal.getsignal(number)):
-                handlers[number] = signal.signal(number, lambda n, _: came.append(n))
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for number in came:
-            signal.raise_signal(number)
 
 
 def cpu_seconds() -> float:

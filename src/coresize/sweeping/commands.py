@@ -57,13 +57,13 @@ class Commands:
             OSError: it cannot be started.
         """
         words = [word.replace("{workers}", str(workers)) for word in self._words]
-        attendant = Supervisor(self._timeout)
+        supervisor = Supervisor(self._timeout)
         watch = Watch()
         run = measure_command(
-            words, variables={"CORESIZE_WORKERS": str(workers)}, attendant=attendant
+            words, variables={"CORESIZE_WORKERS": str(workers)}, supervisor=supervisor
         )
         watch.stop()
-        error = attendant.failure(run.exit_code)
+        error = supervisor.failure(run.exit_code)
         done = 0 if error else 1
         return watch.trial(
             workers,
@@ -71,5 +71,5 @@ class Commands:
             cpu=run.cpu,
             peak_memory=run.peak,
             error=error,
-            late=attendant.late,
+            late=supervisor.late,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 from coresize import storage
 from coresize.detection.cgroup import MOUNTINFO
 from coresize.detection.parse_cgroup import mounts
@@ -110,7 +112,7 @@ def temporary(context: Context) -> Iterator[Finding]:
     """Where temporary files go: full, on another machine, on an overlay."""
     named = context.variable(*_TEMPORARY)
     try:
-        default = storage.temporary_folder()
+        default = tempfile.gettempdir()
     except FileNotFoundError as error:
         yield _nowhere(error)
     else:

@@ -7,8 +7,8 @@ import math
 import sys
 import textwrap
 from importlib.machinery import PathFinder
+from pathlib import Path
 
-from coresize import storage
 from coresize.diagnosis.findings import Finding
 from coresize.diagnosis.interpreter import PATIENCE, Late, run_python
 from coresize.processes.main_module import known
@@ -246,7 +246,7 @@ def is_module(name: str) -> bool:
 def _given(main: tuple[str, ...]) -> list[str]:
     """A program as path, name of a module or nothing, and arguments."""
     name, *words = main
-    return [name, "" if storage.is_file(name) else name, *words]
+    return [name, "" if Path(name).is_file() else name, *words]
 
 
 def _own_main() -> list[str]:

@@ -75,7 +75,7 @@ def group(context: Context) -> Iterator[Finding]:
 
 
 def kills(context: Context) -> Iterator[Finding]:
-    """OomCounter for memory since the cgroup was made."""
+    """Kills for memory since the cgroup was made."""
     for where, values in counters.memory_events(context.host).items():
         count = values.get("oom_kill", 0)
         if count:

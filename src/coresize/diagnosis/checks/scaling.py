@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import tempfile
 import time
 from typing import TYPE_CHECKING
 
-from coresize import storage
 from coresize.diagnosis.findings import Finding, Skipped
 from coresize.executor.process import ProcessPoolExecutor
 from coresize.executor.sizing import warm
@@ -63,7 +63,8 @@ def pickling(_folder: str) -> None:
 
 def write(folder: str) -> None:
     """A small file in the temporary folder."""
-    storage.write_scratch(folder, _MEGABYTE)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(_MEGABYTE)
 
 
 class Kind(Value):
@@ -173,7 +174,7 @@ def _speedups(
     what others do meanwhile makes it less. And that a core was missing is told by pure
     computing alone: of all else, the time counts in which there was one.
     """
-    folder = storage.temporary_folder()
+    folder = tempfile.gettempdir()
     counts = sorted({2, most})
     best = dict.fromkeys((1, *counts), (0.0, 0.0, 0.0))
     for _ in range(_TRIES):
