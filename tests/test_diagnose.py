@@ -210,10 +210,10 @@ VARIABLES = [
     ({"CORESIZE_WORKERS": "4"}, 8, "caps", "warning", "CORESIZE_WORKERS=4 leaves 4"),
     ({"CORESIZE_WORKERS": "64"}, 8, "caps", "note", "=64 asks for more workers than"),
     ({"CORESIZE_PARALLEL": "0"}, 8, "caps", "warning", "runs serially"),
-    ({"OMP_NUM_THREADS": "abc"}, 8, "threads", "warning", "=abc is no number"),
-    ({"MKL_NUM_THREADS": "-4"}, 8, "threads", "warning", "=-4 is no number"),
-    ({"MKL_NUM_THREADS": "4,2"}, 8, "threads", "warning", "=4,2 is no number"),
-    ({"OMP_NUM_THREADS": "0"}, 8, "threads", "warning", "=0 is no number"),
+    ({"OMP_NUM_THREADS": "abc"}, 8, "threads", "warning", "=abc is not a number"),
+    ({"MKL_NUM_THREADS": "-4"}, 8, "threads", "warning", "=-4 is not a number"),
+    ({"MKL_NUM_THREADS": "4,2"}, 8, "threads", "warning", "=4,2 is not a number"),
+    ({"OMP_NUM_THREADS": "0"}, 8, "threads", "warning", "=0 is not a number"),
     ({"RAYON_NUM_THREADS": "0"}, 8, "threads", None, ""),
     ({"OMP_NUM_THREADS": "4,2"}, 8, "threads", "warning", "8 workers x 4 threads on 8"),
     ({"OMP_NUM_THREADS": "1,2"}, 8, "threads", None, ""),
@@ -301,7 +301,10 @@ def test_a_temporary_folder_that_is_none(folder):
         for one in found(examine(host), "temporary folder")
         if one.where == "LOKY_TEMP"
     ]
-    assert (one.severity, one.title) == ("warning", f"LOKY_TEMP={folder} is no folder")
+    assert (one.severity, one.title) == (
+        "warning",
+        f"LOKY_TEMP={folder} is not a folder",
+    )
 
 
 @linux
@@ -368,7 +371,7 @@ def test_throttling_by_the_share_that_counts(case):
 
 #: case: (files below the cgroup, severity, title)
 SWAPPED = {
-    "of the machine": ({}, "warning", "31.0 GiB are swapped out, of all on this mach"),
+    "of the machine": ({}, "warning", "31.0 GiB are swapped out on the whole machine"),
     "none of the cgroup": ({"memory.swap.current": "0\n"}, None, ""),
     "of the cgroup": ({"memory.swap.current": f"{GIB}\n"}, "note", "1.0 GiB are swap"),
     "of the cgroup, v1": ({"memory.stat": f"swap {GIB}\n"}, "note", "1.0 GiB are swap"),
