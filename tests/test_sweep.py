@@ -78,9 +78,9 @@ BOUND = [
     ({1: 10.0, 2: 19.0, 4: 35.0}, 2, 2, 4, "Memory has room for 2; 4 had 84% more."),
     ({1: 10.0, 2: 19.0, 4: 12.0}, 2, 2, 2, "Memory has room for 2."),
     ({1: 10.0, 2: 10.4, 4: 35.0}, 3, 1, 4, "within 3.8% of the best, 2"),
-    ({4: 10.0, 8: 19.0}, 1, 1, 8, "No count that was measured may fit. Memory has"),
-    ({4: 10.0, 8: 12.0}, 2, 2, 8, "may fit. Memory has room for 2."),
-    ({4: 10.0}, 0, 1, 4, "may fit. Memory has room for 0."),
+    ({4: 10.0, 8: 19.0}, 1, 1, 8, "No measured count fits. Memory has"),
+    ({4: 10.0, 8: 12.0}, 2, 2, 8, "count fits. Memory has room for 2."),
+    ({4: 10.0}, 0, 1, 4, "count fits. Memory has room for 0."),
     ({4: 10.0, 8: 19.0}, 8, 8, 8, "8 workers are the best measured."),
 ]
 
@@ -317,7 +317,7 @@ ROUNDS = {
         {"serial": [100], 1: [10], 2: [19], 4: [200]},
         2,
         2,
-        "Serially it is faster than with any number of workers that may fit",
+        "Serially it is faster than with any number of workers that fits",
         "tried",
     ),
     "tiny tasks": (
@@ -352,14 +352,14 @@ ROUNDS = {
         {"serial": [100], 4: [10], 8: [20]},
         3,
         3,
-        "points for a law (2 of 4). Try what may: workers=[1, 3].",
+        "points for a law (2 of 4). Try counts that fit: workers=[1, 3].",
         "Serially",
     ),
     "memory has room for none": (
         {"serial": [10], 1: [10], 2: [20]},
         0,
         1,
-        "Not even one may: give it more memory, or smaller items.",
+        "Not even one worker fits: give it more memory, or smaller items.",
         "try",
     ),
     "larger counts fail": (

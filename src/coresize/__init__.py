@@ -84,7 +84,7 @@ __all__ = [
     "sweep",
 ]
 
-#: Loaded on first use, so that the front door stays quick (PEP 562).
+#: Names that are loaded on first use, so that ``import coresize`` stays fast (PEP 562).
 _LAZY = {
     "BatchRun": "batch.run",
     "Diagnosis": "diagnosis.findings",

@@ -6,7 +6,7 @@ from coresize.interrupts import Interrupts
 
 
 def main() -> int:
-    """Run the command line; returns the exit status, also where it is interrupted."""
+    """Run the command line and return the exit status, also when interrupted."""
     interrupts = Interrupts("SIGINT")
     interrupts.guard()
     try:
@@ -15,11 +15,11 @@ def main() -> int:
 
         try:
             status = command()
-        except SystemExit as end:  # of argparse, which has said why
-            status = end.code if isinstance(end.code, int) else 0
+        except SystemExit as exit_:  # from argparse, which has printed the reason
+            status = exit_.code if isinstance(exit_.code, int) else 0
         status = streams.settle(status)
         interrupts.end()
-    except KeyboardInterrupt:  # while it was imported, or after it was caught
+    except KeyboardInterrupt:  # during the import, or after the command caught one
         interrupts.end()
         return interrupts.status
     return status

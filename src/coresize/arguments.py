@@ -1,4 +1,4 @@
-"""Numbers that a caller gives, checked: here, and nowhere else."""
+"""Checks of the arguments that callers pass: here, and nowhere else."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _MOST_AMOUNT = 1e6
 
 
 def check_count(name: str, number: object, least: int, more: str = "") -> int:
-    """A whole number that a caller gave, of Python or another library.
+    """Check a whole number, of Python or another library, and return it.
 
     Args:
-        name: of the argument.
-        number: what was given.
-        least: what is allowed.
-        more: what the message says besides.
+        name: the name of the argument.
+        number: the argument.
+        least: the smallest number that is allowed.
+        more: text to add to the message.
 
     Raises:
-        ConfigError: it is none, or less than the least.
+        ConfigError: the argument is not a whole number, or is too small.
 
     >>> check_count("tasks", 3, 0)
     3
@@ -32,10 +32,10 @@ def check_count(name: str, number: object, least: int, more: str = "") -> int:
 
 
 def check_seconds(name: str, value: object) -> float:
-    """A time that a caller gave.
+    """Check a time in seconds, and return it.
 
     Raises:
-        ConfigError: it is no number above 0.
+        ConfigError: the time is not a number above 0.
 
     >>> check_seconds("timeout", 0.5)
     0.5
@@ -50,22 +50,22 @@ def check_seconds(name: str, value: object) -> float:
 
 
 def check_amount(name: str, amount: float, allowed: str) -> float:
-    """An amount of cores or devices that a caller gave.
+    """Check an amount of cores or devices, and return it.
 
     Args:
-        name: of the argument.
-        amount: what was given.
-        allowed: what the message says is allowed.
+        name: the name of the argument.
+        amount: the argument.
+        allowed: the description of allowed amounts, for the message.
 
     Raises:
-        ConfigError: it is no number, or less than a thousandth.
+        ConfigError: the amount is not a number, below a thousandth, or too large.
 
     >>> check_amount("cpus", 0.5, "a number of cores, 0.001 or above")
     0.5
     """
     import math
 
-    try:  # numbers of other libraries too; of a text it would take float("2")
+    try:  # takes numbers of other libraries; float() would also accept the text "2"
         number = math.fsum([amount])
     except (TypeError, OverflowError):
         number = 0.0
@@ -75,10 +75,10 @@ def check_amount(name: str, amount: float, allowed: str) -> float:
 
 
 def check_callable(name: str, function: object) -> None:
-    """See that what a caller gave can be called, or is None.
+    """Check that an argument is callable or None.
 
     Raises:
-        TypeError: it cannot, as the standard library says it.
+        TypeError: the argument is neither; the standard library raises the same.
     """
     if function is not None and not callable(function):
         msg = f"{name} must be a callable"
@@ -86,12 +86,12 @@ def check_callable(name: str, function: object) -> None:
 
 
 def check_workers(number: object) -> None:
-    """See that a number of workers is possible, or is None.
+    """Check that a number of workers is possible or None.
 
     Raises:
-        ConfigError: it is no whole number above 0.
+        ConfigError: the number is not a whole number above 0.
     """
     if number is not None:
-        # The words of the standard library, whose tests look for them.
+        # The standard library's words; its tests look for them.
         words = ": max_workers must be greater than 0"
         check_count("max_workers", number, 1, words)

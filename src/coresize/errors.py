@@ -1,4 +1,4 @@
-"""The errors that coresize raises, all children of one."""
+"""The errors that coresize raises, all derived from `CoresizeError`."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-#: Characters of a value that a message shows.
+#: The most characters of a value that a message shows.
 _SHOWN = 500
 
 
 def _one_line(text: object) -> str:
-    """See `coresize.texts.one_line`, which is loaded when there is an error to tell."""
+    """Call `coresize.texts.one_line`, loading it only when there is an error."""
     from coresize import texts
 
     return texts.one_line(text)
 
 
 class CoresizeError(Exception):
-    """Base of every error raised by coresize."""
+    """Base class of all errors that coresize raises."""
 
 
 class ConfigError(CoresizeError, ValueError):
-    """A setting of the user's own is wrong.
+    """A setting or an argument is not valid.
 
     Attributes:
-        setting: the variable or argument that holds the value.
-        value: what it holds.
-        allowed: what it may hold.
+        setting: the variable, setting or argument that holds the value.
+        value: the value.
+        allowed: a description of the values that are allowed.
     """
 
     def __init__(self, setting: str, value: object, allowed: str) -> None:
@@ -46,7 +46,7 @@ class ConfigError(CoresizeError, ValueError):
 
 
 class ParseError(CoresizeError, ValueError):
-    """A text does not follow its grammar; the only error a parser raises."""
+    """A text does not follow its grammar; the only error that parsers raise."""
 
 
 class HostFileError(CoresizeError, ValueError):
@@ -54,7 +54,7 @@ class HostFileError(CoresizeError, ValueError):
 
     Attributes:
         path: the file.
-        reason: what is wrong with it.
+        reason: what is wrong with the file.
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -84,15 +84,16 @@ class JournalError(CoresizeError):
 
 
 class MergeError(CoresizeError):
-    """Journals do not make one whole run.
+    """The journals do not make up one complete run.
 
     Attributes:
-        problems: what is wrong, a sentence each.
-        partial: nothing is, but that it is not whole: ``allow_partial`` takes that.
+        problems: one sentence per problem.
+        partial: whether incompleteness is the only problem; ``allow_partial`` accepts
+            that.
     """
 
-    def __init__(self, problems: Sequence[str], partial: bool = False) -> None:  # noqa: FBT001, FBT002 - as __reduce__ gives it
-        lines = tuple(map(_one_line, problems))  # names and keys are of others
+    def __init__(self, problems: Sequence[str], partial: bool = False) -> None:  # noqa: FBT001, FBT002 - __reduce__ passes it by position
+        lines = tuple(map(_one_line, problems))  # names and keys are foreign texts
         super().__init__("the journals make no whole run: " + "; ".join(lines))
         self.problems = lines
         self.partial = partial
@@ -102,11 +103,11 @@ class MergeError(CoresizeError):
 
 
 class InsufficientMemoryError(CoresizeError, MemoryError):
-    """Not even one worker with one task fits into the memory.
+    """Not even one worker with one task fits into memory.
 
     Attributes:
-        needed: bytes of one worker with one task, and of what all workers share.
-        budget: bytes that workers may use.
+        needed: bytes of one worker with one task, plus those that all workers share.
+        budget: bytes that the workers may use.
     """
 
     def __init__(self, needed: int, budget: int) -> None:
@@ -127,10 +128,11 @@ class TaskKilledError(CoresizeError):
     """The process of a task ended before the task did.
 
     Attributes:
-        exit_code: what the process ended with; minus the signal where one ended it;
-            None where nobody can tell.
-        signal: the number of that signal, or None.
-        peak_memory: bytes, the most that was seen of the process and its children.
+        exit_code: the exit code of the process; minus the signal number if a signal
+            ended it; None if unknown.
+        signal: the number of the signal that ended the process, or None.
+        peak_memory: the highest memory use seen of the process and its children, in
+            bytes.
         attempts: how many times the task was tried.
     """
 
@@ -158,11 +160,11 @@ class TaskOutOfMemoryError(TaskKilledError):
 
 
 class TaskCrashedError(TaskKilledError):
-    """The process of a task ended by a fault of its own, or by ``os._exit()``."""
+    """The process of a task crashed, or called ``os._exit()``."""
 
 
 class TaskTimeoutError(TaskKilledError, TimeoutError):
-    """A task took longer than it may, and its process was ended."""
+    """A task exceeded its time limit, and its process was killed."""
 
 
 def _killed(

@@ -1,8 +1,8 @@
-"""The only door to the machine: files, environment, affinity, counts.
+"""The only access to the machine: files, environment, affinity, counts.
 
-Rule 1: nothing else in the package opens a file of the system, reads ``os.environ`` or
-asks for the affinity, so a recorded host replays exactly.
-Rule 2: a host reads and never interprets; texts leave here as they are.
+Rule 1: no other module of the package opens a system file, reads ``os.environ`` or
+queries the affinity, so a recorded host replays exactly.
+Rule 2: a host reads and never interprets; it returns texts unchanged.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import errno
 import os
 import stat
 import sys
+
+from coresize.model import override
 
 
 TYPE_CHECKING = False
@@ -22,87 +24,92 @@ if TYPE_CHECKING:
     _Answer = TypeVar("_Answer")
 
     class Host(Protocol):
-        """A machine as seen by one process. What is not known is None."""
+        """A machine as one process sees it. An unknown answer is None."""
 
         @property
         def platform(self) -> str:
             """The platform's name as in ``sys.platform``."""
 
         def read(self, path: str) -> str:
-            """The whole text of a file; bytes that are no UTF-8 become surrogates.
+            """The whole text of a file; bytes that are not UTF-8 become surrogates.
 
             Raises:
                 OSError: the file cannot be read.
             """
 
         def variables(self, names: frozenset[str]) -> dict[str, str]:
-            """Those of the named environment variables that are set and say anything.
+            """The named environment variables that are set and not empty.
 
-            An empty one says nothing, but of `EMPTY_IS_NONE`.
+            Only the variables in `EMPTY_IS_NONE` may be empty.
             """
 
         def names(self, prefix: str) -> list[str]:
-            """The names of all variables that begin so."""
+            """The names of all environment variables that begin with the prefix."""
 
         def affinity(self) -> AbstractSet[int] | None:
             """The CPUs that this process may run on.
 
             Raises:
-                OSError: the kernel refuses to tell.
+                OSError: the kernel refuses the query.
             """
 
         def cpu_count(self) -> int | None:
             """The number of CPUs online."""
 
         def physical_cores(self) -> int | None:
-            """The number of physical cores, where no file tells it."""
+            """The number of physical cores, on platforms where no file has it."""
 
         def memory(self) -> tuple[int | None, int | None]:
-            """Total and available memory in bytes, where no file tells it."""
+            """Total and available memory in bytes, on platforms without such files."""
 
         def hostname(self) -> str | None:
             """The name of the machine."""
 
         def find_upward(self, names: tuple[str, ...]) -> list[str]:
-            """The files of these names in the working directory and all above it.
+            """The files with these names in the working directory and its parents.
 
-            Nearest folder first, and in each the names in their order.
+            The nearest folder comes first, and within a folder the names in their
+            order.
             """
 
         def doubt(self, path: str) -> str | None:
-            """Why a file that was found, and not named, is not to be obeyed, if so."""
+            """Why a file that coresize found itself must be ignored; None if not."""
+
+else:
+    Host = object
 
 
-#: A file of the system that is longer than this is not what it should be.
+#: The most bytes that a system file may have; a longer one is not a system file.
 _LONGEST = 64 * 1024 * 1024
 _CHUNK = 16 * 1024
 
 CPU_COUNT_OPTION = "-X cpu_count"
 
-#: Variables that speak of one batch of one program: which part is to be done, a second
-#: place for the status, and (set by coresize itself) which process has taken them. They
-#: say nothing to what that program starts.
+#: Variables about one batch of one program: which shard it runs, a second place for its
+#: status, and (set by coresize itself) which process has taken these two. They do not
+#: apply to programs that this program starts.
 SHARD, STATUS, CLAIMED = "CORESIZE_SHARD", "CORESIZE_STATUS", "CORESIZE_CLAIMED"
 
-#: The variable with the marks of `coresize.processes.orphans`, the outermost first:
+#: The variable that holds the marks of `coresize.processes.orphans`, outermost first:
 #: "/PROGRAM/1/PROGRAM/2/".
 MARK = "CORESIZE_STARTED_BY"
 
-#: Empty these say "none of them"; of all others an empty one says nothing.
+#: Variables whose empty value means "none of them"; any other empty variable counts as
+#: unset.
 EMPTY_IS_NONE = frozenset({"CUDA_VISIBLE_DEVICES"})
 
 
 def says(name: str, value: str) -> bool:
-    """Whether a variable that is there says anything."""
+    """Whether a variable with this value counts as set."""
     return bool(value) or name in EMPTY_IS_NONE
 
 
-#: A pipe in a file's place must not be waited for.
+#: Non-blocking, so that a pipe in place of a file does not make the reader wait.
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
 
 
 def _read_rest(file: int, chunks: list[bytes], path: str) -> bytes:
-    """All of a file of which the first chunks are read."""
+    """The whole content of an open file whose first chunks have been read."""
     size = 0
     while chunk := os.read(file, _CHUNK):
         chunks.append(chunk)
@@ -130,7 +137,7 @@ def _names_present(names: frozenset[str]) -> Iterable[str]:
 
 
 def _psutil(ask: Callable[[Any], _Answer]) -> _Answer | None:
-    """What psutil answers; None where it cannot tell, in whatever way it says so."""
+    """The answer of psutil; None where psutil fails, whichever way it fails."""
     import psutil
 
     try:
@@ -139,56 +146,60 @@ def _psutil(ask: Callable[[Any], _Answer]) -> _Answer | None:
         return None
 
 
-class Live:
-    """The machine that this process runs on; asked anew at every call."""
+class Live(Host):
+    """The machine that this process runs on; every call reads it anew."""
 
     platform = sys.platform
 
+    @override
     def read(self, path: str) -> str:
-        """See `Host.read`. Uses plain system calls: ``open()`` costs twice as much."""
+        # Plain system calls, because open() costs twice as much.
         try:
             file = os.open(path, _READ)
         except ValueError as error:  # a NUL character in the path
             raise OSError(errno.EINVAL, str(error), path) from None
         try:
             content = os.read(file, _CHUNK)
-            # A short read is not the end: mountinfo comes in pieces.
+            # A short read is not the end of the file: mountinfo comes in pieces.
             if more := os.read(file, _CHUNK):
                 content = _read_rest(file, [content, more], path)
         finally:
             os.close(file)
         return content.decode("utf-8", "surrogateescape")
 
+    @override
     def variables(self, names: frozenset[str]) -> dict[str, str]:
-        """See `Host.variables`.
+        """The named environment variables that are set and not empty.
 
-        Python's option ``-X cpu_count=N`` goes before its variable PYTHON_CPU_COUNT
-        (using/cmdline), and is given under its own name.
+        Python's option ``-X cpu_count=N`` overrides its variable PYTHON_CPU_COUNT
+        (using/cmdline), and is returned under its own name.
         """
-        # get(): another thread may unset one in between.
-        found = {
+        # get(), because another thread may unset a variable in between.
+        values = {
             name: value
             for name in _names_present(names)
             if (value := os.environ.get(name)) is not None and says(name, value)
         }
         option = sys._xoptions.get("cpu_count")
         if option and CPU_COUNT_OPTION in names:
-            found.pop("PYTHON_CPU_COUNT", None)
-            found[CPU_COUNT_OPTION] = str(option)
-        return found
+            values.pop("PYTHON_CPU_COUNT", None)
+            values[CPU_COUNT_OPTION] = str(option)
+        return values
 
+    @override
     def names(self, prefix: str) -> list[str]:
-        """See `Host.names`."""
         return [name for name in os.environ if name.startswith(prefix)]
 
+    @override
     def affinity(self) -> AbstractSet[int] | None:
-        """See `Host.affinity`. Linux, Windows and FreeBSD have one, macOS has none."""
+        """The CPUs that this process may run on; macOS has no affinity."""
         if hasattr(os, "sched_getaffinity"):
             return os.sched_getaffinity(0)
         return _psutil(lambda psutil: frozenset(psutil.Process().cpu_affinity()))
 
+    @override
     def cpu_count(self) -> int | None:
-        """See `Host.cpu_count`. ``os.cpu_count()`` says what PYTHON_CPU_COUNT says."""
+        # os.cpu_count() would return the value of PYTHON_CPU_COUNT.
         if self.platform != "linux":
             return _psutil(lambda psutil: psutil.cpu_count())
         try:
@@ -197,27 +208,28 @@ class Live:
             return None
         return count if count > 0 else None
 
+    @override
     def physical_cores(self) -> int | None:
-        """See `Host.physical_cores`. On Linux the topology files tell."""
-        if self.platform == "linux":
+        if self.platform == "linux":  # the topology files have it
             return None
         return _psutil(lambda psutil: psutil.cpu_count(logical=False))
 
+    @override
     def memory(self) -> tuple[int | None, int | None]:
-        """See `Host.memory`. On Linux /proc/meminfo tells."""
-        memory = None
+        memory = None  # on Linux, /proc/meminfo has it
         if self.platform != "linux":
             memory = _psutil(lambda psutil: psutil.virtual_memory())
         return (memory.total, memory.available) if memory else (None, None)
 
+    @override
     def hostname(self) -> str | None:
-        """See `Host.hostname`."""
         import platform
 
         return platform.node() or None
 
+    @override
     def find_upward(self, names: tuple[str, ...]) -> list[str]:
-        """See `Host.find_upward`. Asks by access(2): a miss costs no exception."""
+        # access(2) rather than stat(2): a missing file costs no exception.
         try:
             folder = os.getcwd()  # noqa: PTH109
         except OSError:  # it has been removed
@@ -234,13 +246,15 @@ class Live:
                 return found
             folder = above
 
+    @override
     def doubt(self, path: str) -> str | None:
-        """See `Host.doubt`. As git has it: it must be this user's own, or root's.
+        """Why the file must be ignored: it belongs neither to this user nor to root.
 
-        Else whoever may write to a folder above, such as /tmp, decides here. Of a link
-        both ends count: it may lead to a file of this user's that is meant for another
-        folder. To root what the user of sudo owns is its own, too (git-config(1),
-        "safe.directory").
+        This is git's rule. Otherwise anyone who may write to a parent folder, such as
+        /tmp, could change the settings. For a symbolic link, the owners of the link
+        and of its target both count, because a link may lead to a file of this user
+        that is meant for another folder. For root, a file of the user who called sudo
+        counts as root's own (git-config(1), "safe.directory").
         """
         if not hasattr(os, "geteuid"):
             return None
@@ -256,7 +270,7 @@ class Live:
 
 
 def _user(number: int) -> str:
-    """A user by name, where it has one."""
+    """The user's name and number; only the number where the user has no name."""
     import pwd
 
     try:
@@ -266,31 +280,31 @@ def _user(number: int) -> str:
 
 
 class LiveFor(Live):
-    """This machine as it limits another process: by its cgroups and its affinity.
+    """This machine as it limits another process: through its cgroups and affinity.
 
-    Paths are those of the process that asks; of the environment nothing counts.
+    Paths are those of the calling process; environment variables do not count.
     """
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
 
+    @override
     def read(self, path: str) -> str:
-        """See `Host.read`."""
         own = path == "/proc/self/cgroup"
         return super().read(f"/proc/{self._pid}/cgroup" if own else path)
 
+    @override
     def variables(self, names: frozenset[str]) -> dict[str, str]:
-        """See `Host.variables`."""
         del names
         return {}
 
+    @override
     def names(self, prefix: str) -> list[str]:
-        """See `Host.names`."""
         del prefix
         return []
 
+    @override
     def affinity(self) -> AbstractSet[int] | None:
-        """See `Host.affinity`."""
         if hasattr(os, "sched_getaffinity"):
             return os.sched_getaffinity(self._pid)
         return super().affinity()
@@ -300,12 +314,12 @@ _current: Host = Live()
 
 
 def current() -> Host:
-    """The host that is asked where none is given: this machine, but in a test."""
+    """The default host: this machine, or the host that a test has set."""
     return _current
 
 
 def swap_current(host: Host) -> Host:
-    """Let another host answer from now on; returns the one that did so far."""
+    """Make another host the default, and return the previous default."""
     global _current
     previous, _current = _current, host
     return previous

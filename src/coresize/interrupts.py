@@ -1,13 +1,14 @@
 """Ctrl-C in the command ``coresize``, at any moment and however often.
 
-Python raises KeyboardInterrupt for each one. The first is caught, and ends what runs;
-a second one, while that goes on, would end the ending: it leaves a traceback, and what
-was about to be written or killed. So here only the first is raised. Those that follow
-within a moment are of the same hand, or of the same key held down, and are passed over.
-One that comes later is of somebody who waits for too long: all that was started is
-killed, and the program leaves at once. What was reported is in the journal by then.
+Python raises KeyboardInterrupt for each Ctrl-C. The program catches the first and shuts
+down. A second KeyboardInterrupt during the shutdown would abort it: with a traceback,
+unwritten files and processes still running. So only the first Ctrl-C raises. Further
+ones within a moment come from the same key press, or from the key held down, and are
+ignored. A later one comes from a user who has waited too long: the program kills every
+process that it has started, and exits at once. The journal already holds every outcome
+that was reported by then.
 
-This imports nothing of coresize, so that it is there before anything else is.
+This module imports nothing of coresize, so that it works before any other import.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ TYPE_CHECKING = False
 #: Seconds within which several signals count as one.
 _MOMENT = 1.0
 
-#: Seconds until a KeyboardInterrupt that was lost is raised again.
+#: Seconds until a lost KeyboardInterrupt is raised again.
 _AGAIN = 0.01
 
 
 class Interrupts:
-    """Lets signals that end a program raise KeyboardInterrupt, once.
+    """Makes signals that end a program raise KeyboardInterrupt, once.
 
-    What is ignored, as by nohup, stays so.
+    A signal that is ignored, as under nohup, stays ignored.
 
     Args:
-        names: of the signals.
+        names: the names of the signals.
 
     Attributes:
-        number: the signal that came first; SIGINT where none has come.
+        number: the first signal that arrived; SIGINT before any has arrived.
     """
 
     def __init__(self, *names: str) -> None:
@@ -48,15 +49,15 @@ class Interrupts:
         for name in names:
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._come)
+                signal.signal(number, self._on_signal)
 
     @property
     def status(self) -> int:
-        """The exit status of a program that such a signal ended, as shells have it."""
+        """The exit status that shells give a program ended by this signal."""
         return 128 + self.number
 
     def stop(self, number: int) -> None:
-        """Stop as if a signal had come, which is not delivered to this program.
+        """Stop as if this signal had arrived, where it is not delivered to us.
 
         Raises:
             KeyboardInterrupt: always.
@@ -65,17 +66,17 @@ class Interrupts:
         raise KeyboardInterrupt
 
     def guard(self) -> None:
-        """Keep the program from tracebacks outside of its main function."""
+        """Prevent tracebacks outside of the main function."""
         sys.unraisablehook = self._raise_again
-        # This is called last. Python then restores the default, and a signal that comes
-        # so late would still end the program by itself, with another status.
+        # This exit hook runs last. Afterwards Python restores the default handler, and
+        # a signal that late would end the program with another status.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
     def end(self) -> None:
-        """The main function has ended: there is nobody to catch anything any more."""
+        """Note that the main function has ended, so nothing catches an exception."""
         self._over = True
 
-    def _come(self, number: int, _frame: object) -> None:
+    def _on_signal(self, number: int, _frame: object) -> None:
         now = time.monotonic()
         if self._since is None:
             self.number, self._since = number, now
@@ -86,17 +87,19 @@ class Interrupts:
         leave(self.status)
 
     def _raise_again(self, lost: sys.UnraisableHookArgs) -> None:
-        """Where it was raised in a finalizer, which drops it, raise it elsewhere."""
+        """Raise a KeyboardInterrupt again that a finalizer has swallowed."""
         if not issubclass(lost.exc_type, KeyboardInterrupt):
             sys.__unraisablehook__(lost)
         elif not self._over and hasattr(signal, "setitimer"):
             self._since, number = None, self.number
-            signal.signal(signal.SIGALRM, lambda _, frame: self._come(number, frame))
+            signal.signal(
+                signal.SIGALRM, lambda _, frame: self._on_signal(number, frame)
+            )
             signal.setitimer(signal.ITIMER_REAL, _AGAIN)
 
 
 def leave(status: int) -> None:
-    """End this program at once, with all that it has started."""
+    """End this program at once, with every process that it has started."""
     from coresize import processes
 
     own = processes.own()
@@ -106,13 +109,14 @@ def leave(status: int) -> None:
 
 
 # -----------------------------------------------------------------------------
-# Signals that end a program, for commands that have something to end first.
+# Signals that end a program, for commands that have to clean up first.
 
 
 class Signals(Interrupts):
-    """Let signals that end a program do as Ctrl-C does: KeyboardInterrupt, once.
+    """Makes SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt, once.
 
-    SIGCHLD is not ignored: who ignores it is not told how a program ends.
+    SIGCHLD gets its default handler back: a process that ignores SIGCHLD cannot learn
+    the exit status of its children.
     """
 
     def __init__(self) -> None:

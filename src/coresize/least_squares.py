@@ -1,4 +1,4 @@
-"""Least squares for a few unknowns, without a library of matrices. Pure."""
+"""Least squares for a few unknowns, without a matrix library. Pure."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: A pivot below this says that the unknowns cannot be told apart.
+#: A pivot below this means that the unknowns cannot be determined separately.
 _TINY = 1e-300
 
 
-def value(found: Sequence[float], terms: Sequence[float]) -> float:
-    """What unknowns that were found make of some terms.
+def value(unknowns: Sequence[float], terms: Sequence[float]) -> float:
+    """The sum of the terms, each times its solved unknown.
 
     >>> value([2.0, 3.0], (1, 4))
     14.0
     """
-    return sum(map(math.prod, zip(found, terms, strict=True)))
+    return sum(map(math.prod, zip(unknowns, terms, strict=True)))
 
 
 def solve(
     rows: Sequence[tuple[Sequence[float], float]], used: Sequence[int]
 ) -> list[float] | None:
-    """The unknowns of rows of terms and a target, by the normal equations.
+    """Solve rows of terms and targets for the unknowns, by the normal equations.
 
     Args:
-        rows: terms and a target each.
-        used: the terms that count; the unknowns of the others are 0.
+        rows: pairs of terms and a target.
+        used: the terms to use; the unknowns of the other terms are 0.
 
     Returns:
-        One for each term; None where they cannot be told.
+        One unknown per term; None where the rows do not determine them.
 
     >>> rows = [((1, 0), 2), ((1, 1), 5), ((1, 2), 8)]
     >>> solve(rows, (0, 1)), solve(rows, (0,))
@@ -53,7 +53,7 @@ def solve(
 
 
 def _eliminate(matrix: list[list[float]]) -> list[float] | None:
-    """The solution of a small system, by Gauss and Jordan; None where there is none."""
+    """Solve a small system by Gauss-Jordan elimination; None without a solution."""
     size = len(matrix)
     for column in range(size):
         pivot = max(range(column, size), key=lambda row: abs(matrix[row][column]))

@@ -13,18 +13,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Literal, NoReturn, TypeAlias, dataclass_transform
 
+    from typing_extensions import override as override  # noqa: PLC0414 - for others
+
     #: ``cpu`` is counted in cores, ``memory`` and ``address_space`` in bytes, ``gpu``
     #: in devices, ``workers`` in processes that one pool can have.
     Resource: TypeAlias = Literal["cpu", "memory", "address_space", "gpu", "workers"]
 
-    #: The kernel's count of kills for memory moved in the cgroup of a process, moved on
-    #: the whole machine, did not move.
+    #: Where the kernel's count of out-of-memory kills rose: in the cgroup of the
+    #: process ("yes"), only on the whole machine ("probably"), nowhere ("no").
     OutOfMemory: TypeAlias = Literal["yes", "probably", "no"]
 
-    #: capacity: what the machine has. limit: joins the minimum. cap: a bound set by a
-    #: user or a scheduler, joins the minimum too. override: replaces what was detected.
-    #: soft: crossing it throttles, nothing is killed. available, soft_available: what
-    #: is left now below a limit, or below a soft limit.
+    #: capacity: what the machine has. limit: takes part in the minimum. cap: a bound
+    #: set by a user or a scheduler; takes part in the minimum too. override: replaces
+    #: the detected amount. soft: a process above it is throttled, not killed.
+    #: available, soft_available: what is left now below a limit, or a soft limit.
     Role: TypeAlias = Literal[
         "capacity", "limit", "cap", "override", "soft", "available", "soft_available"
     ]
@@ -33,18 +35,21 @@ else:
     def dataclass_transform(**_options):  # noqa: ANN003, ANN201, D103
         return lambda cls: cls
 
+    def override(method):  # noqa: ANN001, ANN201, D103
+        return method
 
-#: Of coresize.
+
+#: The version of coresize.
 VERSION = "0.1.0.dev0"
 
-#: The sources that are told apart when facts are combined: the affinity mask, and the
-#: CFS quota by version of cgroups.
+#: Sources that get special treatment when facts are combined: the affinity mask, and
+#: the CFS quota by cgroup version.
 AFFINITY = "affinity"
 CFS_QUOTA = {1: "cgroup1:cpu.cfs_quota_us", 2: "cgroup2:cpu.max"}
 
 
 class _Slotted(type):
-    """Gives a class a slot for each of its annotations."""
+    """A metaclass that gives a class one slot per annotation."""
 
     def __new__(
         cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]
@@ -55,7 +60,7 @@ class _Slotted(type):
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Value(metaclass=_Slotted):
-    """An immutable record whose fields are its annotations, given by keyword."""
+    """An immutable record; its fields are its annotations, passed by keyword."""
 
     if TYPE_CHECKING:
         __slots__: tuple[str, ...] = ()
@@ -70,7 +75,7 @@ class Value(metaclass=_Slotted):
             raise TypeError(msg)
 
     def as_dict(self) -> dict[str, object]:
-        """The fields by name, in the order they are declared."""
+        """The fields by name, in the order of their declaration."""
         return {name: getattr(self, name) for name in self.__slots__}
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
@@ -108,12 +113,12 @@ class Fact(Value):
     """What one source says about one resource.
 
     Attributes:
-        resource: which resource.
+        resource: the resource.
         amount: cores (float) or bytes (int); None when this source sets no limit.
         role: what the amount means when facts are combined.
-        source: which kind of source, such as ``cgroup2:cpu.max``.
-        where: the file, variable or call that was asked.
-        raw: the exact text that was found there.
+        source: the kind of source, such as ``cgroup2:cpu.max``.
+        where: the file, variable or call that was read.
+        raw: the exact text that was read there.
     """
 
     resource: Resource
@@ -124,8 +129,8 @@ class Fact(Value):
     raw: str
 
     if not TYPE_CHECKING:
-        # What Value.__init__ does, written out: several facts are made at every call
-        # of available_cores(), and the loop takes nearly twice as long.
+        # The loop of Value.__init__, unrolled: every call of available_cores() makes
+        # several facts, and the loop takes nearly twice as long.
         def __init__(self, *, resource, amount, role, source, where, raw):  # noqa: ANN001, ANN204
             set_field = object.__setattr__
             set_field(self, "resource", resource)
@@ -140,10 +145,10 @@ class Gap(Value):
     """A source that could not be read or understood.
 
     Attributes:
-        resource: which resource it would have told about.
-        source: which kind of source.
-        where: the file, variable or call that was asked.
-        reason: why there is no answer.
+        resource: the resource that the source describes.
+        source: the kind of source.
+        where: the file, variable or call that was tried.
+        reason: why the source gave no answer.
     """
 
     resource: Resource
@@ -156,8 +161,9 @@ class CpuLimits(Value):
     """How many cores this process may use.
 
     Attributes:
-        limit: cores, a fraction where a quota is one; None when nothing is known.
-        quota: the tightest CFS quota of the visible cgroups in cores; None for none.
+        limit: cores, fractional where a quota is fractional; None when unknown.
+        quota: the tightest CFS quota of the visible cgroups, in cores; None without
+            a quota.
         affinity: the number of CPUs this process may run on; None when unknown.
         capacity: the number of CPUs online; None when unknown.
         binding: the fact that ``limit`` comes from.
@@ -174,11 +180,11 @@ class MemoryLimits(Value):
     """How much memory this process may use, in bytes.
 
     Attributes:
-        limit: the tightest hard limit, cap or override; None when only the machine
-            sets one.
+        limit: the tightest hard limit, cap or override; None when the machine's
+            memory is the only bound.
         soft_limit: the tightest memory.high, which throttles and never kills.
-        available: what can be used now without reaching a hard limit.
-        soft_available: what can be used now without reaching a memory.high.
+        available: what the process can use now without reaching a hard limit.
+        soft_available: what the process can use now without reaching a memory.high.
         total: the memory of the machine.
         binding: the fact that bounds the memory: a limit, or the machine's total.
     """
@@ -192,14 +198,14 @@ class MemoryLimits(Value):
 
 
 class Limits(Value):
-    """What this process may use, who says so, and what could not be read.
+    """What this process may use, which sources say so, and which could not be read.
 
     Attributes:
         cpu: the cores.
         memory: the memory.
-        facts: everything that was found, in the order it was asked.
-        gaps: everything that could not be read or understood.
-        warnings: sentences about what a person should look at.
+        facts: everything that the sources said, in the order of reading.
+        gaps: the sources that could not be read or understood.
+        warnings: sentences about problems that the user should look at.
     """
 
     cpu: CpuLimits
@@ -210,5 +216,5 @@ class Limits(Value):
 
     @property
     def overrides(self) -> tuple[Fact, ...]:
-        """The overrides in force: what replaced detection."""
+        """The overrides in force: the facts that replaced detected amounts."""
         return tuple(fact for fact in self.facts if fact.role == "override")

@@ -1,4 +1,4 @@
-"""Other machines, for the tests of programs that use coresize.
+"""Simulated machines, for the tests of programs that use coresize.
 
 >>> from coresize import available_cores
 >>> from coresize.testing import container, use_host
@@ -31,14 +31,14 @@ _CGROUP = "/sys/fs/cgroup"
 
 @contextmanager
 def use_host(host: Host) -> Iterator[Host]:
-    """Let another host answer `available_cores` and the rest, in every thread.
+    """Make `available_cores` and the rest read another host, in every thread.
 
-    The real machine's environment is not looked at meanwhile: give the host its own.
-    Processes that are spawned meanwhile see the real machine (forked ones do not); set
-    CORESIZE_OVERRIDE_CORES for them.
+    Inside the block, the real machine's environment is not read: give the host its own
+    variables. Processes spawned inside the block see the real machine (forked ones do
+    not); set CORESIZE_OVERRIDE_CORES for them.
 
     Raises:
-        TypeError: it is no host; of a file, `load_host` makes one.
+        TypeError: the argument is not a host; `load_host` makes a host from a file.
     """
     if not hasattr(host, "variables"):
         msg = f"use_host() takes a host, as load_host() gives, not {host!r}"
@@ -64,25 +64,25 @@ def container(
     """A container with cgroup v2, seen from inside.
 
     Args:
-        cpus: the CPUs of the machine, which the container sees all of.
-        affinity: the CPUs that it may run on; None for all.
-        quota: the CPU limit in cores; None for none.
-        memory: the memory limit in bytes or as "512MiB"; None for none.
-        used: the memory in use, of the container and of the machine.
+        cpus: the number of CPUs of the machine; the container sees them all.
+        affinity: the CPUs that the container may run on; None for all.
+        quota: the CPU limit in cores; None for no limit.
+        memory: the memory limit in bytes or as "512MiB"; None for no limit.
+        used: the memory in use, both in the container and on the machine.
         machine_memory: the memory of the machine.
-        env: environment variables.
+        env: the environment variables.
         hostname: the name of the machine.
 
     Raises:
-        ConfigError: a count is not a whole number above 0, the quota not above 0, or a
-            size malformed.
+        ConfigError: ``cpus`` is not a whole number above 0, the quota is not above 0,
+            or a size is malformed.
     """
     if type(cpus) is not int or cpus < 1:
         raise ConfigError("cpus", cpus, "a whole number above 0")
     if quota is not None and not 0 < quota < 1e9:
         raise ConfigError("quota", quota, "a number of cores above 0, or None")
     total = to_bytes("machine_memory", machine_memory)
-    taken = to_bytes("used", used)
+    used_bytes = to_bytes("used", used)
     limit = "max" if memory is None else to_bytes("memory", memory)
     files = {
         "/sys/devices/system/cpu/online": f"0-{cpus - 1}\n",
@@ -92,7 +92,7 @@ def container(
         ),
         "/proc/meminfo": (
             f"MemTotal: {total // 1024} kB\n"
-            f"MemAvailable: {max(0, total - taken) // 1024} kB\n"
+            f"MemAvailable: {max(0, total - used_bytes) // 1024} kB\n"
         ),
         f"{_CGROUP}/cpu.max": (
             "max 100000\n"
@@ -101,7 +101,7 @@ def container(
         ),
         f"{_CGROUP}/memory.max": f"{limit}\n",
         f"{_CGROUP}/memory.high": "max\n",
-        f"{_CGROUP}/memory.current": f"{taken}\n",
+        f"{_CGROUP}/memory.current": f"{used_bytes}\n",
         f"{_CGROUP}/memory.stat": "inactive_file 0\n",
     }
     return Recorded(

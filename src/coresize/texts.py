@@ -1,21 +1,22 @@
-"""Texts of others on their way into files and lines of ours. Pure.
+"""Foreign texts, made safe for our files and for lines of output. Pure.
 
-A text of a task, a file name or a journal may hold what a database cannot (surrogates,
-which stand for bytes that are no UTF-8) or what forges a line (a newline, a sequence
-that steers a terminal). It is told with escapes, so that nothing of it is lost.
+A text from a task, a file name or a journal may contain characters that a database
+cannot store (surrogates, which stand for bytes that are not UTF-8) or that forge a line
+(a newline, a terminal control sequence). Such characters are escaped, so that nothing
+is lost.
 """
 
 from __future__ import annotations
 
 
-#: Characters of a text that are kept; the rest of a longer one is cut.
+#: The most characters of a text that are kept; the middle of a longer text is cut.
 LONGEST = 1_000_000
 
 _CUT = " ... cut: {} characters in all ... "
 
 
 def storable(text: str) -> str:
-    r"""A text as every database and every file in UTF-8 can hold it.
+    r"""A text in a form that every database and every UTF-8 file can hold.
 
     >>> storable("caf\udce9 \0"), storable("two\nlines")
     ('caf\\udce9 \\x00', 'two\nlines')
@@ -31,7 +32,7 @@ def storable(text: str) -> str:
 
 
 def one_line(text: object) -> str:
-    r"""A text as a part of one line, which steers no terminal.
+    r"""A text in a form that fits into one line and cannot control a terminal.
 
     >>> one_line("bad\nok: all is well \x1b[31m")
     'bad\\nok: all is well \\x1b[31m'

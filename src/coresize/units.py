@@ -1,4 +1,4 @@
-"""Numbers, sizes in bytes, and what values take: read from text, shown, estimated."""
+"""Numbers and sizes in bytes: parsed from text, formatted, and estimated for values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Never
 
-#: 2**64 has 20 digits; what is longer was not written by a kernel or a person.
+#: 2**64 has 20 digits; neither a kernel nor a person writes a longer number.
 _LONGEST_NUMBER = 20
 
 _UNITS = {"": 1, "B": 1}
@@ -22,7 +22,7 @@ for _power, _letter in enumerate("KMGTPE", start=1):
 
 _SHOWN_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
-#: What `size` takes, for messages.
+#: What `size` accepts, for messages.
 SIZES = (
     'a size above 0, such as "4GB", "512MiB", "16Gi" or a number of bytes '
     '(not "512m", of which Docker and Kubernetes think differently)'
@@ -30,17 +30,17 @@ SIZES = (
 
 
 def fail(msg: str) -> Never:
-    """Refuse a text."""
+    """Refuse a text with a `ParseError`."""
     raise ParseError(msg)
 
 
 def shown(text: str) -> str:
-    """A text as messages show it: quoted, and cut when it is long."""
+    """A text as messages show it: quoted, and shortened when it is long."""
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
 def whole(text: str) -> int:
-    """A whole number, 0 or above, with white space around it."""
+    """A whole number, 0 or above; white space around it is ignored."""
     digits = text.strip()
     if digits.isdigit() and digits.isascii() and len(digits) <= _LONGEST_NUMBER:
         return int(digits)
@@ -62,8 +62,8 @@ def size(text: str) -> int:
     """A number of bytes above 0, as people and Kubernetes write it.
 
     ``4096``, ``4GB`` and ``1.5G`` (powers of 1000), ``512MiB`` and ``16Gi`` (powers of
-    1024). Of the single letters only ``k`` may be small: ``m`` is a thousandth in
-    Kubernetes and a mebibyte in Docker.
+    1024). ``k`` is the only single letter that may be lower case: ``m`` means a
+    thousandth in Kubernetes and a mebibyte in Docker.
     """
     number = text.strip()
     letters = number.lstrip("0123456789.")
@@ -78,7 +78,7 @@ def size(text: str) -> int:
 
 
 def format_bytes(amount: float) -> str:
-    """An amount of memory in the largest unit of which it is at least one.
+    """An amount of memory in the largest unit that keeps the number at 1 or above.
 
     >>> format_bytes(536870912), format_bytes(1536), format_bytes(1)
     ('512.0 MiB', '1.5 KiB', '1 bytes')
@@ -91,7 +91,7 @@ def format_bytes(amount: float) -> str:
 
 
 def format_count(number: int, noun: str, plural: str = "") -> str:
-    """A number of things.
+    """A number with its noun, singular or plural.
 
     >>> format_count(1, "worker"), format_count(0, "core")
     ('1 worker', '0 cores')
@@ -102,7 +102,7 @@ def format_count(number: int, noun: str, plural: str = "") -> str:
 
 
 def _decimal(text: str) -> tuple[int, int]:
-    """``8.5`` as the fraction 85 / 10, exact at any size."""
+    """Numerator and denominator, exact at any size: ``8.5`` is 85 / 10."""
     digits, point, fraction = text.partition(".")
     if not point:
         return whole(digits), 1
@@ -112,19 +112,19 @@ def _decimal(text: str) -> tuple[int, int]:
     return whole(both), 10 ** len(fraction)
 
 
-#: More than any machine has: what a size_t is.
+#: More bytes than any machine has.
 _MOST = 2**63
 
 
 def to_bytes(name: str, amount: str | int) -> int:
-    """The bytes in an amount: a number of them, or a text such as "2GiB".
+    """The bytes in an amount: a number of bytes, or a text such as "2GiB".
 
     Args:
-        name: the argument or setting that holds it, for the message.
-        amount: what it holds; a number may be 0.
+        name: the argument or setting that holds the amount, for the message.
+        amount: the amount; a number may be 0.
 
     Raises:
-        ConfigError: it is neither, with the forms that are.
+        ConfigError: the amount is neither; the message lists the accepted forms.
 
     >>> to_bytes("memory", "1.5G"), to_bytes("memory", "16Gi"), to_bytes("memory", 4096)
     (1500000000, 17179869184, 4096)
@@ -140,12 +140,14 @@ def to_bytes(name: str, amount: str | int) -> int:
     raise ConfigError(name, amount, SIZES)
 
 
-#: Of the largest size that is expected, what each later one leaves.
+#: The factor by which each later value reduces the expected size.
 _FADES = 0.9
 
 
 def expect(before: float, size: float) -> float:
-    """The size to expect of the next value: the last, or the largest as it fades.
+    """The expected size of the next value.
+
+    This is the size of the last value, or the previous expectation as it decays.
 
     >>> expect(0, 1000), expect(1000, 10)
     (1000, 900.0)
@@ -153,14 +155,15 @@ def expect(before: float, size: float) -> float:
     return max(size, _FADES * before)
 
 
-#: How many elements of a container are looked at, and how deep it goes.
+#: How many elements of a container `estimate` samples, and how deep it descends.
 _SAMPLE, _DEPTH = 32, 3
 
 
 def estimate(value: object, depth: int = _DEPTH) -> int:
-    """About how many bytes a value takes, for what is to be bounded, not billed.
+    """A rough estimate of the bytes that a value takes, good enough for bounds.
 
-    Arrays and frames tell; of containers a sample of the elements is looked at.
+    Arrays and data frames know their size; of a container, a sample of the elements is
+    measured.
 
     >>> estimate(bytes(1000)) > 1000, estimate([bytes(1000)] * 100) > 100_000
     (True, True)
@@ -171,10 +174,10 @@ def estimate(value: object, depth: int = _DEPTH) -> int:
             return size
         size = sys.getsizeof(value)
         if depth and isinstance(value, (list, tuple, set, frozenset, dict)) and value:
-            parts = value.values() if isinstance(value, dict) else value
-            sample = [part for part, _ in zip(parts, range(_SAMPLE), strict=False)]
-            each = sum(estimate(part, depth - 1) for part in sample) / len(sample)
-            size += int(each * len(value))
+            elements = value.values() if isinstance(value, dict) else value
+            sample = [part for part, _ in zip(elements, range(_SAMPLE), strict=False)]
+            mean = sum(estimate(part, depth - 1) for part in sample) / len(sample)
+            size += int(mean * len(value))
     except Exception:  # noqa: BLE001 - attributes are the user's code
         return 0
     return size

@@ -115,7 +115,7 @@ def test_shared_memory_of_64_mb(tmp_path):
 
 def test_shared_memory_that_is_too_small_for_joblib(tmp_path):
     (one,) = found(mounted("large", tmp_path), "/dev/shm")
-    assert (one["severity"], "it wants 2 GB" in one["seen"]) == ("note", True)
+    assert (one["severity"], "joblib wants 2 GB" in one["seen"]) == ("note", True)
 
 
 def test_a_temporary_folder_on_a_full_disk(tmp_path):

@@ -1,1 +1,1 @@
-"""coresize for other libraries; each is imported inside the adapter that needs it."""
+"""Adapters of coresize for other libraries; only the adapter imports its library."""

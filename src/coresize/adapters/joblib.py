@@ -1,4 +1,4 @@
-"""joblib: the backend "coresize", and a worker count for those who keep loky."""
+"""joblib: the backend "coresize", and a worker count for other backends."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def n_jobs(memory: str | int | None = None, **needs: Any) -> int:
     """The number of jobs that fit, for ``Parallel(n_jobs=...)`` with any backend.
 
     Args:
-        memory: bytes that one job needs, or "2GiB".
-        needs: what else `coresize.plan_workers` takes.
+        memory: bytes that one job needs, or a text such as "2GiB".
+        needs: further arguments of `coresize.plan_workers`.
 
     Raises:
         ConfigError: an argument or a setting is not valid.
@@ -56,28 +56,29 @@ def n_jobs(memory: str | int | None = None, **needs: Any) -> int:
 
 
 def register() -> None:
-    """Add the backend: ``parallel_config("coresize", memory="2GB")``.
+    """Register the backend: ``parallel_config("coresize", memory="2GB")``.
 
-    ``n_jobs=-1`` then is what fits, in libraries that use joblib as well. A worker that
-    dies makes its job raise a `TaskKilledError`, and the call fails as with any error
-    of a job; with ``memory=`` a job that was killed for memory is run again first.
+    ``n_jobs=-1`` then means as many jobs as fit, also in libraries that use joblib. If
+    a worker dies, its job raises a `TaskKilledError`, and the call fails as with any
+    error of a job. With ``memory=``, a job that was killed for memory is first run
+    again.
 
     >>> import joblib
     >>> from coresize.adapters.joblib import register
     >>> register()
     >>> with joblib.parallel_config("coresize", memory="10MB", n_jobs=2):
-    ...     joblib.Parallel()(joblib.delayed(abs)(one) for one in (-1, -2))
+    ...     joblib.Parallel()(joblib.delayed(abs)(number) for number in (-1, -2))
     [1, 2]
     """
     register_parallel_backend(NAME, CoresizeBackend)
 
 
 class JoblibExecutor(MapExecutor):
-    """The backend of joblib that is active, as an executor.
+    """The active backend of joblib, as an executor.
 
     Args:
-        n_jobs: as of ``joblib.Parallel``; None is what ``joblib.parallel_config`` says,
-            or what fits.
+        n_jobs: the number of jobs, as in ``joblib.Parallel``; None takes that of
+            ``joblib.parallel_config``, or as many as fit.
 
     >>> from coresize.adapters.joblib import JoblibExecutor
     >>> with JoblibExecutor(2) as executor:
@@ -146,7 +147,7 @@ class JoblibExecutor(MapExecutor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
-        """Take no more calls, and leave the backend; joblib cancels none."""
+        """Accept no more calls, and release the backend; joblib cancels no calls."""
         if self._closed:
             return
         try:
@@ -161,12 +162,12 @@ class JoblibExecutor(MapExecutor):
 def _answer(future: Future[Any], call: Callable[[], list[Any]]) -> None:
     try:
         future.set_result(call()[0])
-    except BaseException as error:  # noqa: BLE001 - the future has it
+    except BaseException as error:  # noqa: BLE001 - the future holds it
         future.set_exception(error)
 
 
 class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
-    """joblib's batches of calls on `coresize.ProcessPoolExecutor`."""
+    """A joblib backend that runs batches of calls on `ProcessPoolExecutor`."""
 
     supports_retrieve_callback = True
     supports_inner_max_num_threads = True
@@ -188,10 +189,10 @@ class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         self._workers: ProcessPoolExecutor | None = None
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """How many workers that is: -1 is what fits, -2 one fewer.
+        """The number of workers for ``n_jobs``: -1 is what fits, -2 one fewer.
 
         Raises:
-            ValueError: n_jobs is 0.
+            ValueError: ``n_jobs`` is 0.
         """
         if n_jobs == 0:
             msg = "n_jobs == 0 in Parallel has no meaning"
@@ -204,14 +205,14 @@ class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         return max(1, plan_workers(memory=fixed).workers + 1 + n_jobs)
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:
-        """Make the pool; initializer and initargs are options of it."""
+        """Make the pool; the options may hold its initializer and initargs."""
         count = self.effective_n_jobs(n_jobs)
         self.parallel = parallel
-        given = {**self.backend_kwargs, **options}
+        options = {**self.backend_kwargs, **options}
         self._workers = ProcessPoolExecutor(
             count,
-            initializer=given.get("initializer"),
-            initargs=given.get("initargs", ()),
+            initializer=options.get("initializer"),
+            initargs=options.get("initargs", ()),
             memory=self._memory,
             threads=self.inner_max_num_threads,
         )
@@ -228,18 +229,18 @@ class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         return future
 
     def retrieve_result_callback(self, future: Future[Any]) -> Any:
-        """What came of a batch."""
+        """The results of a batch."""
         return future.result()
 
     def terminate(self) -> None:
-        """End the pool, when all is done."""
+        """Shut down the pool after all calls."""
         executor, self._workers = self._workers, None
         if executor is not None:
             executor.shutdown()
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:  # noqa: FBT001, FBT002 - as joblib calls it
-        """End what runs and cancel what waits, and begin anew if asked to."""
+        """Kill running calls, cancel waiting ones, and on request make a new pool."""
         executor, self._workers = self._workers, None
         if executor is not None:
             executor.kill_workers()

@@ -1,7 +1,7 @@
 """pytest-xdist: ``pytest -n auto`` starts as many workers as fit.
 
-A plugin that pytest finds by itself where coresize and pytest-xdist are installed. What
-PYTEST_XDIST_AUTO_NUM_WORKERS says goes before it.
+pytest loads this plugin by itself if coresize and pytest-xdist are installed. The
+variable PYTEST_XDIST_AUTO_NUM_WORKERS overrides it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SET = "PYTEST_XDIST_AUTO_NUM_WORKERS"
 
 
 def pytest_addoption(parser: Any) -> None:
-    """Add ``--worker-memory``."""
+    """Add the option ``--worker-memory``."""
     group = parser.getgroup("xdist")
     group.addoption(
         "--worker-memory",
@@ -33,7 +33,7 @@ def pytest_addoption(parser: Any) -> None:
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_auto_num_workers(config: Any) -> int | None:
-    """How many workers ``-n auto`` starts; None to let others decide.
+    """The number of workers for ``-n auto``; None to let other plugins decide.
 
     Raises:
         pytest.UsageError: --worker-memory or a setting is not valid.

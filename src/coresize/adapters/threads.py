@@ -1,6 +1,6 @@
-"""Threads of BLAS and OpenMP: here by threadpoolctl, in children by variables.
+"""Threads of BLAS and OpenMP: limited here by threadpoolctl, in children by variables.
 
-Needs the extra ``threads``, but for `thread_env`.
+`limit_threads` needs the extra ``threads``.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
 
 @contextmanager
 def limit_threads(threads: int | None = None) -> Iterator[int]:
-    """Let BLAS and OpenMP libraries that are loaded use so many threads meanwhile.
+    """Limit the threads of loaded BLAS and OpenMP libraries inside the block.
 
     Args:
-        threads: None is the cores that this process may use.
+        threads: the number of threads; None for the cores that this process may use.
 
     Yields:
         The number of threads.
 
     Raises:
-        ConfigError: threads is not above 0.
+        ConfigError: ``threads`` is not above 0.
         CoresizeError: threadpoolctl is not installed.
 
-    It reaches what is loaded already, in this process, best from its main thread; what
-    is loaded later needs `thread_env`. Source: threadpoolctl, "Known limitations".
+    The limit applies to libraries that this process has loaded already; call it in the
+    main thread. For libraries that are loaded later, use `thread_env`. Source:
+    threadpoolctl, "Known limitations".
 
     >>> from coresize.adapters.threads import limit_threads
     >>> with limit_threads(1) as threads:
@@ -50,13 +51,13 @@ def limit_threads(threads: int | None = None) -> Iterator[int]:
 
 
 def thread_env(threads: int | None = None) -> dict[str, str]:
-    """Variables that give a child process so many threads, before it loads anything.
+    """Environment variables that set the number of threads of a child process.
 
     Args:
-        threads: None is the cores that this process may use.
+        threads: the number of threads; None for the cores that this process may use.
 
     Raises:
-        ConfigError: threads is not above 0.
+        ConfigError: ``threads`` is not above 0.
 
     >>> from coresize.adapters.threads import thread_env
     >>> thread_env(2)["OMP_NUM_THREADS"]

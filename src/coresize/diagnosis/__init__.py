@@ -1,1 +1,1 @@
-"""Why is it slow here: checks of a machine, each with what was seen and what to do."""
+"""Why is it slow here? Checks of a machine; each finding has evidence and advice."""

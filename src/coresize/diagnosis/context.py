@@ -1,4 +1,4 @@
-"""What is examined: the machine as one process sees it, asked once."""
+"""The subject of a diagnosis: the machine as this process sees it, read once."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 class Context(Value):
-    """What the checks look at.
+    """The input of the checks.
 
     Attributes:
         host: the machine.
-        limits: what may be used of it.
-        cores: whole cores that may be used.
-        settings: what the user decided.
-        main: the program whose start is looked at: the path of a file or the name of a
-            module, and its arguments; empty for this one.
-        modules: what was imported before any check, in that order.
-        seconds: how long counters are watched.
+        limits: what this process may use.
+        cores: whole cores that this process may use.
+        settings: the settings of the user.
+        main: the program to check: the path of a file or the name of a module, and its
+            arguments; empty for this program.
+        modules: the modules imported before any check, in order of import.
+        seconds: the time to watch counters.
     """
 
     host: Host
@@ -41,33 +41,33 @@ class Context(Value):
     seconds: float
 
     @property
-    def there(self) -> Fact | None:
-        """The tightest of what the machine allows: no override, no cap."""
-        told = [
+    def tightest(self) -> Fact | None:
+        """The tightest limit of the machine on cores, without overrides and caps."""
+        facts = [
             fact
             for fact in self.limits.facts
             if fact.resource == "cpu"
             and fact.role in ("limit", "capacity")
             and fact.amount
         ]
-        return min(told, key=lambda fact: fact.amount or 0.0, default=None)
+        return min(facts, key=lambda fact: fact.amount or 0.0, default=None)
 
     @property
-    def cores_there(self) -> float:
-        """The cores of that; 0 where nobody tells."""
-        return (self.there and self.there.amount) or 0.0
+    def machine_cores(self) -> float:
+        """The cores of the tightest limit of the machine; 0 if unknown."""
+        return (self.tightest and self.tightest.amount) or 0.0
 
     @property
     def real_cores(self) -> int:
-        """Whole cores that may be used and are there, whatever an override says."""
-        there = self.cores_there
-        return min(self.cores, whole_cores(there)) if there else self.cores
+        """Whole cores that this process may use and that the machine really allows."""
+        allowed = self.machine_cores
+        return min(self.cores, whole_cores(allowed)) if allowed else self.cores
 
     def require(self, memory: int) -> None:
-        """Let nothing be killed for a check.
+        """Check that a check has enough memory, so that nothing is killed for it.
 
         Raises:
-            Skipped: so many bytes are not left.
+            Skipped: fewer bytes are left.
         """
         left = memory_left(self.limits.memory)
         if left is not None and memory > left:
@@ -78,12 +78,12 @@ class Context(Value):
             raise Skipped(reason)
 
     def variable(self, *names: str) -> dict[str, str]:
-        """Those of the environment's variables that are set."""
-        found = self.host.variables(frozenset(names))
-        return {name: found[name] for name in names if name in found}
+        """The named environment variables that are set, in the order of the names."""
+        present = self.host.variables(frozenset(names))
+        return {name: present[name] for name in names if name in present}
 
     def read(self, path: str) -> str:
-        """A file of the machine; empty where it cannot be read."""
+        """The text of a file; empty if the file cannot be read."""
         try:
             return self.host.read(path)
         except OSError:
@@ -91,7 +91,7 @@ class Context(Value):
 
 
 def collect(main: tuple[str, ...], modules: tuple[str, ...], seconds: float) -> Context:
-    """This machine, asked now."""
+    """Read this machine for a diagnosis."""
     host = current()
     return Context(
         host=host,

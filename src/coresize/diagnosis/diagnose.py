@@ -1,4 +1,4 @@
-"""Make all checks of this machine."""
+"""Running all checks of a diagnosis."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from coresize.diagnosis.context import Context
     from coresize.diagnosis.findings import Finding
 
-#: What is looked at in a moment, and what takes seconds.
+#: The checks that take a moment, and the checks that take seconds.
 _QUICK: dict[str, Callable[[Context], Iterator[Finding]]] = {
     "counted CPUs": cores.belief,
     "overrides": cores.overrides,
@@ -61,27 +61,28 @@ _WATCHED = 0.5
 def diagnose(
     *, main: str | Sequence[str] | None = None, measure: bool = True
 ) -> Diagnosis:
-    """Why it may be slow here: what was found, the most severe first.
+    """Find out why programs may be slow here; the most severe findings come first.
 
-    Limits against what others believe, throttling, memory, kills of the past, swap,
-    pressure, /dev/shm, temporary folders, threads, GPUs; and, measured, what it costs
-    to start workers and what does not get faster with more of them.
+    The checks compare limits with the CPUs that other programs count, and look at
+    throttling, memory, past kills, swap, pressure, /dev/shm, temporary folders, threads
+    and GPUs. Some checks measure: the cost of starting workers, and the kinds of work
+    that more workers do not speed up.
 
     Args:
         main: the file of a program, or the name of a module as for ``python -m``, whose
-            import by workers is timed; it is run as spawn does, so without what its
-            guard ``__name__ == "__main__"`` keeps. With its arguments, where it reads
-            them outside of that: ``["analyse.py", "data.csv"]``. None is this very
-            program.
-        measure: make the checks that take seconds, too; that of a main module which is
-            given is made in any case.
+            import by workers is timed. It is imported as spawn does, so without the
+            code below its guard ``__name__ == "__main__"``. If it reads arguments
+            outside of the guard, add them: ``["analyse.py", "data.csv"]``. None for
+            this program.
+        measure: whether to make the checks that take seconds, too; the check of a
+            given ``main`` is always made.
 
     Raises:
-        ConfigError: main is no file and no name of a module, or a CORESIZE variable or
-            setting is malformed.
-        CoresizeError: this is a worker that imports the main module.
+        ConfigError: ``main`` is neither a file nor the name of a module, or a CORESIZE
+            variable or setting is malformed.
+        CoresizeError: this process is a worker that is importing the main module.
 
-    Most of it is known on Linux alone; elsewhere there are fewer checks.
+    Most information exists on Linux only; elsewhere, fewer checks are made.
 
     >>> from coresize import diagnose
     >>> diagnosis = diagnose(measure=False)
@@ -101,7 +102,7 @@ def diagnose(
             findings += check(context)
         except Skipped as reason:
             skipped.append((name, str(reason)))
-        except Exception as error:  # noqa: BLE001 - an odd machine ends no diagnosis
+        except Exception as error:  # noqa: BLE001 - other checks go on
             skipped.append((name, f"{type(error).__name__}: {error}"))
         else:
             made.append(name)
@@ -114,7 +115,7 @@ def diagnose(
 
 
 def _words(main: str | Sequence[str] | None) -> tuple[str, ...]:
-    """A program and its arguments, checked."""
+    """Check a program and its arguments, and return them."""
     words = (main,) if isinstance(main, str) else tuple(main or ())
     if words and not (Path(words[0]).is_file() or imports.is_module(words[0])):
         allowed = "the path of a Python file, or the name of a module"
@@ -123,12 +124,12 @@ def _words(main: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _require_main(findings: list[Finding]) -> None:
-    """Start no workers that would only say once more what is known.
+    """Skip the workers of a check if they could not import the main module.
 
     Raises:
-        Skipped: they could not import this program.
+        Skipped: an earlier check has found that error.
     """
-    if any(one.check == _MAIN and one.severity == "error" for one in findings):
+    if any(f.check == _MAIN and f.severity == "error" for f in findings):
         reason = "workers cannot import the main module"
         raise Skipped(reason)
 

@@ -1,4 +1,4 @@
-"""What a diagnosis has found, as values, text, JSON. Pure."""
+"""The findings of a diagnosis, as values, text, JSON. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal, TypeAlias
 
-    #: error: work is lost, or many times too slow. warning: it costs much, or will.
-    #: note: worth to know.
+    #: error: work is lost, or many times too slow. warning: a high cost, now or later.
+    #: note: worth knowing.
     Severity: TypeAlias = Literal["error", "warning", "note"]
 
 
@@ -24,15 +24,15 @@ _WIDTH = 80
 
 
 class Finding(Value):
-    """One thing that was found.
+    """One finding.
 
     Attributes:
         severity: "error", "warning" or "note".
-        check: which check has found it.
-        title: what it is, in a few words.
-        seen: the numbers.
-        where: the files, variables or calls that they were read from.
-        why: why that matters.
+        check: the check that has made the finding.
+        title: the finding in a few words.
+        seen: the evidence, such as numbers.
+        where: the files, variables or calls that the evidence was read from.
+        why: why the finding matters.
         advice: one thing to do.
     """
 
@@ -46,13 +46,13 @@ class Finding(Value):
 
 
 class Diagnosis(Value):
-    """All that was found, the most severe first.
+    """The result of a diagnosis.
 
     Attributes:
-        findings: what was found.
+        findings: the findings, the most severe first.
         checks: the checks that were made.
-        skipped: those that could not be, each with the reason.
-        seconds: that it took.
+        skipped: the checks that could not be made, each with the reason.
+        seconds: the duration of the diagnosis.
     """
 
     findings: tuple[Finding, ...]
@@ -61,19 +61,19 @@ class Diagnosis(Value):
     seconds: float
 
     def has(self, severity: str) -> bool:
-        """Whether anything is at least that severe.
+        """Whether any finding is at least that severe.
 
         >>> Diagnosis(findings=(), checks=(), skipped=(), seconds=0.0).has("note")
         False
         """
         serious = SEVERITIES[: SEVERITIES.index(severity) + 1]
-        return any(one.severity in serious for one in self.findings)
+        return any(finding.severity in serious for finding in self.findings)
 
     def as_json(self) -> str:
-        """All of it as JSON, for programs."""
+        """The diagnosis as JSON, for programs."""
         return json.dumps(
             {
-                "findings": [one.as_dict() for one in self.findings],
+                "findings": [finding.as_dict() for finding in self.findings],
                 "checks": list(self.checks),
                 "skipped": [dict(zip(("check", "why"), s)) for s in self.skipped],  # noqa: B905 - pairs
                 "seconds": self.seconds,
@@ -85,13 +85,13 @@ class Diagnosis(Value):
         counts = [
             format_count(number, severity)
             for severity in SEVERITIES
-            if (number := sum(one.severity == severity for one in self.findings))
+            if (number := sum(f.severity == severity for f in self.findings))
         ]
-        said = ", ".join(counts) or "nothing found"
-        head = f"{said} in {len(self.checks)} checks ({self.seconds:.1f} s)"
+        total = ", ".join(counts) or "nothing found"
+        head = f"{total} in {len(self.checks)} checks ({self.seconds:.1f} s)"
         lines = [head, *_summary(self.findings)]
-        for one in self.findings:
-            lines += ["", *_details(one)]
+        for finding in self.findings:
+            lines += ["", *_details(finding)]
         if self.skipped:
             lines += [
                 "",
@@ -100,29 +100,29 @@ class Diagnosis(Value):
         return "\n".join(lines)
 
 
-#: Lines of the summary: a screen has 24.
+#: The most lines of the summary: a screen has 24.
 _MOST = 18
 
 
 def order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """The most severe first; of equals, as they were found."""
-    return tuple(sorted(findings, key=lambda one: SEVERITIES.index(one.severity)))
+    """Sort findings, the most severe first; equal ones keep their order."""
+    return tuple(sorted(findings, key=lambda f: SEVERITIES.index(f.severity)))
 
 
 def _summary(findings: Sequence[Finding]) -> list[str]:
-    lines = [f"{one.severity:>8}  {one.title}" for one in findings[:_MOST]]
+    lines = [f"{f.severity:>8}  {f.title}" for f in findings[:_MOST]]
     if len(findings) > _MOST:
         lines.append(f"{'':>8}  and {len(findings) - _MOST} more")
     return lines
 
 
-def _details(one: Finding) -> list[str]:
+def _details(finding: Finding) -> list[str]:
     return [
-        f"{one.severity.upper()}  {one.title}",
-        *_part("seen", one.seen),
-        *_part("where", one.where),
-        *_part("why", one.why),
-        *_part("do", one.advice),
+        f"{finding.severity.upper()}  {finding.title}",
+        *_part("seen", finding.seen),
+        *_part("where", finding.where),
+        *_part("why", finding.why),
+        *_part("do", finding.advice),
     ]
 
 
@@ -141,5 +141,5 @@ def _part(name: str, text: str) -> list[str]:
 # A check that cannot be made here.
 
 
-class Skipped(Exception):  # noqa: N818 - it is no error
-    """It cannot be made, with the reason."""
+class Skipped(Exception):  # noqa: N818 - not an error
+    """The check cannot be made; the text is the reason."""

@@ -1,4 +1,4 @@
-"""Programs of a few lines, run by a fresh interpreter."""
+"""Running programs of a few lines in a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _MEMORY = 64 * 1024**2
 
 
 class Late(Skipped):
-    """It took too long."""
+    """The program took too long."""
 
 
 class Told(Value):
-    """What it has written.
+    """The output of a program.
 
     Attributes:
-        out: to standard output.
-        err: to standard error.
+        out: the text written to standard output.
+        err: the text written to standard error.
     """
 
     out: str
@@ -47,8 +47,8 @@ def run_python(context: Context, *words: str) -> Told:
     """Run this interpreter with these arguments.
 
     Raises:
-        Late: it did not end in time.
-        Skipped: there is too little memory to try.
+        Late: the program did not end in time.
+        Skipped: there is too little memory to run it.
     """
     context.require(_MEMORY)
     with (

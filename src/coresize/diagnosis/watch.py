@@ -1,4 +1,4 @@
-"""A program that runs, watched for a while: is it the cores, the quota, the memory?"""
+"""Watching a running program: do cores, quota or memory limit it?"""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _INTERVAL = 1.0
 
 
 class Sample(Value):
-    """A program and all that it started, over one moment.
+    """A program and its descendants, over one interval.
 
     Attributes:
-        seconds: since the watch began.
-        cores: that were busy.
-        waited: cores that it was ready to use besides, and had to wait for.
-        limit: cores that may be used.
+        seconds: seconds since the watch began.
+        cores: cores that were busy.
+        waited: further cores that the program could have used, but had to wait for.
+        limit: cores that the program may use.
         throttled: the part of the quota's periods that were throttled.
-        memory: bytes that it holds apart from files.
-        memory_limit: bytes that may be used; None where nothing limits it.
-        processes: how many there are.
-        computing: those of them that computed half of the time or more.
+        memory: bytes that the program holds apart from files.
+        memory_limit: bytes that the program may use; None without a limit.
+        processes: the number of processes.
+        computing: the number of processes that computed at least half of the time.
     """
 
     seconds: float
@@ -61,15 +61,15 @@ class Sample(Value):
 def watch(
     pid: int, seconds: float, tell: Callable[[Sample], object] | None = None
 ) -> list[Sample]:
-    """Samples of a process and its descendants, one a second.
+    """Take samples of a process and its descendants, one a second.
 
     Args:
         pid: the process.
-        seconds: how long; it ends before if the process does.
+        seconds: the duration; the watch ends earlier if the process does.
         tell: called with each sample.
 
     Raises:
-        ConfigError: there is no such process, or seconds are not above 0.
+        ConfigError: there is no such process, or ``seconds`` is not above 0.
     """
     if not seconds > 0:
         raise ConfigError("watch", seconds, "a number of seconds above 0")
@@ -82,7 +82,7 @@ def watch(
     while before.time < start + seconds and processes.is_running(pid):
         time.sleep(min(_INTERVAL, seconds))
         now = _look(host, pid)
-        if not now.used:  # it has ended meanwhile
+        if not now.used:  # the process has just ended
             break
         samples.append(_between(host, start, before, now))
         if tell:
@@ -92,7 +92,7 @@ def watch(
 
 
 class _Look(Value):
-    """What the kernel has counted so far: of the tree, of each process and thread."""
+    """The kernel's counts so far, for the tree and for each process and thread."""
 
     time: float
     total: float
@@ -106,7 +106,7 @@ def _look(host: LiveFor, pid: int) -> _Look:
     return _Look(
         time=now,
         total=sum(map(sum, used.values())),
-        used={one: own for one, (own, _) in used.items()},
+        used={process: own for process, (own, _) in used.items()},
         waited=schedstat.waited_of(used),
         throttling=counters.throttling(host),
     )
@@ -115,15 +115,15 @@ def _look(host: LiveFor, pid: int) -> _Look:
 def _between(host: LiveFor, start: float, before: _Look, now: _Look) -> Sample:
     seconds = now.time - before.time
     shares = {
-        one: (used - before.used.get(one, 0.0)) / seconds
-        for one, used in now.used.items()
+        process: (used - before.used.get(process, 0.0)) / seconds
+        for process, used in now.used.items()
     }
     waited = (
-        one - before.waited[thread]
-        for thread, one in now.waited.items()
+        total - before.waited[thread]
+        for thread, total in now.waited.items()
         if thread in before.waited
     )
-    # What leaves the tree takes its time along, and what is there has computed as much.
+    # The total falls when a process leaves the tree; the shares are a lower bound.
     cores = max((now.total - before.total) / seconds, sum(shares.values()))
     tightest = counters.tightest(now.throttling, before.throttling)
     limits = available.detect(host)
@@ -141,40 +141,40 @@ def _between(host: LiveFor, start: float, before: _Look, now: _Look) -> Sample:
 
 
 def _held(pid: int) -> int:
-    """Bytes of a process; what it shares, in parts, where the kernel tells them."""
-    part = read_proportional(pid)
-    if part is None:
-        known = read_memory(pid)
-        part = known.private if known else 0
-    return part
+    """Bytes of a process; shared memory counts in part, if the kernel tells that."""
+    proportional = read_proportional(pid)
+    if proportional is None:
+        memory = read_memory(pid)
+        proportional = memory.private if memory else 0
+    return proportional
 
 
 def conclude(samples: list[Sample], *, ended: bool = False) -> str:
-    """Whether all cores are busy, and if not, what may be the reason.
+    """Sentences about whether all cores are busy and, if not, the likely reason.
 
     Args:
-        samples: what was seen.
-        ended: the process has ended meanwhile.
+        samples: the samples.
+        ended: whether the process has ended.
     """
     if not samples:
         return (
             "It has ended before anything was seen." if ended else "Nothing was seen."
         )
-    cores = sum(one.cores for one in samples) / len(samples)
+    cores = sum(sample.cores for sample in samples) / len(samples)
     limit = samples[-1].limit
     part = min(1.0, cores / limit)  # clocks differ a little
-    said = "It has ended. " if ended else ""
-    said += f"{cores:.2f} of {limit:g} cores were busy on average ({part:.0%})."
-    most = max(samples, key=lambda one: one.memory)
+    text = "It has ended. " if ended else ""
+    text += f"{cores:.2f} of {limit:g} cores were busy on average ({part:.0%})."
+    most = max(samples, key=lambda sample: sample.memory)
     if most.memory_limit and most.memory >= _FULL * most.memory_limit:
         share = f"{most.memory / most.memory_limit:.0%}"
-        said += f" It held {share} of the memory: more workers would not fit."
-    return f"{said} {_reason(samples, cores, limit)}"
+        text += f" It held {share} of the memory: more workers would not fit."
+    return f"{text} {_reason(samples, cores, limit)}"
 
 
 def _reason(samples: list[Sample], cores: float, limit: float) -> str:
-    throttled = sum(one.throttled for one in samples) / len(samples)
-    waited = sum(one.waited for one in samples) / len(samples)
+    throttled = sum(sample.throttled for sample in samples) / len(samples)
+    waited = sum(sample.waited for sample in samples) / len(samples)
     is_enough = waited > 0 and cores + waited <= _ENOUGH * limit
     if throttled >= _THROTTLED and not is_enough:
         share = f"{throttled:.0%} of its periods"
@@ -197,7 +197,7 @@ def _reason(samples: list[Sample], cores: float, limit: float) -> str:
             "Many more workers may help, if memory allows."
         )
     last = samples[-1]
-    computing = min(one.computing for one in samples)
+    computing = min(sample.computing for sample in samples)
     if computing and last.computing < limit:
         return (
             f"It computes in {last.computing} of {last.processes} processes: more "
@@ -209,11 +209,12 @@ def _reason(samples: list[Sample], cores: float, limit: float) -> str:
     )
 
 
-#: Parts: of periods, of the limit in cores, of one core, of memory; of a moment that a
-#: process computes; of the time that a core was wanted.
+#: Thresholds: the part of throttled periods, the busy part of the limit in cores, the
+#: cores of an idle program, the used part of memory, the part of an interval in which a
+#: computing process computes, the waiting part of the wanted time.
 _THROTTLED, _BUSY, _IDLE, _FULL, _HALF, _CROWDED = 0.1, 0.9, 0.1, 0.9, 0.5, 0.25
 
-#: What keeps no more cores busy than that is not slowed by its quota.
+#: A program that wants at most this multiple of its limit is not slowed by its quota.
 _ENOUGH = 1.25
 
 _NO_MORE = "More workers would gain nothing"

@@ -1,1 +1,1 @@
-"""From limits and needs to numbers: settings, profiles, and the rules of a plan."""
+"""Planning worker counts from limits and needs: settings, profiles, and the rules."""

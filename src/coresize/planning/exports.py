@@ -1,7 +1,7 @@
 """The variables that tell other programs how much they may use. Pure.
 
-What each obeys was tried with the real program (tests/live/test_programs.py) or is in
-its documentation (docs/reference/exports.md).
+Each was tried with the real program (tests/live/test_programs.py) or is in its
+documentation (docs/reference/exports.md).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from coresize.planning.values import WorkerPlan
 
-#: How many processes, or what a program that makes them takes for the machine's CPUs.
+#: Variables for the number of processes, or for the number of CPUs that a program
+#: derives it from.
 PROCESSES = (
     "PYTHON_CPU_COUNT",
     "LOKY_MAX_CPU_COUNT",
@@ -26,7 +27,7 @@ PROCESSES = (
     "R_PARALLELLY_AVAILABLECORES_SYSTEM",
 )
 
-#: How many threads one process has.
+#: Variables for the number of threads of one process.
 THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -41,31 +42,32 @@ THREADS = (
     "GOMAXPROCS",
 )
 
-#: What libuv starts by itself: its threads wait for files and names more than they
-#: compute, and with fewer a single slow one stops all others (libuv, "Thread pool").
+#: The default size of libuv's thread pool. Its threads wait for files and host names
+#: more than they compute; in a smaller pool one slow request blocks all others (libuv,
+#: "Thread pool").
 _LIBUV_DEFAULT = 4
 
-#: Variables that hold options of several kinds, and how to know one that is ours.
+#: Variables that hold several options, each with the pattern of the option we set.
 OPTIONS = {
     "JAVA_TOOL_OPTIONS": re.compile(r"^-XX:ActiveProcessorCount="),
-    # Letters may stand together, and in the first word without a dash (GNU make,
+    # Option letters may be combined, and the first word needs no dash (GNU make,
     # "Communicating Options to a Sub-make").
     "MAKEFLAGS": re.compile(r"^(--jobs\b|-?[a-zA-Z]*j[0-9]*$)"),
 }
 
 
-#: What was set by us: "NAME=value NAME=value". A variable that has another value by now
-#: was set by the user.
+#: The variable that lists what coresize has set: "NAME=value NAME=value". A variable
+#: that has another value now was set by the user.
 SET = "CORESIZE_SET"
 
 
 def variables(plan: WorkerPlan, *, alone: bool) -> dict[str, str]:
-    """All variables with their values.
+    """All export variables with their values.
 
     Args:
-        plan: how many processes there are, and what each may use.
-        alone: the program is one process and may use all cores and all memory itself,
-            unless everything is to be serial.
+        plan: the number of processes, and what each may use.
+        alone: whether the program is a single process, which may use all cores and all
+            memory itself, unless ``parallel`` is off.
 
     >>> from coresize import plan_workers
     >>> variables(plan_workers(tasks=1), alone=False)["MC_CORES"]
@@ -78,43 +80,43 @@ def variables(plan: WorkerPlan, *, alone: bool) -> dict[str, str]:
     elif alone:
         threads = max(1, plan.bounds["cpu"])
         memory = memory and memory * workers
-    found = dict.fromkeys(PROCESSES, str(workers))
-    found.update(dict.fromkeys(THREADS, str(threads)))
-    found["UV_THREADPOOL_SIZE"] = str(max(_LIBUV_DEFAULT, threads))
-    found["JAVA_TOOL_OPTIONS"] = f"-XX:ActiveProcessorCount={threads}"
-    found["MAKEFLAGS"] = f"-j{workers}"
+    values = dict.fromkeys(PROCESSES, str(workers))
+    values.update(dict.fromkeys(THREADS, str(threads)))
+    values["UV_THREADPOOL_SIZE"] = str(max(_LIBUV_DEFAULT, threads))
+    values["JAVA_TOOL_OPTIONS"] = f"-XX:ActiveProcessorCount={threads}"
+    values["MAKEFLAGS"] = f"-j{workers}"
     if memory is not None:
-        found["GOMEMLIMIT"] = str(memory)
-    return found
+        values["GOMEMLIMIT"] = str(memory)
+    return values
 
 
 def wanted(
     variables: Mapping[str, str], present: Mapping[str, str], *, force: bool = False
 ) -> dict[str, str]:
-    """What is to be set beside what is set already.
+    """The variables to set, given those that are present already.
 
-    What the user has set stays, unless forced. To the user's own options ours is added
-    in front, where it gives way to them.
+    Variables that the user has set keep their values, unless ``force`` is true. In a
+    variable of options, ours goes in front of the user's, which take precedence there.
 
     >>> wanted({"MC_CORES": "4", "MAKEFLAGS": "-j4"}, {"MC_CORES": "2"})
     {'MAKEFLAGS': '-j4'}
     >>> wanted({"MAKEFLAGS": "-j4"}, {"MAKEFLAGS": "k --no-print-directory"})
     {'MAKEFLAGS': '-j4 -k --no-print-directory'}
     """
-    found = {}
+    changes = {}
     for name, value in variables.items():
-        there = present.get(name, "")
-        if not there:
-            found[name] = value
+        old = present.get(name, "")
+        if not old:
+            changes[name] = value
         elif name in OPTIONS:
-            found.update(_added(name, value, there, force=force))
+            changes.update(_combined(name, value, old, force=force))
         elif force:
-            found[name] = value
-    return found
+            changes[name] = value
+    return changes
 
 
 def of_user(present: Mapping[str, str]) -> dict[str, str]:
-    """The variables without those that ``coresize run`` or a pool has set.
+    """The present variables without those that ``coresize run`` or a pool has set.
 
     >>> of_user({"OMP_NUM_THREADS": "4", "MC_CORES": "2", SET: "OMP_NUM_THREADS=4"})
     {'MC_CORES': '2', 'CORESIZE_SET': 'OMP_NUM_THREADS=4'}
@@ -123,17 +125,17 @@ def of_user(present: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in present.items() if ours.get(name) != value}
 
 
-def marked(present: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """Variables with others that are set, and with a note of what was set by us.
+def marked(present: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, str]:
+    """The present variables with changes, and with a note of the changes in `SET`.
 
     >>> marked({"A": "1"}, {"MC_CORES": "2"})
     {'A': '1', 'MC_CORES': '2', 'CORESIZE_SET': 'MC_CORES=2'}
     """
-    # To options the user's own are added.
-    plain = {name: value for name, value in given.items() if name not in OPTIONS}
+    # Not noted: variables of options, which may hold the user's options as well.
+    plain = {name: value for name, value in changes.items() if name not in OPTIONS}
     ours = {**_ours(present), **plain}
     note = " ".join(f"{name}={value}" for name, value in ours.items())
-    return {**present, **given, SET: note}
+    return {**present, **changes, SET: note}
 
 
 def _ours(present: Mapping[str, str]) -> dict[str, str]:
@@ -141,12 +143,12 @@ def _ours(present: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _added(name: str, value: str, there: str, *, force: bool) -> dict[str, str]:
-    """Our option with the user's own, or nothing where that is among them."""
+def _combined(name: str, value: str, old: str, *, force: bool) -> dict[str, str]:
+    """Our option in front of the user's; nothing if the user has set that option."""
     ours = OPTIONS[name]
-    words = there.split(" ")
+    words = old.split(" ")
     if name == "MAKEFLAGS" and words[0].isalpha():
-        words[0] = f"-{words[0]}"  # it is no longer the first
+        words[0] = f"-{words[0]}"  # only the first word may lack the dash
     if force:
         words = [word for word in words if not ours.match(word)]
     elif any(ours.match(word) for word in words):

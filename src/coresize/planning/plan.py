@@ -1,6 +1,6 @@
 """The worker count for a task, from arguments, profile, settings and machine.
 
-What is decided here is only where each number comes from; `policy` decides.
+This module only chooses the source of each number; `policy` decides the count.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
     _T = TypeVar("_T")
 
-#: The part of the time that a task of kind "io" computes, where nobody measured it:
-#: five workers a core, as CPython assumed of threads (ThreadPoolExecutor until 3.7).
+#: The CPU share of a task of kind "io" that was not measured: five workers a core, as
+#: CPython assumed for threads (ThreadPoolExecutor until 3.7).
 IO_SHARE = 0.2
 
-#: A task that computes this part of its time keeps a whole core busy: what is missing
-#: is the noise of measuring.
+#: A task with at least this CPU share keeps a whole core busy: the difference to 1 is
+#: measurement noise.
 BUSY_SHARE = 0.9
 
 
@@ -52,43 +52,46 @@ def plan_workers(
     gpu: float | None = None,
     item_size: float | None = None,
 ) -> WorkerPlan:
-    """How many workers are safe for a task, at least 1: an int that knows its reason.
+    """The number of workers that is safe for a task: an int that knows its reason.
 
-    The smallest of: the cores (after rounding and reserve) by what a task keeps busy;
-    what fits into memory, floor((budget - shared) / (idle worker + peak)), where the
-    budget is a fraction (0.8) of what is available now below the tightest limit and
-    below memory.high; the GPUs of CUDA_VISIBLE_DEVICES; tasks; at_most; and 61 on
-    Windows. Workers that mostly wait are cores / CPU share, at most 32 or five a core,
-    but for a profile of a sweep, which has measured how many.
-    CORESIZE_WORKERS or the setting ``workers`` replaces what cores, memory and GPUs
-    allow; CORESIZE_PARALLEL=0 or ``parallel = false`` makes it 1.
+    The count is at least 1. It is the smallest of: the cores (after rounding and
+    reserve) divided by the cores that a task keeps busy; the workers that fit into
+    memory, floor((budget - shared) / (idle worker + peak)), where the budget is a
+    fraction (0.8) of the memory available now below the tightest limit and below
+    memory.high; the GPUs of CUDA_VISIBLE_DEVICES; tasks; at_most; and 61 on Windows.
+    For tasks that mostly wait, the bound is cores / CPU share, but at most 32 or five a
+    core, unless the profile comes from a sweep, which has measured the best count.
+    CORESIZE_WORKERS or the setting ``workers`` replaces the bounds of cores, memory and
+    GPUs; CORESIZE_PARALLEL=0 or ``parallel = false`` makes the count 1.
 
     Args:
-        memory: bytes that one task needs at its peak, or "2GiB".
-        cpus: cores that one task keeps busy; else what profile and kind say, or 1.
+        memory: bytes that one task needs at its peak, or a text such as "2GiB".
+        cpus: cores that one task keeps busy; None takes them from the profile or the
+            kind, or 1.
         gpus: GPUs that one task needs.
-        profile: what a task needs, or the name of a profile in the settings or of one
-            that was saved, or "history:NAME" for what earlier runs took; arguments
-            beside it go first.
-        tasks: how many tasks there are; there is no use in more workers.
-        kind: "cpu", "io" for tasks that mostly wait, or a kind of the settings.
+        profile: a profile of the task; or the name of a profile in the settings or of a
+            saved one; or "history:NAME" for the needs recorded by earlier runs. The
+            other arguments override the profile.
+        tasks: the number of tasks; more workers than that would be idle.
+        kind: "cpu", "io" for tasks that mostly wait, or a kind from the settings.
         reserve: whole cores to keep free; None takes the setting ``reserve_cores``.
         at_most: a bound of your own.
-        strict: raise where not even one task fits, instead of warning.
-        limits: what may be used, in cores and bytes; None detects it.
-        settings: what the user decided; None loads it (`coresize.load_settings`).
-        max_workers: another name of ``at_most``.
-        ram: another name of ``memory``.
-        gpu: another name of ``gpus``.
-        item_size: of the item, for "history:NAME", in the unit that was recorded.
+        strict: raise if not even one task fits, instead of warning.
+        limits: the limits in cores and bytes; None detects them.
+        settings: the settings of the user; None loads them (`coresize.load_settings`).
+        max_workers: another name for ``at_most``.
+        ram: another name for ``memory``.
+        gpu: another name for ``gpus``.
+        item_size: the size of the item, for "history:NAME", in the unit that was
+            recorded.
 
     Raises:
         ConfigError: an argument or a setting is not valid.
-        InsufficientMemoryError: strict, and not even one task fits.
+        InsufficientMemoryError: ``strict`` is true and not even one task fits.
 
-    Limits are known as far as `coresize.detect` knows them; the ceiling of 61 is that
-    of WaitForMultipleObjects. Sources: the rules are those of docs/explanation, "How
-    workers are counted".
+    The limits are those that `coresize.detect` finds; the ceiling of 61 is that of
+    WaitForMultipleObjects. The rules are explained in docs/explanation, "How workers
+    are counted".
 
     >>> from coresize import detect, plan_workers
     >>> from coresize.testing import container
@@ -105,18 +108,14 @@ def plan_workers(
         raise ConfigError("settings", settings, "what load_settings() gives")
     limits = limits or available.detect()
     peak: str | int | None = _either("memory", memory, "ram", ram)
-    used = _kind(settings, kind)
-    task = _profile(settings, used.profile if profile is None else profile, item_size)
-    need = _need(
-        kind,
-        used,
-        task,
-        memory=peak,
-        cpus=cpus,
-        gpus=_either("gpus", gpus, "gpu", gpu),
-    )
+    defaults = _kind(settings, kind)
+    if profile is None:
+        profile = defaults.profile
+    task = _profile(settings, profile, item_size)
+    gpus = _either("gpus", gpus, "gpu", gpu)
+    need = _need(kind, defaults, task, memory=peak, cpus=cpus, gpus=gpus)
     at_most = _either("at_most", at_most, "max_workers", max_workers)
-    given = {
+    caps = {
         "tasks": (tasks, 0),
         "max_workers": (at_most, 1),
         "profile": (task.most_workers if task else None, 1),
@@ -131,7 +130,7 @@ def plan_workers(
         memory_fraction=settings.memory_fraction,
         caps={
             name: check_count(name, number, least)
-            for name, (number, least) in given.items()
+            for name, (number, least) in caps.items()
             if number is not None
         },
         override=_override(settings),
@@ -141,15 +140,16 @@ def plan_workers(
 
 
 def _override(settings: Settings) -> tuple[str, int, str] | None:
-    """The count that the user set, by name and place."""
+    """The count that the user set: the name of the bound, the count, and its origin."""
     if not settings.parallel:
-        return "parallel", 1, _said(settings, "parallel")
+        return "parallel", 1, _origin(settings, "parallel")
     if settings.workers is not None:
-        return "override", settings.workers, _said(settings, "workers")
+        return "override", settings.workers, _origin(settings, "workers")
     return None
 
 
-def _said(settings: Settings, name: str) -> str:
+def _origin(settings: Settings, name: str) -> str:
+    """The place that sets a setting, in words."""
     origin, value = settings.origins[name], getattr(settings, name)
     if origin in VARIABLES.values():
         return origin
@@ -158,17 +158,17 @@ def _said(settings: Settings, name: str) -> str:
 
 def _need(
     kind: str,
-    used: Kind,
+    defaults: Kind,
     task: TaskProfile | None,
     *,
     memory: str | int | None,
     cpus: float | None,
     gpus: float | None,
 ) -> Need:
-    """What one worker needs: arguments go before the profile, that before the kind."""
-    peak, cores, share = used.resources.memory, used.resources.cpu, 1.0
+    """The needs of one worker: arguments override the profile, and that the kind."""
+    peak, cores, share = defaults.resources.memory, defaults.resources.cpu, 1.0
     if task:
-        peak = used.resources.memory if task.peak_memory is None else task.peak_memory
+        peak = peak if task.peak_memory is None else task.peak_memory
         cores = task.threads
         share = task.cpu_share if task.cpu_share < BUSY_SHARE else 1.0
     if kind == "io":
@@ -181,7 +181,7 @@ def _need(
         share = 1.0
         cores = check_amount("cpus", cpus, "a number of cores, 0.001 or above")
     if gpus is None:
-        gpus = used.resources.gpu
+        gpus = defaults.resources.gpu
     elif gpus != 0:
         gpus = check_amount("gpus", gpus, "a number of GPUs, 0 or above")
     idle = task.idle_memory if task else 0

@@ -1,8 +1,8 @@
-"""From what may be used to a count of workers. Pure, and the only place that rounds.
+"""From limits to a count of workers. Pure, and the only module that rounds.
 
 Rule 1: a further bound never raises the count, and the count is at least 1.
-Rule 2: a count that the user sets replaces what cores, memory and GPUs allow, as an
-override replaces what was detected; the other bounds still hold.
+Rule 2: a count that the user sets replaces the bounds of cores, memory and GPUs, as an
+override replaces a detected amount; the other bounds still hold.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from coresize.model import Limits, Resource
     from coresize.planning.values import Need, WorkerPlan
 
-#: Workers that mostly wait: as many as a core can serve, but no more than this or so
-#: many a core. Both are what CPython takes for threads that wait (concurrent.futures,
+#: The most workers whose tasks mostly wait: the larger of a fixed number and a number
+#: per core. CPython uses both for threads that wait (concurrent.futures,
 #: ThreadPoolExecutor: 5 a processor until 3.7, at most 32 since 3.8).
 MOST_WAITING = 32
 WAITING_PER_CORE = 5
@@ -38,29 +38,29 @@ def plan(
     strict: bool = False,
     warnings: tuple[str, ...] = (),
 ) -> WorkerPlan:
-    """The count of workers that is safe, with the bound that decides.
+    """The number of workers that is safe, with the bound that decides.
 
     Args:
-        limits: what may be used.
+        limits: what the process may use.
         need: what one worker needs.
-        rounding: what becomes of a fraction of a core.
+        rounding: how to round a fraction of a core.
         reserve: whole cores to keep free.
         memory_fraction: the part of the memory available now that workers may use.
-        caps: further bounds by name: "tasks", "max_workers".
-        override: a count that the user set: the name of the bound, "override" or
-            "parallel", the count, and what set it.
-        strict: raise where not even one task fits.
-        warnings: what a person should look at besides.
+        caps: further bounds by name, such as "tasks" and "max_workers".
+        override: a count that the user set: the name of the bound ("override" or
+            "parallel"), the count, and its origin.
+        strict: raise if not even one task fits.
+        warnings: further warnings for the user.
 
     Raises:
-        InsufficientMemoryError: strict, and not even one task fits.
+        InsufficientMemoryError: ``strict`` is true and not even one task fits.
     """
     from coresize.planning import reasons, values
 
     cores = whole_cores(limits.cpu.limit, rounding=rounding, reserve=reserve)
     budget = memory_budget(limits.memory, memory_fraction)
     bounds = {**_bounds(limits, need, cores, budget), **caps}
-    if "profile" in caps:  # what was measured goes before a rule of thumb
+    if "profile" in caps:  # a measurement overrides a rule of thumb
         bounds.pop("waiting", None)
     if strict and budget is not None and bounds.get("memory") == 0:
         raise InsufficientMemoryError((need.memory or 0) + need.shared, budget)
@@ -97,7 +97,7 @@ def plan(
 def _bounds(
     limits: Limits, need: Need, cores: int, budget: int | None
 ) -> dict[str, int]:
-    """How many workers the cores, the memory and the GPUs allow."""
+    """The numbers of workers that the cores, the memory and the GPUs allow."""
     bounds = {"cpu": _how_many(cores, need.cores)}
     if need.waits:
         bounds["waiting"] = max(MOST_WAITING, WAITING_PER_CORE * cores)
@@ -109,13 +109,13 @@ def _bounds(
     return bounds
 
 
-def _how_many(there: float, each: float) -> int:
-    """How often a need fits; 0.3 fits three times into 0.9, whatever floats say."""
-    return int(there / each + 1e-9)
+def _how_many(amount: float, each: float) -> int:
+    """How often a need fits into an amount; 0.3 fits three times into 0.9."""
+    return int(amount / each + 1e-9)  # floats would say 2.9999999999999996
 
 
 def _on_devices(devices: int, each: float) -> int:
-    """How many tasks the GPUs hold: several share one, none is on parts of two."""
+    """The number of tasks that the GPUs hold; tasks may share a GPU, not span two."""
     return devices * _how_many(1, each) if each < 1 else _how_many(devices, each)
 
 

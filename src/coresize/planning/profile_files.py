@@ -1,4 +1,4 @@
-"""Profiles kept in files, by name or by path."""
+"""Saving profiles to files and loading them, by name or by path."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def save_profile(profile: TaskProfile, name: str | os.PathLike[str]) -> str:
     """Write a profile under a name, and return the path of the file.
 
     Args:
-        profile: what to write.
+        profile: the profile to write.
         name: a name, for a file in the user's state folder; or the path of a file
             that ends in ``.toml`` or ``.json``.
 
     Raises:
-        ConfigError: the name is none, or the file cannot be written.
+        ConfigError: the name is not valid, or the file cannot be written.
 
     >>> import os, tempfile
     >>> from coresize import TaskProfile, load_profile, save_profile
@@ -47,7 +47,7 @@ def save_profile(profile: TaskProfile, name: str | os.PathLike[str]) -> str:
     if path.endswith(".json"):
         text = json.dumps(fields, indent=2)
     else:
-        # JSON's numbers, texts and lists of numbers are TOML's.
+        # TOML writes numbers, texts and lists of numbers as JSON does.
         lines = [f"{key} = {_toml(value)}" for key, value in fields.items()]
         text = "\n".join(["# What one task needs: coresize, TaskProfile", *lines])
     try:
@@ -58,14 +58,14 @@ def save_profile(profile: TaskProfile, name: str | os.PathLike[str]) -> str:
 
 
 def check_name(name: str | os.PathLike[str], where: str = "profile") -> None:
-    """See that something can be kept under a name, and found again.
+    """Check that a profile can be saved under a name, and found again.
 
     Args:
-        name: as of `save_profile`.
-        where: the argument that it comes from, for messages.
+        name: the name or path, as for `save_profile`.
+        where: the argument that holds the name, for messages.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: the name is not valid.
 
     >>> check_name("align-2"), check_name("profiles/align.toml")
     (None, None)
@@ -75,7 +75,7 @@ def check_name(name: str | os.PathLike[str], where: str = "profile") -> None:
         good = Path(text).suffix in _SUFFIXES and not text.startswith(OF_HISTORY)
     else:
         good = text[:1].isalnum() and ":" not in text
-    # A byte of a file's name that is no UTF-8 is a surrogate.
+    # A surrogate stands for a byte of the file name that is not UTF-8.
     shown = os.fsencode(text).decode("utf-8", "replace") if good else ""
     if not (good and shown.isprintable()):
         raise ConfigError(where, text, _NAMES)
@@ -92,7 +92,7 @@ def load_profile(name: str | os.PathLike[str]) -> TaskProfile:
     """The profile that was saved under a name, or that a TOML or JSON file holds.
 
     Raises:
-        ConfigError: there is none, or the file is not valid.
+        ConfigError: there is no such profile, or the file is not valid.
     """
     try:
         path = _path(name)

@@ -1,4 +1,4 @@
-"""What one task needs: given by hand, measured, or loaded from a file."""
+"""Task profiles: written by hand, measured, or loaded from a file."""
 
 from __future__ import annotations
 
@@ -42,27 +42,28 @@ class _Fields(Schema):
 
 
 class TaskProfile(Value):
-    """What one task needs, and the worker that runs it.
+    """What one task needs, together with the worker that runs it.
 
     Attributes:
         peak_memory: bytes that the task needs at its peak, on top of the idle worker;
             None if unknown.
-        idle_memory: bytes of the idle worker: the interpreter and what it imports.
-        shared_memory: bytes that all workers share and that are there once.
-        cpu: seconds of CPU time, of all its threads and processes; None if unknown.
-        wall: seconds from start to end, without those in which it was ready to run and
-            had no CPU, where that is known; None if unknown.
-        threads: threads that it keeps busy at the same time, at least 1.
+        idle_memory: bytes of the idle worker: the interpreter and its imports.
+        shared_memory: bytes that all workers share, counted once.
+        cpu: seconds of CPU time of all threads and processes of the task; None if
+            unknown.
+        wall: seconds from start to end, without those in which the task was ready to
+            run but had no CPU, as far as they are known; None if unknown.
+        threads: threads that the task keeps busy at the same time, at least 1.
         cpu_share: the part of the time that these threads compute: 1.0 is CPU-bound,
             0.05 mostly waits.
-        most_workers: so many workers at most, as more were found to gain nothing; None
-            for no such bound.
-        method: how this was found out: "by hand", "cgroup", "proc", "psutil", "sweep"
-            or "history" with what it did.
+        most_workers: the most workers to use, because a sweep found no gain in more;
+            None for no such bound.
+        method: the origin of the numbers: "by hand", "cgroup", "proc", "psutil",
+            "sweep", or "history" with the method of prediction.
         peaks: the peak of each run in bytes, where it was measured.
 
-    Sizes are given in bytes or as texts such as "2GiB". Threads and share that are not
-    given come from CPU and wall seconds, and are 1 where these are not given either.
+    Sizes may be bytes or texts such as "2GiB". By default, threads and CPU share are
+    computed from the CPU and wall seconds; without those, they are 1.
 
     Raises:
         ConfigError: a value is not valid.
@@ -98,7 +99,7 @@ class TaskProfile(Value):
         method: str = "by hand",
         peaks: Sequence[int] = (),
     ) -> None:
-        given = {
+        fields = {
             "peak_memory": peak_memory,
             "idle_memory": idle_memory,
             "shared_memory": shared_memory,
@@ -110,41 +111,42 @@ class TaskProfile(Value):
             "method": method,
             "peaks": peaks,
         }
-        super().__init__(**_completed(check(_Fields, given, "TaskProfile")))
+        super().__init__(**_completed(check(_Fields, fields, "TaskProfile")))
 
     @property
     def memory(self) -> int | None:
-        """Bytes of one worker while it runs the task; None if unknown."""
+        """Bytes of one worker while the worker runs the task; None if unknown."""
         return None if self.peak_memory is None else self.idle_memory + self.peak_memory
 
     @property
     def doubt(self) -> str:
-        """Why the task may need more memory than that; empty where nothing says so."""
+        """Why the task may need more memory than stated; empty without a reason."""
         return self.method if "extrapolated" in self.method else ""
 
 
-#: A task that seemed to compute nothing at all still computes something.
+#: The least CPU share: a task that seems to compute nothing still computes something.
 _LEAST_SHARE = 0.001
 
-#: So much of a further thread is the noise of measuring.
+#: The part of a further busy thread that counts as measurement noise.
 _NOISE = 0.1
 
 
-def _completed(given: _Fields) -> dict[str, Any]:
-    """The fields, with threads and share from the seconds where they are not given."""
-    fields = given.model_dump()
-    busy = given.cpu / given.wall if given.cpu is not None and given.wall else None
+def _completed(checked: _Fields) -> dict[str, Any]:
+    """The fields; missing threads and CPU share are computed from the seconds."""
+    fields = checked.model_dump()
+    cpu, wall = checked.cpu, checked.wall
+    busy = cpu / wall if cpu is not None and wall else None
     threads = math.ceil(min(busy or 1, _MOST_THREADS) - _NOISE)
-    fields["threads"] = given.threads or max(1, threads)
-    if given.cpu_share is None:
+    fields["threads"] = checked.threads or max(1, threads)
+    if checked.cpu_share is None:
         share = 1.0 if busy is None else busy / fields["threads"]
         fields["cpu_share"] = min(1.0, max(_LEAST_SHARE, round(share, 4)))
-    fields["peaks"] = tuple(given.peaks)
+    fields["peaks"] = tuple(checked.peaks)
     return fields
 
 
 def from_table(table: Mapping[str, Any], where: str) -> TaskProfile:
-    """The profile in a table of TOML, YAML or JSON.
+    """The profile in a table from TOML, YAML or JSON.
 
     Raises:
         ConfigError: a key is not known, or a value is not valid.

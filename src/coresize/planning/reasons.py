@@ -1,4 +1,4 @@
-"""A decision about workers in words. Pure."""
+"""A decision about workers, put into words. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
     from coresize.planning.values import Decision
 
-#: Bounds by the words that sentences have for them.
+#: The words that sentences use for bounds.
 _NAMES = {"cpu": "cores", "gpu": "GPUs"}
 
 
 def sentence(decision: Decision) -> str:
-    """How many workers, which bound decided, and what the others would allow."""
+    """The count, the bound that decided, and the counts that other bounds allow."""
     others = ", ".join(
         f"{_NAMES.get(name, name)} would allow {number}"
         for name, number in decision.bounds.items()
@@ -26,12 +26,12 @@ def sentence(decision: Decision) -> str:
     binds = _BINDS.get(decision.binding, _cap)(decision, number)
     if not number and decision.binding in ("cpu", "memory", "gpu"):
         binds = f"not even one task fits, {binds}"
-    said = f"{format_count(decision.workers, 'worker')}: {binds}"
-    return f"{said}; {others}" if others else said
+    reason = f"{format_count(decision.workers, 'worker')}: {binds}"
+    return f"{reason}; {others}" if others else reason
 
 
 def warnings(decision: Decision) -> Iterator[str]:
-    """What a person should look at."""
+    """Sentences about problems that the user should look at."""
     need, bounds = decision.need, decision.bounds
     if need.memory and decision.budget is None:
         yield (
@@ -67,8 +67,9 @@ def _cpu(decision: Decision, _number: int) -> str:
     return f"cores bind ({cores})"
 
 
-def _waiting(_decision: Decision, number: int) -> str:
-    return f"waiting binds (at most {number} for so many cores)"
+def _waiting(decision: Decision, number: int) -> str:
+    cores = format_count(decision.cores, "core")
+    return f"waiting binds (at most {number} for {cores})"
 
 
 def _memory_binds(decision: Decision, _number: int) -> str:

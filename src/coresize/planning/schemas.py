@@ -1,4 +1,4 @@
-"""What the settings must be; only imported where something is set."""
+"""The schemas of the settings; imported only where a setting is set."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class _Resources(Schema):
     )
 
 
-#: The words of the functions, beside those of the settings.
+#: The names that functions use, beside those of the settings.
 _ALIASES = {"cpus": "cpu", "memory": "ram", "gpus": "gpu"}
 
 #: Variables that hold a whole number; pydantic would also take "1.0" and "1_0".
@@ -67,7 +67,7 @@ _WHOLE = ("workers", "reserve_cores")
 
 
 def check_settings(values: Mapping[str, object], where: str) -> dict[str, object]:
-    """The settings in a table, validated; only those that are in it.
+    """The settings in a table, validated; only those that the table holds.
 
     Raises:
         ConfigError: a key is not known, or a value is not valid.
@@ -88,7 +88,7 @@ def check_settings(values: Mapping[str, object], where: str) -> dict[str, object
 
 
 def check_variable(name: str, variable: str, text: str) -> object:
-    """The value of one setting in a variable of the environment.
+    """The value of one setting in an environment variable.
 
     Raises:
         ConfigError: the text is not valid.
@@ -107,6 +107,6 @@ def check_variable(name: str, variable: str, text: str) -> object:
 def _kind(table: Mapping[str, object], where: str) -> Kind:
     kind = check(_Kind, table, where)
     named = {_ALIASES.get(key, key): value for key, value in kind.resources.items()}
-    used = check(_Resources, named, f"{where}.resources")
-    resources = Resources(cpu=used.cpu, memory=used.ram, gpu=used.gpu)
+    checked = check(_Resources, named, f"{where}.resources")
+    resources = Resources(cpu=checked.cpu, memory=checked.ram, gpu=checked.gpu)
     return Kind(resources=resources, profile=kind.profile)

@@ -1,9 +1,9 @@
-"""Settings with one precedence, each value with the place that it came from.
+"""Settings with one order of precedence, and the origin of each value.
 
-Rule 1: arguments go before the command line, that before the environment, that before
-the file, that before the defaults. Rule 2: a setting that is wrong raises, wherever it
-stands, even where a stronger place would win. Rule 3: pydantic is imported only where
-something is set.
+Rule 1: arguments override the command line, which overrides the environment, which
+overrides the file, which overrides the defaults. Rule 2: a wrong setting raises an
+error wherever it stands, even if a stronger place overrides it. Rule 3: pydantic is
+imported only if some place has a setting.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from coresize.planning.profiles import TaskProfile
     from coresize.planning.values import Kind
 
-#: The fields that one value is enough for, with the variable of each.
+#: The settings that hold a single value, each with its environment variable.
 VARIABLES = {
     name: f"CORESIZE_{name.upper()}"
     for name in (
@@ -37,8 +37,8 @@ VARIABLES = {
 }
 NAMES = frozenset({settings_files.CONFIG, *VARIABLES.values()})
 
-#: How many jobs an array has, or the range of their indices, where no variable of the
-#: scheduler tells.
+#: The number of jobs in an array, or the range of their indices, for schedulers that
+#: set no variable for it.
 SHARDS = "CORESIZE_SHARDS"
 
 _PREFIX = "CORESIZE_"
@@ -60,19 +60,19 @@ _DEFAULTS: dict[str, object] = {
 
 
 class Settings(Value):
-    """What the user decided, and where.
+    """The settings of the user, with the origin of each.
 
     Attributes:
-        workers: the count of workers, whatever would be planned; None to plan it.
+        workers: a fixed count of workers, instead of a planned one; None to plan it.
         parallel: False for one worker, so that everything runs serially.
         reserve_cores: whole cores to keep free.
         memory_fraction: the part of the memory available now that workers may use.
-        rounding: what becomes of a fraction of a core.
-        history: whether batches keep what their tasks took.
-        profiles: what tasks need, by name.
-        kinds: what kinds of task use, by name.
-        origins: where each value came from, by name.
-        warnings: sentences about files and variables that no setting is read from.
+        rounding: how to round a fraction of a core.
+        history: whether batches record what their tasks took.
+        profiles: task profiles by name.
+        kinds: kinds of task by name.
+        origins: the origin of each value, by name of the setting.
+        warnings: sentences about files and variables that were ignored.
     """
 
     workers: int | None
@@ -87,7 +87,7 @@ class Settings(Value):
     warnings: tuple[str, ...]
 
     def rows(self) -> list[dict[str, object]]:
-        """Name, value and origin of each, as the report shows them."""
+        """Name, value and origin of each setting, as the report shows them."""
         values = {name: getattr(self, name) for name in VARIABLES}
         values["profiles"] = sorted(self.profiles)
         values["kinds"] = sorted(self.kinds)
@@ -105,21 +105,21 @@ def load_settings(
     defaults: Mapping[str, object] | None = None,
     host: Host | None = None,
 ) -> Settings:
-    """The settings of this program, and where each came from.
+    """The settings of this program, and the origin of each.
 
-    A file that CORESIZE_CONFIG names is TOML or, with the extra ``yaml``, YAML.
-    Otherwise the nearest ``coresize.toml``, or ``pyproject.toml`` with a table
-    ``[tool.coresize]``, of the working directory and those above it is read, unless it
-    belongs to another user than this one and root, or everybody may write to it. Where
-    ``parallel`` is off and a stronger place sets ``workers``, it is on.
+    The file that CORESIZE_CONFIG names is TOML or, with the extra ``yaml``, YAML.
+    Without it, the nearest ``coresize.toml``, or ``pyproject.toml`` with a table
+    ``[tool.coresize]``, in the working directory or its parents is read, unless it
+    belongs to a user other than this one or root, or everybody may write to it. If
+    ``parallel`` is off and a stronger place sets ``workers``, ``parallel`` is on.
 
     Args:
-        arguments: values by name, stronger than all others; None is not given.
-        command_line: what a command line set, as argparse gives it; None is not given,
-            and flags that are no settings are passed over.
-        file: a settings file, instead of CORESIZE_CONFIG or one that is found.
-        defaults: values by name of a program that has its own, weaker than all others.
-        host: the machine; None is this one.
+        arguments: values by name, which override all others; None counts as not set.
+        command_line: the parsed command line, as from argparse; None counts as not
+            set, and flags that are not settings are ignored.
+        file: a settings file, instead of CORESIZE_CONFIG or the nearest file.
+        defaults: the program's own defaults by name, which all others override.
+        host: the machine; None for this one.
 
     Raises:
         ConfigError: a value or a key is not valid, or a file cannot be read.
@@ -137,13 +137,13 @@ def load_settings(
     present = host.variables(NAMES)
     values, origins = copy.deepcopy(_DEFAULTS), dict.fromkeys(_DEFAULTS, DEFAULT)
     named = None if file is None else os.fspath(file)
-    found, doubts = settings_files.find(host, named, present)
+    in_file, doubts = settings_files.find(host, named, present)
     layers = (
-        _given(DEFAULT, defaults),
-        found,
+        _from_values(DEFAULT, defaults),
+        in_file,
         _from_environment(present),
-        _given("command line", _known(command_line)),
-        _given("argument", arguments),
+        _from_values("command line", _known(command_line)),
+        _from_values("argument", arguments),
     )
     strength = dict.fromkeys(_DEFAULTS, -1)
     for rank, layer in enumerate(layers):
@@ -161,46 +161,46 @@ def load_settings(
 
 
 def _misspelt(name: str) -> str:
-    """A sentence about a variable that looks like ours; it may be another's."""
+    """A sentence about an unknown variable that begins like those of coresize."""
     from difflib import get_close_matches
 
-    ours = [one.removeprefix(_PREFIX) for one in sorted(_OURS)]
+    ours = [variable.removeprefix(_PREFIX) for variable in sorted(_OURS)]
     near = get_close_matches(name.removeprefix(_PREFIX), ours, n=1)
     meant = f": did you mean {_PREFIX}{near[0]}?" if near else ""
     return f"{name} is no variable of coresize, and has no effect{meant}"
 
 
 def _own(value: object) -> object:
-    """A value that nobody else holds, so that nobody else can change it."""
+    """A copy of a table, so that the caller cannot change it later."""
     return dict(value) if isinstance(value, dict) else value
 
 
 def _from_environment(present: dict[str, str]) -> dict[str, tuple[object, str]]:
-    found = {name: var for name, var in VARIABLES.items() if var in present}
-    if not found:
+    variables = {name: var for name, var in VARIABLES.items() if var in present}
+    if not variables:
         return {}
     from coresize.planning.schemas import check_variable
 
     return {
         name: (check_variable(name, variable, present[variable]), variable)
-        for name, variable in found.items()
+        for name, variable in variables.items()
     }
 
 
 def _known(flags: Mapping[str, object] | Namespace | None) -> dict[str, object]:
-    """The settings among the flags of a program, which has others of its own."""
+    """The settings among the flags of a program, which may have other flags, too."""
     named = vars(flags) if hasattr(flags, "__dict__") else dict(flags or {})
     return {name: value for name, value in named.items() if name in _DEFAULTS}
 
 
-def _given(
+def _from_values(
     origin: str, values: Mapping[str, object] | None
 ) -> dict[str, tuple[object, str]]:
-    given = {name: value for name, value in (values or {}).items() if value is not None}
-    if not given:
+    table = {name: value for name, value in (values or {}).items() if value is not None}
+    if not table:
         return {}
     from coresize.planning.schemas import check_settings
 
     return {
-        name: (value, origin) for name, value in check_settings(given, origin).items()
+        name: (value, origin) for name, value in check_settings(table, origin).items()
     }

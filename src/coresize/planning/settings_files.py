@@ -1,4 +1,4 @@
-"""Files of settings: which one is read, and what is in it."""
+"""Settings files: finding the one to read, and reading it."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ if TYPE_CHECKING:
     from coresize.host import Host
 
 CONFIG = "CORESIZE_CONFIG"
-#: The files that are looked for, nearest folder first; the first of one folder wins.
+#: The names of settings files, nearest folder first; in a folder the first name wins.
 FILES = ("coresize.toml", "pyproject.toml")
-#: The one that belongs to many programs: what is wrong with it is not ours to say.
+#: The file that belongs to many programs: coresize does not complain about its errors.
 _SHARED = "pyproject.toml"
 
 
-#: Settings by name, each with where it stands.
+#: Settings by name, each with its origin.
 Found = dict[str, tuple[object, str]]
 
 
 def find(
     host: Host, file: str | None, present: dict[str, str]
 ) -> tuple[Found, list[str]]:
-    """The settings of the file that is named, or of the nearest, with where they are.
+    """The settings in the named file, or in the nearest one, with their origin.
 
-    A file that nobody has named is obeyed only where it is this user's own: who may
-    write to a folder above, such as /tmp, must not decide here.
+    An unnamed file is obeyed only if it belongs to this user (or root): other users
+    who may write to a parent folder, such as /tmp, must not change the settings.
 
     Args:
         host: the machine.
         file: the path of a file, or None.
-        present: the variables that are set.
+        present: the environment variables that are set.
 
     Returns:
-        The settings, and a sentence about each file that is not obeyed.
+        The settings, and a sentence about each file that is ignored.
 
     Raises:
-        ConfigError: the file cannot be read, or something in it is not valid.
+        ConfigError: the file cannot be read, or its content is not valid.
     """
     named = present.get(CONFIG) if file is None else storage.check_path("file", file)
     if named:
         by = CONFIG if file is None else "file"
         try:
-            # What a command line names is this machine's, of whatever host one asks.
+            # A path from the command line is on this machine, whatever the host.
             ours = file is not None or isinstance(host, Live)
             text = storage.read_named(named) if ours else host.read(named)
         except OSError as error:
@@ -60,7 +60,7 @@ def find(
         try:
             doubt = host.doubt(path)
             if doubt:
-                doubts += _told(host, path, doubt)
+                doubts += _doubts(host, path, doubt)
                 continue
             values = _parsed(path, host.read(path), named=False)
         except OSError as error:
@@ -77,8 +77,8 @@ def _at(path: str, values: dict[str, object]) -> Found:
     return {name: (value, path) for name, value in values.items()}
 
 
-def _told(host: Host, path: str, doubt: str) -> list[str]:
-    """A sentence about a file that is not obeyed; none where it has no settings."""
+def _doubts(host: Host, path: str, doubt: str) -> list[str]:
+    """A sentence about a file that is ignored; none if the file has no settings."""
     if path.endswith(_SHARED):
         try:
             if _table(path, _content(path, host.read(path), named=False)) is None:
@@ -90,10 +90,10 @@ def _told(host: Host, path: str, doubt: str) -> list[str]:
 
 
 def read_table(path: str, setting: str) -> dict[str, object]:
-    """The table that is a TOML or YAML file, whatever is in it.
+    """The table that a TOML or YAML file holds, with any keys.
 
     Raises:
-        ConfigError: it cannot be read, or is no table.
+        ConfigError: the file cannot be read, or does not hold a table.
     """
     path = storage.check_path(setting, path)
     try:
@@ -107,13 +107,13 @@ def read_table(path: str, setting: str) -> dict[str, object]:
     return content
 
 
-#: The last text of each file and what is in it: a text is seldom other than before.
+#: The last text of each file and the settings in it: most files do not change.
 _last: dict[tuple[str, bool], tuple[str, dict[str, object] | None]] = {}
 _MOST_KEPT = 16
 
 
 def _parsed(path: str, text: str, *, named: bool) -> dict[str, object] | None:
-    """The settings in a file; None where it is somebody else's and has none."""
+    """The settings in a file; None for a shared file without settings."""
     last = _last.get((path, named))
     if last is None or last[0] != text:
         if len(_last) >= _MOST_KEPT:
@@ -129,7 +129,7 @@ def _parsed(path: str, text: str, *, named: bool) -> dict[str, object] | None:
 
 
 def _content(path: str, text: str, *, named: bool) -> object:
-    """What a file holds; None of another's file that was found and is not valid."""
+    """The content of a file; None for an unnamed shared file that is not valid."""
     try:
         if path.endswith((".yaml", ".yml")):
             return _yaml(path, text)
@@ -159,7 +159,7 @@ def _yaml(path: str, text: str) -> object:
 
 
 def _table(path: str, content: Any, *, named: bool = False) -> dict[str, object] | None:
-    """The table of settings: of a file of our own all of it, of others a part."""
+    """The table of settings: the whole of our own file, or its part of another one."""
     if not isinstance(content, dict):
         raise ConfigError("settings", path, "a table of keys and values")
     tool = content.get("tool")

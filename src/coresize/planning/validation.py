@@ -1,7 +1,7 @@
-"""Values from outside against a pydantic schema, with errors a person can act on.
+"""Validation of outside values by pydantic schemas, with errors that users can act on.
 
-Every field of a schema says in its description what it may hold; an error repeats that
-and names the value and where it came from.
+The description of every schema field says which values are allowed; an error repeats
+the description and names the value and its origin.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Schema(BaseModel):
-    """Base of all schemas: unknown keys are errors, and 1 is not True."""
+    """Base class of all schemas: unknown keys are errors, and 1 is not True."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -38,7 +38,7 @@ def _size(amount: Any) -> int:
 
 
 def _index(number: Any) -> Any:
-    """Integers of other libraries as Python's; all else as it is, to be refused."""
+    """An integer of another library as Python's; other values unchanged, to fail."""
     if isinstance(number, bool):
         return number
     try:
@@ -50,7 +50,7 @@ def _index(number: Any) -> Any:
 #: A whole number, of Python or another library.
 Whole = Annotated[int, BeforeValidator(_index)]
 
-#: Bytes, given as a number or as a text such as "2GiB".
+#: A size in bytes, as a number or as a text such as "2GiB".
 Size = Annotated[int, BeforeValidator(_size), Field(description=units.SIZES)]
 Seconds = Annotated[
     float, Field(ge=0, le=1e12, allow_inf_nan=False, description="seconds, 0 or above")
@@ -64,13 +64,13 @@ def check(
     *,
     texts: bool = False,
 ) -> SchemaT:
-    """The values as the schema has them.
+    """Validate values by a schema.
 
     Args:
-        schema: what they must be.
+        schema: the schema.
         values: the values by name.
-        where: the file, function or table that they come from, for messages.
-        texts: they are all texts, as variables of the environment are.
+        where: the file, function or table that holds the values, for messages.
+        texts: whether all values are texts, as environment variables are.
 
     Raises:
         ConfigError: a key is not known, or a value is not valid.
@@ -84,7 +84,7 @@ def check(
 
 
 def _explained(schema: type[BaseModel], error: ErrorDetails, where: str) -> ConfigError:
-    # Where a field may be of several kinds, the last part says which: not the user's.
+    # For a field of several types, the last part names a type: nothing of the user's.
     names = [str(part) for part in error["loc"] if "[" not in str(part)]
     setting = ".".join(names)
     if where:
@@ -97,7 +97,7 @@ def _explained(schema: type[BaseModel], error: ErrorDetails, where: str) -> Conf
 
 
 def _nearest(name: str, schema: type[BaseModel]) -> str:
-    """What to write instead of a key that is not known."""
+    """The key to write instead of an unknown one."""
     known = sorted(schema.model_fields)
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     if near:

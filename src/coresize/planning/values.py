@@ -1,4 +1,4 @@
-"""The values of planning: what one worker needs, and how many there are. Immutable."""
+"""The immutable values of planning: the needs of one worker, and the plan."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-#: Where a setting that nobody set comes from.
+#: The origin of a setting that no place sets.
 DEFAULT = "default"
 
-#: What a name begins with to be taken from what earlier runs have recorded.
+#: The prefix of a profile name that stands for the records of earlier runs.
 OF_HISTORY = "history:"
 
 
 class Resources(Value):
-    """What a task of one kind uses.
+    """The resources that a task of one kind uses.
 
     Attributes:
         cpu: cores.
-        memory: bytes; None when nobody said.
+        memory: bytes; None if not stated.
         gpu: GPUs.
     """
 
@@ -36,8 +36,8 @@ class Kind(Value):
     """One kind of task in the settings.
 
     Attributes:
-        resources: what a task of it uses.
-        profile: the name of its profile, or None.
+        resources: the resources that a task of this kind uses.
+        profile: the name of the kind's profile, or None.
     """
 
     resources: Resources
@@ -48,12 +48,12 @@ class Need(Value):
     """What one worker needs while it runs a task.
 
     Attributes:
-        memory: bytes of the idle worker and the task together; None when nobody said.
+        memory: bytes of the idle worker and the task together; None if not stated.
         shared: bytes that all workers share, counted once.
-        cores: cores that the worker keeps busy, a fraction where tasks wait.
-        waits: whether the fraction comes from waiting, which is bounded.
-        gpus: devices, a fraction where tasks share one.
-        doubt: why it may need more memory than that; empty where nothing says so.
+        cores: cores that the worker keeps busy, a fraction if tasks wait.
+        waits: whether the fraction comes from waiting; then the count has a bound.
+        gpus: GPUs, a fraction if tasks share one.
+        doubt: why the worker may need more memory than stated; empty without a reason.
     """
 
     memory: int | None
@@ -65,7 +65,7 @@ class Need(Value):
 
 
 class Decision(Value):
-    """A count of workers, and everything that it was decided from.
+    """A count of workers, and everything that the decision was based on.
 
     Attributes:
         workers: the count.
@@ -73,8 +73,8 @@ class Decision(Value):
         bounds: every bound, as a number of workers.
         need: what one worker needs.
         cores: whole cores, after rounding and reserve.
-        budget: bytes that workers may use; None when unknown.
-        set_by: what set the count, where the user did.
+        budget: bytes that workers may use; None if unknown.
+        set_by: the variable or setting by which the user set the count, or None.
     """
 
     workers: int
@@ -87,17 +87,17 @@ class Decision(Value):
 
 
 class WorkerPlan(int):
-    """A count of workers that knows its reason. It is an int, at least 1.
+    """A count of workers that knows its reason: an int, at least 1.
 
     Attributes:
         workers: the count, as a plain int.
-        threads_per_worker: threads that each may keep busy, at least 1.
-        memory_per_worker: bytes that each may use: what a task needs, or where nobody
-            said that, an equal share of the budget; None where nothing is known.
+        threads_per_worker: threads that each worker may keep busy, at least 1.
+        memory_per_worker: bytes that each worker may use: the need of a task or, if
+            that is not stated, an equal share of the budget; None if neither is known.
         binding: the name of the bound that decided.
         bounds: every bound by name, as a number of workers.
-        reason: one sentence that says why.
-        warnings: sentences about what a person should look at.
+        reason: one sentence that explains the count.
+        warnings: sentences about problems that the user should look at.
 
     >>> from coresize import plan_workers
     >>> plan = plan_workers(memory="2GiB", tasks=1)
@@ -124,7 +124,7 @@ class WorkerPlan(int):
         reason: str,
         warnings: tuple[str, ...] = (),
     ) -> Self:
-        """Make a plan; `coresize.plan_workers` does, and decides what is in it."""
+        """Make a plan from its attributes, as `coresize.plan_workers` does."""
         plan = super().__new__(cls, workers)
         plan.__dict__.update(
             workers=int(workers),

@@ -1,7 +1,8 @@
-"""The only door to other processes, and to what a process may tell the kernel.
+"""The only access to other processes, and to a process's own kernel settings.
 
-Rule 1: texts leave here as they are; `coresize.processes.memory` understands them.
-Rule 2: a process that is gone is no error: there is nothing to say about it.
+Rule 1: texts are returned unchanged; `coresize.processes.memory` parses them.
+Rule 2: a process that no longer exists is not an error; functions return an empty
+answer for it.
 """
 
 from __future__ import annotations
@@ -20,26 +21,26 @@ if TYPE_CHECKING:
     import socket
     from typing import NoReturn
 
-#: proc(5): 5 written to clear_refs resets the "high water mark" VmHWM to what is
-#: resident now; Linux 4.0.
+#: proc(5): writing 5 to clear_refs resets the "high water mark" VmHWM to the memory
+#: that is resident now; Linux 4.0.
 _RESET_PEAK = b"5"
 
-#: proc(5): the first that the kernel kills when memory runs out. No privilege is needed
-#: to raise that of a process of the same user.
+#: proc(5): the oom_score_adj of a process that the kernel kills first when memory runs
+#: out. Raising the value of a process of the same user needs no privilege.
 _FIRST_TO_GO = b"1000"
 
 
-#: SIGKILL in a mask of signals; and the flag of a process that a signal ends (Linux,
+#: SIGKILL in a signal mask, and the flag of a process that a signal is ending (Linux,
 #: include/linux/sched.h, PF_SIGNALED).
 _KILL, _SIGNALED = 1 << (9 - 1), 0x400
 
-#: Seconds between two looks at a group that is to end.
+#: Seconds between two looks at a process group that should end.
 _LOOK = 0.005
 
 _HERE = Live()
 
-#: How often this process, and what it was forked from, has been forked by Python: who
-#: has noted the number knows a fork without asking the kernel for its own.
+#: The number of forks between the first process and this one. Code that has noted the
+#: number notices a fork without asking the kernel for its process id.
 forks = 0
 
 
@@ -53,7 +54,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def read(pid: int | str, name: str) -> str:
-    """A file of a process in /proc; empty where there is none or it is gone."""
+    """A file of a process in /proc; empty without such a file or process."""
     try:
         return _HERE.read(f"/proc/{pid}/{name}")
     except OSError:
@@ -61,36 +62,36 @@ def read(pid: int | str, name: str) -> str:
 
 
 def exists(pid: int | str, name: str) -> bool:
-    """Whether a process has such a file in /proc."""
+    """Whether a process has a readable file of this name in /proc."""
     return os.access(f"/proc/{pid}/{name}", os.R_OK)
 
 
 def own() -> int:
-    """The number of this process."""
+    """The id of this process."""
     return os.getpid()
 
 
 def end_if_forked(pid: int, error: BaseException | None = None) -> None:
-    """End this process if it was forked from another, and comes back from a task there.
+    """End this process if a task has forked it and then returned in the child, too.
 
-    It would go on as a second worker, or a second program, with all that is to be done.
+    Otherwise the child would go on as a second worker, or as a second program, and
+    repeat all further work.
 
     Args:
-        pid: the process in which the task has begun.
-        error: what the task has raised.
+        pid: the process in which the task began.
+        error: the error that the task raised, or None.
     """
     if os.getpid() != pid:
         _end_child(error)
 
 
 def _end_child(error: BaseException | None) -> NoReturn:
-    """End a process that was forked, as Python ends a program, but for exit handlers.
+    """End a forked process as Python ends a program, but without exit handlers.
 
-    Those, and what is to be closed at the end, belong to the process that it was forked
-    from.
+    Exit handlers and open resources belong to the parent process.
 
     Args:
-        error: what it ends with; None where it has come to its end.
+        error: the error that ends the process; None if it has reached its end.
     """
     code: object = 0
     with contextlib.suppress(BaseException):
@@ -109,7 +110,7 @@ def _end_child(error: BaseException | None) -> NoReturn:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process, of this user or another."""
+    """Whether the process exists, whoever its user is."""
     if pid <= 0:
         return False
     import psutil
@@ -118,7 +119,7 @@ def is_alive(pid: int) -> bool:
 
 
 def is_running(pid: int) -> bool:
-    """Whether it is alive, and no zombie, whose parent has not asked how it ended."""
+    """Whether the process is alive and not a zombie, which waits to be reaped."""
     if pid <= 0:
         return False
     import psutil
@@ -132,63 +133,63 @@ def is_running(pid: int) -> bool:
 
 
 def has_exited(pid: int) -> bool:
-    """Whether a process of Linux has given its memory back: it is gone, or a zombie.
+    """Whether a process has given its memory back: it is gone or a zombie (Linux).
 
-    The first of its threads may be a zombie while others still hold the memory.
+    The main thread may be a zombie while other threads still hold the memory.
     """
     state = read(pid, "stat").rpartition(")")[2].split()[:1]
     return state in ([], ["X"]) or (state == ["Z"] and len(threads(pid)) <= 1)
 
 
 def descendants(pid: int) -> dict[int, int]:
-    """The process and all that descend from it, each with its parent, parents first."""
-    found = {pid: 0}
+    """The process and its descendants, each with its parent; parents come first."""
+    parents = {pid: 0}
     todo = [pid]
-    for parent in todo:  # grows while it is walked
+    for parent in todo:  # grows during the loop
         for thread in threads(parent):
             children = read(parent, f"task/{thread}/children").split()
             todo += map(int, children)
-            found.update(dict.fromkeys(map(int, children), parent))
-    return found
+            parents.update(dict.fromkeys(map(int, children), parent))
+    return parents
 
 
 def start_ticks(pid: int) -> int:
-    """When a process was started, in ticks since the machine was; 0 where it is gone.
+    """The start of a process in ticks since the boot; 0 if the process is gone.
 
-    With its number that names a process for ever, also after the number is another's.
+    Together with its id, the start identifies a process even after the id is reused.
     """
     return _stat(pid, 22)
 
 
 def faults_of_children(pid: int) -> int:
-    """Pages that children took which a process has waited for; 0 where it is gone.
+    """Page faults of the reaped children of a process; 0 if the process is gone.
 
-    Each child takes some, so the count moves when a child has ended and was waited for.
+    Every child has page faults, so the count rises whenever a child has been reaped.
     """
     return _stat(pid, 11)
 
 
 def _stat(pid: int, field: int) -> int:
-    """A field of /proc/PID/stat, as proc(5) numbers them; 0 where there is none."""
-    fields = read(pid, "stat").rpartition(")")[2].split()  # the name may hold spaces
+    """A field of /proc/PID/stat, numbered as in proc(5); 0 without such a field."""
+    fields = read(pid, "stat").rpartition(")")[2].split()  # names may contain spaces
     return int(fields[field - 3]) if len(fields) > field - 3 else 0
 
 
 def is_killed(pid: int) -> bool:
-    """Whether SIGKILL has ended a process, or will before it does anything more.
+    """Whether SIGKILL has ended a process, or will before the process does more.
 
-    The signal is pending; or the process is on its way out, which takes long where it
-    has much memory; or it is a zombie, and says how it ended (proc(5)).
+    Either the signal is pending; or the process is exiting, which takes long if it has
+    much memory; or it is a zombie with an exit code (proc(5)).
     """
     for line in read(pid, "status").split("\n"):
         if line.startswith("SigPnd:") and int(line[7:], 16) & _KILL:
             return True
     signaled, code = _stat(pid, 9) & _SIGNALED, _stat(pid, 52) & 0x7F
-    return bool(signaled) and code in {0, 9}  # 0 is for what is not known yet
+    return bool(signaled) and code in {0, 9}  # 0: the code is not known yet
 
 
 def threads(pid: int) -> list[int]:
-    """The threads of a process; none where it is gone, or not Linux."""
+    """The threads of a process; none if the process is gone, or without /proc."""
     try:
         return [int(name) for name in os.listdir(f"/proc/{pid}/task")]  # noqa: PTH208
     except OSError:
@@ -196,7 +197,7 @@ def threads(pid: int) -> list[int]:
 
 
 def signal_group(pid: int, number: int) -> None:
-    """Send a signal to a process that leads a group, and to all in it."""
+    """Send a signal to the process group that a process leads."""
     with contextlib.suppress(OSError):
         if hasattr(os, "killpg"):
             os.killpg(pid, number)
@@ -205,17 +206,17 @@ def signal_group(pid: int, number: int) -> None:
 
 
 def kill_group(pid: int, patience: float = 0.0) -> None:
-    """End all that is left in the group of a process, which may have ended itself.
+    """Kill the remaining members of a process group, whose leader may have ended.
 
     Args:
-        pid: the process.
-        patience: seconds that what is left has to end by itself, as the process does
-            that cleans up for multiprocessing.
+        pid: the leader of the group.
+        patience: seconds that the members have to end by themselves, as the resource
+            tracker of multiprocessing does.
     """
     if not hasattr(os, "killpg"):  # Windows
         return
     end = time.monotonic() + patience
-    with contextlib.suppress(OSError):  # nothing is left
+    with contextlib.suppress(OSError):  # the group is empty
         while time.monotonic() < end:
             os.killpg(pid, 0)
             time.sleep(_LOOK)
@@ -223,86 +224,86 @@ def kill_group(pid: int, patience: float = 0.0) -> None:
 
 
 def kill_tree(pid: int) -> None:
-    """End a process and all that descend from it, at once."""
-    for one in descendants(pid):
-        # Windows has no SIGKILL, and SIGTERM ends a process there as surely.
-        with contextlib.suppress(OSError):
-            os.kill(one, getattr(signal, "SIGKILL", signal.SIGTERM))
+    """Kill a process and its descendants."""
+    for descendant in descendants(pid):
+        kill(descendant)
 
 
 def kill(pid: int) -> None:
-    """End one process, at once."""
+    """Kill one process."""
+    # Windows has no SIGKILL; there, SIGTERM ends a process just as surely.
     with contextlib.suppress(OSError):
         os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 def kill_session(pid: int) -> None:
-    """End a process that leads a session, and all that it has started, at once.
+    """Kill a process that leads a session, and every process that it has started.
 
-    What has left the session is found by its parents, and what has lost its parents by
-    the session. The process must not have been waited for: its number would be free.
+    Processes that have left the session are found by their parents, and processes that
+    have lost their parents by the session. The leader must not have been reaped: its id
+    could belong to another process.
     """
     kill_tree(pid)
     kill_group(pid)
 
 
 def cpu_seconds() -> float:
-    """The CPU time of this process and of the children it has waited for."""
+    """The CPU time of this process and of its reaped children."""
     try:
         import resource
 
         kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
         return sum(sum(resource.getrusage(kind)[:2]) for kind in kinds)
-    except (ImportError, OSError):  # on Windows; where it is refused
+    except (ImportError, OSError):  # Windows; a sandbox
         return sum(os.times()[:4])
 
 
 def resident_peak() -> int:
-    """Bytes that were resident here at most, pages of files too; 0 where not known.
+    """The peak of this process's resident memory, with pages of files; 0 if unknown.
 
-    A hundredth of what a file in /proc costs to read (getrusage(2), Linux: ru_maxrss in
-    KiB, of this process or before it of one that it was forked from).
+    The call takes a hundredth of the time to read a file in /proc (getrusage(2), Linux:
+    ru_maxrss in KiB; a child process inherits the value of its parent).
     """
     try:
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    except (ImportError, OSError):  # on Windows; where it is refused
+    except (ImportError, OSError):  # Windows; a sandbox
         return 0
 
 
 def cpu_of_tree(pid: int) -> dict[int, tuple[float, float]]:
-    """Seconds of CPU time of a process and of all that descend from it.
+    """Seconds of CPU time of a process and its descendants.
 
-    Of each its own, and that of the children that it has waited for: so the sum of all
-    keeps what a child has used when it ends.
+    For each process, the pair holds its own time and the time of its reaped children;
+    so the sum over all processes keeps the time of children that have ended.
     """
     import psutil
 
-    found = {}
-    for one in descendants(pid):
+    seconds = {}
+    for descendant in descendants(pid):
         with contextlib.suppress(psutil.Error):
-            own = psutil.Process(one).cpu_times()
+            own = psutil.Process(descendant).cpu_times()
             of_children = own.children_user + own.children_system
-            found[one] = (own.user + own.system, of_children)
-    return found
+            seconds[descendant] = (own.user + own.system, of_children)
+    return seconds
 
 
 def reset_peak(pid: int | str) -> bool:
-    """Let VmHWM of a process begin anew; False where that is not permitted."""
+    """Reset VmHWM of a process; returns False if that is not permitted."""
     return _write(f"/proc/{pid}/clear_refs", _RESET_PEAK)
 
 
 def offer_to_oom_killer(pid: int | str = "self") -> bool:
-    """Let the kernel kill a process before others when memory runs out."""
+    """Make the kernel kill this process before others when memory runs out."""
     return _write(f"/proc/{pid}/oom_score_adj", _FIRST_TO_GO)
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:
-    """Two sockets that are connected, also where a sandbox refuses socketpair().
+    """Two connected sockets, even where a sandbox refuses socketpair().
 
     Raises:
-        OSError: they cannot be made in another way either.
+        OSError: the sockets cannot be made.
     """
     import socket
 
@@ -312,7 +313,7 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
         if not hasattr(socket, "SO_PEERCRED"):
             raise
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind("")  # unix(7), "Autobind feature": a name that no other has
+        listener.bind("")  # unix(7), "Autobind feature": a unique name
         listener.listen(1)
         while True:
             here = socket.socket(socket.AF_UNIX)
@@ -321,7 +322,7 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
             peer = there.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
             if int.from_bytes(peer[:4], sys.byteorder) == os.getpid():
                 return here, there
-            here.close()  # another process was first to find the name
+            here.close()  # another process has connected first
             there.close()
 
 

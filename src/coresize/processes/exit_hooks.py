@@ -1,10 +1,10 @@
-"""What is done at the end of a process, however that was started.
+"""Hooks that run at the end of a process, however the process was started.
 
-A process of multiprocessing ends by os._exit() and never calls the hooks of atexit. It
-calls the finalizers of multiprocessing.util, and then waits for its children; the main
-process calls them by a hook of atexit. So they are what ends in every process. They
-have to be registered in the process itself: multiprocessing forgets them at a fork, and
-once more when it has imported the main module.
+A child of multiprocessing ends by os._exit() and never calls the hooks of atexit. It
+calls the finalizers of multiprocessing.util and then waits for its children; the main
+process calls these finalizers from a hook of atexit. So the finalizers run in every
+process. They must be registered in the process itself: multiprocessing clears them
+after a fork, and again after importing the main module.
 """
 
 from __future__ import annotations
@@ -25,78 +25,78 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-#: The order of what is done at the end: the largest comes first. What starts the calls
-#: of maps, what hands tasks on to pools, what makes the calls of the caller, the pools.
+#: The order of the hooks; the largest number comes first. MAPS starts the remaining
+#: calls of maps, HANDING_ON passes tasks on to pools, CALLS makes the calls that run in
+#: the caller, POOLS shuts down the pools.
 MAPS, HANDING_ON, CALLS, POOLS = 130, 120, 110, 100
 
 _finalizers: dict[Callable[[], None], tuple[int, util.Finalize]] = {}
 
 
 def register_last(hook: Callable[[], object]) -> None:
-    """Have something called at the end of the program, before all that is registered.
+    """Register a hook that runs at the end of the program, before all earlier hooks.
 
     Args:
-        hook: a function of a module. However often it is registered, it is called once.
+        hook: a function of a module. It runs once, however often it is registered.
     """
     hooks = getattr(threading, "_threading_atexits", None)  # no public name
     if hooks is not None:
-        hooks[:] = [one for one in hooks if getattr(one, "func", one) is not hook]
+        hooks[:] = [h for h in hooks if getattr(h, "func", h) is not hook]
     getattr(threading, "_register_atexit", atexit.register)(hook)
 
 
 def is_interrupted() -> bool:
-    """Whether Ctrl-C ends this program: then nothing that runs is waited for."""
+    """Whether Ctrl-C has ended this program; then it waits for no running task."""
     return getattr(sys, "last_type", None) is KeyboardInterrupt
 
 
 def register(function: Callable[[], None], order: int) -> None:
-    """Call a function at the end of this process; once, however often this is called.
+    """Register a function to run once at the end of this process.
 
     Args:
-        function: of a module, as it is never forgotten.
-        order: its place among others; the largest comes first.
+        function: a function of a module; the reference to it is never dropped.
+        order: the place among other functions; the largest comes first.
     """
     pid, finalizer = _finalizers.get(function, (0, None))
     if pid != os.getpid() or finalizer is None or not finalizer.still_active():
-        made = util.Finalize(None, function, exitpriority=order)
-        _finalizers[function] = (os.getpid(), made)
+        finalizer = util.Finalize(None, function, exitpriority=order)
+        _finalizers[function] = (os.getpid(), finalizer)
 
 
 # -----------------------------------------------------------------------------
-# What is left to be done for an object that nobody holds any more.
+# Work that remains for an object after its last reference is gone.
 #
 # A finalizer runs wherever the garbage collector happens to run: in the dispatcher of a
-# pool, in a worker thread, in a thread that holds some lock at that moment. What it
-# waits for may need that very thread, and then the program hangs. So there is one rule:
-# **a finalizer never waits.** It does what can be done at once, and hands over to
-# `later` what takes time: tasks that are still running, an input that is not taken yet,
-# locks.
+# pool, in a worker thread, in a thread that holds some lock at that moment. If the
+# finalizer waits for something that needs this very thread, the program hangs. So there
+# is one rule: **a finalizer never waits.** It does what it can do at once, and passes
+# slow work to `later`: waiting for running tasks, reading input, taking locks.
 #
-# `later` starts a thread with `_thread`, since `threading.Thread.start` takes a lock
+# `later` starts a thread with `_thread`, because `threading.Thread.start` takes a lock
 # that the interrupted code may hold, and waits until the thread runs. The program does
-# not end before that thread has: `wait` is called at its end, before the standard
-# library ends its thread pools, to which such a thread may be submitting.
+# not end before that thread does: `wait` runs at the end of the program, before the
+# standard library shuts down its thread pools, to which the thread may be submitting.
 
 
 class Unfinished(Protocol):
-    """A map of which calls are still to be started."""
+    """A map that has not started all of its calls."""
 
     def finish(self) -> None:
-        """Take all of its input and start all calls."""
+        """Read the rest of the input and start all calls."""
 
     def cancel(self) -> None:
         """Start no more calls."""
 
     def start_all(self) -> None:
-        """Start what was taken."""
+        """Start a call for each item that has been read."""
 
 
 class _Work:
-    """What one thread does.
+    """The work of one thread.
 
     Attributes:
-        over: a lock that is held until it is done.
-        thread: the thread that does it; 0 before that has begun.
+        over: a lock that is held until the work is done.
+        thread: the thread that does the work; 0 before that has begun.
     """
 
     __slots__ = ("_hurry", "_work", "over", "thread")
@@ -129,29 +129,30 @@ _pending: set[_Work] = set()
 def later(
     work: Callable[[], object], *, hurry: Callable[[], object] | None = None
 ) -> bool:
-    """Have something done soon, in a thread of its own.
+    """Do some work soon, in a thread of its own.
 
     Args:
-        work: what is done.
-        hurry: called when the program ends by Ctrl-C and waits for it.
+        work: the function that does the work.
+        hurry: a function that is called if Ctrl-C ends the program before the work is
+            done; it should make the work end soon.
 
     Returns:
-        False where no thread can be started, as when the interpreter ends.
+        False if no thread can be started, as when the interpreter is ending.
     """
-    one = _Work(work, hurry)
-    _pending.add(one)
+    pending = _Work(work, hurry)
+    _pending.add(pending)
     try:
-        _thread.start_new_thread(one, ())
+        _thread.start_new_thread(pending, ())
     except RuntimeError:
-        _pending.discard(one)
+        _pending.discard(pending)
         return False
     return True
 
 
 def is_collecting() -> bool:
-    """Whether this thread collects garbage: then what it interrupts may hold any lock.
+    """Whether this thread is collecting garbage: the code below may hold any lock.
 
-    Else a finalizer runs where the last reference was dropped, as a call would.
+    Otherwise a finalizer runs where the last reference was dropped, like a call.
     """
     return _collector == threading.get_ident()
 
@@ -166,29 +167,30 @@ gc.callbacks.append(_note_collection)
 
 
 def wait() -> bool:
-    """Wait until all that was handed over is done; False where nothing was.
+    """Wait until all work passed to `later` is done; returns False if there was none.
 
-    Must not be called by a task, which is perhaps what is waited for.
+    A task must not call this: the work may be waiting for that very task.
     """
     here = threading.get_ident()
-    found = [one for one in list(_pending) if one.thread != here]
-    for one in found:
-        with one.over:
+    works = [work for work in list(_pending) if work.thread != here]
+    for work in works:
+        with work.over:
             pass
-    return bool(found)
+    return bool(works)
 
 
 def _finish() -> None:
-    """At the end of the program; after Ctrl-C no task is waited for."""
+    """Wait at the end of the program; after Ctrl-C, ask the work to hurry first."""
     if is_interrupted():
-        for one in list(_pending):
+        for work in list(_pending):
             with contextlib.suppress(Exception):
-                one.hurry()
+                work.hurry()
     wait()
 
 
-# As `threading` calls them before the standard library's own: last in, first out.
+# `threading` calls its hooks last in, first out: this one before those that the
+# standard library has registered.
 getattr(threading, "_register_atexit", atexit.register)(_finish)
 
-if hasattr(os, "register_at_fork"):  # there the threads do not exist
+if hasattr(os, "register_at_fork"):  # the threads do not exist in the child
     os.register_at_fork(after_in_child=_pending.clear)

@@ -1,23 +1,24 @@
-"""What a process inherits, carried to one that is not a child of the process at hand.
+"""Passing inherited process state to a process that is not a direct child.
 
-A child that is forked has the environment, the working folder, the umask, the CPUs, the
-priority, the limits and the signals of its parent at that moment. One that a forkserver
-forks has those that the *server* was started with, at the first pool of the program;
-and one that another thread spawns has that thread's CPUs, priority and blocked signals.
-So all of it is read where a task is submitted, sent along, and set in the new process
-before that imports the main module: libraries read the environment at their import.
+A forked child has the environment, the working folder, the umask, the CPUs, the
+priority, the limits and the signals of its parent at the moment of the fork. But a
+process that a forkserver forks has the state in which the *server* was started, at the
+first pool of the program; and a process that another thread spawns has that thread's
+CPUs, priority and blocked signals. So the state is read where a task is submitted, sent
+along, and set in the new process before that imports the main module: libraries read
+the environment at their import.
 
-What cannot be read or set is left as it is: a process that may not raise its priority
-is a process all the same.
+State that cannot be read or set is left as it is: a process without the permission to
+raise its priority still works.
 
-The order in the new process is delicate. multiprocessing sends two messages: what the
-process needs to prepare itself (spawn.get_preparation_data), and then its function and
-arguments. The first is read by the dispatcher's thread when it starts the process: its
-folder may have changed since the task was submitted, and the file of the main module
-may be forgotten (`coresize.processes.main_module`). To change ``__main__`` or the
-folder of the *parent* for a moment would be seen by its other threads. So the *child*
-puts the message right: `adopt` runs while that is unpickled, and takes the place of
-spawn.prepare for the one call that follows.
+The order in the new process is delicate. multiprocessing sends two messages: first the
+data to prepare the process (spawn.get_preparation_data), then its function and
+arguments. The dispatcher's thread collects the first when it starts the process. By
+then, the working folder may have changed since the task was submitted, and
+``__main__.__file__`` may be gone (`coresize.processes.main_module`). Changing
+``__main__`` or the folder of the *parent* for a moment would affect its other threads.
+So the *child* corrects the data: `adopt` runs while the message is unpickled, and
+replaces spawn.prepare for the one call that follows.
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ if TYPE_CHECKING:
 
     from coresize.processes.main_module import MainModule
 
-#: The limits of a process, by their numbers.
+#: The resource limits of a process, by their numbers.
 _LIMITS = sorted(
     {getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
 )
 
-#: The signals below those of real time whose handlers can be set; that of SIGCHLD
-#: belongs to the forkserver.
+#: The signals, without real-time signals, whose handlers can be set; the handler of
+#: SIGCHLD belongs to the forkserver.
 _SIGNALS = sorted(
     number
     for number in signal.valid_signals()
@@ -63,23 +64,23 @@ _SIGNALS = sorted(
     not in {getattr(signal, name, None) for name in ("SIGKILL", "SIGSTOP", "SIGCHLD")}
 )
 
-#: What Python itself does about a signal, where that is not the system's default.
+#: Python's own default handlers, where they differ from the system's.
 _DEFAULTS: dict[int, object] = {signal.SIGINT: signal.default_int_handler}
 
 
 class Inheritance(Value):
-    """What a process that was forked at one moment would have; None is not known.
+    """The state that a process forked at one moment would inherit; None if unknown.
 
     Attributes:
-        environment: all variables.
+        environment: all environment variables.
         folder: the working folder.
         umask: the permissions that new files do not get.
         cpus: the CPUs that the thread may use.
         priority: the nice value of the thread.
         limits: the soft and the hard limit of each resource.
         blocked: the signals that the thread has blocked.
-        handlers: of each signal whether it is ignored or has its default; None where
-            the program handles it.
+        handlers: for each signal, whether it is ignored or has its default handler;
+            None if the program has a handler of its own.
         main: the main module.
     """
 
@@ -94,25 +95,25 @@ class Inheritance(Value):
     main: MainModule
 
     def changed(self, **fields: object) -> Inheritance:
-        """The same with other fields."""
+        """A copy with some fields changed."""
         every: dict[str, Any] = {**self.as_dict(), **fields}
         return Inheritance(**every)
 
 
 class Name(str):
-    """The name of a process, which brings what it inherits with it.
+    """The name of a process, which carries the inherited state along.
 
     multiprocessing sends the name before anything else, even before the main module is
-    imported (get_preparation_data()): so the variables are set before any library that
-    reads them at its import. The module search path comes with the name, so this
-    package may not yet be found there: first the path is set by the standard library
-    alone, to what multiprocessing sets it to a moment later. And a process that still
-    imports ends with its parent.
+    imported (get_preparation_data()): so the environment is set before any library
+    reads it at its import. At that moment the module search path is not yet set, and
+    this package may not be found; so unpickling first sets the path, with nothing but
+    the standard library, to the value that multiprocessing sets a moment later. And a
+    process that is still importing ends with its parent.
 
     Attributes:
-        inheritance: what the process has.
-        line: as of `lines.die_with_parent`, or None. It is sent once, as the first of
-            two: multiprocessing sends the name again with the process.
+        inheritance: the state to inherit.
+        line: the socket for `lines.die_with_parent`, or None. Only the first pickling
+            sends it: multiprocessing sends the name again with the process.
     """
 
     __slots__ = ("inheritance", "line")
@@ -120,17 +121,17 @@ class Name(str):
     line: socket.socket | None
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        path = [one or process.ORIGINAL_DIR for one in sys.path]  # type: ignore[attr-defined]
-        find = _Made(setattr, _Made(importlib.import_module, "sys"), "path", path)
-        done = [find, _Made(adopt, self.inheritance)]
+        path = [folder or process.ORIGINAL_DIR for folder in sys.path]  # type: ignore[attr-defined]
+        set_path = _Call(setattr, _Call(importlib.import_module, "sys"), "path", path)
+        calls = [set_path, _Call(adopt, self.inheritance)]
         line, self.line = self.line, None
         if line is not None:
-            done.insert(1, _Made(lines.die_with_parent, line))
-        return operator.getitem, ((str(self), *done), 0)
+            calls.insert(1, _Call(lines.die_with_parent, line))
+        return operator.getitem, ((str(self), *calls), 0)
 
 
-class _Made:
-    """A call that is made where this is unpickled; what it returns is there instead."""
+class _Call:
+    """A call that unpickling makes; its result takes the place of this object."""
 
     def __init__(self, function: Callable[..., Any], *args: object) -> None:
         self.call = function, args
@@ -140,7 +141,7 @@ class _Made:
 
 
 def folder() -> str | None:
-    """The working folder; None where it was removed."""
+    """The working folder; None if the folder was removed."""
     try:
         return os.getcwd()  # noqa: PTH109 - called for each task
     except OSError:
@@ -148,7 +149,7 @@ def folder() -> str | None:
 
 
 def current() -> Inheritance:
-    """What a process would inherit that this thread forked now."""
+    """The state that a process would inherit if this thread forked it now."""
     return Inheritance(
         environment=dict(os.environ),
         folder=folder(),
@@ -163,7 +164,7 @@ def current() -> Inheritance:
 
 
 def adopt(inheritance: Inheritance) -> None:
-    """Let this process, which is being started, have it."""
+    """Set the inherited state in this process, while the process is starting."""
     _set_environment(inheritance.environment)
     _set_limits(inheritance.limits)
     _set_handlers(inheritance.handlers)
@@ -184,10 +185,11 @@ def adopt(inheritance: Inheritance) -> None:
 
 @contextlib.contextmanager
 def startable() -> Iterator[None]:
-    """Let this process start others, even if it is daemonic.
+    """Allow this process to start others inside the block, even if it is daemonic.
 
-    A daemonic process may have no children, since it is terminated without a chance to
-    end them. What is started here ends with its parent, however that ends.
+    multiprocessing forbids a daemonic process to have children, because it would be
+    terminated without a chance to end them. Processes started here end with their
+    parent, however the parent ends.
     """
     config = process.current_process()._config  # type: ignore[attr-defined]  # noqa: SLF001
     daemonic = config.get("daemon", False)
@@ -199,12 +201,12 @@ def startable() -> Iterator[None]:
 
 
 def enter(*folders: str | None) -> str | None:
-    """Enter the first of some folders that can be entered; which, None for none."""
-    for one in folders:
+    """Change to the first folder that works, and return it; None if none works."""
+    for folder in folders:
         with contextlib.suppress(OSError):
-            if one is not None:
-                os.chdir(one)
-                return one
+            if folder is not None:
+                os.chdir(folder)
+                return folder
     return None
 
 
@@ -212,9 +214,9 @@ def enter(*folders: str | None) -> str | None:
 
 
 def _umask() -> int | None:
-    """The umask, which no call can read without changing it (proc(5), Linux 4.7)."""
-    _, found, rest = processes.read("self", "status").partition("\nUmask:")
-    return int(rest.split(None, 1)[0], 8) if found else None
+    """The umask from /proc; umask(2) cannot read without setting (Linux 4.7)."""
+    _, label, rest = processes.read("self", "status").partition("\nUmask:")
+    return int(rest.split(None, 1)[0], 8) if label else None
 
 
 def _cpus() -> frozenset[int] | None:
@@ -232,11 +234,11 @@ def _priority() -> int | None:
 
 
 def _limits() -> dict[int, tuple[int, int]]:
-    found = {}
+    limits = {}
     for kind in _LIMITS:
         with contextlib.suppress(OSError, ValueError):
-            found[kind] = resource.getrlimit(kind)
-    return found
+            limits[kind] = resource.getrlimit(kind)
+    return limits
 
 
 def _blocked() -> frozenset[int] | None:
@@ -271,10 +273,10 @@ def _set_limits(limits: Mapping[int, tuple[int, int]]) -> None:
 
 
 def _set_handlers(handlers: Mapping[int, signal.Handlers | None]) -> None:
-    """Ignore what the parent ignores, and nothing else.
+    """Ignore the signals that the parent ignores, and no others.
 
-    What the parent handles by a function of its own, which cannot be sent, keeps its
-    default, as in a process that was spawned.
+    If the parent has a handler of its own, which cannot be sent, the signal keeps its
+    default, as in a spawned process.
     """
     for number, wanted in handlers.items():
         present = signal.getsignal(number)
@@ -288,26 +290,26 @@ def _set_handlers(handlers: Mapping[int, signal.Handlers | None]) -> None:
 
 
 def _put_right(main: MainModule, folder: str | None) -> None:
-    """Let the preparation that follows enter this folder and import this module."""
+    """Make the following preparation enter this folder and import this module."""
     from multiprocessing import spawn
 
     prepare = spawn.prepare
 
-    def prepare_as_told(data: Any) -> None:
+    def prepare_corrected(data: Any) -> None:
         spawn.prepare = prepare
         enter(folder, data.pop("dir", None))
         data.pop("init_main_from_name", None)
         data.pop("init_main_from_path", None)
         data.update(_import_of(main, data.get("orig_dir")))
-        if not _is_start_method(data.get("start_method")):  # that of loky's workers
+        if not _is_start_method(data.get("start_method")):  # in loky's workers
             data.pop("start_method", None)
         prepare(data)
 
-    spawn.prepare = prepare_as_told
+    spawn.prepare = prepare_corrected
 
 
 def _import_of(main: MainModule, folder: str | None) -> dict[str, str]:
-    """What tells multiprocessing to import a main module."""
+    """The data that tells multiprocessing to import a main module."""
     if not main.is_imported:
         return {}
     if main.name is not None:

@@ -1,13 +1,13 @@
 """Sockets by which a process learns that its parent has ended.
 
 A process that was started for a parent must not outlive it, however the parent ends: by
-kill -9, by ``os._exit()``, by a crash. The kernel closes what a process had open, so a
-socket tells the end to whoever has the other one. That holds only while nobody else has
-the parent's end open, too, and a fork copies all that is open; so what this process
-forks closes its copies at once.
+kill -9, by ``os._exit()``, by a crash. The kernel then closes the parent's files, and a
+socket reports that to the process that holds the other end. This works only while no
+other process has the parent's end open, and a fork copies all open files; so a process
+that is forked from this one closes its copies at once.
 
-PR_SET_PDEATHSIG (prctl(2)) would be the signal of the end of a forkserver, which lives
-as long as its children, or of the one thread that started the process.
+PR_SET_PDEATHSIG (prctl(2)) does not help: it reports the end of the forkserver, which
+lives as long as its children, or of the one thread that started the process.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-#: The ends that are this process's own.
+#: The ends that belong to this process.
 _own: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
-#: Held by whoever changes what a fork is to find whole, and by who forks.
+#: Held while changing state that a fork must copy consistently, and during a fork.
 lock = threading.RLock()
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """Two ends of one socket: the first for this process alone, the other to be given.
+    """Two connected sockets: one for this process, one for a process it starts.
 
-    Processes that are forked from this one, by whomever, do not keep the first.
+    Processes that are forked from this one close the first socket.
 
     Raises:
-        OSError: there can be none.
+        OSError: the sockets cannot be made.
     """
     with lock:
         here, there = processes.socket_pair()
@@ -48,29 +48,30 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 def die_with_parent(line: socket.socket) -> None:
-    """Let this process end when its parent does, in the middle of a task, too.
+    """Make this process end when its parent ends, even in the middle of a task.
 
-    Without a thread where the kernel sends the signal itself when the other end is
-    closed (fcntl(2), F_SETSIG), since who has threads should not fork.
+    If possible, the kernel sends a signal when the other end is closed (fcntl(2),
+    F_SETSIG). A thread that watches the socket is the second choice, because a process
+    with threads should not fork.
 
     Args:
-        line: a socket over which nothing is ever sent, whose other end the parent has.
-            It is not closed again.
+        line: a socket whose other end the parent holds; nothing is ever sent over it.
+            It stays open.
     """
     line = socket.socket(fileno=line.detach())
-    _kept.append(line)
+    _open_lines.append(line)
     if not _ask_for_signal(line):
         threading.Thread(target=_watch, args=(line,), daemon=True).start()
-    elif _is_closed(line):  # before the kernel was asked: it sends no signal any more
+    elif _is_closed(line):  # closed before F_SETSIG: the kernel sends no signal
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-#: Lines of this process, which stay open.
-_kept: list[socket.socket] = []
+#: The lines of this process; the references keep them open.
+_open_lines: list[socket.socket] = []
 
 
 def _ask_for_signal(line: socket.socket) -> bool:
-    """Whether the kernel will send SIGKILL when the other end is closed."""
+    """Ask the kernel to send SIGKILL when the other end is closed; whether it will."""
     if not hasattr(fcntl, "F_SETSIG"):
         return False
     try:
@@ -93,7 +94,7 @@ def _is_closed(line: socket.socket) -> bool:
 
 
 def _watch(line: socket.socket) -> None:
-    """End this process when the other end of a socket is closed."""
+    """Wait until the other end of a socket is closed, and end this process."""
     try:
         line.recv(1)
     finally:
@@ -101,7 +102,7 @@ def _watch(line: socket.socket) -> None:
 
 
 def _let_go() -> None:
-    """Close what belongs to the process that this one was forked from."""
+    """Close the sockets that belong to the parent, after a fork."""
     lock.release()
     for end in list(_own):
         end.close()

@@ -1,4 +1,4 @@
-"""Files of one process in /proc: text to bytes. Pure."""
+"""The memory and activity of one process: parsing and reading its files in /proc."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Memory(Value):
     """The memory of one process in bytes.
 
     Attributes:
-        size: its address space.
-        high: the most that was resident since the mark was reset.
-        private: what it holds apart from files: anonymous and shared memory.
-        file: pages of files, which the kernel can drop.
+        size: the address space.
+        high: the peak of resident memory since the mark was last reset.
+        private: resident memory apart from files: anonymous and shared memory.
+        file: resident pages of files, which the kernel can drop.
     """
 
     size: int
@@ -28,11 +28,11 @@ class Memory(Value):
 
     @property
     def anonymous_peak(self) -> int:
-        """The most that was resident, without the pages of files that are."""
+        """The peak of resident memory, minus the pages of files resident now."""
         return max(self.private, self.high - self.file)
 
     def without(self, inherited: int) -> Memory:
-        """The same, apart from so many bytes that belong to another process."""
+        """A copy without these bytes, which are inherited from another process."""
         return Memory(
             size=self.size,
             high=max(0, self.high - inherited),
@@ -46,7 +46,7 @@ _ROLLUP = ("Pss_Anon", "Pss_Shmem")
 
 
 def status(text: str) -> Memory | None:
-    """The memory in /proc/PID/status (proc(5)); None of a process that has none.
+    """The memory in /proc/PID/status (proc(5)); None for a process without memory.
 
     A zombie and a kernel thread have no such lines.
     """
@@ -62,26 +62,28 @@ def status(text: str) -> Memory | None:
 
 
 def parse_proportional(text: str) -> int | None:
-    """The process's part of what it holds apart from files, in /proc/PID/smaps_rollup.
+    """The proportional memory apart from files, in /proc/PID/smaps_rollup.
 
-    What several processes share is counted in parts that add up to it (kernel
-    Documentation/ABI/testing/procfs-smaps_rollup; Linux 5.4).
+    Each process is charged a part of the memory that it shares with others; the parts
+    add up to the whole (kernel Documentation/ABI/testing/procfs-smaps_rollup; Linux
+    5.4).
     """
     lines = _lines(text, _ROLLUP)
     return sum(lines.values()) if len(lines) == len(_ROLLUP) else None
 
 
 def unshared(text: str) -> int | None:
-    """What the process alone holds and the kernel cannot drop, in smaps_rollup.
+    """The memory that belongs to the process alone and cannot be dropped.
 
-    So what is inherited by fork is left out until it is written, which the counts in
-    /proc/PID/status never show: there a page and its copy are the same (Linux 4.14).
+    The text is that of smaps_rollup. Memory inherited by fork does not count until the
+    process writes to it; the counts in /proc/PID/status do not make that distinction
+    (Linux 4.14).
     """
     return _lines(text, ("Private_Dirty",)).get("Private_Dirty")
 
 
 def run_delay(text: str) -> float | None:
-    r"""Seconds that a thread was ready and had no CPU, in /proc/PID/task/TID/schedstat.
+    r"""Seconds that a thread was ready without a CPU, in /proc/PID/task/TID/schedstat.
 
     >>> run_delay("1007518 2500000000 2\n")
     2.5
@@ -93,10 +95,10 @@ def run_delay(text: str) -> float | None:
 
 
 def activity(text: str) -> tuple[str, int]:
-    """The state of a process, a letter, and its CPU time in ticks, in /proc/PID/stat.
+    """The state letter and the CPU time in ticks, in /proc/PID/stat.
 
-    proc(5): T is stopped by a signal, t by a debugger. Of one that is gone there is no
-    text, and nothing is known.
+    proc(5): T is stopped by a signal, t by a debugger. For a process that is gone, the
+    text is empty and so is the state.
 
     >>> activity("7 (a ) b) T 1 7 7 0 -1 4194304 9 0 0 0 12 30 0 0 20 0 1 0")
     ('T', 42)
@@ -109,27 +111,28 @@ def activity(text: str) -> tuple[str, int]:
 
 
 def _lines(text: str, names: tuple[str, ...]) -> dict[str, int]:
-    found = {}
+    amounts = {}
     for line in text.split("\n"):
         name = line.partition(":")[0]
         if name in names:
             try:
-                found[name] = parse.meminfo(line)
+                amounts[name] = parse.meminfo(line)
             except ParseError:
                 continue
-    return found
+    return amounts
 
 
 # -----------------------------------------------------------------------------
-# What a process holds of memory: read from /proc, and understood.
+# Reading the memory of a process from /proc.
 
 
 def read_memory(pid: int | str = "self", *, inherits: bool = False) -> Memory | None:
-    """The memory of a process; None where the kernel does not tell, or it is gone.
+    """The memory of a process; None if the kernel does not tell, or it is gone.
 
     Args:
-        pid: its number, or "self".
-        inherits: leave out what it shares with the process that it was forked from.
+        pid: the id of the process, or "self".
+        inherits: whether to leave out memory that the process shares with the process
+            that it was forked from.
     """
     known = status(processes.read(pid, "status"))
     if known is None or not inherits:
@@ -139,5 +142,5 @@ def read_memory(pid: int | str = "self", *, inherits: bool = False) -> Memory | 
 
 
 def read_proportional(pid: int | str = "self") -> int | None:
-    """Its part in bytes of what it holds apart from files; None where none is told."""
+    """The proportional memory of a process apart from files; None if unknown."""
     return parse_proportional(processes.read(pid, "smaps_rollup"))

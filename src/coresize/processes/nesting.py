@@ -1,7 +1,7 @@
-"""Whether this code is a task: then it is no program of its own.
+"""Finding out whether code runs as a task, not as a program of its own.
 
-Variables such as CORESIZE_SHARD speak of one batch of one program. A task inherits
-them, as everything does that the program starts, and must not obey them: its own batch
+Variables such as CORESIZE_SHARD apply to one batch of one program. A task inherits
+them, like every process that the program starts, but must not obey them: its own batch
 would lose the items of all other shards.
 """
 
@@ -22,9 +22,10 @@ _here = _Here()
 
 
 class task:  # noqa: N801 - used as a function
-    """What is called meanwhile, in this thread, is a task.
+    """Code in the block runs as a task, in this thread.
 
-    No generator: contextlib sets an attribute of what is raised, which may refuse it.
+    A class instead of a generator: contextlib sets an attribute on a raised error, and
+    the error's class may refuse that.
     """
 
     __slots__ = ()
@@ -37,20 +38,21 @@ class task:  # noqa: N801 - used as a function
 
 
 def is_inside() -> bool:
-    """Whether this is a task of coresize, which calls it as such."""
+    """Whether the calling code runs inside a `task` block of coresize."""
     return _here.depth > 0
 
 
 def is_task() -> bool:
-    """Whether this is a task of coresize, or runs in a worker of any executor."""
+    """Whether the calling code is a task of coresize, or in any executor's worker."""
     return is_inside() or is_worker()
 
 
 def is_worker() -> bool:
-    """Whether this runs in a process of multiprocessing, or a thread of a pool.
+    """Whether the calling code runs in a child of multiprocessing or a pool's thread.
 
-    loky's and joblib's processes are of the kind as well. ``asyncio.to_thread`` is for
-    a call that blocks, of the program itself, so its threads are no workers.
+    The processes of loky and joblib count as such children. The threads of
+    ``asyncio.to_thread`` are not workers: they run blocking calls of the program
+    itself.
     """
     processes = sys.modules.get("multiprocessing.process")
     if processes is not None and processes.parent_process() is not None:
@@ -58,15 +60,16 @@ def is_worker() -> bool:
     thread = threading.current_thread()
     if thread.name.startswith("asyncio_"):
         return False
-    target = getattr(thread, "_target", None)  # no public name; a thread of a pool
-    return getattr(target, "__module__", None) in _POOLS  # runs a function of these
+    target = getattr(thread, "_target", None)  # no public name
+    return getattr(target, "__module__", None) in _POOLS
 
 
-#: As of joblib's threading, too.
+#: The modules whose functions are the targets of pool threads; joblib's threading
+#: backend uses the second.
 _POOLS = ("concurrent.futures.thread", "multiprocessing.pool")
 
 
 def forget_program() -> None:
-    """Take from the environment of a worker what speaks of its program's batch."""
+    """Remove the variables of the program's batch from the environment of a worker."""
     for name in (SHARD, STATUS, CLAIMED):
         os.environ.pop(name, None)

@@ -1,4 +1,4 @@
-"""Whether the kernel has killed for memory where a process runs."""
+"""Finding out whether the kernel has killed processes because memory ran out."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 _VMSTAT = "/proc/vmstat"
 
-#: Seconds from the count of a kill to the end of the process, which first gives back
-#: its memory.
+#: The most seconds between the counting of a kill and the end of the process, which
+#: first gives back its memory.
 _EXPLAINS = 5.0
 
 
 class OomCounter:
-    """The kernel's count of kills for memory, where a process runs.
+    """The kernel's count of out-of-memory kills in the cgroup of a process.
 
-    Counted in the cgroup of the victim: v1 counts there alone, v2 there and above.
+    The kernel counts a kill in the cgroup of the victim; v2 also in those above.
     """
 
     def __init__(self, pid: int) -> None:
@@ -37,7 +37,7 @@ class OomCounter:
         self._recent: deque[float] = deque()
 
     def count(self) -> int | None:
-        """How many so far; None where nobody tells."""
+        """The number of kills so far; None if unknown."""
         for path in (self._path, _VMSTAT):
             try:
                 line = parse.line(self._host.read(path), "oom_kill ")
@@ -47,7 +47,7 @@ class OomCounter:
         return None
 
     def note(self) -> None:
-        """See which kills are new, and forget those that no worker's end explains."""
+        """Note new kills, and forget old ones that no end of a worker has claimed."""
         now = time.monotonic()
         self._recent.extend([now] * self.take())
         while self._recent and now - self._recent[0] > _EXPLAINS:
@@ -55,17 +55,17 @@ class OomCounter:
 
     @property
     def is_of_all(self) -> bool:
-        """Whether the whole machine is counted, other programs too."""
+        """Whether the count is that of the whole machine, with other programs."""
         return self._path == _VMSTAT
 
     def take(self) -> int:
-        """How many there were since the last time this was asked."""
+        """The number of kills since the last call."""
         count, before = self.count(), self._last
         self._last = count
         return 0 if count is None or before is None else max(0, count - before)
 
     def take_recent(self) -> OutOfMemory:
-        """Whether there was one not long ago; that one is then spent."""
+        """Whether there was a recent kill; each kill is reported once."""
         self.note()
         if not self._recent:
             return "no"

@@ -1,20 +1,20 @@
-"""What is left of a process that has died: found by a mark, and ended.
+"""Orphans: processes that a dead process has left behind, found by a mark and killed.
 
-A tool that a task has started outlives the worker that the kernel has killed, holds the
-memory that the next try needs, and writes the files that the next try writes. Nothing
-leads to it any more: its parent is process 1 now. So whatever coresize starts gets a
-mark, a variable of the environment, which tools inherit and /proc shows of every
-process (proc(5), /proc/PID/environ). A mark within a mark keeps the outer one, so that
-the end of the outermost program ends all levels.
+A tool that a task has started outlives a worker that the kernel kills. It still holds
+the memory that the next try needs, and writes the same files. Its parent is now process
+1, so nothing leads to it any more. Therefore every process that coresize starts gets a
+mark: an environment variable, which tools inherit and which /proc shows of every
+process (proc(5), /proc/PID/environ). Nested marks keep the outer one, so that the end
+of the outermost program ends all levels.
 
-Who is killed cannot clean up. So beside a program that starts others a watchdog waits
-on a socket: it is told that the program has ended as it should, or reads the end of the
-socket, and then ends all that has the program's mark. It is a shell that waits, of one
-MiB, in a session of its own and no child of the program, which may wait for all of its
-children; only when it is needed it becomes Python.
+A killed program cannot clean up. So beside each program that starts others, a watchdog
+waits on a socket. Either the program reports its regular end, or the watchdog reads the
+end of the socket and kills every process with the program's mark. The watchdog is a
+shell of one MiB, in a session of its own. It is not a child of the program, because the
+program may wait for all of its children. It becomes Python only when it is needed.
 
-Who wants to outlive all of this leaves the variable away, as Jenkins has it with its
-cookie, whose way this is. Where there is no /proc nothing is found.
+A process that wants to outlive its program removes the variable, as with the cookie of
+Jenkins, from which this method is taken. Without /proc, no orphans are found.
 """
 
 from __future__ import annotations
@@ -36,24 +36,25 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable
 
-#: After all that multiprocessing does at the end of a process.
+#: The exit priority that comes after all exit functions of multiprocessing.
 _LAST = -1000
 
-#: Looks at all processes, until nothing is found that was started meanwhile.
+#: The most searches through all processes, until a search finds no new one.
 _MOST_LOOKS = 100
 
-#: Seconds by which the start of a process is told too early: it is counted in ticks.
+#: The error of a process's start time, in seconds: the kernel counts in ticks.
 _TICK = 0.02
 
-#: Seconds between two looks at a process that was killed, and after which its end is
-#: no longer waited for, as where it is in the middle of a read from a dead disk.
+#: Seconds between two looks at a killed process, and the time limit for its end: a
+#: process may hang in a read from a dead disk.
 _LOOK, _PATIENCE = 0.002, 1.0
 
-#: Waits for a line; where there is none but the end, becomes the program it is given.
-#: In the background a shell reads from /dev/null, unless from another number.
+#: The shell script of the watchdog: it waits for a line; if it reads the end of the
+#: socket instead, it becomes the given program. The file number 3 is needed because a
+#: shell in the background reads from /dev/null as its standard input.
 _WAIT = 'exec 3<&0; { read -r _ <&3 || exec "$@"; } </dev/null &'
 
-#: What that program does: with the module search path of ours.
+#: The program of the watchdog, which gets our module search path.
 _END = (
     "import sys; mark, *sys.path = sys.argv[1:]; "
     "from coresize.processes import orphans; orphans.end(mark)"
@@ -61,11 +62,11 @@ _END = (
 
 
 class Program:
-    """This process, as what it starts is marked by it; with its watchdog.
+    """This process as the source of marks, with its watchdog.
 
     Attributes:
-        pid: its number; a process that is forked from it is another.
-        mark: what all marks that it gives begin with.
+        pid: the id of this process; a forked child is another program.
+        mark: the beginning of all marks that this program gives.
     """
 
     def __init__(self) -> None:
@@ -73,15 +74,15 @@ class Program:
         self.mark = f"/{os.urandom(8).hex()}/"
         self._numbers = itertools.count(1)
         self._line = _start_watchdog(self.mark)
-        # Also of a child of multiprocessing, which leaves out what atexit knows.
+        # Not atexit: a child of multiprocessing does not run its hooks.
         util.Finalize(None, self.end, exitpriority=_LAST)
 
     def number(self) -> str:
-        """A mark that no other process has."""
+        """A new mark, which no other process has."""
         return f"{self.mark}{next(self._numbers)}/"
 
     def end(self) -> None:
-        """Tell the watchdog that all is well: what still runs is meant to."""
+        """Report the regular end to the watchdog, so that it kills nothing."""
         if self._line is not None:
             with self._line, contextlib.suppress(OSError):
                 self._line.send(b"\n")
@@ -91,39 +92,39 @@ _program: Program | None = None
 
 
 def new() -> str:
-    """A mark for a process that is to be started."""
-    global _program  # noqa: PLW0603 - there is one of a process
-    with lines.lock:  # one of two threads would be left with a program that nobody has
+    """A new mark, for a process that is about to be started."""
+    global _program  # noqa: PLW0603 - each process has one
+    with lines.lock:  # two threads must not make two programs
         if _program is None or _program.pid != os.getpid():
             _program = Program()
         return _program.number()
 
 
 def variables(mark: str) -> dict[str, str]:
-    """What marks a process and all that it starts, in its environment."""
-    # That of this process begins and ends with a slash, too.
+    """The environment variable that marks a process and all that it starts."""
+    # The mark of this process, if any, begins and ends with a slash, too.
     return {MARK: f"{os.environ.get(MARK, '').rstrip('/')}{mark}"}
 
 
 def end(mark: str, since: float = 0.0) -> None:
-    """End at once what has a mark, apart from this process.
+    """Kill every process with a mark, except for this process.
 
     Args:
-        mark: as `new` gave it.
-        since: spare what was started before, by time.monotonic().
+        mark: a mark that `new` has returned.
+        since: spare processes that were started before, by time.monotonic().
     """
     for _ in range(_MOST_LOOKS):
-        found = [pid for pid in _marked(mark) if _started(pid) >= since - _TICK]
-        if not found:
+        pids = [pid for pid in _marked(mark) if _started(pid) >= since - _TICK]
+        if not pids:
             return
-        kill(found)
+        kill(pids)
 
 
 def kill(pids: Iterable[int]) -> None:
-    """End processes at once, and wait until the kernel has their memory back.
+    """Kill processes, and wait until the kernel has their memory back.
 
-    A large one is on its way out for some time, and whoever starts the next task would
-    find its memory still in use.
+    A large process takes some time to exit, and the next task would find its memory
+    still in use.
     """
     left = set(pids)
     for pid in left:
@@ -136,7 +137,7 @@ def kill(pids: Iterable[int]) -> None:
 
 
 def _marked(mark: str) -> list[int]:
-    """The processes that have it; what has ended has no environment any more."""
+    """The processes with a mark; a process that has ended has no environment."""
     return [pid for pid in _pids() if mark in processes.read(pid, "environ")]
 
 
@@ -149,27 +150,27 @@ def _pids() -> list[int]:
 
 
 def _started(pid: int) -> float:
-    """When a process was started, by time.monotonic(); 0 where it is gone."""
+    """The start of a process by time.monotonic(); 0 or less if the process is gone."""
     return processes.start_ticks(pid) / os.sysconf("SC_CLK_TCK") - _asleep()
 
 
 def _asleep() -> float:
-    """Seconds that the machine was suspended, which time.monotonic() leaves out."""
+    """Seconds that the machine was suspended; time.monotonic() does not count them."""
     boot = time.clock_gettime(time.CLOCK_BOOTTIME)
     return boot - time.monotonic()
 
 
 def _start_watchdog(mark: str) -> socket.socket | None:
-    """What ends all that has a mark when this process is killed; its socket."""
+    """Start the watchdog for a mark, and return its socket; None if that fails."""
     if not (sys.executable and processes.exists("self", "environ")):
         return None
-    import subprocess  # few start one
+    import subprocess  # few programs need it
 
     code = [sys.executable, "-I", "-S", "-c", _END, mark, *map(str, sys.path)]
     try:
         here, there = lines.pair()
         with there:
-            # It ends at once, and leaves the one that waits to process 1.
+            # This shell ends at once; process 1 adopts its waiting child.
             subprocess.run(  # noqa: S603 - the shell, and this interpreter
                 ["/bin/sh", "-c", _WAIT, "sh", *code],
                 stdin=there.fileno(),
@@ -181,7 +182,6 @@ def _start_watchdog(mark: str) -> socket.socket | None:
                 check=True,
             )
     except (OSError, ValueError, subprocess.SubprocessError):
-        return (
-            None  # done without: a path with a zero in it, no shell, no more processes
-        )
+        # No shell, no more processes, a NUL character in a path: do without it.
+        return None
     return here

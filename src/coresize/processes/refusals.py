@@ -1,4 +1,4 @@
-"""Why the kernel refuses a process, a thread or a file, and which limit says so."""
+"""Explaining why the kernel refuses a process, thread or file: which limit is met."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: A limit of processes is met where no more than so many are left: what was refused is
-#: gone already, and with it what it was counted as.
+#: A limit of processes counts as met if at most this many are left: the refused process
+#: no longer counts by the time we look.
 _LEFT = 2
 
 
 def explain(error: BaseException) -> str:
-    """An error with the limits that are met.
+    """The text of an error, with the limits that are met.
 
     >>> explain(OSError(2, "No such file or directory"))
     '[Errno 2] No such file or directory'
@@ -44,7 +44,7 @@ def explain(error: BaseException) -> str:
 
 
 def _of_processes() -> Iterator[str]:
-    """The limits of processes and threads in the cgroups that are met."""
+    """The limits of processes and threads that are met in our cgroups."""
     membership = sources.read_membership(Live())
     chains, _ = cgroup.locate(membership, "pids", "cpu")
     for _, directories in chains:
@@ -56,7 +56,7 @@ def _of_processes() -> Iterator[str]:
 
 
 def _soft(name: str) -> str:
-    """A limit of this process (getrlimit(2)) that is kept."""
+    """A soft limit of this process (getrlimit(2)), as text."""
     number = getattr(resource, name, None)
     if number is None:
         return "not known"

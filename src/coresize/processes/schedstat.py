@@ -1,7 +1,7 @@
-"""How long threads were ready to run and had no CPU: it was others', or throttled.
+"""How long threads were ready to run but had no CPU: others used it, or throttling.
 
-Source: kernel Documentation/scheduler/sched-stats.rst, "/proc/<pid>/schedstat"; what a
-throttled cgroup waits counts as well (measured on 6.1 and 6.18).
+Source: kernel Documentation/scheduler/sched-stats.rst, "/proc/<pid>/schedstat"; the
+time in which a cgroup is throttled counts as well (measured on 6.1 and 6.18).
 """
 
 from __future__ import annotations
@@ -20,18 +20,21 @@ if TYPE_CHECKING:
 
 
 class Mark:
-    """From where on this thread is looked at."""
+    """A point in time from which the waiting of this thread is measured."""
 
     def __init__(self) -> None:
         self._waited = _waited()
         self._ran = time.thread_time()
 
     def waited(self, wall: float) -> float:
-        """Seconds that it has waited since, of so many by the clock.
+        """Seconds that the thread has waited for a CPU since the mark; 0 if unknown.
 
-        0 where the kernel does not tell. To read that takes longer than to read a
-        clock; so of what was waited around the time meant, none counts in which the
-        thread ran.
+        Reading the kernel's count takes longer than reading a clock, so the count may
+        cover a longer time than ``wall``. The answer is at most the part of ``wall`` in
+        which the thread did not run.
+
+        Args:
+            wall: seconds of the measured time, by the clock.
         """
         ran = time.thread_time() - self._ran
         return max(0.0, min(_waited() - self._waited, wall - ran))
@@ -42,30 +45,30 @@ def _waited() -> float:
 
 
 def waited_of(pids: Iterable[int]) -> dict[int, float]:
-    """Seconds of each thread of some processes, by its number."""
-    found = {}
+    """Seconds that each thread of some processes has waited, by thread id."""
+    waited = {}
     for pid in pids:
         for thread in processes.threads(pid):
             seconds = memory.run_delay(processes.read(pid, f"task/{thread}/schedstat"))
             if seconds is not None:
-                found[thread] = seconds
-    return found
+                waited[thread] = seconds
+    return waited
 
 
 # -----------------------------------------------------------------------------
-# How long a process could run, and for how long it did nothing.
+# How long a process could run, and for how long it was idle.
 #
-# A limit of time means time in which a task could run. Between two looks whoever looks
-# may have been stopped itself, with all others (Ctrl-Z, ``docker pause``): so a look
-# adds no more than the time after which it was due, whatever the clock says. And it
-# adds none where the process alone is stopped, or its cgroup is frozen.
+# A time limit means time in which a task could run. Between two looks, the observer may
+# have been stopped itself, with all other processes (Ctrl-Z, ``docker pause``). So a
+# late look adds only the time after which it was due, whatever the clock says. And a
+# look adds nothing if the process alone is stopped, or its cgroup is frozen.
 
 
-#: The file of a cgroup that says whether it is frozen, itself or with one above, and
-#: how it says so (kernel: cgroup-v1/freezer-subsystem.rst, cgroup-v2.rst).
+#: The file that says whether a cgroup or one above is frozen, and the text that says so
+#: (kernel: cgroup-v1/freezer-subsystem.rst, cgroup-v2.rst).
 _FREEZERS = {1: ("freezer.state", "FR"), 2: ("cgroup.events", "frozen 1")}
 
-#: A look that comes later than so many times its step was held up.
+#: A look that comes later than this many times its step was held up.
 _LATE = 2
 
 
@@ -84,11 +87,12 @@ class RunTime:
         self._seconds = 0.0
 
     def look(self, since: float, now: float, step: float) -> float:
-        """Seconds since its task began; of another beginning it counts anew.
+        """Seconds in which the process could run since its task began.
 
         Args:
-            since: when the task began, by the monotonic clock.
-            now: by the same clock.
+            since: the beginning of the task, by the monotonic clock; a new value
+                restarts the count.
+            now: the present time, by the same clock.
             step: seconds after which each look is due.
         """
         if since != self._since:
@@ -114,11 +118,11 @@ class RunTime:
 
 
 class IdleTime:
-    """The seconds in which a process used no CPU time, nor what it has started.
+    """The seconds in which neither a process nor its descendants used CPU time.
 
     Args:
         pid: the process.
-        born: when it was started, by the monotonic clock.
+        born: the start of the process, by the monotonic clock.
     """
 
     def __init__(self, pid: int, born: float) -> None:
@@ -129,7 +133,7 @@ class IdleTime:
         self._seconds = 0.0
 
     def look(self, now: float, step: float) -> float:
-        """Seconds since it was last seen at work; arguments as of `RunTime.look`."""
+        """Seconds since the last sign of work; for the arguments see `RunTime.look`."""
         gap, self._last = now - self._last, now
         states, ticks = _activity(self._pid)
         if ticks != self._ticks or states & {"R", "D"}:
@@ -140,7 +144,7 @@ class IdleTime:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process was stopped by a signal, or by a debugger."""
+    """Whether a signal or a debugger has stopped a process."""
     if _HERE.platform == "linux":
         return memory.activity(processes.read(pid, "stat"))[0] in ("T", "t")
     import psutil
@@ -152,19 +156,19 @@ def is_stopped(pid: int) -> bool:
 
 
 def _activity(pid: int) -> tuple[set[str], int]:
-    """The states of a process and all that descend from it, and their ticks."""
+    """The states of a process and its descendants, and the sum of their ticks."""
     if _HERE.platform != "linux":
         used = processes.cpu_of_tree(pid).values()
         return set(), int(100 * sum(map(sum, used)))
     every = [
-        memory.activity(processes.read(one, "stat"))
-        for one in processes.descendants(pid)
+        memory.activity(processes.read(descendant, "stat"))
+        for descendant in processes.descendants(pid)
     ]
     return {state for state, _ in every}, sum(ticks for _, ticks in every)
 
 
 def _find_freezer(pid: int) -> tuple[str, str] | None:
-    """The file that says whether a process is frozen, and the word for it."""
+    """The file that says whether a process is frozen, and the text that says so."""
     own = sources.read_membership(_HERE)
     membership = own.of(processes.read(pid, "cgroup"))
     chains, _ = cgroup.locate(membership, "freezer", "cpu")

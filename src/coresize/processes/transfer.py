@@ -1,8 +1,9 @@
-"""Calls, results and errors on their way between processes.
+"""Sending calls, results and errors between processes.
 
-Rule 1: what cannot be pickled or unpickled is found out where its text can still be
-told, and costs one task alone. Rule 2: plain pickle first; cloudpickle, where it is
-installed, for what plain pickle cannot do (lambdas, functions of a notebook).
+Rule 1: an object that cannot be pickled or unpickled is detected where the error can
+still be reported, and fails only one task. Rule 2: plain pickle comes first;
+cloudpickle, if installed, handles what plain pickle cannot (lambdas, functions of a
+notebook).
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-#: How the module of multiprocessing's connections stands in what pickle makes, and how
-#: far from either end of it one is looked for: arrays stand in between.
+#: The name of multiprocessing's connection module as it stands in a pickle, and the
+#: length at both ends of a pickle to search for it: arrays are in between.
 _CONNECTION, _NEAR = b"multiprocessing.connection", 64 * 1024
 
-#: What multiprocessing says of a lock, a queue or a value that is an argument.
+#: A part of multiprocessing's error for a lock, a queue or a value among the arguments.
 _SHARED = "should only be shared"
 
-#: What to do with those.
+#: The advice for that error.
 INITARGS = (
     "give it to the workers by initializer= and initargs=, made by the context of the "
     'pool: multiprocessing.get_context("forkserver") where mp_context= is not given'
@@ -40,25 +41,25 @@ INITARGS = (
 
 
 class TransferError(CoresizeError, pickle.PicklingError):
-    """A call, a result or an error cannot be sent to another process; with its text."""
+    """A call, a result or an error cannot be sent to another process."""
 
 
 def dump_call(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> bytes:
-    """A call to be made in another process.
+    """Pickle a call to be made in another process.
 
     Raises:
-        TransferError: it cannot be pickled.
+        TransferError: the call cannot be pickled.
     """
     return dump((function, args, kwargs), function)
 
 
 def dump(message: object, function: object) -> bytes:
-    """A message that holds a function, for another process.
+    """Pickle a message that holds a function, for another process.
 
     Raises:
-        TransferError: it cannot be pickled.
+        TransferError: the message cannot be pickled.
     """
     content = dump_within(message, function, sys.maxsize)
     assert content is not None
@@ -66,10 +67,12 @@ def dump(message: object, function: object) -> bytes:
 
 
 def dump_within(message: object, function: object, most: int) -> bytes | None:
-    """As `dump`; None where it takes more bytes, which is found without writing them.
+    """Pickle a message as `dump` does; None if it takes more than ``most`` bytes.
+
+    Pickling stops as soon as the limit is exceeded.
 
     Raises:
-        TransferError: it cannot be pickled.
+        TransferError: the message cannot be pickled.
     """
     reason: object = "workers do not import the program that it is defined in"
     try:
@@ -101,28 +104,30 @@ def dump_within(message: object, function: object, most: int) -> bytes | None:
 
 
 def _is_named(content: bytes) -> bool:
-    """Whether what has a name in a message has that name in a worker, too.
+    """Whether a worker will find the objects that a message refers to by name.
 
-    Pickle sends the names of what is defined in any main module. To look for them takes
-    longest in a long message, and to ask for the main module in a short one.
+    Pickle sends objects defined in a main module by name, even if workers do not import
+    that module.
     """
+    # The search is slow in a long message, and known() is slow beside a short one.
     if len(content) > _NEAR and main_module.known().is_imported:
         return True
     return b"__main__" not in content or main_module.known().is_imported
 
 
 def dump_plain(message: object, most: int = sys.maxsize) -> bytes:
-    """What pickle makes of a message, with sockets and connections as pools send them.
+    """Pickle a message with plain pickle; sockets and connections as pools do.
 
-    Pickle refuses a socket. Of a connection it would send the number of its file, which
-    is another file in another process, or none; multiprocessing sends the file.
+    Pickle refuses a socket. For a connection it would send the number of the file,
+    which is another file, or none, in another process; multiprocessing sends the file
+    itself.
 
     Raises:
-        Exception: it cannot be pickled.
+        Exception: the message cannot be pickled.
     """
     try:
         content = _dump(message, most)
-    except TypeError:  # as of a socket
+    except TypeError:  # raised for a socket
         return bytes(ForkingPickler.dumps(message, pickle.HIGHEST_PROTOCOL))
     if content.find(_CONNECTION, 0, _NEAR) < 0 > content.rfind(_CONNECTION, -_NEAR):
         return content
@@ -130,7 +135,7 @@ def dump_plain(message: object, most: int = sys.maxsize) -> bytes:
 
 
 def _dump(message: object, most: int) -> bytes:
-    if most == sys.maxsize:  # by the quickest way
+    if most == sys.maxsize:  # the fastest way
         return pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     pieces = _Pieces(most)
     pickle.Pickler(pieces, pickle.HIGHEST_PROTOCOL).dump(message)
@@ -138,11 +143,11 @@ def _dump(message: object, most: int) -> bytes:
 
 
 def _dump_by_value(message: object, most: int) -> bytes:
-    """What cloudpickle makes of a message, with sockets and connections as above.
+    """Pickle a message with cloudpickle; sockets and connections as above.
 
     Raises:
-        ImportError: it is not installed.
-        Exception: it cannot be pickled.
+        ImportError: cloudpickle is not installed.
+        Exception: the message cannot be pickled.
     """
     pieces = _Pieces(most)
     _by_value()(pieces).dump(message)
@@ -160,13 +165,13 @@ def _by_value() -> Callable[[object], Any]:
 
 
 class Carried:
-    """What is pickled as calls are, and is itself again where it is unpickled.
+    """A wrapper that pickles a value as calls are; unpickling gives the value itself.
 
     Args:
-        value: it.
+        value: the value.
 
     Raises:
-        TransferError: it cannot be pickled.
+        TransferError: the value cannot be pickled.
     """
 
     def __init__(self, value: object) -> None:
@@ -177,13 +182,14 @@ class Carried:
 
 
 class _TooLargeError(Exception):
-    """What is pickled takes more bytes than it may."""
+    """A pickle takes more bytes than allowed."""
 
 
 class _Pieces:
-    """What a pickler has written, up to a number of bytes.
+    """The output of a pickler, up to a number of bytes.
 
-    Pickle hands over large buffers as they are: what is too large is not copied.
+    Pickle passes large buffers on without copying, so neither are they copied here if
+    they are too large.
     """
 
     __slots__ = ("_left", "_pieces")
@@ -203,10 +209,10 @@ class _Pieces:
 
 
 def dump_value(value: object) -> bytes:
-    """What a call has returned, on its way back.
+    """Pickle the return value of a call, to send it back.
 
     Raises:
-        TransferError: it cannot be pickled.
+        TransferError: the value cannot be pickled.
     """
     try:
         return dump_plain(value)
@@ -219,7 +225,7 @@ def dump_value(value: object) -> bytes:
 
 
 def traceback_of(error: BaseException) -> str:
-    """The traceback of an error, as Python prints it; or its class where that fails."""
+    """The traceback of an error as Python prints it; if that fails, its class name."""
     return _formatted(traceback.format_exception, error)
 
 
@@ -228,7 +234,7 @@ def _formatted(
 ) -> str:
     try:
         return "".join(formatter(error))
-    except BaseException:  # noqa: BLE001 - it asks the user's class
+    except BaseException:  # noqa: BLE001 - formatting calls the user's code
         return f"{type(error).__qualname__}\n"
 
 
@@ -239,43 +245,43 @@ def add_note(error: BaseException, text: str) -> None:
 
 
 class Failure(tuple):  # type: ignore[type-arg]
-    """What a task returns that has failed and does not raise: with the error within.
+    """The return value of a task that has failed without raising; it holds the error.
 
-    A pool gives it on as any value, but is told: where memory ran out for what the task
-    had started, that is its error.
+    A pool passes it on like any value, but recognizes it: if memory ran out for a
+    process that the task had started, the pool reports that as the task's error.
     """
 
     __slots__ = ()
 
     @property
     def error(self) -> BaseException:
-        """The error: its second item, as `dump_error` has dumped it."""
+        """The error, loaded from the second item, which `dump_error` has made."""
         return load_error(*self[1])
 
 
 def dump_error(error: BaseException) -> tuple[bytes, str]:
-    """An error as pickled, or what tells of it, and its traceback as text."""
+    """The pickled error, or a pickled substitute, and its traceback as text."""
     text = traceback_of(error)
     try:
         content = pickle.dumps(error)
         pickle.loads(content)  # noqa: S301 - written one line above
     except BaseException:  # noqa: BLE001 - pickle calls the user's code
-        told = _formatted(traceback.format_exception_only, error)
-        content = pickle.dumps(_untold(told))
+        line = _formatted(traceback.format_exception_only, error)
+        content = pickle.dumps(_substitute(line))
     return content, text
 
 
 def load_error(content: bytes, text: str) -> BaseException:
-    """An error from another process, or what tells of it; its traceback as cause."""
+    """The error from another process, or a substitute; its cause is the traceback."""
     error: object = None
     with contextlib.suppress(BaseException):  # pickle calls the user's code
-        error = pickle.loads(content)  # noqa: S301 - of our own child
+        error = pickle.loads(content)  # noqa: S301 - from our own child
     if not isinstance(error, BaseException):
-        error = _untold(text.strip().rpartition("\n")[2])
-    # What the standard library's pool sets as the cause, which prints as it stands.
+        error = _substitute(text.strip().rpartition("\n")[2])
+    # The cause that the standard library's pool sets; it prints the text unchanged.
     from concurrent.futures.process import _RemoteTraceback
 
-    # Past the class of the error, which may refuse attributes, as a frozen dataclass.
+    # Bypass the class of the error, which may refuse attributes (a frozen dataclass).
     _CAUSE.__set__(error, _RemoteTraceback(f'\n"""\n{text}"""'))  # type: ignore[arg-type]
     return error
 
@@ -283,10 +289,10 @@ def load_error(content: bytes, text: str) -> BaseException:
 _CAUSE = BaseException.__dict__["__cause__"]
 
 
-def _untold(said: str) -> TransferError:
-    """In place of an error that cannot be pickled, or not be made again."""
+def _substitute(line: str) -> TransferError:
+    """A substitute for an error that cannot be pickled or unpickled."""
     msg = (
-        f"the task has raised {said.strip()}; that error cannot be sent to the caller "
+        f"the task has raised {line.strip()}; that error cannot be sent to the caller "
         "as it is: let its class hand all its arguments to Exception.__init__, or "
         "define __reduce__"
     )

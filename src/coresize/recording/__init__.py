@@ -1,4 +1,4 @@
-"""Machines written down: host files read, and this machine recorded."""
+"""Recorded machines: reading host files, and recording this machine."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 def load_host(path: str | os.PathLike[str]) -> Recorded:
-    """The machine in a host file, as ``coresize record FILE`` writes it.
+    """The machine in a host file, as written by ``coresize record FILE``.
 
     Raises:
-        HostFileError: the file cannot be read or is no host file.
+        HostFileError: the file cannot be read or is not a host file.
     """
     return read_host_file(path).host
 
 
 def read_host_file(path: str | os.PathLike[str]) -> HostFile:
-    """A host file with its note and the answers that it expects.
+    """The content of a host file: the host, a note and the expected answers.
 
     Raises:
-        HostFileError: the file cannot be read or is no host file.
+        HostFileError: the file cannot be read or is not a host file.
     """
     name = str(path)
     try:
@@ -44,9 +44,9 @@ def read_host_file(path: str | os.PathLike[str]) -> HostFile:
 
 
 def record_host(host: Host | None = None) -> Recorded:
-    """This machine, or another, as far as detection looks at it.
+    """Record everything that detection reads of this machine or of another host.
 
-    Of mountinfo only the lines of cgroups; physical cores included.
+    Physical cores are included; of mountinfo, only the lines of cgroups are kept.
 
     >>> from coresize import detect
     >>> from coresize.testing import container, record_host

@@ -1,7 +1,7 @@
 """A recorded host as TOML text, and back (docs/reference/host-file.md).
 
-Pure: text in, value out. A byte that is no UTF-8 reaches us as a surrogate, which TOML
-cannot hold; it is written as the private-use character U+EF00 + byte.
+Pure: text in, value out. A byte that is not UTF-8 reaches us as a surrogate, which TOML
+cannot hold; the file has the private-use character U+EF00 + byte instead.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _FROM_PRIVATE = {private: surrogate for surrogate, private in _TO_PRIVATE.items(
 
 
 class HostFile(Value):
-    """What a host file holds.
+    """The content of a host file.
 
     Attributes:
         host: the machine.
-        note: a sentence about it.
-        expect: what detection must answer, by name; empty when nobody said.
-        unknown: tables and keys that mean nothing here, perhaps misspelt.
+        note: a sentence about the machine.
+        expect: the answers that detection must give, by name; may be empty.
+        unknown: tables and keys that coresize does not know, perhaps misspelt.
     """
 
     host: Recorded
@@ -59,10 +59,10 @@ def loads(text: str, path: str) -> HostFile:
 
     Args:
         text: the content of the file.
-        path: its name, for messages.
+        path: the path of the file, for messages.
 
     Raises:
-        HostFileError: the text is no TOML, or no host of this format.
+        HostFileError: the text is not TOML, or not a host of this format.
     """
     import tomllib
 
@@ -129,7 +129,7 @@ def dumps(host: Recorded, note: str = "") -> str:
 
 
 class _Reader:
-    """Typed access to the tables, with errors that name file, table and key."""
+    """Typed access to the tables; its errors name the file, the table and the key."""
 
     def __init__(self, tables: Mapping[str, object], path: str) -> None:
         self.tables = tables
@@ -194,7 +194,7 @@ def _toml(value: object) -> str:
 
 
 def _text(text: str) -> str:
-    """Lines as lines where TOML lets them stand as they are, else one quoted string."""
+    """The text as literal lines where TOML allows that, otherwise as one string."""
     plain = text.endswith("\n") and "'''" not in text and len(text) > 1
     if plain and text.translate(_TO_PRIVATE).replace("\n", "").isprintable():
         return f"'''\n{text.translate(_TO_PRIVATE)}'''"
@@ -202,6 +202,6 @@ def _text(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A basic string; JSON's escapes are TOML's, but that TOML escapes DEL as well."""
+    """A TOML basic string: escaped as in JSON, except that TOML also escapes DEL."""
     private = text.translate(_TO_PRIVATE)
     return json.dumps(private, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,6 +1,6 @@
-"""Machines that are no live ones: written down, or asked with a note of every answer.
+"""Recorded machines, and a host that records the answers of another host.
 
-Rule: what a recorded host does not give is unknown, never the live machine's.
+Rule: an answer that a recorded host lacks is unknown, never the live machine's.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import errno
 import os
 
-from coresize.host import says
+from coresize.host import Host, says
+from coresize.model import override
 
 
 TYPE_CHECKING = False
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
-    from coresize.host import Host
 
+class Recorded(Host):
+    """A recorded machine, built by a test or read from a host file."""
 
-class Recorded:
-    """A machine written down: as a test builds it, or a file gives it."""
+    platform: str
 
     def __init__(
         self,
@@ -45,8 +46,8 @@ class Recorded:
         self._memory = memory
         self._hostname = hostname
 
+    @override
     def read(self, path: str) -> str:
-        """See `Host.read`. A file that is not given does not exist."""
         if path in self.unreadable:
             number = getattr(errno, self.unreadable[path], errno.EIO)
             raise OSError(number, os.strerror(number), path)
@@ -54,59 +55,61 @@ class Recorded:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return self.files[path]
 
+    @override
     def variables(self, names: frozenset[str]) -> dict[str, str]:
-        """See `Host.variables`."""
         return {
             name: self.env[name]
             for name in names
             if name in self.env and says(name, self.env[name])
         }
 
+    @override
     def names(self, prefix: str) -> list[str]:
-        """See `Host.names`."""
         return [name for name in self.env if name.startswith(prefix)]
 
+    @override
     def affinity(self) -> AbstractSet[int] | None:
-        """See `Host.affinity`."""
         return self._affinity
 
+    @override
     def cpu_count(self) -> int | None:
-        """See `Host.cpu_count`."""
         return self._cpu_count
 
+    @override
     def physical_cores(self) -> int | None:
-        """See `Host.physical_cores`."""
         return self._physical_cores
 
+    @override
     def memory(self) -> tuple[int | None, int | None]:
-        """See `Host.memory`."""
         return self._memory
 
+    @override
     def hostname(self) -> str | None:
-        """See `Host.hostname`."""
         return self._hostname
 
+    @override
     def find_upward(self, names: tuple[str, ...]) -> list[str]:
-        """See `Host.find_upward`. A recorded machine has no working directory."""
-        del names
+        del names  # a recorded machine has no working directory
         return []
 
+    @override
     def doubt(self, path: str) -> str | None:
-        """See `Host.doubt`. A recorded machine has no users."""
-        del path
+        del path  # a recorded machine has no users
         return None
 
 
-class Recording:
-    """Another host, with a note of every answer it gave."""
+class Recording(Host):
+    """A host that passes questions on to another host and notes every answer."""
+
+    platform: str
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self.platform = host.platform
         self.noted = Recorded(platform=host.platform)
 
+    @override
     def read(self, path: str) -> str:
-        """See `Host.read`. Notes the text, or why there is none."""
         try:
             text = self.host.read(path)
         except OSError as error:
@@ -117,45 +120,46 @@ class Recording:
         self.noted.files[path] = text
         return text
 
+    @override
     def variables(self, names: frozenset[str]) -> dict[str, str]:
-        """See `Host.variables`."""
-        found = self.host.variables(names)
-        self.noted.env.update(found)
-        return found
+        values = self.host.variables(names)
+        self.noted.env.update(values)
+        return values
 
+    @override
     def names(self, prefix: str) -> list[str]:
-        """See `Host.names`."""
         return self.host.names(prefix)
 
+    @override
     def affinity(self) -> AbstractSet[int] | None:
-        """See `Host.affinity`."""
         self.noted._affinity = self.host.affinity()
         return self.noted._affinity
 
+    @override
     def cpu_count(self) -> int | None:
-        """See `Host.cpu_count`."""
         self.noted._cpu_count = self.host.cpu_count()
         return self.noted._cpu_count
 
+    @override
     def physical_cores(self) -> int | None:
-        """See `Host.physical_cores`."""
         self.noted._physical_cores = self.host.physical_cores()
         return self.noted._physical_cores
 
+    @override
     def memory(self) -> tuple[int | None, int | None]:
-        """See `Host.memory`."""
         self.noted._memory = self.host.memory()
         return self.noted._memory
 
+    @override
     def hostname(self) -> str | None:
-        """See `Host.hostname`."""
         self.noted._hostname = self.host.hostname()
         return self.noted._hostname
 
+    @override
     def find_upward(self, names: tuple[str, ...]) -> list[str]:
-        """See `Host.find_upward`. Nothing of it is noted: it is not the machine's."""
+        # Not noted: the user's files are not part of the machine.
         return self.host.find_upward(names)
 
+    @override
     def doubt(self, path: str) -> str | None:
-        """See `Host.doubt`."""
         return self.host.doubt(path)

@@ -1,1 +1,1 @@
-"""Which number of workers is best here: measured, fitted, recommended."""
+"""Finding the best number of workers here: measured, fitted, recommended."""

@@ -1,4 +1,4 @@
-"""The count that is recommended, from what was measured. Pure."""
+"""The recommended count of workers, from measurements. Pure."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ if TYPE_CHECKING:
     from coresize.sweeping.usl import Model
 
 
-#: A count within this part of the best is as good, and a smaller one costs less.
+#: A count whose throughput is within this part of the best counts as equally good, and
+#: the smaller count costs less.
 NEAR = 0.05
 
 
 class Advice(Value):
-    """The count that is recommended, and why.
+    """The recommended count of workers, and the reason.
 
     Attributes:
-        recommended: the smallest measured count that is as good as the best of those
-            that memory allows; where it allows none, as many as it does, at least 1.
+        recommended: the smallest measured count that is about as good as the best
+            count that fits into memory; if no measured count fits, the number of
+            workers that do, at least 1.
         best: the measured count with the highest throughput.
-        top: the same of those that memory allows, or the least where it allows none.
-        alike: those that memory allows and that the rounds do not tell from that one.
-        flat: there are others, and the rounds tell none from it.
-        model: the Universal Scalability Law, fitted; None for too few points.
-        reason: a sentence or two.
+        top: the best count that fits into memory; if none fits, the smallest count.
+        alike: the counts that fit into memory and that the rounds do not distinguish
+            from ``top``.
+        flat: whether several counts fit and the rounds distinguish none from ``top``.
+        model: the fitted Universal Scalability Law; None for too few points.
+        reason: one or more sentences.
     """
 
     recommended: int
@@ -48,12 +51,12 @@ def advise(
     memory_bound: int | None = None,
     rounds: Mapping[int, Sequence[float]] | None = None,
 ) -> Advice:
-    """The count that is recommended.
+    """Recommend a count of workers.
 
     Args:
         points: throughput by number of workers, at least one of them above 0.
-        memory_bound: workers that fit into memory; None where nobody knows.
-        rounds: throughput in each round by number of workers, where that is known.
+        memory_bound: workers that fit into memory; None if unknown.
+        rounds: throughput of each round by number of workers, if known.
 
     >>> points = {4: 41.67, 8: 61.31, 20: 56.75, 64: 9.51, 128: 9.41}
     >>> advice = advise(points)
@@ -67,7 +70,7 @@ def advise(
     }
     fits = bool(allowed)
     allowed = allowed or {min(points): points[min(points)]}  # the nearest to the bound
-    best, top = (max(those, key=those.__getitem__) for those in (points, allowed))
+    best, top = (max(rates, key=rates.__getitem__) for rates in (points, allowed))
     known = rounds or {}
     alike = tuple(
         n
@@ -76,18 +79,18 @@ def advise(
     )
     if fits:
         chosen = min(n for n, x in allowed.items() if x >= allowed[top] * (1 - NEAR))
-        said = [_chosen(chosen, top, allowed, points)]
+        sentences = [_chosen(chosen, top, allowed, points)]
     else:  # never more than fit
         chosen = max(1, memory_bound or 0)
-        said = ["No count that was measured may fit."]
+        sentences = ["No measured count fits."]
     if not fits or len(allowed) < len(points):
         gain = points[best] / allowed[top] - 1
         more = f"; {best} had {gain:.0%} more" if fits and best not in allowed else ""
-        said.append(f"Memory has room for {memory_bound}{more}.")
+        sentences.append(f"Memory has room for {memory_bound}{more}.")
     model = usl.fit(points)
     flat = len(alike) == len(allowed) > 1
-    if not flat:  # else the law would explain noise
-        said.append(_law(model, points))
+    if not flat:  # otherwise the law would explain noise
+        sentences.append(_law(model, points))
     return Advice(
         recommended=chosen,
         best=best,
@@ -95,7 +98,7 @@ def advise(
         alike=alike,
         flat=flat,
         model=model,
-        reason=" ".join(filter(None, said)),
+        reason=" ".join(filter(None, sentences)),
     )
 
 
@@ -106,7 +109,7 @@ def _chosen(
     if chosen == 1:
         workers, costs = "1 worker is", "costs"
     if chosen == top:
-        measured = "of those that may fit" if len(allowed) < len(points) else "measured"
+        measured = "of those that fit" if len(allowed) < len(points) else "measured"
         return f"{workers} the best {measured}."
     less = 1 - allowed[chosen] / allowed[top]
     return f"{workers} within {less:.1%} of the best, {top}, and {costs} less."
@@ -123,44 +126,45 @@ def _law(model: Model | None, points: Mapping[int, float]) -> str:
         if high * (1 - NEAR) <= low:
             return "The fitted law is flat: more workers gain nothing."
         return "The fitted law only rises."
-    told = f"The fitted law has its peak at {model.peak:.1f}"
+    peak = f"The fitted law has its peak at {model.peak:.1f}"
     if not min(points) <= model.peak <= max(points):
-        return f"{told}, outside of what was measured: an extrapolation."
-    return f"{told}."
+        return f"{peak}, outside of what was measured: an extrapolation."
+    return f"{peak}."
 
 
 # -----------------------------------------------------------------------------
-# Whether rounds tell two numbers of workers apart. Pure.
+# Whether rounds distinguish two numbers of workers. Pure.
 #
-# By the notches of box plots: median ± 1.57 IQR / sqrt(n); where those of two do not
-# overlap, their medians differ (R. McGill, J. W. Tukey, W. A. Larsen, "Variations of
-# Box Plots", The American Statistician 32, 1978, 12-16). Medians and quartiles take no
-# notice of how bad a single round was, and notches get narrower with more rounds.
+# The test uses the notches of box plots: median ± 1.57 IQR / sqrt(n). Where the notches
+# of two counts do not overlap, their medians differ (R. McGill, J. W. Tukey, W. A.
+# Larsen, "Variations of Box Plots", The American Statistician 32, 1978, 12-16). Medians
+# and quartiles are robust against a single bad round, and notches get narrower with
+# more rounds.
 
 
-#: Fewer rounds have no spread to speak of, and count as they are.
+#: With fewer rounds than this, the spread is unknown, and any difference counts.
 LEAST_ROUNDS = 3
 
 _NOTCH = 1.57
 
 
-def apart(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether the medians of two differ beyond the spread of their rounds.
+def apart(rates: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether the medians of two counts differ by more than the spread of their rounds.
 
     Args:
-        one: throughput by round.
-        other: the same of another count.
+        rates: throughput of each round with one count of workers.
+        others: throughput of each round with another count.
 
     >>> apart([78, 79, 80], [40, 41, 42]), apart([69, 79, 83], [70, 87, 103])
     (True, False)
     >>> apart([20, 79, 80], [40, 41, 42])  # one slow round hides nothing
     True
-    >>> apart([79], [80])  # nobody knows, so it is taken as it is
+    >>> apart([79], [80])  # too few rounds: any difference counts
     True
     """
-    if min(len(one), len(other)) < LEAST_ROUNDS:
+    if min(len(rates), len(others)) < LEAST_ROUNDS:
         return True
-    low, high = sorted((_notch(one), _notch(other)))
+    low, high = sorted((_notch(rates), _notch(others)))
     return low[1] < high[0]
 
 

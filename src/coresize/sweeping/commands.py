@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class Commands:
-    """Trials of a command line, in which {workers} is the number.
+    """Trials of a command line that takes the number of workers as {workers}.
 
     Args:
         words: the program and its arguments.
         timeout: seconds that one run may take, above 0.
 
     Raises:
-        ConfigError: {workers} is not among them.
+        ConfigError: the words do not contain {workers}.
     """
 
     unit = "runs"
@@ -38,12 +38,13 @@ class Commands:
         self._cold = True
 
     def serial(self) -> Trial:
-        """With one worker: the baseline.
+        """Run the command with one worker: the baseline.
 
-        Before the first time once for nothing, as files come from the disk then.
+        The first call runs the command once more without counting, because that run
+        reads its files from the disk.
 
         Raises:
-            OSError: it cannot be started.
+            OSError: the command cannot be started.
         """
         if self._cold:
             self.run(1)
@@ -51,10 +52,10 @@ class Commands:
         return self.run(1)
 
     def run(self, workers: int) -> Trial:
-        """With so many workers, from its start to its end.
+        """Run the command with this number of workers, from start to end.
 
         Raises:
-            OSError: it cannot be started.
+            OSError: the command cannot be started.
         """
         words = [word.replace("{workers}", str(workers)) for word in self._words]
         supervisor = Supervisor(self._timeout)

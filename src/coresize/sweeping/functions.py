@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from coresize.batch.outcomes import Outcome
     from coresize.sweeping.measurements import Trial
 
-#: Tasks for each worker, at least.
+#: The least number of tasks per worker.
 _TASKS = 4
 
-#: When a pass over the sample is broken off: after so many times what it takes
-#: serially, or what is to be watched. What has become so much slower is no choice.
+#: A pass over the sample is aborted after this many times its serial duration, or this
+#: many times the ``seconds`` of a trial: a count that slow will not be recommended.
 _HOPELESS = 4
 
 
@@ -35,14 +35,14 @@ class Calls:
     """Trials of a function over a sample of items.
 
     Args:
-        function: what is called.
+        function: the function to call.
         sample: the items, at least one.
         executor: "process" or "thread".
-        seconds: so long the steady state is watched, at least.
+        seconds: the least time to watch the steady state of a trial.
         timeout: seconds that one task may take, above 0; only with "process".
 
     Raises:
-        ConfigError: the sample is empty or none, or the executor is another.
+        ConfigError: the sample is empty or not iterable, or the executor is not valid.
         CoresizeError: a setting makes every pool serial.
     """
 
@@ -74,20 +74,20 @@ class Calls:
                 allowed = 'None: only executor="process" can end what takes too long'
                 raise ConfigError("timeout", timeout, allowed)
             self._make = partial(ProcessPoolExecutor, timeout=timeout)
-        self._pass = 0.0  # seconds of the sample, serially
+        self._pass = 0.0  # seconds of one serial pass over the sample
 
     def serial(self) -> Trial:
-        """One after the other in one worker: the baseline.
+        """Run the items one after the other in one worker: the baseline.
 
-        Of the function alone: neither the start of the worker counts nor the way of an
-        item there. With a timeout each item is a task, which can be ended, and is timed
-        where it runs; else all of the sample is one.
+        Only the function counts, not the start of the worker or the transfer of items.
+        With a timeout, each item is a task of its own, which can be killed, and is
+        timed in the worker; otherwise the whole sample is one task.
         """
         with self._make(1) as pool:
             watch = Watch()
             try:
                 warm(pool, 1, self._function)
-                watch = Watch()  # of what comes after the start
+                watch = Watch()  # the worker has started
                 done, seconds, cpu = self._serially(pool)
             except CoresizeError as error:
                 watch.stop()
@@ -97,11 +97,11 @@ class Calls:
         return watch.trial(1, done, cpu=cpu)
 
     def run(self, workers: int) -> Trial:
-        """So many workers, all of them started before the clock is."""
+        """Run the items with this number of workers, whose start is timed apart."""
         with self._make(workers) as pool:
-            began = time.perf_counter()
+            start = time.perf_counter()
             error = self._start(pool, workers)
-            startup = time.perf_counter() - began
+            startup = time.perf_counter() - start
             watch, sums = Watch(), _Sums()
             for outcome in [] if error else self._outcomes(pool, workers):
                 sums.add(outcome)
@@ -112,11 +112,11 @@ class Calls:
             cpu=sums.cpu,
             startup=startup,
             peak_memory=sums.peak or None,
-            error=error or sums.told(),
+            error=error or sums.error(),
         )
 
     def _start(self, pool: Executor, workers: int) -> str:
-        """Have all workers started; why that cannot be, or nothing."""
+        """Start all workers; returns the error, or an empty text."""
         try:
             warm(pool, workers, self._function)
         except Exception as error:  # noqa: BLE001 - it is a row of the table
@@ -124,7 +124,7 @@ class Calls:
         return ""
 
     def _serially(self, pool: Executor) -> tuple[int, float, float]:
-        """As `_serial`, in a pool of one worker."""
+        """Call `_serial` in a pool of one worker."""
         least = self._seconds
         if self._timeout is None:
             return pool.submit(_serial, self._function, self._sample, least).result()
@@ -132,8 +132,8 @@ class Calls:
         end = time.perf_counter() + least
         while not done or time.perf_counter() < end:
             for item in self._sample:
-                one = pool.submit(_serial, self._function, [item], 0.0).result()
-                done, seconds, cpu = done + one[0], seconds + one[1], cpu + one[2]
+                part = pool.submit(_serial, self._function, [item], 0.0).result()
+                done, seconds, cpu = done + part[0], seconds + part[1], cpu + part[2]
         return done, seconds, cpu
 
     def _outcomes(self, pool: Executor, workers: int) -> Iterable[Outcome]:
@@ -141,19 +141,19 @@ class Calls:
         return run_batch(self._function, items, executor=pool, progress=False)
 
     def _items(self, least: int) -> Iterator[Any]:
-        """The sample again and again, until there is a steady state to speak of."""
-        start, given = time.perf_counter(), 0
+        """The sample, repeated until the steady state has lasted long enough."""
+        start, count = time.perf_counter(), 0
         patience = _HOPELESS * max(self._seconds, self._pass)
-        while given < least or time.perf_counter() - start < self._seconds:
+        while count < least or time.perf_counter() - start < self._seconds:
             for item in self._sample:
                 if time.perf_counter() - start > patience:
                     return
                 yield item
-                given += 1
+                count += 1
 
 
 class _Sums:
-    """What tasks have come to, without their values."""
+    """Sums over the outcomes of tasks, without their values."""
 
     def __init__(self) -> None:
         self.good = self.bad = self.peak = 0
@@ -169,8 +169,8 @@ class _Sums:
         self._first = self._first or f"{outcome.status}: {outcome.error}"
         self.bad += 1
 
-    def told(self) -> str:
-        """What went wrong with some, as a sentence."""
+    def error(self) -> str:
+        """A phrase about the failed tasks; empty if none failed."""
         return f"{self.bad} of {self.good + self.bad} {self._first}" if self.bad else ""
 
 
@@ -196,9 +196,10 @@ def _listed(sample: Iterable[Any]) -> list[Any]:
 def _serial(
     function: Callable[[Any], object], sample: Sequence[Any], least: float
 ) -> tuple[int, float, float]:
-    """How many tasks, and the seconds and seconds of CPU time that they took.
+    """Run whole passes over the sample for at least this many seconds.
 
-    All of the sample, again and again until so many seconds are over.
+    Returns:
+        The number of tasks, their seconds, and their seconds of CPU time.
     """
     cpu, start = time.process_time(), time.perf_counter()
     done, seconds = 0, 0.0

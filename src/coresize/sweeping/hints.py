@@ -1,4 +1,4 @@
-"""What a sweep says besides its advice: what failed, and one thing to do. Pure."""
+"""What a sweep says besides its advice: failures, and one hint what to do. Pure."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ if TYPE_CHECKING:
     from coresize.sweeping.advice import Advice
     from coresize.sweeping.measurements import Row
 
-#: Seconds below which a task is not worth a worker, where serial is faster.
+#: A task shorter than this many seconds is not worth a worker if serial is faster.
 _TINY = 0.001
 
-#: A part of a core: what keeps less of it busy mostly waits.
+#: A task that keeps a smaller part of a core busy mostly waits.
 _WAITS = 0.2
 
-#: What may be tried next, as multiples of the most that was: where cores are shared,
-#: and where there is only waiting.
+#: The counts to try next, as multiples of the greatest measured count: for tasks that
+#: compute, and for tasks that mostly wait.
 _FURTHER, _FAR = (1, 2, 4), (1, 4, 16)
 
-#: One core, and what is about as much.
+#: One core, and the tolerance for "about one core".
 _ONE, _ROUGHLY = 1.0, 0.25
 
-#: As many rounds would narrow a spread to about half.
+#: This many times the rounds would narrow the spread to about half.
 _MORE_ROUNDS = 3
 
 
 class Case(Value):
-    """What was measured, and what is advised.
+    """The measurements of a sweep, and its advice.
 
     Attributes:
-        good: the counts that were measured well.
-        failed: the others.
-        serial: the baseline; None where points were given.
-        unit: what throughput counts: "tasks" of a function, "runs" of a command.
-        threads: the workers were threads of one process.
+        good: the rows of counts without errors.
+        failed: the rows of counts with errors.
+        serial: the baseline; None if the points were measured elsewhere.
+        unit: the unit of throughput: "tasks" of a function, "runs" of a command.
+        threads: whether the workers were threads of one process.
         memory_bound: workers that fit into memory; None if unknown.
-        untried: the counts that were left out, as throughput fell.
-        advice: what is recommended.
+        untried: the counts that were not tried because throughput fell.
+        advice: the advice.
     """
 
     good: Sequence[Row]
@@ -55,29 +55,29 @@ class Case(Value):
 
     @property
     def top(self) -> Row:
-        """The best of those that memory allows."""
+        """The row of the best count that fits into memory."""
         return next(row for row in self.good if row.workers == self.advice.top)
 
     @property
     def last(self) -> int:
-        """The greatest count that was measured well."""
+        """The greatest count without errors."""
         return max(row.workers for row in self.good)
 
 
 def failures(case: Case) -> str:
-    """Which counts failed, and how."""
-    told = []
+    """Sentences about the counts that failed, with the first error."""
+    sentences = []
     if case.serial and case.serial.error:
-        told.append(f"Serially it failed: {case.serial.error}.")
+        sentences.append(f"Serially it failed: {case.serial.error}.")
     if case.failed:
         counts = [row.workers for row in case.failed]
         workers = "1 worker" if counts == [1] else f"{_listed(counts)} workers"
-        told.append(f"With {workers} it failed: {case.failed[0].error}.")
-    return " ".join(told)
+        sentences.append(f"With {workers} it failed: {case.failed[0].error}.")
+    return " ".join(sentences)
 
 
 def left_out(case: Case) -> str:
-    """Which counts were not tried, and how they are."""
+    """A sentence about the counts that were not tried, and how to try them."""
     if not case.untried:
         return ""
     return (
@@ -88,19 +88,19 @@ def left_out(case: Case) -> str:
 
 
 def hint(case: Case) -> str:
-    """One thing to do, where there is one: what matters most."""
+    """The most important hint what to do; empty if there is none."""
     return next(filter(None, (find(case) for find in _HINTS)), "")
 
 
 def _unfit(case: Case) -> str:
-    """What to try where nothing that was measured may fit."""
+    """What to try if no measured count fits into memory."""
     bound = case.memory_bound
     if bound is None or bound >= min(row.workers for row in case.good):
         return ""
     if not bound:
-        return "Not even one may: give it more memory, or smaller items."
+        return "Not even one worker fits: give it more memory, or smaller items."
     fit = sorted({1, max(1, bound // 2), bound})
-    return f"Try what may: {_option(case.unit, 'workers', fit)}."
+    return f"Try counts that fit: {_option(case.unit, 'workers', fit)}."
 
 
 def _tiny(case: Case) -> str:
@@ -116,7 +116,7 @@ def _tiny(case: Case) -> str:
 
 
 def _lock(case: Case) -> str:
-    """Threads that take turns: Python runs one at a time (global interpreter lock)."""
+    """A hint about threads that take turns because of the global interpreter lock."""
     if not case.threads or case.last == 1:
         return ""
     most = max(row.cores for row in case.good)
@@ -133,14 +133,14 @@ def _serial(case: Case) -> str:
     if not _serial_wins(case):
         return ""
     fit = case.memory_bound is not None and case.last > case.memory_bound
-    which = "that may fit" if fit else "tried"
+    which = "that fits" if fit else "tried"
     return (
         f"Serially it is faster than with any number of workers {which}: stay serial."
     )
 
 
 def _noise(case: Case) -> str:
-    """What the rounds do not tell apart, though it would cost less."""
+    """A hint about cheaper counts that the rounds do not distinguish from the best."""
     serial = _good_serial(case)
     names = [str(n) for n in case.advice.alike if n < case.advice.recommended]
     is_serial_alike = serial and not apart(serial.rates, case.top.rates)
@@ -161,7 +161,7 @@ def _noise(case: Case) -> str:
 
 
 def _more(case: Case) -> str:
-    """Whether to try more, where the greatest count is the best."""
+    """A hint to try greater counts, if the greatest one is recommended."""
     peak = case.advice.model.peak if case.advice.model else None
     is_peak = peak is not None and peak <= case.last
     died = any(row.workers > case.last for row in case.failed)
@@ -174,13 +174,13 @@ def _more(case: Case) -> str:
     fit = [count for count in counts if bound is None or count <= bound]
     if len(fit) == 1:
         return ""
-    told = f"{case.last} is the most that was measured"
+    greatest = f"{case.last} is the most that was measured"
     option = _option(case.unit, "workers", fit)
     if not waits:
-        return f"{told}: more may be better, so try {option}."
+        return f"{greatest}: more may be better, so try {option}."
     other = case.unit == "tasks" and not case.threads
     threads = ", or threads, which cost less" if other else ""
-    return f"{told}, and it mostly waits: try many more, {option}{threads}."
+    return f"{greatest}, and it mostly waits: try many more, {option}{threads}."
 
 
 _HINTS: tuple[Callable[[Case], str], ...] = (
@@ -198,7 +198,7 @@ def _good_serial(case: Case) -> Row | None:
 
 
 def _serial_wins(case: Case) -> bool:
-    """Whether serial is faster, by more than is as good and than the spread."""
+    """Whether serial is faster by more than `NEAR` and more than the spread."""
     serial = _good_serial(case)
     return (
         serial is not None
@@ -208,14 +208,14 @@ def _serial_wins(case: Case) -> bool:
 
 
 def _option(unit: str, name: str, numbers: Sequence[int]) -> str:
-    """How it is asked for: of the command, or of the function."""
+    """The option of the command, or the argument of the function, in text."""
     if unit == "runs":
         return f"--{name} {','.join(map(str, numbers))}"
     return f"{name}={numbers[0] if name == 'repeat' else list(numbers)}"
 
 
 def _listed(names: Sequence[object]) -> str:
-    """Names as a sentence has them.
+    """Names as a list within a sentence.
 
     >>> _listed([4]), _listed([4, 8, 16])
     ('4', '4, 8 and 16')

@@ -1,4 +1,4 @@
-"""One trial: what so many workers got done, and what the kernel counted meanwhile."""
+"""Measurements of trials: the throughput, and what the kernel counted meanwhile."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ TYPE_CHECKING = False
 
 
 # -----------------------------------------------------------------------------
-# What one number of workers came to. Pure.
+# The results of one number of workers. Pure.
 
 
 class Row(Value):
-    """What one count came to, over all rounds.
+    """The results of one count of workers, over all rounds.
 
     Attributes:
         workers: the count.
-        throughput: tasks or runs a second, the median.
-        low: the lowest.
-        high: the highest.
-        rates: that of each round, in tasks or runs a second.
-        speedup: beside the serial baseline.
-        startup: seconds until all workers were there.
+        throughput: the median throughput of the rounds, in tasks or runs a second.
+        low: the lowest throughput.
+        high: the highest throughput.
+        rates: the throughput of each round.
+        speedup: the throughput relative to the serial baseline.
+        startup: seconds until all workers had started.
         cores: cores that were busy.
         peak_memory: bytes of one worker, or of the command; None if unknown.
         throttled: the part of the quota's periods that were throttled.
         swapped: pages that the machine swapped out.
-        error: why this is no measure; empty where it is one.
+        error: why the row is not a valid measurement; empty if it is valid.
     """
 
     workers: int
@@ -47,8 +47,8 @@ class Row(Value):
     error: str
 
 
-def given(workers: int, rate: float) -> Row:
-    """A count that was measured elsewhere, of which no more is known.
+def row_of_point(workers: int, rate: float) -> Row:
+    """A row for a count that was measured elsewhere; only its rate is known.
 
     Args:
         workers: the count.
@@ -71,19 +71,19 @@ def given(workers: int, rate: float) -> Row:
 
 
 class Trial(Value):
-    """What so many workers got done, once.
+    """The results of one trial.
 
     Attributes:
-        workers: how many.
-        throughput: tasks a second, or runs of a command; 0 where none ended.
-        startup: seconds until all workers were there; 0 where that is not told apart.
+        workers: the number of workers.
+        throughput: tasks a second, or runs of a command; 0 if none succeeded.
+        startup: seconds until all workers had started; 0 if not measured separately.
         cores: cores that were busy, on average.
-        peak_memory: bytes of one worker, or of a command with all that it starts; None
-            where it was not measured.
-        throttled: the part of the quota's periods that were throttled, 0 without one.
-        swapped: pages that the machine swapped out meanwhile.
-        error: why this is no measure; empty where it is one.
-        late: a command took longer than it may: with more workers it may be in time.
+        peak_memory: bytes of one worker, or of a command with its children; None if
+            not measured.
+        throttled: the part of the quota's periods that were throttled; 0 without quota.
+        swapped: pages that the machine swapped out during the trial.
+        error: why the trial is not a valid measurement; empty if it is valid.
+        late: whether a command exceeded its time limit: more workers may be in time.
     """
 
     workers: int
@@ -98,7 +98,7 @@ class Trial(Value):
 
 
 class Watch:
-    """What the kernel counts while a trial runs."""
+    """Reads the kernel's counters at the start and the end of a trial."""
 
     def __init__(self) -> None:
         self._throttling = counters.throttling()
@@ -107,10 +107,10 @@ class Watch:
         self.seconds = 0.0
 
     def stop(self, seconds: float | None = None) -> None:
-        """The trial has ended.
+        """End the trial.
 
         Args:
-            seconds: that count of it; None counts all since it began.
+            seconds: the duration to use; None for the time since the start.
         """
         passed = time.perf_counter() - self._start
         self.seconds = passed if seconds is None else seconds
@@ -126,16 +126,16 @@ class Watch:
         error: str = "",
         late: bool = False,
     ) -> Trial:
-        """What came of it.
+        """The results of the trial.
 
         Args:
-            workers: how many there were.
-            done: tasks that have ended well.
-            cpu: seconds of CPU time that they took.
-            startup: seconds.
-            peak_memory: bytes.
-            error: why this is no measure.
-            late: a command took longer than it may.
+            workers: the number of workers.
+            done: the number of tasks that succeeded.
+            cpu: seconds of CPU time of these tasks.
+            startup: seconds until all workers had started.
+            peak_memory: bytes of one worker, or of a command with its children.
+            error: why the trial is not a valid measurement.
+            late: whether a command exceeded its time limit.
         """
         tightest = counters.tightest(counters.throttling(), self._throttling)
         return Trial(

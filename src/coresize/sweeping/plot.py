@@ -1,4 +1,4 @@
-"""A sweep as a picture (the extra ``plot``: matplotlib)."""
+"""Plotting a sweep (needs the extra ``plot``: matplotlib)."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ if TYPE_CHECKING:
 _KINDS = (".png", ".svg", ".pdf")
 _STEPS = 200
 
-#: The height of the picture, in throughputs.
+#: The height of the plot, as a multiple of the highest throughput.
 _ABOVE = 1.3
 
 
 def check(path: str, where: str = "plot") -> None:
-    """See that a picture can be drawn to a path, before anything is measured.
+    """Check that a plot can be written to a path, before anything is measured.
 
     Args:
-        path: of the picture.
-        where: the argument that it comes from, for messages.
+        path: the path of the plot.
+        where: the argument that holds the path, for messages.
 
     Raises:
         CoresizeError: matplotlib is not installed.
-        ConfigError: it is no path of a picture, or its folder is not there.
+        ConfigError: the path is not that of a picture, or its folder does not exist.
     """
     if Path(path).suffix.lower() not in _KINDS:
         raise ConfigError(where, path, "the path of a .png, .svg or .pdf file")
     if not Path(path).parent.is_dir():
         raise ConfigError(where, path, "a path in a folder that is there")
     try:
-        import matplotlib  # noqa: F401, ICN001 - only whether it is there
+        import matplotlib  # noqa: F401, ICN001 - only to see whether it is installed
     except ImportError:
         msg = "a plot needs matplotlib: install the extra coresize[plot]"
         raise CoresizeError(msg) from None
 
 
 def plot(result: SweepResult, path: str, *, cores: int | None = None) -> None:
-    """Write a picture: points with their spread, the law, the ideal, the advice.
+    """Write a plot of the points with their spread, the law, the ideal, the advice.
 
     Args:
-        result: the sweep.
-        path: a file .png, .svg or .pdf.
-        cores: the cores that may be used, to be marked.
+        result: the result of the sweep.
+        path: the path of a .png, .svg or .pdf file.
+        cores: the cores that the process may use, to be marked.
 
     Raises:
         CoresizeError: matplotlib is not installed.
-        ConfigError: it is no path of a picture, or cannot be written.
+        ConfigError: the path is not that of a picture, or cannot be written.
     """
     check(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg

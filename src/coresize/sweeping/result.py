@@ -1,4 +1,4 @@
-"""What a sweep has found, as values, a table, JSON. Pure."""
+"""The result of a sweep, as values, a table, JSON. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from coresize.errors import ConfigError, CoresizeError, ParseError
 from coresize.model import Value
 from coresize.planning.profiles import TaskProfile
 from coresize.sweeping import advice, hints
-from coresize.sweeping.measurements import given
+from coresize.sweeping.measurements import row_of_point
 
 
 if TYPE_CHECKING:
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 
 
 class SweepResult(Value):
-    """Which number of workers is best, and what was measured.
+    """The recommended number of workers, and the measurements.
 
     Attributes:
-        recommended: the smallest count within 5 % of the best that fits into memory;
-            where none that was measured does, as many as fit, at least 1.
+        recommended: the smallest count within 5 % of the best count that fits into
+            memory; if no measured count fits, the number of workers that do, at least
+            1.
         best: the count with the highest throughput.
-        model: the Universal Scalability Law, fitted; None for too few points.
-        reason: why that is recommended.
-        rows: what each count came to.
-        serial: the baseline; None where points were given.
-        unit: what throughput counts: "tasks" or "runs".
+        model: the fitted Universal Scalability Law; None for too few points.
+        reason: why the count is recommended.
+        rows: the results of each count.
+        serial: the baseline; None if the points were measured elsewhere.
+        unit: the unit of throughput: "tasks" or "runs".
         memory_bound: workers that fit into memory; None if unknown.
     """
 
@@ -47,31 +48,31 @@ class SweepResult(Value):
 
     @property
     def points(self) -> dict[int, float]:
-        """Throughput by count, of those that were measured well."""
+        """Throughput by count, for the counts without errors."""
         return {row.workers: row.throughput for row in self.rows if not row.error}
 
     @property
     def profile(self) -> TaskProfile:
-        """What it tells `coresize.plan_workers`: a bound, and what one worker needs."""
-        from coresize.sweeping.result import profile_of  # brings pydantic
+        """The profile for `coresize.plan_workers`: a bound, and one worker's needs."""
+        from coresize.sweeping.result import profile_of  # imports pydantic
 
         return profile_of(self)
 
     def save(self, name: str) -> str:
-        """Keep the profile, and return the path of the file.
+        """Save the profile, and return the path of the file.
 
         Args:
-            name: as of `coresize.save_profile`.
+            name: a name or path, as for `coresize.save_profile`.
 
         Raises:
-            ConfigError: the name is none, or the file cannot be written.
+            ConfigError: the name is not valid, or the file cannot be written.
 
         >>> import os, tempfile
         >>> from coresize import plan_workers
         >>> from coresize.sweeping.result import from_points
         >>> path = os.path.join(tempfile.mkdtemp(), "align.toml")
-        >>> kept = from_points({1: 10.0, 2: 19.0, 3: 12.0}, "here").save(path)
-        >>> plan_workers(profile=kept).bounds["profile"]
+        >>> saved = from_points({1: 10.0, 2: 19.0, 3: 12.0}, "here").save(path)
+        >>> plan_workers(profile=saved).bounds["profile"]
         2
         """
         from coresize.planning.profile_files import save_profile
@@ -79,7 +80,7 @@ class SweepResult(Value):
         return save_profile(self.profile, name)
 
     def as_dict(self) -> dict[str, object]:
-        """What is printed as JSON."""
+        """The content of the JSON output."""
         model = self.model
         law = (
             None if model is None else {"a": model.a, "b": model.b, "peak": model.peak}
@@ -97,13 +98,13 @@ class SweepResult(Value):
         }
 
     def as_json(self) -> str:
-        """All of it as JSON, for programs."""
+        """The result as JSON, for programs."""
         return json.dumps(self.as_dict(), indent=2)
 
     def __str__(self) -> str:
         head = _HEAD.format(unit=f"{self.unit.upper()}/S")
         lines = [_line(str(row.workers), row, self.recommended) for row in self.rows]
-        if self.serial is None:  # points were given: there is no more to tell
+        if self.serial is None:  # of points measured elsewhere, only rates are known
             lines = [line[:_SHORT] + line[_MARK:] for line in lines]
             head = head[:_SHORT]
         else:
@@ -115,7 +116,7 @@ _HEAD = (
     "WORKERS  {unit:>10}     LOWEST - HIGHEST   SPEEDUP  START  CORES      MEMORY"
     "  THROTTLED"
 )
-#: Where a line may end, and where what marks it begins.
+#: The column where a short line ends, and the column where the mark begins.
 _SHORT, _MARK = 19, 86
 
 
@@ -141,26 +142,26 @@ def conclude(
     untried: Sequence[int] = (),
     interrupted: bool = False,
 ) -> SweepResult:
-    """What follows from what was measured.
+    """Draw the conclusions from measurements.
 
     Args:
-        rows: what each count came to.
-        serial: the baseline; None where points were given.
-        unit: what throughput counts: "tasks" or "runs".
+        rows: the results of each count.
+        serial: the baseline; None if the points were measured elsewhere.
+        unit: the unit of throughput: "tasks" or "runs".
         memory_bound: workers that fit into memory; None if unknown.
-        threads: the workers were threads of one process.
-        untried: the counts that were left out, as throughput fell.
-        interrupted: there would have been more.
+        threads: whether the workers were threads of one process.
+        untried: the counts that were not tried because throughput fell.
+        interrupted: whether the sweep was interrupted.
 
     Raises:
-        CoresizeError: nothing of it ended well.
+        CoresizeError: no count is without errors.
     """
     good = [row for row in rows if not row.error]
     if not any(row.throughput for row in good):
         raise CoresizeError(_nothing(rows, serial, unit))
     points = {row.workers: row.throughput for row in good}
     rounds = {row.workers: row.rates for row in good}
-    found = advice.advise(points, memory_bound, rounds)
+    advised = advice.advise(points, memory_bound, rounds)
     case = hints.Case(
         good=good,
         failed=[row for row in rows if row.error],
@@ -169,15 +170,15 @@ def conclude(
         threads=threads,
         memory_bound=memory_bound,
         untried=untried,
-        advice=found,
+        advice=advised,
     )
     begin = _INTERRUPTED if interrupted else ""
-    told = (hints.failures(case), hints.left_out(case), hints.hint(case))
+    remarks = (hints.failures(case), hints.left_out(case), hints.hint(case))
     return SweepResult(
-        recommended=found.recommended,
-        best=found.best,
-        model=found.model,
-        reason=" ".join(filter(None, (begin, found.reason, *told))),
+        recommended=advised.recommended,
+        best=advised.best,
+        model=advised.model,
+        reason=" ".join(filter(None, (begin, advised.reason, *remarks))),
         rows=tuple(rows),
         serial=serial,
         unit=unit,
@@ -185,11 +186,11 @@ def conclude(
     )
 
 
-_INTERRUPTED = "It was interrupted: this is of what was measured until then."
+_INTERRUPTED = "It was interrupted: this is based on what was measured until then."
 
 
 def _nothing(rows: Sequence[Row], serial: Row | None, unit: str) -> str:
-    """What went wrong where nothing ended well."""
+    """The message for a sweep in which every count failed."""
     if not rows:
         return "no number of workers was measured"
     tried = [("serially", serial.error)] if serial else []
@@ -197,27 +198,26 @@ def _nothing(rows: Sequence[Row], serial: Row | None, unit: str) -> str:
     errors = "; ".join(f"{name}: {error}" for name, error in tried if error)
     if unit == "runs":
         return (
-            f"no run of the command ended well ({errors}): run it by itself, with a "
-            "number in place of {workers}, to see why; where memory or time ran out, "
+            f"no run of the command succeeded ({errors}): run it by itself, with a "
+            "number in place of {workers}, to see why; if memory or time ran out, "
             "give it more"
         )
     smaller = "smaller numbers, or " if min(row.workers for row in rows) > 1 else ""
     return (
-        f"with no number of workers all tasks ended well ({errors}): try {smaller}a "
-        "sample of which each item ends well; where memory or time ran out, give it "
-        "more"
+        f"no number of workers completed all tasks ({errors}): try {smaller}a sample "
+        "whose items all succeed; if memory or time ran out, give it more"
     )
 
 
-#: Runs a second that nobody measures, and that no sum of squares could hold.
+#: The highest rate that is accepted: sums of squares of higher ones would overflow.
 _MOST_RATE = 1e15
 
 
 def from_points(points: Mapping[Any, Any], where: str) -> SweepResult:
-    """What follows from throughput by count that was measured elsewhere.
+    """Draw the conclusions from throughput by count that was measured elsewhere.
 
     Raises:
-        ConfigError: these are no such points.
+        ConfigError: the points are not valid.
     """
     allowed = (
         f'counts with runs a second up to {_MOST_RATE:g}, such as {{"2": 82.98, '
@@ -235,21 +235,22 @@ def from_points(points: Mapping[Any, Any], where: str) -> SweepResult:
         known[count] = number
     if not any(known.values()):
         raise ConfigError(where, dict(points), allowed)
-    return conclude([given(n, known[n]) for n in sorted(known)], None, "runs", None)
+    rows = [row_of_point(count, known[count]) for count in sorted(known)]
+    return conclude(rows, None, "runs", None)
 
 
 # -----------------------------------------------------------------------------
-# A sweep as a profile, so that planning uses it the next time.
+# A sweep as a profile, for later planning.
 
 
 def profile_of(result: SweepResult) -> TaskProfile:
-    """The bound on workers; of a function what one needs, as far as it was measured."""
+    """The profile of a sweep: the bound on workers and, for a function, its needs."""
     good = [row for row in result.rows if not row.error]
-    # As many as fit may not have been measured: then the nearest count stands for it.
+    # If the recommended count was not measured, take the nearest one.
     row = min(good, key=lambda row: abs(row.workers - result.recommended))
     alone = _least_crowded(result, good)
     return TaskProfile(
-        # What a command takes is of all its workers together, of which some is shared.
+        # A command's peak is that of all its workers together, partly shared.
         peak_memory=row.peak_memory if result.unit == "tasks" else None,
         cpu=alone.cores / alone.workers if alone.cores else None,
         wall=1.0 if alone.cores else None,
@@ -259,7 +260,7 @@ def profile_of(result: SweepResult) -> TaskProfile:
 
 
 def _least_crowded(result: SweepResult, good: Sequence[Row]) -> Row:
-    """Where workers did not have to wait for each other's core, or as few as can be."""
+    """The row whose workers competed least for cores: serial, or the fewest workers."""
     if result.serial and not result.serial.error:
         return result.serial
     return min(good, key=lambda row: row.workers)

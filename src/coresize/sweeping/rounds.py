@@ -1,4 +1,4 @@
-"""Trials of several numbers of workers, in rounds that go up and down."""
+"""Trials of several numbers of workers, in rounds that alternately go up and down."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
     from coresize.sweeping.measurements import Trial
     from coresize.sweeping.result import SweepResult
 
-#: How often throughput must fall, for counts running, before greater ones are left out.
+#: After throughput falls this many times in a row, greater counts are not tried.
 _FALLS = 2
 
 
 class Subject(Protocol):
-    """What can be tried with any number of workers."""
+    """A workload that can be tried with any number of workers."""
 
     unit: str
     #: Whether workers are threads of one process.
     threads: bool
 
     def serial(self) -> Trial:
-        """The baseline."""
+        """Run the baseline."""
 
     def run(self, workers: int) -> Trial:
-        """One trial."""
+        """Run one trial with this number of workers."""
 
 
 class Rounds:
-    """All trials; where they are interrupted, there is a result of those so far.
+    """All trials of a sweep; after an interrupt, those so far still have a result.
 
     Args:
-        subject: what is tried.
-        counts: how many workers, in order.
-        repeat: rounds.
-        progress: called with a line now and then.
+        subject: the workload.
+        counts: the numbers of workers, in order.
+        repeat: the number of rounds.
+        progress: called with a line of text before each trial.
 
     Raises:
-        ConfigError: repeat is no whole number above 0.
+        ConfigError: ``repeat`` is not a whole number above 0.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class Rounds:
         self._untried: list[int] = []
 
     def run(self) -> SweepResult:
-        """Run them all.
+        """Run all trials.
 
         Raises:
-            CoresizeError: nothing of it ended well.
+            CoresizeError: no count is without errors.
         """
         left = self._counts
         for turn in range(self._repeat):
@@ -91,31 +91,31 @@ class Rounds:
         return self.result()
 
     def _is_hopeless(self) -> bool:
-        """Whether nothing ended well, and more workers do not help either.
+        """Whether every trial has failed, and more workers would not help either.
 
-        Who ran out of time may be in time with more; until all have had their turn.
+        After a trial that ran out of time, greater counts may still be in time.
         """
         first = [self._serials[0], *(trials[0] for trials in self._trials.values())]
-        if any(one.throughput or not one.error for one in first):
+        if any(trial.throughput or not trial.error for trial in first):
             return False
         more = len(self._trials) + len(self._untried) < len(self._counts)
-        return not (more and any(one.late for one in first))
+        return not (more and any(trial.late for trial in first))
 
     def result(self, *, interrupted: bool = False) -> SweepResult:
-        """What follows from what was run so far.
+        """The result of the trials so far.
 
         Args:
-            interrupted: there would have been more.
+            interrupted: whether the sweep was interrupted.
 
         Raises:
-            CoresizeError: nothing of it ended well.
+            CoresizeError: no count is without errors.
         """
         unit = self._subject.unit
         serial = _row(1, self._serials, None) if self._serials else None
         rows = [_row(n, self._trials[n], serial) for n in sorted(self._trials)]
-        seen = [serial, *rows] if serial else rows
-        # What a command takes is of all its workers together: each that ended well fits
-        bound = _bound(seen) if unit == "tasks" else None
+        measured = [serial, *rows] if serial else rows
+        # A command's peak is that of all its workers: every successful count fits.
+        bound = _bound(measured) if unit == "tasks" else None
         return conclude(
             rows,
             serial,
@@ -128,13 +128,13 @@ class Rounds:
 
 
 def _falls(trials: dict[int, list[Trial]]) -> bool:
-    """Whether throughput has fallen for two counts running; or was none at all.
+    """Whether throughput has fallen, by more than `NEAR`, or was 0 twice in a row.
 
-    By more than what counts as alike. What ran out of time before any count was in time
-    says nothing: with more workers it may be. After one that was, it is slower.
+    Trials that ran out of time before any count was in time are left out: greater
+    counts may be in time. After a count that was in time, they count as slower.
     """
     first = [trials[count][0] for count in sorted(trials)]
-    series = [one.throughput for one in dropwhile(lambda one: one.late, first)]
+    series = [trial.throughput for trial in dropwhile(lambda trial: trial.late, first)]
     if len(series) <= _FALLS:
         return False
     last = series[-_FALLS - 1 :]
@@ -144,9 +144,9 @@ def _falls(trials: dict[int, list[Trial]]) -> bool:
 
 
 def _row(count: int, trials: list[Trial], serial: Row | None) -> Row:
-    good = [one for one in trials if not one.error]
+    good = [trial for trial in trials if not trial.error]
     used = good or trials
-    rates = [one.throughput for one in used]
+    rates = [trial.throughput for trial in used]
     middle = statistics.median(rates)
     base = serial.throughput if serial else middle
     return Row(
@@ -156,17 +156,17 @@ def _row(count: int, trials: list[Trial], serial: Row | None) -> Row:
         high=max(rates),
         rates=tuple(rates),
         speedup=middle / base if base else 0.0,
-        startup=statistics.median(one.startup for one in used),
-        cores=statistics.median(one.cores for one in used),
-        peak_memory=max((one.peak_memory or 0 for one in used), default=0) or None,
-        throttled=max(one.throttled for one in used),
-        swapped=max(one.swapped for one in used),
-        error=next((one.error for one in trials if one.error), ""),
+        startup=statistics.median(trial.startup for trial in used),
+        cores=statistics.median(trial.cores for trial in used),
+        peak_memory=max((trial.peak_memory or 0 for trial in used), default=0) or None,
+        throttled=max(trial.throttled for trial in used),
+        swapped=max(trial.swapped for trial in used),
+        error=next((trial.error for trial in trials if trial.error), ""),
     )
 
 
 def _bound(rows: list[Row]) -> int | None:
-    """How many workers fit into memory, each as large as the largest that was seen."""
+    """The number of workers that fit into memory, each as large as the largest peak."""
     peaks = [row.peak_memory for row in rows if row.peak_memory]
     if not peaks:
         return None

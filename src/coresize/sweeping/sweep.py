@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 AUTO = "auto"
 _SERIES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
-#: Beyond the cores it is looked a little, to see the fall.
+#: The greatest automatic count, as a multiple of the cores, so that the fall shows.
 _BEYOND = 1.5
 
 
@@ -37,37 +37,39 @@ def sweep(
     timeout: float | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> SweepResult:
-    """Which number of workers is best for a function here, by trying.
+    """Find the best number of workers for a function on this machine, by trying.
 
-    First the sample is run serially. Then each count runs it, several times, in turns
-    that go up and down, so that a drift of the machine favours none; workers are
-    started before the clock is. A count where some tasks fail, or are killed for
-    memory, is a row that says so. The recommendation is the smallest count within 5 %
-    of the best, never more than fit into memory (unmeasured only where no count that
-    was measured fits); the reason says what three rounds or more do not tell apart.
+    First the sample runs serially. Then it runs with each count, in several rounds that
+    alternately go up and down, so that a drift of the machine favours no count. The
+    start of workers is not timed. If tasks fail with a count, or are killed for memory,
+    the row of that count says so. The recommendation is the smallest count within 5 %
+    of the best, and never more than fit into memory (it is unmeasured only if no
+    measured count fits). With three rounds or more, the reason also names the counts
+    that the rounds do not distinguish.
 
     Args:
-        fn: what is called with each item.
-        sample: items like those of the real work; it is run several times.
-        workers: the counts, in order until throughput has fallen by more than 5 % for
-            two running; the reason names those that were left out. "auto" goes up to
-            one and a half times the cores, at least four.
+        fn: the function to call with each item.
+        sample: items like those of the real work; each runs several times.
+        workers: the counts to try in order, until throughput has fallen by more than
+            5 % twice in a row; the reason names the counts that were left out. "auto"
+            goes up to one and a half times the cores, at least four.
         executor: "process" or "thread".
-        repeat: rounds.
-        seconds: so long each count is watched in a round, at least; more tell better.
+        repeat: the number of rounds.
+        seconds: the least time to watch each count in a round; a longer time gives
+            better results.
         timeout: seconds that one task may take; only with "process".
-        progress: called with a line now and then.
+        progress: called with a line of text before each trial.
 
     Raises:
         ConfigError: an argument is not valid.
-        CoresizeError: with no count all tasks ended well, or all pools are serial
+        CoresizeError: no count completed all tasks, or all pools are serial
             (CORESIZE_PARALLEL=0).
         TransferError: the function cannot be sent to another process.
 
-    What the function itself raises when it is run serially is raised.
+    An error that the function itself raises in the serial run is raised as well.
 
-    Sources: the law that is fitted is the Universal Scalability Law (Gunther 2008,
-    arXiv:0808.1431), by least squares; rounds tell counts apart by the notches of box
+    Sources: the fitted law is the Universal Scalability Law (Gunther 2008,
+    arXiv:0808.1431), by least squares; rounds distinguish counts by the notches of box
     plots (McGill, Tukey, Larsen 1978).
 
     >>> import time
@@ -91,14 +93,14 @@ def rounds_of_command(
     timeout: float | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> Rounds:
-    """A sweep of a command, with {workers} in it, yet to be run.
+    """A sweep of a command, ready to run.
 
     Args:
-        words: the program and its arguments.
-        workers: as of `sweep`.
-        repeat: rounds.
+        words: the program and its arguments, with {workers} among them.
+        workers: the counts to try, as for `sweep`.
+        repeat: the number of rounds.
         timeout: seconds that one run may take.
-        progress: called with a line now and then.
+        progress: called with a line of text before each trial.
 
     Raises:
         ConfigError: an argument is not valid.
@@ -110,7 +112,7 @@ def rounds_of_command(
 
 
 def _counts(workers: Iterable[int] | str) -> list[int]:
-    """The counts in order, checked."""
+    """Check the counts, and return them in order."""
     if isinstance(workers, str):
         if workers == AUTO:
             most = max(4, int(available.available_cores() * _BEYOND))

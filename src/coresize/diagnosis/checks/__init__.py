@@ -1,1 +1,1 @@
-"""What a diagnosis looks at, one module for each check."""
+"""The checks of a diagnosis, one module per subject."""

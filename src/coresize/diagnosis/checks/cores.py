@@ -1,4 +1,4 @@
-"""Cores: what others believe to have, what is overridden, what is paid for."""
+"""Cores: the counts of other programs, overrides, and cores that stay unused."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from coresize.diagnosis.findings import Severity
     from coresize.model import Fact
 
-#: From these factors on too many workers cost much, or are many times too slow.
+#: The factors from which too many workers are costly, or many times too slow.
 _MUCH, _FAR = 1.5, 4.0
 
 
 def belief(context: Context) -> Iterator[Finding]:
-    """What os.cpu_count() and nproc say beside what there is for this process."""
-    tightest = context.there
+    """The counts of os.cpu_count() and nproc, compared with what this process has."""
+    tightest = context.tightest
     counts = {
         "os.cpu_count()": context.host.cpu_count(),
         "nproc": context.limits.cpu.affinity,
@@ -28,15 +28,15 @@ def belief(context: Context) -> Iterator[Finding]:
     most = max((count for count in counts.values() if count), default=0)
     if tightest is None:
         return
-    factor = most / max(1.0, context.cores_there)  # one worker there is in any case
+    factor = most / max(1.0, context.machine_cores)  # there is always one worker
     if factor < _MUCH:
         return
-    told = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    counted = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
     yield Finding(
         severity="error" if factor >= _FAR else "warning",
         check="counted CPUs",
         title=f"programs that count CPUs start {factor:.3g} times too many workers",
-        seen=f"{told}; may be used: {context.cores_there:g}",
+        seen=f"{counted}; may be used: {context.machine_cores:g}",
         where=f"{tightest.where} ({tightest.raw})",
         why="pools, BLAS and compilers start one worker or thread for each CPU that "
         "they count; with too few cores, these are throttled or wait for each other",
@@ -47,10 +47,10 @@ def belief(context: Context) -> Iterator[Finding]:
 
 
 def _first(context: Context) -> str:
-    """What has to go before coresize itself tells programs what there is."""
+    """The advice to first unset overrides that make coresize itself count too many."""
     names = [fact.where for fact in _active(context)]
-    told_more = context.cores > context.real_cores
-    return f"unset {' and '.join(names)}, and " if told_more and names else ""
+    too_many = context.cores > context.real_cores
+    return f"unset {' and '.join(names)}, and " if too_many and names else ""
 
 
 def _active(context: Context) -> list[Fact]:
@@ -62,11 +62,11 @@ def _active(context: Context) -> list[Fact]:
 
 
 def overrides(context: Context) -> Iterator[Finding]:
-    """Overrides that are active, beside what is there, and those without effect."""
+    """Active overrides, compared with the machine, and overrides without effect."""
     for fact in _active(context):
         amount = fact.amount or 0.0
-        there = context.cores_there or amount
-        yield _override(fact.where, fact.raw, amount, there)
+        allowed = context.machine_cores or amount
+        yield _override(fact.where, fact.raw, amount, allowed)
         for name in context.variable(*environ.NAMES):
             if name in _OVERRIDES and name != fact.where:
                 yield _without_effect(
@@ -75,11 +75,11 @@ def overrides(context: Context) -> Iterator[Finding]:
                     "unset one of the two",
                 )
     for gap in context.limits.gaps:
-        if gap.where.isupper():  # a variable, which somebody set and can mend
+        if gap.where.isupper():  # a variable, which the user can correct
             yield _without_effect(gap.where, gap.reason, "set a valid value")
 
 
-#: Of these the first that holds wins.
+#: The override variables, in order of precedence.
 _OVERRIDES = ("PARALLELLY_OVERRIDE_CORES", "PYTHON_CPU_COUNT")
 
 
@@ -95,22 +95,22 @@ def _without_effect(name: str, reason: str, advice: str) -> Finding:
     )
 
 
-def _override(where: str, raw: str, amount: float, there: float) -> Finding:
+def _override(where: str, raw: str, amount: float, allowed: float) -> Finding:
     severity: Severity = "note"
     title = f"an override is active: {where}={raw}"
     why = "it replaces the detected number of cores"
-    if amount > there * _MUCH:
+    if amount > allowed * _MUCH:
         severity, title = "warning", f"{where}={raw} asks for more cores than there are"
         why = "workers without a core of their own wait for each other"
-    elif amount * 2 <= there:
+    elif amount * 2 <= allowed:
         severity = "warning"
-        title = f"{where}={raw} leaves {there - amount:g} of {there:g} cores idle"
+        title = f"{where}={raw} leaves {allowed - amount:g} of {allowed:g} cores idle"
         why = "cores that are paid for are idle"
     return Finding(
         severity=severity,
         check="overrides",
         title=title,
-        seen=f"override {amount:g}, without it {there:g}",
+        seen=f"override {amount:g}, without it {allowed:g}",
         where=where,
         why=why,
         advice=f"unset {where} if you no longer need it",
@@ -118,9 +118,9 @@ def _override(where: str, raw: str, amount: float, there: float) -> Finding:
 
 
 def caps(context: Context) -> Iterator[Finding]:
-    """Caps and counts of the user's own that leave much of the cores unused."""
-    there = context.cores_there
-    given = [
+    """Caps and counts of the user that leave many cores unused, or ask for too many."""
+    allowed = context.machine_cores
+    caps = [
         (f"{fact.where}={fact.raw}", fact.where, fact.amount)
         for fact in context.limits.facts
         if fact.resource == "cpu" and fact.role == "cap" and fact.amount
@@ -131,24 +131,24 @@ def caps(context: Context) -> Iterator[Finding]:
     if workers is not None:
         origin = context.settings.origins["workers"]
         name = origin if origin.isupper() else "workers"
-        given.append((f"{name}={workers}", origin, workers))
-    for named, where, amount in given:
-        if amount * 2 <= there:
+        caps.append((f"{name}={workers}", origin, workers))
+    for named, where, amount in caps:
+        if amount * 2 <= allowed:
             yield Finding(
                 severity="warning",
                 check="caps",
-                title=f"{named} leaves {there - amount:g} of {there:g} cores idle",
-                seen=f"{amount:g} of {there:g} may be used",
+                title=f"{named} leaves {allowed - amount:g} of {allowed:g} cores idle",
+                seen=f"{amount:g} of {allowed:g} may be used",
                 where=where,
                 why="cores that are paid for are idle",
                 advice=f"raise the number in {where}, or request fewer cores",
             )
-    if workers is not None and there and workers > max(1.0, there) * _MUCH:
+    if workers is not None and allowed and workers > max(1.0, allowed) * _MUCH:
         yield Finding(
             severity="note",
             check="caps",
             title=f"{name}={workers} asks for more workers than there are cores",
-            seen=f"{workers} workers, {there:g} cores",
+            seen=f"{workers} workers, {allowed:g} cores",
             where=origin,
             why="this is right for tasks that mostly wait, but tasks that compute wait "
             "for each other",
@@ -171,7 +171,7 @@ def _serial(origin: str) -> Finding:
 
 
 def foreign(context: Context) -> Iterator[Finding]:
-    """Variables that are set and that those they are meant for do not read."""
+    """Variables that are set, but that the intended programs do not read."""
     for warning in context.settings.warnings:
         title, _, meant = warning.partition(": ")
         yield Finding(
@@ -184,10 +184,10 @@ def foreign(context: Context) -> Iterator[Finding]:
             advice=f"{meant or 'does it belong to another program?'} "
             "Otherwise unset it",
         )
-    found = context.variable("PARALLELLY_OVERRIDE_CORES")
+    variables = context.variable("PARALLELLY_OVERRIDE_CORES")
     if context.cores > context.real_cores:
-        return  # it is wrong, and nobody should obey it
-    for name, value in found.items():
+        return  # the value is wrong, and R should not obey it either
+    for name, value in variables.items():
         yield Finding(
             severity="note",
             check="variables without effect",

@@ -1,4 +1,4 @@
-"""Folders that pools use: shared memory, and where temporary files are."""
+"""Folders that pools use: shared memory, and temporary files."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 _SHM = "/dev/shm"
 
-#: Docker gives 64 MiB; joblib uses it only from 2 GB on (joblib/_memmapping_reducer.py,
-#: SYSTEM_SHARED_MEM_FS_MIN_SIZE).
+#: Sizes of /dev/shm: Docker's default is 64 MiB; joblib uses the folder from 2 GB free
+#: space (joblib/_memmapping_reducer.py, SYSTEM_SHARED_MEM_FS_MIN_SIZE).
 _SMALL, _OF_JOBLIB = 128 * 1024**2, 2 * 10**9
 
-#: What is left of a disk that is nearly full.
+#: The free part, and the free bytes, of a disk that counts as nearly full.
 _FULL, _LITTLE = 0.02, 256 * 1024**2
 
-#: File systems whose files are on another machine.
+#: Types of file systems whose files are on another machine.
 _REMOTE = frozenset(
     [
         "9p",
@@ -51,7 +51,7 @@ _REMOTE = frozenset(
         "smb3",
     ]
 )
-#: Those of a container's own layer; the second is rootless Podman's.
+#: Types of a container's own layer; rootless Podman uses the second.
 _LAYERS = ("overlay", "fuse.fuse-overlayfs")
 _TEMPORARY = ("JOBLIB_TEMP_FOLDER", "LOKY_TEMP", "TMPDIR", "TEMP", "TMP")
 
@@ -64,7 +64,7 @@ def shared_memory(context: Context) -> Iterator[Finding]:
 
 
 def compare(context: Context, space: storage.Space) -> Iterator[Finding]:
-    """The space of /dev/shm, beside what Docker gives and what joblib wants."""
+    """The space of /dev/shm, compared with Docker's default and joblib's minimum."""
     title = "joblib does not use /dev/shm for large arrays"
     joblib = "joblib maps large arrays from files in the temporary folder instead"
     for name, folder in context.variable("JOBLIB_TEMP_FOLDER").items():
@@ -87,7 +87,7 @@ def compare(context: Context, space: storage.Space) -> Iterator[Finding]:
             severity="note",
             check="/dev/shm",
             title=title,
-            seen=f"free {format_bytes(space.free)}, and it wants 2 GB",
+            seen=f"free {format_bytes(space.free)}, and joblib wants 2 GB",
             where=_SHM,
             why=joblib,
             advice="make /dev/shm larger if workers share arrays",
@@ -95,7 +95,7 @@ def compare(context: Context, space: storage.Space) -> Iterator[Finding]:
 
 
 def _larger(context: Context) -> str:
-    """A size of /dev/shm that the memory has room for, as it counts as memory."""
+    """The advice for a larger /dev/shm that fits into memory, in which it counts."""
     limit = context.limits.memory.limit
     if limit is None or limit // 2 >= _OF_JOBLIB:
         return (
@@ -109,7 +109,7 @@ def _larger(context: Context) -> str:
 
 
 def temporary(context: Context) -> Iterator[Finding]:
-    """Where temporary files go: full, on another machine, on an overlay."""
+    """Folders for temporary files: full, on another machine, on an overlay."""
     named = context.variable(*_TEMPORARY)
     try:
         default = tempfile.gettempdir()
@@ -211,9 +211,9 @@ def _served(where: str, folder: str, kind: str) -> Finding:
 
 def _kind(context: Context, folder: str) -> str:
     """The file system of a folder, by /proc/self/mountinfo (proc(5)); "" if unknown."""
-    best, kind = "", ""
-    for its_kind, point, _, _ in mounts(context.read(MOUNTINFO)):
+    longest, kind = "", ""
+    for mount_kind, point, _, _ in mounts(context.read(MOUNTINFO)):
         inside = point in ("/", folder) or folder.startswith(f"{point}/")
-        if inside and len(point) >= len(best):
-            best, kind = point, its_kind
+        if inside and len(point) >= len(longest):
+            longest, kind = point, mount_kind
     return kind

@@ -1,4 +1,4 @@
-"""GPUs: those that are there, beside those that may be used."""
+"""GPUs: the devices of the machine, compared with those that may be used."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from coresize.diagnosis.context import Context
 
 _VARIABLE = "CUDA_VISIBLE_DEVICES"
-#: What hides all that come after it.
+#: Names that hide all devices after them.
 _NONE = ("-1", "NoDevFiles")
 
 
 class Gpu(Value):
-    """A GPU, as the driver tells of it.
+    """A GPU, as the driver describes it.
 
     Attributes:
-        name: its model.
-        uuid: what it is called on every machine, such as "GPU-8932f937-...".
+        name: the model.
+        uuid: the globally unique name, such as "GPU-8932f937-...".
     """
 
     name: str
@@ -32,57 +32,57 @@ class Gpu(Value):
 
 
 def gpus(context: Context) -> Iterator[Finding]:
-    """What the driver sees and what CUDA_VISIBLE_DEVICES leaves of it.
+    """The GPUs of the driver, compared with those in CUDA_VISIBLE_DEVICES.
 
     Raises:
-        Skipped: nobody can say what is there.
+        Skipped: the GPUs of the machine are not known.
     """
-    given = context.variable(_VARIABLE).get(_VARIABLE)
-    if given is not None:
-        yield from compare(given, _present())
+    value = context.variable(_VARIABLE).get(_VARIABLE)
+    if value is not None:
+        yield from compare(value, _present())
 
 
-def compare(given: str, present: list[Gpu]) -> Iterator[Finding]:
-    """What CUDA_VISIBLE_DEVICES names, beside the GPUs that are there.
+def compare(value: str, present: list[Gpu]) -> Iterator[Finding]:
+    """The names in CUDA_VISIBLE_DEVICES, compared with the GPUs of the machine.
 
-    CUDA C++ Programming Guide, "CUDA Environment Variables": GPUs by their number or
-    by the beginning of their UUID. Those before the first that is not there are used,
-    and no other; -1 is never there.
+    CUDA C++ Programming Guide, "CUDA Environment Variables": a GPU is named by its
+    number or by the beginning of its UUID. CUDA uses the GPUs before the first name
+    that does not exist, and no others; -1 never exists.
     """
-    named = [one.strip() for one in given.split(",") if one.strip()]
-    chosen = list(itertools.takewhile(lambda one: one not in _NONE, named))
-    unknown = [one for one in chosen if not _is_there(one, present)]
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    chosen = list(itertools.takewhile(lambda name: name not in _NONE, names))
+    unknown = [name for name in chosen if not _is_there(name, present)]
     if unknown:
-        yield _unknown(given, unknown, present)
+        yield _unknown(value, unknown, present)
     elif len(chosen) < len(present):
-        names = ", ".join(gpu.name for gpu in present)
+        models = ", ".join(gpu.name for gpu in present)
         yield Finding(
             severity="note",
             check="GPUs",
             title=f"{len(chosen)} of {len(present)} GPUs may be used",
-            seen=f"{_VARIABLE}={given}; {names}",
+            seen=f"{_VARIABLE}={value}; {models}",
             where=f"{_VARIABLE}, and the driver (NVML)",
             why="the other GPUs are hidden from this program",
             advice=f"unset {_VARIABLE} to use all GPUs",
         )
 
 
-def _is_there(device: str, present: list[Gpu]) -> bool:
-    """Whether a GPU is; parts of one (MIG) are not looked for."""
-    if device.isdigit():
-        return int(device) < len(present)
-    if device.startswith("MIG-"):
+def _is_there(name: str, present: list[Gpu]) -> bool:
+    """Whether a GPU of this name exists; parts of GPUs (MIG) are not checked."""
+    if name.isdigit():
+        return int(name) < len(present)
+    if name.startswith("MIG-"):
         return True
-    return any(gpu.uuid.startswith(device) for gpu in present)
+    return any(gpu.uuid.startswith(name) for gpu in present)
 
 
-def _unknown(given: str, unknown: list[str], present: list[Gpu]) -> Finding:
+def _unknown(value: str, unknown: list[str], present: list[Gpu]) -> Finding:
     numbers = f"only 0 to {len(present) - 1}" if len(present) > 1 else "only 0"
     return Finding(
         severity="error",
         check="GPUs",
         title=f"{_VARIABLE} names GPUs that are not there: {', '.join(unknown)}",
-        seen=f"{_VARIABLE}={given}; there are {numbers if present else 'none'}",
+        seen=f"{_VARIABLE}={value}; there are {numbers if present else 'none'}",
         where=f"{_VARIABLE}, and the driver (NVML)",
         why="CUDA uses only the GPUs that are listed before the first missing one",
         advice=f"unset {_VARIABLE}, or list only GPUs that are there",

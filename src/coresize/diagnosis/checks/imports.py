@@ -1,4 +1,4 @@
-"""What each worker imports: the main module, and what is imported here."""
+"""The imports of each worker: the main module, and the modules imported here."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ if TYPE_CHECKING:
     from coresize.diagnosis.context import Context
     from coresize.diagnosis.findings import Severity
 
-#: Seconds of an import that cost much, and that cost most.
+#: The seconds of a slow import, and of a very slow one.
 _LONG, _TOO_LONG = 0.5, 2.0
 
-#: Seconds from which on a main module needs no second look. What takes less is imported
-#: twice, and the lesser counts: files come from the disk once, and neighbours go.
+#: A main module that takes longer than this is imported once. A faster one is imported
+#: twice and the shorter time counts: the first import may read files from the disk, and
+#: neighbours may have disturbed it.
 _CLEAR = 2 * _TOO_LONG
 
-#: Modules that are named, and seconds of one that is worth it.
+#: The most modules that a finding names, and the least seconds of a named one.
 _NAMED, _WORTH = 5, 0.05
 
-#: Characters of an error that are shown.
+#: The most characters of an error that a finding shows.
 _LONGEST = 240
 
 _GUARD = 'if __name__ == "__main__":'
 
 _BELOW = f"put the code that starts the work below {_GUARD}"
 
-#: What to do, by the kind of error, where it is not that.
+#: The advice for some kinds of error; for all others it is _BELOW.
 _ADVICE = {
     "import": "fix this error first: the import fails in any process",
     "relative": "try it as a module: coresize diagnose --main PACKAGE.MODULE",
@@ -51,7 +52,7 @@ _ADVICE = {
 
 
 def main_module(context: Context) -> Iterator[Finding]:
-    """The import of the main module by a worker, as spawn does it."""
+    """Whether and how fast a worker imports the main module, as spawn does it."""
     path, module, *words = _given(context.main) if context.main else _own_main()
     if not path:
         return
@@ -63,11 +64,11 @@ def main_module(context: Context) -> Iterator[Finding]:
         return
     if "seconds" not in answer:
         failure = answer.get("error") or "the worker ended without a word"
-        said = failure.replace("\\n", " ")  # an error in another's text
+        text = failure.replace("\\n", " ")  # from the repr of another error
         kind = answer.get("kind", "")
         if kind == "usage":
-            said = f"{said.rstrip()}: {_last(answer['err'])}"
-        seen = textwrap.shorten(said, _LONGEST, placeholder=" ...")
+            text = f"{text.rstrip()}: {_last(answer['err'])}"
+        seen = textwrap.shorten(text, _LONGEST, placeholder=" ...")
         if not words and kind in ("usage", "index"):
             kind = "arguments"
         yield _broken(path, seen, kind)
@@ -76,18 +77,18 @@ def main_module(context: Context) -> Iterator[Finding]:
 
 
 def _measure(context: Context, *words: str) -> dict[str, Any]:
-    """One import, or the quicker of two."""
+    """The answer of one import, or of the faster of two."""
     answer = _import(context, *words)
     if not _LONG < answer.get("seconds", 0.0) < _CLEAR:
         return answer
     again = _import(context, *words)
-    return min(answer, again, key=lambda one: one.get("seconds", math.inf))
+    return min(answer, again, key=lambda result: result.get("seconds", math.inf))
 
 
 def _import(context: Context, *words: str) -> dict[str, Any]:
-    """What `_IMPORT_MAIN` answers, and what is written to standard error meanwhile."""
-    told = run_python(context, "-X", "importtime", "-c", _IMPORT_MAIN, *words)
-    return {**json.loads(told.out or "{}"), "err": told.err}
+    """The answer of `_IMPORT_MAIN`, and its standard error as "err"."""
+    output = run_python(context, "-X", "importtime", "-c", _IMPORT_MAIN, *words)
+    return {**json.loads(output.out or "{}"), "err": output.err}
 
 
 def _broken(path: str, seen: str, kind: str = "") -> Finding:
@@ -120,9 +121,10 @@ def _slow(path: str, seconds: float, costs: dict[str, float]) -> Finding:
     )
 
 
-#: What spawn does in a worker, down to its refusal to start workers meanwhile; fork is
-#: refused as well, as such a program would not do elsewhere. Of a package ``python -m``
-#: runs the module __main__, which spawn leaves alone.
+#: A program that imports the main module as spawn does in a worker, including the
+#: refusal to start workers during the import; it refuses fork as well, because such a
+#: program would fail on other systems. For a package, ``python -m`` runs its module
+#: __main__, which spawn does not import.
 _IMPORT_MAIN = """
 import json, os, sys, time, traceback
 from importlib.util import find_spec
@@ -147,7 +149,7 @@ try:
         module = inner if find_spec(inner) else module
     data["init_main_from_name" if module else "init_main_from_path"] = module or path
     spawn.prepare(data)
-    found = {"seconds": time.perf_counter() - start}
+    result = {"seconds": time.perf_counter() - start}
 except BaseException as error:
     text = "".join(traceback.format_exception_only(error))
     kind = "import" if isinstance(error, (ImportError, SyntaxError)) else ""
@@ -155,8 +157,8 @@ except BaseException as error:
     if isinstance(error, SystemExit) and error.code == 2:  # as argparse does
         kind = "usage"
     kind = "index" if isinstance(error, IndexError) else kind
-    found = {"error": text, "kind": kind}
-print(json.dumps(found), file=answer, flush=True)
+    result = {"error": text, "kind": kind}
+print(json.dumps(result), file=answer, flush=True)
 os._exit(0)
 """
 
@@ -164,8 +166,8 @@ os._exit(0)
 def _by_module(text: str) -> dict[str, float]:
     """Seconds by top-level module that the main module imports, by -X importtime.
 
-    Its lines are "import time: self | cumulative | name"; what another module imports
-    is indented.
+    The lines are "import time: self | cumulative | name"; imports of other modules are
+    indented.
     """
     costs: dict[str, float] = {}
     for line in text.partition("#\n")[2].splitlines():
@@ -178,18 +180,18 @@ def _by_module(text: str) -> dict[str, float]:
 
 
 def _heaviest(costs: dict[str, float]) -> str:
-    """The most that is worth a word, with its seconds."""
-    ordered = sorted(costs.items(), key=lambda one: one[1], reverse=True)
+    """The slowest modules worth naming, with their seconds."""
+    ordered = sorted(costs.items(), key=lambda item: item[1], reverse=True)
     heavy = [(name, cost) for name, cost in ordered[:_NAMED] if cost >= _WORTH]
     return ", ".join(f"{name} {cost:.2f} s" for name, cost in heavy)
 
 
 def imports(context: Context) -> Iterator[Finding]:
-    """The heaviest modules that are imported already, measured in a fresh process."""
+    """The slowest modules that this process has imported, timed in a fresh process."""
     if not context.modules:
         return
-    told = run_python(context, "-c", _IMPORT_ALL, *context.modules)
-    costs: dict[str, float] = json.loads(told.out.rpartition("#")[2] or "{}")
+    output = run_python(context, "-c", _IMPORT_ALL, *context.modules)
+    costs: dict[str, float] = json.loads(output.out.rpartition("#")[2] or "{}")
     total = sum(costs.values())
     heavy = _heaviest(costs)
     if not heavy:
@@ -223,7 +225,7 @@ print("#" + json.dumps(costs))
 
 
 def loaded() -> tuple[str, ...]:
-    """Modules of this process that are neither Python's nor ours, as they came."""
+    """The imported modules that are neither Python's nor ours, in order of import."""
     known = {*sys.stdlib_module_names, "coresize", "__main__", "__mp_main__"}
     return tuple(
         name
@@ -235,7 +237,7 @@ def loaded() -> tuple[str, ...]:
 def is_module(name: str) -> bool:
     """Whether a text may be the name of a module, as for ``python -m``.
 
-    Its first part is there: to look for the others would import that.
+    Only its first part is looked up: looking up the others would import the first.
     """
     first, *rest = name.split(".")
     if rest[-1:] == ["py"] or not all(part.isidentifier() for part in (first, *rest)):
@@ -244,13 +246,13 @@ def is_module(name: str) -> bool:
 
 
 def _given(main: tuple[str, ...]) -> list[str]:
-    """A program as path, name of a module or nothing, and arguments."""
+    """A program as a list: its path, its module name or "", and its arguments."""
     name, *words = main
     return [name, "" if Path(name).is_file() else name, *words]
 
 
 def _own_main() -> list[str]:
-    """The same of this program, but of the command ``coresize``."""
+    """This program in the same form; empty texts for coresize and pytest."""
     main = known()
     file, name = main.file or "", main.name or ""
     ours = name.startswith(("coresize", "pytest"))
@@ -260,7 +262,7 @@ def _own_main() -> list[str]:
 
 
 def _last(text: str) -> str:
-    """What a program said last, among the lines of -X importtime."""
+    """The last line of a program's own output, among the lines of -X importtime."""
     lines = text.partition("#\n")[2].splitlines()
-    said = [line for line in lines if line and not line.startswith("import time:")]
-    return said[-1] if said else ""
+    own = [line for line in lines if line and not line.startswith("import time:")]
+    return own[-1] if own else ""

@@ -1,4 +1,4 @@
-"""Memory: limits, what is left, kills of the past, swap, pressure."""
+"""Memory: limits, free memory, past kills, swap, pressure."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ if TYPE_CHECKING:
 
     from coresize.diagnosis.context import Context
 
-#: The part of the limit that should be left.
+#: The part of a limit that should be left.
 _LITTLE = 0.1
 
-#: Percent of a minute in which some task waited; of cores that is common, and of memory
-#: it is bad (kernel Documentation/accounting/psi.rst).
+#: Thresholds in percent of a minute in which some task waited for a resource. Waiting
+#: for cores is common, waiting for memory is bad (kernel
+#: Documentation/accounting/psi.rst).
 _STALLED = {"cpu": 50.0, "memory": 10.0, "io": 25.0}
 
 
 def limits(context: Context) -> Iterator[Finding]:
-    """What is left below the tightest limit, and below memory.high."""
+    """Little memory left below the tightest limit, or below memory.high."""
     memory = context.limits.memory
     if memory.limit and memory.available is not None and memory.binding:
         left = memory.available / memory.limit
@@ -58,7 +59,7 @@ def limits(context: Context) -> Iterator[Finding]:
 
 
 def group(context: Context) -> Iterator[Finding]:
-    """memory.oom.group: one kill takes all."""
+    """memory.oom.group: one kill ends all processes of the container."""
     for where in counters.oom_groups(context.host):
         yield Finding(
             severity="warning",
@@ -94,7 +95,7 @@ def kills(context: Context) -> Iterator[Finding]:
 
 
 def swap(context: Context) -> Iterator[Finding]:
-    """Swap that is in use by this cgroup, else by the machine."""
+    """Swap in use by this cgroup or, if that is unknown, by the machine."""
     used, where = counters.swap_used(context.host)
     memory = context.limits.memory
     of_machine = where == MEMINFO
@@ -114,7 +115,7 @@ def swap(context: Context) -> Iterator[Finding]:
 
 
 def pressure(context: Context) -> Iterator[Finding]:
-    """Pressure stall information, where the kernel keeps it."""
+    """High pressure (PSI), if the kernel measures it."""
     for resource, where, percent in counters.pressures(context.host):
         if percent >= _STALLED[resource]:
             yield Finding(

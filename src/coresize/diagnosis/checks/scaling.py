@@ -1,4 +1,4 @@
-"""A benchmark of two seconds: what does not get faster with more workers here."""
+"""A benchmark of two seconds: the kinds of work that more workers do not speed up."""
 
 from __future__ import annotations
 
@@ -19,50 +19,51 @@ if TYPE_CHECKING:
 
     from coresize.diagnosis.context import Context
 
-#: Seconds of each kind, with one worker and with many.
+#: Seconds to measure each kind of work with each number of workers.
 _EACH = 0.15
 
-#: How often that is tried where it is less than it should be.
+#: The most tries for a kind of work that is slower than expected.
 _TRIES = 3
 
-#: Parts of what so many workers should get done.
+#: A poor and a bad speedup, as parts of the expected one.
 _POOR, _BAD = 0.7, 0.4
 
-#: What is told: no faster than one, and a part of the time that cores were missing.
+#: A speedup below the first number counts as "no faster than 1"; above the second part
+#: of the time, a finding mentions that cores were missing.
 _SAME, _MISSED = 1.05, 0.1
 
 #: Work that computes for a larger part of its time than this is limited by cores.
 _COMPUTES = 0.5
 
-#: More workers show nothing more, and take long to start.
+#: The most workers: more show nothing new, and take long to start.
 _MOST = 16
 
 _MEGABYTE = bytes(1024**2)
 _BLOCK = 16 * 1024**2
 
-#: Bytes of a worker with what it copies.
+#: Bytes of a worker, including the blocks that it copies.
 _MEMORY = 72 * 1024**2
 
 
 def compute(_folder: str) -> None:
-    """Pure CPU, in the caches."""
+    """Compute within the CPU caches."""
     total = 0
     for number in range(20_000):
         total += number * number
 
 
 def copy(_folder: str) -> None:
-    """Memory bandwidth: a block that no cache holds."""
+    """Copy a block that is too large for the caches."""
     bytearray(_BLOCK)[:] = bytes(_BLOCK)
 
 
 def pickling(_folder: str) -> None:
-    """A megabyte there and back."""
+    """Pickle and unpickle about a megabyte."""
     pickle.loads(pickle.dumps(list(range(100_000)), 5))  # noqa: S301 - our own
 
 
 def write(folder: str) -> None:
-    """A small file in the temporary folder."""
+    """Write a small file in the temporary folder."""
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(_MEGABYTE)
 
@@ -71,11 +72,11 @@ class Kind(Value):
     """One kind of work.
 
     Attributes:
-        title: what it is called.
-        run: does a little of it, with the temporary folder.
-        why: more workers may not be faster.
+        title: the name of the work.
+        run: a function that does a little of the work; it takes the temporary folder.
+        why: why more workers may not be faster.
         advice: what to do then.
-        computes: it wants a core all the time.
+        computes: whether the work needs a core all the time.
     """
 
     title: str
@@ -121,10 +122,11 @@ KINDS = {
 
 
 def scaling(context: Context) -> Iterator[Finding]:
-    """Each kind with one worker, with two, and with as many as there are cores.
+    """Kinds of work that two workers, or one per core, do not speed up as expected.
 
     Raises:
-        Skipped: there is one core, all runs serially, or memory is too little to try.
+        Skipped: there is only one core, everything runs serially, or there is too
+            little memory to try.
     """
     if not context.settings.parallel:
         reason = f"everything runs serially, by {context.settings.origins['parallel']}"
@@ -136,28 +138,28 @@ def scaling(context: Context) -> Iterator[Finding]:
     context.require(most * _MEMORY)
     expected = min(most, context.limits.cpu.limit or most)
     with ProcessPoolExecutor(most, threads=1) as pool:
-        warm(pool, most)  # else the imports are in what one worker gets done
+        warm(pool, most)  # otherwise the measurements would include the imports
         computes_poorly = False
         for name, kind in KINDS.items():
-            # Where cores are missing, all that computes is slow, which is no news. A
-            # slow disk is: workers wait for it, and hardly compute.
+            # If cores are missing, all computing work is slow, and one finding is
+            # enough. A slow disk is another matter: its workers hardly compute.
             if computes_poorly and kind.computes:
                 continue
-            found = _speedups(pool, name, most, expected)
-            if found[most].times >= _POOR * expected:
+            speeds = _speedups(pool, name, most, expected)
+            if speeds[most].times >= _POOR * expected:
                 continue
-            if not computes_poorly or found[most].computed < _COMPUTES:
-                yield _finding(name, found, expected)
+            if not computes_poorly or speeds[most].computed < _COMPUTES:
+                yield _finding(name, speeds, expected)
             computes_poorly |= name == "compute"
 
 
 class Speed(Value):
-    """What some workers got done together.
+    """The speed of some workers together.
 
     Attributes:
-        times: as much as one.
-        waited: the part of the time that they were ready and had no core.
-        computed: the part of the other time that they used it.
+        times: the speed, as a multiple of that of one worker.
+        waited: the part of the time in which workers were ready but had no core.
+        computed: the part of the remaining time in which workers computed.
     """
 
     times: float
@@ -168,11 +170,11 @@ class Speed(Value):
 def _speedups(
     pool: ProcessPoolExecutor, name: str, most: int, expected: float
 ) -> dict[int, Speed]:
-    """How many times as fast as one some workers are, by their number.
+    """The speed of several workers compared with one worker, by number of workers.
 
-    Measured once more where it is little. Of each the best counts, of one as of many:
-    what others do meanwhile makes it less. And that a core was missing is told by pure
-    computing alone: of all else, the time counts in which there was one.
+    Poor results are measured again, and the best result of each count decides, because
+    other programs can only make a result worse. Only pure computing reveals missing
+    cores; for all other work, only the time with a core counts.
     """
     folder = tempfile.gettempdir()
     counts = sorted({2, most})
@@ -181,14 +183,14 @@ def _speedups(
         for count in (1, *counts, 1):
             best[count] = max(best[count], _rate(pool, name, folder, count))
         single = best[1][0]
-        found = {
+        speeds = {
             count: Speed(times=rate / single, waited=waited, computed=computed)
             for count in counts
             for rate, waited, computed in [best[count]]
         }
-        if found[most].times >= _POOR * expected:
+        if speeds[most].times >= _POOR * expected:
             break
-    return found
+    return speeds
 
 
 def _rate(
@@ -196,9 +198,9 @@ def _rate(
 ) -> tuple[float, float, float]:
     """Rounds a second of some workers together, and the parts of `Speed`.
 
-    All rounds count over the time of the worker that took longest: where a round takes
-    longer than is measured, as on a slow disk that serves one worker after the other,
-    the first to end has had what the others waited for.
+    The rate is the number of all rounds divided by the time of the slowest worker. On a
+    slow disk that serves one worker after the other, a round may take longer than the
+    measurement, and the worker that is served first would look fast.
     """
     futures = [pool.submit(repeat, name, folder, _EACH) for _ in range(count)]
     done = [future.result() for future in futures]
@@ -210,7 +212,12 @@ def _rate(
 
 
 def repeat(name: str, folder: str, seconds: float) -> tuple[int, float, float, float]:
-    """Rounds of this process, the seconds, and those of it without and with a core."""
+    """Measure rounds of work in this process.
+
+    Returns:
+        The number of rounds, the seconds, the seconds without a core, and the seconds
+        of computing.
+    """
     run = KINDS[name].run
     mark, start, ran = Mark(), time.perf_counter(), time.thread_time()
     rounds = 0
@@ -221,17 +228,17 @@ def repeat(name: str, folder: str, seconds: float) -> tuple[int, float, float, f
     return rounds, wall, mark.waited(wall), time.thread_time() - ran
 
 
-def _finding(name: str, found: dict[int, Speed], expected: float) -> Finding:
-    kind, most = KINDS[name], max(found)
-    times, waited = found[most].times, found[most].waited
-    told = ", ".join(f"{n} workers {one.times:.2f} times" for n, one in found.items())
+def _finding(name: str, speeds: dict[int, Speed], expected: float) -> Finding:
+    kind, most = KINDS[name], max(speeds)
+    times, waited = speeds[most].times, speeds[most].waited
+    seen = ", ".join(f"{n} workers {s.times:.2f} times" for n, s in speeds.items())
     missed = f"; {waited:.0%} of the time they had no core" if waited > _MISSED else ""
     fast = "are no faster than 1" if times < _SAME else f"are {times:.2g} times as fast"
     return Finding(
         severity="warning" if times < _BAD * expected and name == "compute" else "note",
         check="scaling",
         title=f"{kind.title}: {most} workers {fast}",
-        seen=f"{told} as fast as 1; {expected:.3g} were to be expected{missed}",
+        seen=f"{seen} as fast as 1; {expected:.3g} were to be expected{missed}",
         where="measured",
         why=kind.why,
         advice=kind.advice,

@@ -1,4 +1,4 @@
-"""What it costs to start a worker here, by start method."""
+"""The cost of starting a worker here, by start method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from coresize.diagnosis.context import Context
 
-#: Seconds that a start should not take.
+#: A start that takes more seconds than this is slow.
 _LONG = 0.5
 
 
@@ -22,8 +22,8 @@ def methods(context: Context) -> Iterator[Finding]:
     Raises:
         Skipped: there is too little memory to try.
     """
-    told = run_python(context, "-c", _FRESH).out
-    costs = dict(line.split() for line in told.splitlines() if line.count(" ") == 1)
+    output = run_python(context, "-c", _FRESH).out
+    costs = dict(line.split() for line in output.splitlines() if line.count(" ") == 1)
     if not costs:
         return
     seen = ", ".join(
@@ -48,8 +48,8 @@ def methods(context: Context) -> Iterator[Finding]:
     )
 
 
-#: One process a method, timed by who starts it; the program is a text, so that spawn
-#: has no main module to import.
+#: A program that times one process per start method; it is a text, so that spawn has no
+#: main module to import.
 _FRESH = """
 import multiprocessing, time
 from time import sleep

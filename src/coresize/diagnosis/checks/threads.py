@@ -1,4 +1,4 @@
-"""Threads of BLAS and OpenMP, times workers."""
+"""Threads of BLAS and OpenMP, multiplied by workers."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ if TYPE_CHECKING:
 
     from coresize.diagnosis.context import Context
 
-#: From this factor on threads wait for each other more than they compute.
+#: With this many threads per core or more, threads mostly wait for each other.
 _MUCH = 1.5
 
 
-#: OpenMP takes a number for each level of nesting; rayon takes 0 for "as many as CPUs".
+#: OpenMP accepts one number per level of nesting; rayon reads 0 as "one per CPU".
 _BY_LEVEL, _AUTOMATIC = ("OMP_NUM_THREADS",), ("RAYON_NUM_THREADS", "0")
 
 
 def blas(context: Context) -> Iterator[Finding]:
-    """How many threads all workers together would keep busy."""
-    given = {}
+    """Too many threads of all workers together."""
+    numbers = {}
     for name, text in context.variable(*exports.THREADS).items():
         first = text.partition(",")[0] if name in _BY_LEVEL else text
         if first.strip().isascii() and first.strip().isdigit() and int(first):
-            given[int(first)] = name
+            numbers[int(first)] = name
         elif (name, text) != _AUTOMATIC:
             yield _no_number(name, text)
-    if given:  # of several the greatest: some library obeys it
-        most = max(given)
-        yield from _product(context, f"{given[most]}={most}", most)
-    elif isinstance(context.host, Live):  # it is this process
+    if numbers:  # some library obeys the greatest
+        most = max(numbers)
+        yield from _product(context, f"{numbers[most]}={most}", most)
+    elif isinstance(context.host, Live):  # the libraries are those of this process
         yield from compare(context, _loaded())
 
 
 def compare(context: Context, loaded: dict[str, int]) -> Iterator[Finding]:
-    """The threads that libraries have started in a process, times workers."""
+    """The threads that libraries have started in a process, multiplied by workers."""
     if loaded:
         named = max(loaded, key=lambda name: loaded[name])
         yield from _product(context, named, loaded[named], is_set=False)
@@ -49,10 +49,10 @@ def compare(context: Context, loaded: dict[str, int]) -> Iterator[Finding]:
 def _product(
     context: Context, named: str, threads: int, *, is_set: bool = True
 ) -> Iterator[Finding]:
-    """Threads times workers, where that is too many.
+    """A finding if threads multiplied by workers are too many for the cores.
 
-    Unless somebody set the number it is what each library takes by itself, as many as
-    there are cores: too many only in a pool that leaves it so.
+    Without a setting, each library starts one thread per core; those are too many only
+    in pools that do not limit them.
     """
     plan = plan_workers(limits=context.limits, settings=context.settings)
     workers, cores = plan.workers, context.real_cores
@@ -97,13 +97,13 @@ def _no_number(name: str, text: str) -> Finding:
 
 
 def _loaded() -> dict[str, int]:
-    """Threads by library of this process, where threadpoolctl is installed."""
+    """The threads of each library in this process, if threadpoolctl is installed."""
     try:
         from threadpoolctl import threadpool_info
     except ImportError:
         return {}
-    found: dict[str, int] = {}
-    for one in threadpool_info():
-        name = f"{one.get('internal_api', '?')} in this process"
-        found[name] = max(found.get(name, 0), int(one["num_threads"]))
-    return found
+    threads: dict[str, int] = {}
+    for pool in threadpool_info():
+        name = f"{pool.get('internal_api', '?')} in this process"
+        threads[name] = max(threads.get(name, 0), int(pool["num_threads"]))
+    return threads

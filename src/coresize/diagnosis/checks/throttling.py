@@ -1,4 +1,4 @@
-"""Throttling: how often the quota was used up, and how long everything waited."""
+"""Throttling: how often the quota was used up, and how long threads waited."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ if TYPE_CHECKING:
     from coresize.diagnosis.context import Context
     from coresize.diagnosis.findings import Severity
 
-#: Parts of the periods that are worth a word, that cost much, that cost most.
+#: The parts of throttled periods for a note, for a warning, and for an error.
 _SOME, _MUCH, _MOST = 0.01, 0.05, 0.5
 
-#: Periods below which a share says nothing.
+#: With fewer periods than this, a share says nothing.
 _FEW = 20
 
-#: The same of the short watch, which sees five of the usual length.
+#: The same for the short watch, which covers five periods of the usual length.
 _FEW_NOW = 4
 
 
 def throttling(context: Context) -> Iterator[Finding]:
-    """The own cgroup and every visible ancestor, since they were made and now."""
+    """Throttling of our cgroup and its visible ancestors, ever and now."""
     before = counters.throttling(context.host)
     if not before:
         return
     time.sleep(context.seconds)
-    told = set()
+    seen = set()
     for where, whole in counters.throttling(context.host).items():
         counts = (whole.periods, whole.throttled, whole.seconds)
-        if counts in told:  # one cgroup at several mount points
+        if counts in seen:  # one cgroup at several mount points
             continue
-        told.add(counts)
+        seen.add(counts)
         now = whole.since(before.get(where, whole))
         yield from compare(whole, now, context.seconds)
 
 
 def compare(whole: Throttling, now: Throttling, seconds: float) -> Iterator[Finding]:
-    """What a cgroup counted since it was made, beside what it did in some seconds."""
+    """The counts of a cgroup since it was made, and during the last seconds."""
     lately = now.share if now.periods >= _FEW_NOW else 0.0
     share = max(whole.share, lately)
     if whole.periods < _FEW or share < _SOME:
@@ -52,7 +52,7 @@ def compare(whole: Throttling, now: Throttling, seconds: float) -> Iterator[Find
     title = f"the CPU quota was used up in {whole.share:.0%} of its periods"
     if lately >= _MOST:
         severity = "error"
-    if lately >= _MOST or lately > whole.share:  # that has decided
+    if lately >= _MOST or lately > whole.share:  # the present share is decisive
         title = f"the CPU quota is used up now, in {lately:.0%} of its periods"
     yield Finding(
         severity=severity,

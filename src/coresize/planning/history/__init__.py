@@ -1,1 +1,1 @@
-"""What tasks have taken before, and what that says of the next."""
+"""The recorded needs of earlier tasks, and predictions from them."""

@@ -1,4 +1,4 @@
-"""What the history says, as a profile to plan with."""
+"""A profile to plan with, made from the history of a function."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ if TYPE_CHECKING:
     from coresize.planning.history.prediction import Prediction
     from coresize.planning.history.store import Seen
 
-#: The latest tasks decide.
+#: The number of latest tasks that a profile is based on.
 _LATEST = 2000
 
 
 def profile_of(name: str, item_size: float | None = None) -> TaskProfile:
-    """What a task of a function needs, by those of earlier runs.
+    """The profile of a function's tasks, from the records of earlier runs.
 
     Args:
-        name: as it was recorded, "module:function".
-        item_size: of the item, in the unit in which sizes were recorded; None if
-            unknown.
+        name: the recorded name of the function, "module:function".
+        item_size: the size of the item, in the unit in which sizes were recorded; None
+            if unknown.
 
     Raises:
-        ConfigError: nothing was recorded under that name, or the size is none.
+        ConfigError: nothing was recorded under that name, or the size is not valid.
     """
     if item_size is not None:
         item_size = size_of(item_size)
-    seen = store.recall(name)[-_LATEST:]
-    predictor = Predictor([(one.size, one.peak_memory) for one in seen])
-    found = predictor.predict(item_size)
+    tasks = store.recall(name)[-_LATEST:]
+    predictor = Predictor([(task.size, task.peak_memory) for task in tasks])
+    prediction = predictor.predict(item_size)
     return TaskProfile(
-        peak_memory=found.need,
-        cpu=statistics.median(one.cpu for one in seen),
-        wall=statistics.median(one.wall for one in seen),
-        method=f"history, {found.method}{_how_far(found, item_size, seen)}",
-        peaks=sorted(one.peak_memory for one in seen)[-10:],
+        peak_memory=prediction.need,
+        cpu=statistics.median(task.cpu for task in tasks),
+        wall=statistics.median(task.wall for task in tasks),
+        method=f"history, {prediction.method}{_how_far(prediction, item_size, tasks)}",
+        peaks=sorted(task.peak_memory for task in tasks)[-10:],
     )
 
 
-def _how_far(found: Prediction, size: float | None, seen: list[Seen]) -> str:
-    if size is None or "extrapolated" not in found.method:
+def _how_far(prediction: Prediction, size: float | None, tasks: list[Seen]) -> str:
+    if size is None or "extrapolated" not in prediction.method:
         return ""
-    largest = max(one.size for one in seen if one.size is not None)
+    largest = max(task.size for task in tasks if task.size is not None)
     if not largest:
         return ""
     return f" to {size / largest:.3g} times the largest size that was seen"

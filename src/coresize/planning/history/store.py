@@ -1,4 +1,4 @@
-"""What was seen of tasks, kept by function in the user's state folder."""
+"""The records of earlier tasks by function, in the user's state folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-#: Tasks that are kept of one function: the latest, and the largest for ever.
+#: The number of latest tasks to keep of one function; the largest is kept for ever.
 _KEPT = 10_000
 
 _TABLES = """
@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS tasks (
     name TEXT NOT NULL,           -- of the function
     size REAL,                    -- of the item; NULL: unknown
     peak_memory INTEGER NOT NULL, -- bytes
-    wall REAL NOT NULL,           -- seconds, but those of waiting for a CPU
+    wall REAL NOT NULL,           -- seconds, without those of waiting for a CPU
     cpu REAL NOT NULL,            -- seconds
     workers INTEGER NOT NULL,     -- of the run
     throughput REAL NOT NULL,     -- tasks a second, of the run
@@ -39,16 +39,16 @@ CREATE INDEX IF NOT EXISTS by_name ON tasks (name);
 
 
 class Seen(Value):
-    """What was seen of one task.
+    """The record of one task.
 
     Attributes:
-        size: of the item, in whatever unit; None if unknown.
-        peak_memory: bytes of its worker.
-        wall: seconds, but those in which it was ready to run and had no CPU.
+        size: the size of the item, in whatever unit; None if unknown.
+        peak_memory: bytes of the worker at its peak.
+        wall: seconds, without those in which the task was ready to run but had no CPU.
         cpu: seconds of CPU time.
-        workers: of the run that it was part of.
-        throughput: of that run, in tasks a second.
-        ended: seconds since 1970.
+        workers: the number of workers of the run.
+        throughput: the throughput of the run, in tasks a second.
+        ended: the end of the run, in seconds since 1970.
     """
 
     size: float | None
@@ -64,10 +64,10 @@ _COLUMNS = ", ".join(Seen.__slots__)
 
 
 def path() -> str:
-    """The file.
+    """The path of the history file.
 
     Raises:
-        CoresizeError: the user has no home.
+        CoresizeError: the user has no home folder.
     """
     try:
         return storage.state_path("history.sqlite")
@@ -83,13 +83,13 @@ def record(
     workers: int,
     throughput: float,
 ) -> None:
-    """Keep what was seen of tasks of one function.
+    """Record tasks of one function.
 
     Args:
-        name: of the function.
-        tasks: size, bytes, seconds, seconds of CPU time of each.
-        workers: of the run.
-        throughput: of the run.
+        name: the name of the function.
+        tasks: for each task: size, peak in bytes, seconds, seconds of CPU time.
+        workers: the number of workers of the run.
+        throughput: the throughput of the run, in tasks a second.
 
     Raises:
         CoresizeError: the file cannot be written.
@@ -113,7 +113,7 @@ AND peak_memory < (SELECT max(peak_memory) FROM tasks WHERE name = :name)
 
 
 def recall(name: str) -> list[Seen]:
-    """What was seen of a function, as it came.
+    """The records of a function's tasks, in order of recording.
 
     Raises:
         ConfigError: nothing was recorded under that name.
@@ -128,19 +128,19 @@ def recall(name: str) -> list[Seen]:
 
 
 def _seen(row: tuple[Any, ...]) -> Seen:
-    """A row as a value; SQLite holds any kind of value in any column.
+    """The record in a row, checked: SQLite may hold any type in any column.
 
     Raises:
-        CoresizeError: something stands there that is never written.
+        CoresizeError: the row holds a value that coresize never writes.
     """
     size, *numbers = row
-    good = (type(one) in (int, float) and 0 <= one < _LARGEST for one in numbers)
+    good = (type(n) in (int, float) and 0 <= n < _LARGEST for n in numbers)
     if not (all(good) and (size is None or type(size) in (int, float))):
         raise _damaged(row)
     return Seen(**dict(zip(Seen.__slots__, row, strict=True)))
 
 
-#: Numbers in the history are never larger.
+#: All numbers in the history are smaller than this.
 _LARGEST = 2**63
 
 
@@ -151,7 +151,7 @@ def _damaged(row: tuple[object, ...]) -> CoresizeError:
 
 
 def names() -> list[tuple[str, int, int]]:
-    """Each function, how many tasks are kept of it, and the most bytes of one.
+    """For each function: its name, the number of its records, the largest peak.
 
     Raises:
         CoresizeError: the file cannot be read.
@@ -168,7 +168,7 @@ def names() -> list[tuple[str, int, int]]:
 
 
 def forget(name: str | None) -> int:
-    """Forget one function, or with None all; returns how many tasks that were.
+    """Forget the records of one function, or of all (None); returns their number.
 
     Raises:
         ConfigError: nothing was recorded under that name.
@@ -186,14 +186,14 @@ def forget(name: str | None) -> int:
 
 
 def _unknown(name: str) -> ConfigError:
-    known = ", ".join(f'"{one}"' for one, *_ in names()) or "nothing yet"
+    known = ", ".join(f'"{recorded}"' for recorded, *_ in names()) or "nothing yet"
     allowed = f"a name of which runs were recorded ({known}): run_batch(history=True)"
     return ConfigError("history", name, allowed)
 
 
 @contextlib.contextmanager
 def _opened() -> Iterator[sqlite3.Connection]:
-    """The file, committed at the end."""
+    """The open history file; changes are committed at the end of the block."""
     where = path()
     with storage.sqlite_errors(functools.partial(_unusable, where)):
         Path(where).parent.mkdir(parents=True, exist_ok=True)
@@ -210,7 +210,7 @@ def _unusable(where: str, error: Exception, code: int) -> CoresizeError:
 
 _PLACE = "set XDG_STATE_HOME to a folder that can be written"
 _HINTS = {
-    0: _PLACE,  # an error of the operating system's
+    0: _PLACE,  # an error of the operating system
     sqlite3.SQLITE_CANTOPEN: _PLACE,
     sqlite3.SQLITE_READONLY: _PLACE,
     sqlite3.SQLITE_PERM: _PLACE,
