@@ -94,8 +94,9 @@ def test_a_gate_ends_an_executor_that_cancels_nothing():
     first = gate.submit(lambda: (begun.set(), go.wait(60)))
     others = [gate.submit(tasks.nap, 0) for _ in range(20)]
     assert begun.wait(60)
-    threading.Timer(0.1, go.set).start()
-    gate.shutdown(cancel_futures=True)
+    gate.shutdown(wait=False, cancel_futures=True)
+    go.set()
+    gate.shutdown()
     assert first.result(60)
     assert all(future.done() for future in others)
     assert sum(future.cancelled() for future in others) >= 18

@@ -7,6 +7,7 @@ from coresize.batch.journal import schema
 from coresize.batch.outcomes import BAD
 from coresize.errors import ConfigError
 from coresize.model import Value
+from coresize.planning.options import option
 
 
 TYPE_CHECKING = False
@@ -21,6 +22,118 @@ if TYPE_CHECKING:
 
     OnError: TypeAlias = Literal["collect", "raise"]
     Serializer: TypeAlias = Literal["json", "pickle"]
+
+
+_FLAG = "true or false"
+
+#: What a settings file and the command line say of a batch, and what `run_batch`
+#: checks. The names are those of its arguments, but for ``function``, ``items`` and
+#: ``parameters``, which are read from there, and ``workers`` and ``parallel``.
+OPTIONS = (
+    option("function", "text", '"module:function"'),
+    option(
+        *("items", "text", "a .jsonl, .csv or .txt file, or @PATTERN"),
+        flag="--items",
+        metavar="FILE",
+        help="a .jsonl, .csv or .txt file, or @PATTERN for the paths of matching files",
+    ),
+    option(
+        *("key", "text", "the name of a field"),
+        flag="--key",
+        metavar="FIELD",
+        help="the field that identifies an item",
+    ),
+    option(
+        *("parameters", "table", "a table of arguments for the function, by name"),
+        default={},
+    ),
+    option(
+        *("executor", "choice", '"process", "thread", "serial" or "joblib"'),
+        choices=("process", "thread", "serial", "joblib"),
+        flag="--executor",
+        help="process, thread, serial or joblib",
+    ),
+    option(
+        *("parallel", "flag", _FLAG),
+        flag="--parallel",
+        help="--no-parallel runs all tasks in this process, one after the other",
+    ),
+    option(
+        *("workers", "whole", "a number above 0"),
+        least=1,
+        flag="--workers",
+        metavar="N",
+        help="number of workers",
+    ),
+    option(
+        *("memory", "size", 'a size such as "2GiB", or "auto"'),
+        flag="--memory",
+        metavar="SIZE",
+        help='memory that one task needs, such as "2GiB", or auto',
+    ),
+    option(
+        *("cpus", "number", "cores that one task keeps busy, above 0"),
+        flag="--cpus",
+        metavar="N",
+        help="cores that one task keeps busy (default: 1)",
+    ),
+    option(
+        *("timeout", "number", "seconds that one task may take, above 0"),
+        flag="--timeout",
+        metavar="SECONDS",
+        help="time limit of one task",
+    ),
+    option(
+        *("retries", "whole", "a number, 0 or above"),
+        flag="--retries",
+        metavar="N",
+        help="run a failed task again up to N times",
+    ),
+    option(
+        *("retry", "list", 'a list of statuses, such as ["failed", "oom"]'),
+        flag="--retry",
+        metavar="STATUSES",
+        help="run tasks with these statuses in the journal again: failed,oom",
+    ),
+    option("retry_timeouts", "flag", _FLAG),
+    option(
+        *("oom_retries", "whole", "a number, 0 or above"),
+        flag="--oom-retries",
+        metavar="N",
+        help="run a task that was killed for memory again up to N times (default: 1)",
+    ),
+    option(
+        *("journal", "text", "the path of a file"),
+        flag="--journal",
+        metavar="FILE",
+        help="store the outcomes in FILE, and continue from it",
+    ),
+    option(
+        *("serializer", "choice", '"json" or "pickle"'),
+        choices=tuple(schema.SERIALIZERS),
+        flag="--serializer",
+        help="format of the values in the journal: json or pickle",
+    ),
+    option(
+        *("shard", "text", '"i/n" or "auto"'),
+        flag="--shard",
+        metavar="I/N",
+        help="run only this shard, or auto in an array job",
+    ),
+    option(
+        *("shard_by", "choice", '"index" or "key"'),
+        choices=("index", "key"),
+        flag="--shard-by",
+        help="index (in turn) or key (by hash)",
+    ),
+)
+
+#: What only `run_batch` takes.
+_MORE = (
+    option("max_workers", "whole", "a number above 0", least=1),
+    option("buffersize", "whole", "a number above 0", least=1),
+    option("on_error", "choice", "", choices=("collect", "raise")),
+)
 
 
 class Options(Value):
@@ -51,14 +164,14 @@ class Options(Value):
             fields["journal"] = schema.check_path("journal", fields["journal"])
         super().__init__(**fields)
         self._check_names()
-        for name, choices in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in choices:
-                raise ConfigError(name, value, " or ".join(map(repr, choices)))
-        for name, least in _NUMBERS.items():
-            value = getattr(self, name)
-            if value is not None:
-                check_count(name, value, least)
+        for row in (*OPTIONS, *_MORE):
+            value = getattr(self, row.name, None)
+            if row.kind == "choice" and row.name != "executor":
+                if value not in row.choices:
+                    allowed = " or ".join(map(repr, row.choices))
+                    raise ConfigError(row.name, value, allowed)
+            elif row.kind == "whole" and value is not None:
+                check_count(row.name, value, row.least)
         if self.timeout is not None:
             check_seconds("timeout", self.timeout)
         plain = self.progress is None or isinstance(self.progress, bool)
@@ -88,9 +201,3 @@ _NAMES = {
     "key": "a function, or the name of a field",
     "history": "True, False, or a name to keep it under",
 }
-_CHOICES = {
-    "serializer": schema.SERIALIZERS,
-    "on_error": ("collect", "raise"),
-    "shard_by": ("index", "key"),
-}
-_NUMBERS = {"retries": 0, "oom_retries": 0, "buffersize": 1, "max_workers": 1}

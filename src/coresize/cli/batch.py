@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import os
 
-from coresize.cli import streams
+from coresize.batch.options import OPTIONS
+from coresize.cli import options, streams
 from coresize.errors import CoresizeError
 from coresize.interrupts import Signals
 from coresize.planning.settings import VARIABLES, load_settings
@@ -17,6 +17,7 @@ from coresize.texts import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
     from typing import Any
 
     from coresize.batch.outcomes import Outcome
@@ -25,31 +26,6 @@ if TYPE_CHECKING:
 
 #: Failures that are named at the end.
 _NAMED = 10
-
-#: Options whose names are those of the settings file.
-_OPTIONS = (
-    (
-        "--items",
-        str,
-        "FILE",
-        "a .jsonl, .csv or .txt file, or @PATTERN for the paths of matching files",
-    ),
-    ("--key", str, "FIELD", "the field that identifies an item"),
-    ("--memory", str, "SIZE", 'memory that one task needs, such as "2GiB", or auto'),
-    ("--cpus", float, "N", "cores that one task keeps busy (default: 1)"),
-    ("--timeout", float, "SECONDS", "time limit of one task"),
-    ("--retries", int, "N", "run a failed task again up to N times"),
-    (
-        "--oom-retries",
-        int,
-        "N",
-        "run a task that was killed for memory again up to N times (default: 1)",
-    ),
-    ("--journal", str, "FILE", "store the outcomes in FILE, and continue from it"),
-    ("--shard", str, "I/N", "run only this shard, or auto in an array job"),
-    ("--workers", int, "N", "number of workers"),
-)
-
 
 #: What is said where neither the command line nor the file has it.
 _NEEDED = {
@@ -64,34 +40,17 @@ def add_batch(commands: Commands) -> None:
     text = "run a function on items: coresize batch tasks:run --items cases.jsonl"
     command = commands.add_parser("batch", help=text)
     command.add_argument("function", nargs="?", help="the function: module:name")
-    for name, kind, metavar, text in _OPTIONS:
-        command.add_argument(name, type=kind, metavar=metavar, help=text)
+    options.add(command, OPTIONS, strict=False)
     command.add_argument(
         "--config", metavar="FILE", help="a settings file, TOML or YAML"
-    )
-    command.add_argument("--executor", help="process, thread, serial or joblib")
-    command.add_argument("--shard-by", help="index (in turn) or key (by hash)")
-    command.add_argument(
-        "--serializer", help="format of the values in the journal: json or pickle"
-    )
-    command.add_argument(
-        "--retry",
-        type=lambda text: text.split(","),
-        metavar="STATUSES",
-        help="run tasks with these statuses in the journal again: failed,oom",
-    )
-    command.add_argument(
-        "--parallel",
-        action=argparse.BooleanOptionalAction,
-        help="--no-parallel runs all tasks in this process, one after the other",
     )
     command.set_defaults(run=_batch)
 
 
-def _batch(options: argparse.Namespace) -> tuple[str, int]:
+def _batch(words: argparse.Namespace) -> tuple[str, int]:
     from coresize.batch.outcomes import BAD
 
-    given = _given(options)
+    given = _given(words)
     signals = Signals()
     failures: list[Outcome] = []
     try:
@@ -124,18 +83,18 @@ def _how_to_go_on(given: dict[str, Any], signals: Signals) -> str:
     return ""
 
 
-def _given(options: argparse.Namespace) -> dict[str, Any]:
+def _given(words: argparse.Namespace) -> dict[str, Any]:
     """What is asked for by name: the command line before the file."""
     from coresize.cli import batch_config
 
     given: dict[str, Any] = {}
-    if options.config is not None:
-        given, notes = batch_config.load(options.config)
+    if words.config is not None:
+        given, notes = batch_config.load(words.config)
         for note in notes:
             streams.complain(f"coresize: note: {note}")
-    given.update(batch_config.check_words(vars(options)))
-    if options.parallel is not None:  # it goes before the variable, too
-        os.environ[VARIABLES["parallel"]] = str(int(options.parallel))
+    given.update(batch_config.check_words(vars(words)))
+    if words.parallel is not None:  # it goes before the variable, too
+        os.environ[VARIABLES["parallel"]] = str(int(words.parallel))
     for name, text in _NEEDED.items():
         if name not in given:
             raise CoresizeError(text)

@@ -6,17 +6,19 @@ import argparse
 
 from coresize import recording
 from coresize.cli import streams
-from coresize.detection.limits import ROUNDINGS
 from coresize.host import current
+from coresize.planning.settings import OPTIONS, load_settings
 from coresize.recording import hostfile
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeAlias
+    from collections.abc import Callable, Iterable
+    from typing import Any, TypeAlias
 
     from coresize.host import Host
     from coresize.model import Limits
+    from coresize.planning.options import Option
     from coresize.planning.settings import Settings
     from coresize.planning.values import WorkerPlan
 
@@ -70,16 +72,37 @@ _NEEDS = (
     ("--tasks", int, "N", "number of tasks"),
     ("--max-workers", int, "N", "upper bound for the number of workers"),
 )
-_SETTINGS = (
-    ("--workers", int, "N", "number of workers, in place of the planned number"),
-    ("--reserve", int, "N", "number of cores to keep free"),
-    (
-        "--memory-fraction",
-        float,
-        "PART",
-        "fraction of the available memory that workers may use (default: 0.8)",
-    ),
-)
+
+
+def add(
+    parser: argparse._ActionsContainer, options: Iterable[Option], *, strict: bool
+) -> None:
+    """Add the options of a table that have a name on the command line.
+
+    Args:
+        parser: or a group of one.
+        options: the table.
+        strict: argparse refuses what is no choice; else whoever checks the values does.
+    """
+    for row in options:
+        words: dict[str, Any] = {"dest": row.name, "help": row.help}
+        if row.kind == "flag":
+            words["action"] = argparse.BooleanOptionalAction
+        else:
+            words["type"] = _TYPES.get(row.kind, str)
+            words["metavar"] = row.metavar
+        if row.kind == "choice" and strict:
+            words["choices"] = row.choices
+        if row.flag:
+            parser.add_argument(row.flag, **words)
+
+
+_TYPES: dict[str, Callable[[str], object]] = {
+    "whole": int,
+    "number": float,
+    "part": float,
+    "list": lambda text: text.split(","),
+}
 
 
 def of_plan() -> argparse.ArgumentParser:
@@ -91,16 +114,7 @@ def of_plan() -> argparse.ArgumentParser:
     decided = parser.add_argument_group(
         "settings, which override the settings file and variables"
     )
-    for name, kind, metavar, text in _SETTINGS:
-        decided.add_argument(name, type=kind, metavar=metavar, help=text)
-    decided.add_argument(
-        "--rounding", choices=ROUNDINGS, help="how to round a fraction of a core"
-    )
-    decided.add_argument(
-        "--parallel",
-        action=argparse.BooleanOptionalAction,
-        help="--no-parallel plans one worker",
-    )
+    add(decided, OPTIONS, strict=True)
     needs.add_argument(
         "--strict",
         action="store_true",
@@ -118,16 +132,8 @@ def is_planned(options: argparse.Namespace) -> bool:
 
 def settings_of(options: argparse.Namespace, machine: Host) -> Settings:
     """The settings, with those of the command line."""
-    from coresize.planning.settings import load_settings
-
     return load_settings(
-        command_line={
-            "workers": options.workers,
-            "parallel": options.parallel,
-            "reserve_cores": options.reserve,
-            "memory_fraction": options.memory_fraction,
-            "rounding": options.rounding,
-        },
+        command_line={row.name: getattr(options, row.name, None) for row in OPTIONS},
         file=options.config,
         host=machine,
     )

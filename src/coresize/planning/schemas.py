@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from coresize import units
 from coresize.errors import ConfigError, ParseError
 from coresize.planning import profiles
-from coresize.planning.validation import Schema, Size, Whole, check
+from coresize.planning.settings import OPTIONS
+from coresize.planning.validation import Schema, Size, check, schema_of
 from coresize.planning.values import Kind, Resources
 
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_TABLES = "a table of tables, by name"
 _CORES = Annotated[float, Field(ge=0.001, le=1e6)]
 _GPUS = Annotated[float, Field(ge=0, le=1e6)]
 
 
-class _Settings(Schema):
-    workers: Annotated[Whole, Field(ge=1)] | None = Field(
-        default=None, description="a whole number of workers above 0"
-    )
-    parallel: bool = Field(default=True, description="on or off: true or false")
-    reserve_cores: Whole = Field(
-        default=0, ge=0, description="a whole number of cores, 0 or above"
-    )
-    memory_fraction: float = Field(
-        default=0.8, gt=0, le=1, description="a part above 0 and up to 1, such as 0.8"
-    )
-    rounding: Literal["nearest", "floor", "ceil"] = Field(
-        default="nearest", description='"nearest", "floor" or "ceil"'
-    )
-    history: bool = Field(default=False, description="on or off: true or false")
-    profiles: dict[str, dict[str, Any]] = Field(default={}, description=_TABLES)
-    kinds: dict[str, dict[str, Any]] = Field(default={}, description=_TABLES)
+_Settings = schema_of("Settings", OPTIONS)
 
 
 class _Kind(Schema):
@@ -62,8 +46,8 @@ class _Resources(Schema):
 #: The names that functions use, beside those of the settings.
 _ALIASES = {"cpus": "cpu", "memory": "ram", "gpus": "gpu"}
 
-#: Variables that hold a whole number; pydantic would also take "1.0" and "1_0".
-_WHOLE = ("workers", "reserve_cores")
+#: Settings that hold a whole number; pydantic would also take "1.0" and "1_0".
+_WHOLE = [row.name for row in OPTIONS if row.kind == "whole"]
 
 
 def check_settings(values: Mapping[str, object], where: str) -> dict[str, object]:
@@ -73,16 +57,18 @@ def check_settings(values: Mapping[str, object], where: str) -> dict[str, object
         ConfigError: a key is not known, or a value is not valid.
     """
     checked = check(_Settings, values, where)
-    settings = {name: getattr(checked, name) for name in checked.model_fields_set}
+    settings: dict[str, Any] = {
+        name: getattr(checked, name) for name in checked.model_fields_set
+    }
     if "profiles" in settings:
         settings["profiles"] = {
             name: profiles.from_table(table, f"{where}: profiles.{name}")
-            for name, table in checked.profiles.items()
+            for name, table in settings["profiles"].items()
         }
     if "kinds" in settings:
         settings["kinds"] = {
             name: _kind(table, f"{where}: kinds.{name}")
-            for name, table in checked.kinds.items()
+            for name, table in settings["kinds"].items()
         }
     return settings
 

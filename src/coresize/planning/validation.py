@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import difflib
 import operator
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+)
 
 from coresize import units
 from coresize.errors import ConfigError
@@ -18,10 +25,11 @@ from coresize.units import to_bytes
 
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
+    from collections.abc import Mapping, Sequence
 
     from pydantic_core import ErrorDetails
+
+    from coresize.planning.options import Option
 
 
 class Schema(BaseModel):
@@ -55,6 +63,46 @@ Size = Annotated[int, BeforeValidator(_size), Field(description=units.SIZES)]
 Seconds = Annotated[
     float, Field(ge=0, le=1e12, allow_inf_nan=False, description="seconds, 0 or above")
 ]
+
+
+def _listed(value: object) -> object:
+    """A text as the command line takes it, with commas, as a list."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    return value
+
+
+#: What the values of each kind of option are.
+_TYPES: dict[str, Any] = {
+    "whole": Whole,
+    "number": Annotated[float, Field(gt=0)],
+    "part": Annotated[float, Field(gt=0, le=1)],
+    "flag": bool,
+    "text": str,
+    "size": Size | Literal["auto"],
+    "list": Annotated[list[str], BeforeValidator(_listed)],
+    "table": dict[str, Any],
+}
+
+
+def schema_of(name: str, options: Sequence[Option]) -> type[Schema]:
+    """The schema of a table of options: each may be left away.
+
+    Args:
+        name: of the schema.
+        options: the table.
+    """
+    fields: dict[str, Any] = {}
+    for row in options:
+        values: Any = _TYPES.get(row.kind)
+        if row.kind == "choice":
+            values = Literal[row.choices]
+        elif row.kind == "whole":
+            values = Annotated[Whole, Field(ge=row.least)]
+        if row.default is None:
+            values = values | None
+        fields[row.name] = values, Field(default=row.default, description=row.allowed)
+    return create_model(name, __base__=Schema, **fields)
 
 
 def check(

@@ -1,0 +1,73 @@
+"""Options: what each is called, what it may be, and what is said of it, once for all.
+
+Settings files, variables, the command line and functions read the same table. A new
+option is a row of it, and the annotation of the attribute that holds its value.
+"""
+
+from __future__ import annotations
+
+from coresize.model import Value
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal, TypeAlias
+
+    #: whole: a whole number. number: above 0. part: above 0, and up to 1. flag: true or
+    #: false. choice: a text of several. text: any. size: bytes, or "auto". list: of
+    #: texts. table: of anything, by name.
+    Kind: TypeAlias = Literal[
+        "whole", "number", "part", "flag", "choice", "text", "size", "list", "table"
+    ]
+
+
+class Option(Value):
+    """One option.
+
+    Attributes:
+        name: in files and functions.
+        kind: what its values are.
+        allowed: what messages say is allowed.
+        default: its value where nobody sets one.
+        least: the least whole number.
+        choices: the texts that are allowed.
+        flag: its name on the command line; empty where it has none there.
+        metavar: what stands for its value in the help.
+        help: what the help says.
+    """
+
+    name: str
+    kind: Kind
+    allowed: str
+    default: Any
+    least: int
+    choices: tuple[str, ...]
+    flag: str
+    metavar: str | None
+    help: str
+
+
+def option(
+    name: str,
+    kind: Kind,
+    allowed: str,
+    *,
+    default: object = None,
+    least: int = 0,
+    choices: tuple[str, ...] = (),
+    flag: str = "",
+    metavar: str | None = None,
+    help: str = "",  # noqa: A002 - as of argparse
+) -> Option:
+    """A row of a table of options; see `Option`."""
+    return Option(
+        name=name,
+        kind=kind,
+        allowed=allowed,
+        default=default,
+        least=least,
+        choices=choices,
+        flag=flag,
+        metavar=metavar,
+        help=help,
+    )
