@@ -1,4 +1,4 @@
-"""Run a command and measure what it needs."""
+"""Running a command and measuring what it needs."""
 
 from __future__ import annotations
 
@@ -113,11 +113,11 @@ def _streams(*, alone: bool) -> dict[str, Any]:
 def _watch(
     process: subprocess.Popen[bytes], meter: Meter, wait: Callable[[float], None]
 ) -> tuple[int | None, float]:
-    """Measure until the command ends; returns how, and its seconds of CPU time."""
+    """Measure until the command ends; returns its exit code and its CPU seconds."""
     if not hasattr(os, "wait4"):
         return _watch_by_psutil(process, meter, wait)
 
-    # Of this very process: a child inherits it over fork and exec (getrusage(2)).
+    # A child inherits the peak of this process over fork and exec (getrusage(2)).
     inherited = processes.resident_peak() // 1024
     pause = Pause()
     while True:
@@ -125,7 +125,7 @@ def _watch(
             meter.sample()
         try:
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        except ChildProcessError:  # SIGCHLD is ignored: nobody knows how it ended
+        except ChildProcessError:  # SIGCHLD is ignored: the exit code is lost
             process.returncode = -1
             return None, 0.0
         if pid:
@@ -133,23 +133,23 @@ def _watch(
         wait(pause.seconds)
     process.returncode = os.waitstatus_to_exitcode(status)
     if isinstance(meter, TreeMeter) and usage.ru_maxrss > inherited:
-        meter.believe(usage.ru_maxrss * 1024)  # what came after the last sample
+        meter.believe(usage.ru_maxrss * 1024)  # covers the time after the last sample
     return process.returncode, usage.ru_utime + usage.ru_stime
 
 
 def _watch_by_psutil(
     process: subprocess.Popen[bytes], meter: Meter, wait: Callable[[float], None]
 ) -> tuple[int | None, float]:
-    """The same where there is no wait4(2): CPU time as the last sample saw it."""
+    """The same without wait4(2): the CPU time is that of the last sample."""
     import psutil
 
-    seen = psutil.Process(process.pid)
+    observed = psutil.Process(process.pid)
     cpu = 0.0
     pause = Pause()
     while process.poll() is None:
         with pause:
             meter.sample()
             with contextlib.suppress(psutil.Error):
-                cpu = sum(seen.cpu_times()[:2])
+                cpu = sum(observed.cpu_times()[:2])
         wait(pause.seconds)
     return process.returncode, cpu
