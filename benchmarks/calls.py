@@ -1,7 +1,8 @@
 """What one call of available_cores() costs, as ratios measured in one run.
 
-Beside loky.cpu_count(), and beside the same reads in a bare loop; then once more with
-thousands of mounts, as on a busy Kubernetes node (needs root, for a mount namespace).
+Beside loky.cpu_count(), and beside the same reads and system calls in a bare loop; then
+once more with hundreds of environment variables, as in a Kubernetes pod, and with
+thousands of mounts, as on a busy node (needs root, for a mount namespace).
 
     python benchmarks/calls.py
 """
@@ -20,7 +21,6 @@ from turns import least_in_turns
 
 from coresize import available_cores, detect
 from coresize.host import Live
-from coresize.recording.recorded import Recording
 from coresize.testing import use_host
 
 
@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOUNTS = 5000
+VARIABLES = 300
 
-#: Read of a recorded machine alone; see docs/decisions/0003-the-cost-of-a-call.md.
-ONLINE = "/sys/devices/system/cpu/online"
 MANY = "--in-many-mounts"
 
 #: A tmpfs of 70 mounts, and as many copies of it as are needed.
@@ -48,10 +47,32 @@ exec "$@"
 """
 
 
+class Noting(Live):
+    """This machine, with a note of the files that are asked for."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+
+    def read(self, path: str) -> str:
+        """See `Host.read`."""
+        self.paths.append(path)
+        return super().read(path)
+
+
 def main() -> None:
-    """Print the table, then again below many mounts."""
+    """Print the table, again with many variables, and again below many mounts."""
+    _measure()
+    if MANY in sys.argv:
+        return
+    os.environ.update({f"SERVICE_{number}_PORT": "80" for number in range(VARIABLES)})
+    _measure()
+    _again_below_many_mounts()
+
+
+def _measure() -> None:
     lines = len(Path("/proc/self/mountinfo").read_text().splitlines())
-    print(f"\nPython {sys.version.split()[0]}, {lines} lines of mountinfo")
+    python = sys.version.split()[0]
+    print(f"\nPython {python}, {lines} lines of mountinfo, {len(os.environ)} variables")
     paths = _paths_read()
     functions = {
         "loky.cpu_count()": loky.cpu_count,
@@ -60,7 +81,7 @@ def main() -> None:
         "detect()": detect,
     }
     measures = {name: _seconds(function) for name, function in functions.items()}
-    costs = least_in_turns(measures, rounds=9)
+    costs = least_in_turns(measures, rounds=200)
     ours = costs["available_cores()"]
     for name, cost in costs.items():
         print(
@@ -71,9 +92,7 @@ def main() -> None:
         _judge("available_cores() / loky", ours / costs["loky.cpu_count()"], 1.5)
     else:
         _judge("available_cores(), ms", ours * 1e3, 15)
-    _judge("available_cores() / bare reads", ours / bare, 2.5)
-    if MANY not in sys.argv:
-        _again_below_many_mounts()
+    _judge("available_cores() / bare reads", ours / bare, 1.5)
 
 
 def _judge(what: str, value: float, most: float) -> None:
@@ -83,16 +102,19 @@ def _judge(what: str, value: float, most: float) -> None:
 
 
 def _paths_read() -> list[str]:
-    """The files that available_cores() reads here."""
-    recording = Recording(Live())
-    with use_host(recording):
+    """The files that available_cores() asks for here, those that are missing too."""
+    host = Noting()
+    with use_host(host):
         available_cores()
-    return [path for path in recording.noted.files if path != ONLINE]
+    return host.paths
 
 
 def _bare(paths: list[str]) -> None:
     for path in paths:
-        file = os.open(path, os.O_RDONLY)
+        try:
+            file = os.open(path, os.O_RDONLY)
+        except OSError:
+            continue
         while os.read(file, 16384):
             pass
         os.close(file)
@@ -100,8 +122,8 @@ def _bare(paths: list[str]) -> None:
 
 
 def _seconds(function: Callable[[], object]) -> Callable[[], float]:
-    """A measure of the seconds that one call takes."""
-    number = max(20, int(0.02 / timeit.timeit(available_cores, number=20) * 20))
+    """A measure of the seconds that one call takes, short enough for a quiet moment."""
+    number = max(1, int(0.002 / timeit.timeit(function, number=20) * 20))
     return lambda: timeit.timeit(function, number=number) / number
 
 

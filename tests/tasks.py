@@ -514,3 +514,23 @@ def be_stubborn(begun):
     while not asked:
         time.sleep(0.01)
     return "stubborn"
+
+
+def raise_error(error):
+    raise error
+
+
+def invert(number):
+    return 1 / number
+
+
+def nap_and_tell(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def nested_sum(count):
+    from coresize import ProcessPoolExecutor, ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as threads, ProcessPoolExecutor(1) as processes:
+        return threads.submit(sum, processes.map(abs, range(count))).result()

@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 
 import pytest
 
 from coresize import ConfigError, available_cores, available_memory, detect
 from coresize.detection.limits import whole_cores
+from coresize.detection.reading import keep_last
 from coresize.host import Live
 from coresize.testing import Recorded, container, use_host
 
@@ -224,7 +226,119 @@ def test_the_option_of_python_is_named_as_the_source():
     assert "set by env:-X cpu_count" in done.stdout
 
 
+# --- What is kept between calls -----------------------------------------------
+
+
+def _v1(quota, period):
+    folder = "/sys/fs/cgroup/cpu"
+    return {
+        "/proc/self/cgroup": "1:cpu:/\n",
+        "/proc/self/mountinfo": f"32 31 0:29 / {folder} rw - cgroup cgroup rw,cpu\n",
+        f"{folder}/cpu.cfs_quota_us": f"{quota}\n",
+        f"{folder}/cpu.cfs_period_us": f"{period}\n",
+    }
+
+
+def test_what_changes_is_seen_by_the_next_call():
+    quota, cgroups = "/sys/fs/cgroup/cpu.max", "/proc/self/cgroup"
+    host = container(cpus=8)
+    with use_host(host):
+        assert available_cores() == 8
+        for text, cores in [("200000 100000", 2), ("x", 8), ("50000 10000", 5)]:
+            host.files[quota] = f"{text}\n"
+            assert (available_cores(), available_cores()) == (cores, cores)
+        host.files |= {cgroups: "0::/a\n", "/sys/fs/cgroup/a/cpu.max": "30000 10000"}
+        assert available_cores() == 3
+        host.files[cgroups] = "0::/\n"
+        assert available_cores() == 5
+        del host.files[quota]
+        assert available_cores() == 8
+        host.env["CORESIZE_MAX_CORES"] = "7"
+        assert available_cores() == 7
+        host.env["CORESIZE_MAX_CORES"] = "6"
+        assert available_cores() == 6
+        host.env.clear()
+        for quota, period, cores in [(4, 1, 4), (4, 2, 2), (6, 2, 3), (-1, 2, 8)]:
+            host.files = _v1(quota, period)
+            assert available_cores() == cores
+
+
+def test_an_affinity_that_changes_in_place_is_seen_by_the_next_call():
+    cpus = {0, 1, 2}
+    host = Recorded(files=container(cpus=8).files, affinity=cpus)
+    with use_host(host):
+        assert available_cores() == 3
+        cpus.remove(1)
+        assert available_cores() == 2
+
+
+def test_the_last_answer_is_kept_for_each_key():
+    calls = []
+
+    @keep_last
+    def double(content, key):
+        calls.append((content, key))
+        return 2 * int(content)
+
+    assert [double("1", "a"), double("2", "b"), double("1", "a")] == [2, 4, 2]
+    assert [double("3", "a"), double("1", "a")] == [6, 2]
+    assert calls == [("1", "a"), ("2", "b"), ("3", "a"), ("1", "a")]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="x"):
+            double("x", "a")
+    assert calls[4:] == [("x", "a")] * 2
+
+
+def test_answers_are_kept_for_a_bounded_number_of_keys():
+    kept = []
+
+    class Answer:
+        """Something that a weak reference can point at."""
+
+    @keep_last
+    def answer(_content, _key):
+        made = Answer()
+        kept.append(weakref.ref(made))
+        return made
+
+    for key in range(1000):
+        answer("", key)
+    assert sum(reference() is not None for reference in kept) <= 256
+
+
 # --- The door to this machine -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "environ",
+    ["os.environ", "dict(os.environ)", "copy.copy(os.environ)"],
+)
+def test_variables_are_those_of_os_environ_whatever_it_is(environ):
+    program = f"""
+import copy, os
+from coresize.host import Live
+os.environ = {environ}
+os.environ["A"] = os.environ["B"] = "1"
+os.environ["C"] = ""
+names = frozenset("ABCD")
+print(sorted(Live().variables(names).items()))
+del os.environ["A"]
+os.environ["D"] = "\\udcff"
+print(sorted(Live().variables(names)), Live().variables(names)["D"] == "\\udcff")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[('A', '1'), ('B', '1')]\n['B', 'D'] True\n"
+
+
+def test_variables_set_in_bytes_are_seen():
+    os.environb[b"CORESIZE_TEST_BYTES"] = b"1"
+    try:
+        names = frozenset({"CORESIZE_TEST_BYTES"})
+        assert Live().variables(names) == {"CORESIZE_TEST_BYTES": "1"}
+    finally:
+        del os.environb[b"CORESIZE_TEST_BYTES"]
 
 
 def test_long_files_are_read_whole(tmp_path):

@@ -249,11 +249,11 @@ def test_a_shard_is_a_part(call):
         ("jobs:nope --items items.jsonl", "a function of jobs"),
         ("nope:x --items items.jsonl", "a module that can be imported from here"),
         ("jobs:double --items nope.txt", "No such file"),
-        ("jobs:double --items items.xml", "a JSON value a line"),
+        ("jobs:double --items items.xml", "a JSON value per line"),
         ("jobs:double --items @*.nope", "a pattern that matches some file"),
         ("jobs:double --items jobs.jsonl", "jobs.jsonl, line 2"),
         ("jobs:double --items jobs.csv", "jobs.csv, line 4' is not valid: use as many"),
-        ("jobs:double --items twice.csv", "'b' comes twice"),
+        ("jobs:double --items twice.csv", "'b' occurs twice"),
         ("jobs:double --items long.csv", "long.csv, line 2' is not valid: use valid C"),
         ("jobs:double --items items.jsonl --workers 0", "command line: workers=0"),
         ("jobs:double --items items.jsonl --executor x", "command line: executor='x'"),
@@ -310,7 +310,7 @@ def test_ctrl_c_stops_a_batch_that_can_go_on(run, call):
     words = ("batch", "jobs:interrupt", "--items", "items.jsonl", *SERIAL)
     done = run(*words, "--journal", "out.db")
     assert done.returncode == 130
-    assert done.stderr.endswith("coresize: stopped; start it again to go on\n")
+    assert done.stderr.endswith("; run the same command again to continue\n")
     assert "Traceback" not in done.stderr
     assert json.loads(call("status", "out.db", "--json").stdout)[0]["done"] == 3
 
@@ -360,7 +360,7 @@ def test_what_has_not_ended_well_is_told_with_how_to_go_on(run):
     assert states == ["done", "failed", "done"]
     assert "failed (3)" in done.stdout
     hint, command = done.stderr.splitlines()
-    assert hint == "coresize: to go on with what has not ended well:"
+    assert hint == "coresize: to resume the shards that have not succeeded:"
     assert command.startswith("  CORESIZE_SHARD=1/3 sh -c ")
     again = subprocess.run(
         command, shell=True, capture_output=True, text=True, check=False
@@ -374,7 +374,7 @@ def test_what_has_failed_is_passed_over_and_that_is_told(run, call):
     batch = (sys.executable, "-m", "coresize", "batch", *words)
     done = run("shards", "1", "--", *batch, "--journal", "out-{index}.db")
     assert done.returncode == 1
-    assert "passes over tasks that have failed" in done.stderr.splitlines()[-1]
+    assert "skip tasks that have failed" in done.stderr.splitlines()[-1]
     merged = call("merge", "out-0.db", "-o", "all.csv")
     assert merged.stdout == "5 tasks in all.csv, 1 of them failed\n"
 
@@ -561,7 +561,7 @@ def test_merge_names_what_is_missing(run, call, folder, journals):
     done = run("merge", journals[0], "-o", "all.csv")
     assert (done.returncode, done.stdout) == (2, "")
     assert "coresize: no journal of shard 1/2" in done.stderr
-    assert "--allow-partial takes what is there" in done.stderr
+    assert "--allow-partial merges what there is" in done.stderr
     assert not (folder / "all.csv").exists()
     part = call("merge", journals[0], "-o", "all.csv", "--allow-partial")
     assert (part.returncode, part.stdout) == (0, "3 tasks in all.csv\n")

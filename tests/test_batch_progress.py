@@ -213,9 +213,9 @@ def test_lines_come_less_and_less_often(capsys):
     display = Display(True, Tally(10), lambda: 2)  # noqa: FBT003 - as the user says it
     intervals = []
     for _ in range(5):
-        display._alarm._next = 0.0
+        display._throttle._next = 0.0
         display.tick()
-        intervals.append(display._alarm.interval)
+        intervals.append(display._throttle.interval)
     assert intervals == sorted(intervals)
     assert intervals[-1] > intervals[0]
     lines = capsys.readouterr().err.splitlines()

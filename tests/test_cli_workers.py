@@ -221,7 +221,7 @@ def test_a_profile_of_a_failure_gives_no_advice(run):
     assert "ENDED    it was ended by SIGKILL" in out
     assert "memory limit" in out
     assert "--memory" not in out
-    assert "It failed" in run("profile", "--", "sh", "-c", "exit 3").stdout
+    assert "The command failed" in run("profile", "--", "sh", "-c", "exit 3").stdout
 
 
 def test_profile_ends_as_its_program_does_and_saves_no_failure(run, call, tmp_path):

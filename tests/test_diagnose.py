@@ -109,7 +109,7 @@ HOSTS = {
         {},
         {"memory": "16GiB", "used": "15.5GiB"},
         *("memory limits", "warning"),
-        ("512.0 MiB of memory are left", "working set 15.5 GiB", "memory.max"),
+        ("512.0 MiB of memory is left", "working set 15.5 GiB", "memory.max"),
     ),
     "nearly at memory.high": (
         {"memory.high": f"{16 * GIB}\n"},
@@ -260,7 +260,7 @@ def test_of_two_overrides_one_has_no_effect():
     )
     assert (active.severity, active.where) == ("note", "CORESIZE_OVERRIDE_CORES")
     assert other.title == "PARALLELLY_OVERRIDE_CORES is set, and has no effect"
-    assert other.seen == "CORESIZE_OVERRIDE_CORES=8 goes first"
+    assert other.seen == "CORESIZE_OVERRIDE_CORES=8 takes precedence"
 
 
 @linux
@@ -461,11 +461,11 @@ parser.parse_args()
 @pytest.mark.parametrize(
     ("text", "seen", "advice"),
     [
-        ("import sys; sys.exit(3)", "SystemExit: 3", "put what starts work below"),
+        ("import sys; sys.exit(3)", "SystemExit: 3", "put the code that starts"),
         ("import sys; sys.argv[1]", "IndexError", "--main FILE -- ARGUMENTS"),
         (ARGUMENTS, "arguments are required: file", "--main FILE -- ARGUMENTS"),
-        ("import no_such_module", "No module named 'no_such_module'", "mend that"),
-        ("def", "SyntaxError", "mend that"),
+        ("import no_such_module", "No module named 'no_such_module'", "fix this"),
+        ("def", "SyntaxError", "fix this"),
         ("import os; os._exit(1)", "ended without a word", "below if __name__"),
     ],
 )
@@ -837,9 +837,12 @@ def test_bad_usage(words, text, capsys):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--watch", "1"), "--watch wants --pid PID"),
-        (("--watch", "1", "--pid", "1", "--fail-on", "note"), "--fail-on goes without"),
-        (("--watch", "1", "--pid", "1", "--main", "x.py"), "--main goes without"),
+        (("--watch", "1"), "--watch needs --pid PID"),
+        (
+            ("--watch", "1", "--pid", "1", "--fail-on", "note"),
+            "--fail-on cannot be used",
+        ),
+        (("--watch", "1", "--pid", "1", "--main", "x.py"), "--main cannot be used"),
     ],
 )
 def test_options_that_do_not_go_together(words, text, capsys):

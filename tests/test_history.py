@@ -265,9 +265,9 @@ def test_the_command_shows_exports_and_forgets(capsys):
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["size"] for line in lines] == [0, 1, 2]
     assert cli.main(["history", "mine", "--forget"]) == 0
-    assert "3 tasks of mine are forgotten" in capsys.readouterr().out
+    assert "deleted the history of 3 tasks of mine" in capsys.readouterr().out
     store.record("mine", rows, workers=2, throughput=1.0)
     assert cli.main(["history", "--forget", "--all"]) == 0
-    assert "3 tasks are forgotten" in capsys.readouterr().out
+    assert "deleted the history of 3 tasks" in capsys.readouterr().out
     assert cli.main(["history"]) == 0
     assert "nothing is recorded" in capsys.readouterr().out

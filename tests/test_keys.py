@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import decimal
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 from coresize import ConfigError
 from coresize.batch.keys import bucket, named, stable_key
+from coresize.storage import SeenKeys
 
 
 SCALARS = (
@@ -189,3 +191,13 @@ class Odd:
 def test_what_has_no_stable_content_has_no_key(item):
     with pytest.raises(ConfigError, match="key=, a function that gives each item"):
         stable_key(item)
+
+
+def test_keys_are_known_in_memory_and_in_a_file():
+    with contextlib.closing(SeenKeys()) as seen:
+        for number in range(60_000):  # more than are kept in memory
+            assert seen.add(f"k{number}", number) is None
+        for number in (0, 49_999, 50_000, 59_999):
+            assert seen.add(f"k{number}", -1) == number
+        assert seen.add("another", 7) is None
+        assert seen.add("another", 8) == 7

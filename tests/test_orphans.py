@@ -14,6 +14,7 @@ import pytest
 import tasks
 
 from coresize import ProcessPoolExecutor, TaskKilledError, processes, profile_task
+from coresize.host import MARK
 
 
 pytestmark = pytest.mark.skipif(
@@ -303,7 +304,7 @@ def marked(path):
     mark = next(
         variable
         for variable in processes.read(pid, "environ").split("\0")
-        if variable.startswith(f"{processes.MARK}=")
+        if variable.startswith(f"{MARK}=")
     )
     return [
         (other, processes.start_ticks(other))
@@ -428,7 +429,7 @@ def test_what_a_child_of_multiprocessing_has_left_goes_on(program):
 def _keeps(watchdog, pid):
     """Whether a process waits for the end of the program that started another."""
     variables = processes.read(pid, "environ").split("\0")
-    (mark,) = [value for value in variables if value.startswith(processes.MARK)]
+    (mark,) = [value for value in variables if value.startswith(MARK)]
     return mark.split("/")[1] in processes.read(watchdog, "cmdline")
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from coresize import processes
-from coresize.processes import exits
+from coresize.host import MARK
+from coresize.processes import exits, signals
+from coresize.processes.commands import Command
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="told by the kernel")
@@ -84,3 +89,113 @@ def test_where_no_signal_kills_the_end_is_told_all_the_same():
     )
     assert (done.returncode, done.stderr) == (3, "")
     assert "it ended with exit status 3" in done.stdout
+
+
+# --- Commands ---------------------------------------------------------------------
+
+
+def test_signals_wait_until_a_command_was_started():
+    steps = []
+
+    def start():
+        with signals.held_back():
+            signal.raise_signal(signal.SIGINT)
+            steps.append("started")
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert steps == ["started"]
+
+
+#: What it leaves in its session, and outside: their numbers are the lines of a file.
+LEAVES = "sleep 1000 & echo $! > {0}; setsid sleep 1000 & echo $! >> {0}; "
+
+
+@contextlib.contextmanager
+def leaving(path, then, **options):
+    """A command that leaves processes behind; it, and those processes."""
+    command = Command(["sh", "-c", LEAVES.format(path) + then], **options)
+    found = []
+    try:
+        command.start()
+        end = time.monotonic() + 60
+        while len(found) < 2 and time.monotonic() < end:
+            found = path.read_text().split() if path.exists() else []
+            time.sleep(0.01)
+        yield command, [int(one) for one in found]
+    finally:
+        command.close(everywhere=True)
+
+
+def left(pids):
+    return [processes.is_running(pid) for pid in pids]
+
+
+def soon(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@linux
+def test_all_that_a_command_has_started_ends_with_it(tmp_path):
+    with leaving(tmp_path / "pids", "sleep 1000") as (command, found):
+        assert (command.is_running, command.poll()) == (True, None)
+        command.close()
+        assert (command.is_running, command.poll()) == (False, -9)
+        soon(lambda: left(found) == [False, False])
+
+
+@linux
+@pytest.mark.parametrize(
+    ("own_session", "everywhere", "expected"),
+    [(True, True, [0, 0]), (True, False, [0, 1]), (False, False, [1, 1])],
+)
+def test_what_a_command_leaves_behind(tmp_path, own_session, everywhere, expected):
+    with leaving(tmp_path / "pids", "exit 3", own_session=own_session) as (
+        command,
+        found,
+    ):
+        soon(lambda: command.poll() == 3)
+        command.close(everywhere=everywhere)
+        soon(lambda: left(found) == expected)
+        command.close(everywhere=True)
+        soon(lambda: left(found) == [False, False])
+
+
+@linux
+def test_a_command_without_a_session_ends_when_it_is_closed(tmp_path):
+    with leaving(tmp_path / "pids", "sleep 1000", own_session=False) as (
+        command,
+        found,
+    ):
+        command.close()
+        soon(lambda: left(found) == [False, False])
+
+
+def test_a_command_that_was_never_started_is_closed_all_the_same():
+    command = Command(["no such program"])
+    command.close(everywhere=True)
+    command.send(signal.SIGTERM)
+    assert (command.is_running, command.poll(), command.kill()) == (False, None, None)
+    with pytest.raises(OSError):  # noqa: PT011 - of any kind
+        command.start()
+    command.close()
+
+
+def names_of(pid):
+    variables = processes.read(pid, "environ").split("\0")
+    return {one.partition("=")[0] for one in variables if one}
+
+
+@linux
+def test_a_command_has_a_mark_and_is_sent_signals():
+    command = Command(["sleep", "1000"], environment={"PATH": os.environ["PATH"]})
+    try:
+        pid = command.start().pid
+        soon(lambda: names_of(pid) == {"PATH", MARK})
+        command.send(signal.SIGTERM)
+        soon(lambda: command.poll() == -signal.SIGTERM)
+    finally:
+        command.close()

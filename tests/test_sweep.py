@@ -759,10 +759,10 @@ RUN = ("--", "touch", "ran{workers}")
         (("--save", "", *RUN), 2, "--save='' is not valid: use a name that begins"),
         (("--save", "history:x", *RUN), 2, "has no colon"),
         (("--from", "x", "--save", ".."), 2, "a name that begins with"),
-        (("--from", "x", "--workers", "1"), 2, "--workers is for trials"),
-        (("--from", "x", "--repeat", "1"), 2, "--repeat is for trials"),
-        (("--from", "x", "--timeout", "1"), 2, "--timeout is for trials"),
-        (("--from", "x", "--", "make", "{workers}"), 2, "--from needs no CMD"),
+        (("--from", "x", "--workers", "1"), 2, "--workers cannot be used"),
+        (("--from", "x", "--repeat", "1"), 2, "--repeat cannot be used"),
+        (("--from", "x", "--timeout", "1"), 2, "--timeout cannot be used"),
+        (("--from", "x", "--", "make", "{workers}"), 2, "--from takes no CMD"),
     ],
 )
 def test_bad_commands(call, words, code, text, tmp_path):

@@ -17,7 +17,7 @@ from coresize.model import override
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from collections.abc import Set as AbstractSet
     from typing import Any, Protocol, TypeVar
 
@@ -119,6 +119,23 @@ def _read_rest(file: int, chunks: list[bytes], path: str) -> bytes:
     return b"".join(chunks)
 
 
+def _names_present(names: frozenset[str]) -> Iterable[str]:
+    """Those of the names that are set, empty or not.
+
+    ``os.environ`` raises two exceptions for each name that it lacks, and a pass over it
+    decodes every name. Either costs a third of what `available_cores` reads, or more,
+    and no public call costs less. This function therefore looks each name up in the
+    dictionary behind ``os.environ``, as ``os.environ[name]`` does. Where a program or
+    another Python has a mapping without that dictionary, it makes the pass.
+    """
+    environ = os.environ
+    encode = getattr(environ, "encodekey", None)
+    encoded = getattr(environ, "_data", None)
+    if encode is None or encoded is None:
+        return names.intersection(environ)
+    return [name for name in names if encode(name) in encoded]
+
+
 def _psutil(ask: Callable[[Any], _Answer]) -> _Answer | None:
     """The answer of psutil; None where psutil fails, whichever way it fails."""
     import psutil
@@ -157,13 +174,11 @@ class Live(Host):
         Python's option ``-X cpu_count=N`` overrides its variable PYTHON_CPU_COUNT
         (using/cmdline), and is returned under its own name.
         """
-        environ = os.environ
-        present = names.intersection(environ)  # a miss in os.environ is expensive
         # get(), because another thread may unset a variable in between.
         values = {
             name: value
-            for name in present
-            if (value := environ.get(name)) is not None and says(name, value)
+            for name in _names_present(names)
+            if (value := os.environ.get(name)) is not None and says(name, value)
         }
         option = sys._xoptions.get("cpu_count")
         if option and CPU_COUNT_OPTION in names:

@@ -1,4 +1,8 @@
-"""The files that coresize keeps for a user: where they are, and writing them whole."""
+"""The files that coresize keeps for a user: what pathlib has not.
+
+Where they are, writing them whole or not at all, refusing what is no plain file, and
+what is common to all files of SQLite.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,14 @@ import stat
 import sys
 from pathlib import Path
 
-from coresize.errors import ConfigError
+from coresize.errors import ConfigError, CoresizeError
 from coresize.host import Live
 from coresize.model import Value
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterator
     from typing import TextIO
 
@@ -49,11 +54,6 @@ a variable not set?
     if "\0" in text:
         raise ConfigError(name, text, "a path without NUL characters")
     return text
-
-
-def is_file(path: str) -> bool:
-    """Whether there is such a file."""
-    return Path(path).is_file()
 
 
 _KINDS = (
@@ -115,16 +115,6 @@ def read_named(path: str) -> str:
         if kind in ("a pipe", "a socket"):
             raise OSError(errno.EINVAL, f"it is {kind}, and no plain file", path)
     return Live().read(path)
-
-
-def read_input(path: str) -> str:
-    """The text of an input of the user's, however long; a pipe as well.
-
-    Raises:
-        OSError: it cannot be read.
-        UnicodeDecodeError: it is no UTF-8.
-    """
-    return Path(path).read_text(encoding="utf-8")
 
 
 def replace(path: str, text: str) -> None:
@@ -217,69 +207,6 @@ def space(path: str) -> Space | None:
     return Space(total=usage.total, free=usage.free)
 
 
-def temporary_folder() -> str:
-    """Where temporary files go, by the rules of Python's tempfile.
-
-    Raises:
-        FileNotFoundError: no folder can be written to.
-    """
-    import tempfile
-
-    return tempfile.gettempdir()
-
-
-def write_scratch(folder: str, content: bytes) -> None:
-    """Write a file that nobody needs, to the disk, and remove it.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    import tempfile
-
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(content)
-
-
-def suffix(path: str) -> str:
-    """What the name of a file ends in, after its last dot."""
-    return Path(path).suffix.removeprefix(".")
-
-
-def has_folder(path: str) -> bool:
-    """Whether the folder is there that a file is to be in."""
-    return Path(path).parent.is_dir()
-
-
-def size(path: str) -> int:
-    """The bytes in a file; 0 where there is none."""
-    file = Path(path)
-    return file.stat().st_size if file.exists() else 0
-
-
-def first_line(path: str) -> str:
-    """How a file begins, as text."""
-    with Path(path).open("rb") as file:
-        return file.readline(4096).decode("utf-8", "replace")
-
-
-def sqlite_code(error: Exception) -> int:
-    """What kind of error SQLite tells of; 0 where it does not.
-
-    The primary code is in the lower byte (SQLite, "Result and Error Codes").
-    """
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def append(path: str) -> TextIO:
-    """A file to add text to; made, with its folder, where it is not there.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    make_folder_of(path)
-    return Path(path).open("a", encoding="utf-8", errors="backslashreplace")
-
-
 def real_path(path: str) -> str:
     """The path with all symbolic links resolved.
 
@@ -290,20 +217,6 @@ def real_path(path: str) -> str:
         return str(Path(path).resolve())
     except RuntimeError:  # Python 3.11 and 3.12
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from None
-
-
-def is_same(path: str, other: str) -> bool:
-    """Whether two paths lead to one place, whatever they are called."""
-    return real_path(path) == real_path(other)
-
-
-def remove(path: str) -> None:
-    """Remove a file, if it is there.
-
-    Raises:
-        OSError: it cannot be removed.
-    """
-    Path(path).unlink(missing_ok=True)
 
 
 def state_path(*names: str) -> str:
@@ -329,10 +242,89 @@ def state_path(*names: str) -> str:
     return str(folder.joinpath("coresize", *names))
 
 
-def make_folder_of(path: str) -> None:
-    """Make the folder that a file is to be in, and those above it.
+# -----------------------------------------------------------------------------
+# SQLite. It is imported where it is used: who keeps no such file need not have it.
 
-    Raises:
-        OSError: it cannot be made.
+
+def sqlite_code(error: Exception) -> int:
+    """What kind of error SQLite tells of; 0 where it does not.
+
+    The primary code is in the lower byte (SQLite, "Result and Error Codes").
     """
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+@contextlib.contextmanager
+def sqlite_errors(
+    explain: Callable[[Exception, int], CoresizeError],
+) -> Iterator[None]:
+    """Raise errors of ours in place of those of a file of SQLite.
+
+    Those are SQLite's own, the system's, and what damaged content leads to.
+
+    Args:
+        explain: gives the error to raise, from what came and `sqlite_code` of it.
+    """
+    import sqlite3
+
+    try:
+        yield
+    except CoresizeError:
+        raise
+    except (sqlite3.Error, OSError, OverflowError, UnicodeError) as error:
+        raise explain(error, sqlite_code(error)) from error
+
+
+#: Keys that are kept in memory; more are kept in a file.
+_KEPT = 50_000
+
+
+class SeenKeys:
+    """Keys that were seen, each with a number for the place where it was.
+
+    Many of them are kept in a file that SQLite removes by itself, so that a million
+    take no memory.
+    """
+
+    def __init__(self) -> None:
+        self._few: dict[str, int] = {}
+        self._file: sqlite3.Connection | None = None
+
+    def add(self, key: str, place: int) -> int | None:
+        """Take note of a key; the place where it was seen before, or None.
+
+        >>> seen = SeenKeys()
+        >>> seen.add("a", 0), seen.add("b", 1), seen.add("a", 2)
+        (None, None, 0)
+        """
+        if self._file is None:
+            if key in self._few:
+                return self._few[key]
+            if len(self._few) < _KEPT:
+                self._few[key] = place
+                return None
+            self._file = self._move_to_file()
+        if self._file.execute(_ADD_KEY, (key, place)).rowcount:
+            return None
+        found: tuple[int] = self._file.execute(_FIND_KEY, (key,)).fetchone()
+        return found[0]
+
+    def _move_to_file(self) -> sqlite3.Connection:
+        import sqlite3
+
+        file = sqlite3.connect("", check_same_thread=False)
+        file.execute(
+            "CREATE TABLE seen (key TEXT PRIMARY KEY, place INTEGER) WITHOUT ROWID"
+        )
+        file.executemany(_ADD_KEY, self._few.items())
+        self._few.clear()
+        return file
+
+    def close(self) -> None:
+        """Forget them."""
+        if self._file is not None:
+            self._file.close()
+
+
+_ADD_KEY = "INSERT INTO seen VALUES (?, ?) ON CONFLICT DO NOTHING"
+_FIND_KEY = "SELECT place FROM seen WHERE key = ?"

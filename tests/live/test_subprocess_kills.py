@@ -105,12 +105,14 @@ def test_with_too_small_a_need_they_are_run_again_alone(tmp_path, task):
         "with ProcessPoolExecutor(3, memory='10MiB') as pool:\n"
         f"    futures = [pool.submit({task}, 300) for _ in range(3)]\n"
         "    found = [[outcome(future), future.attempts] for future in futures]\n"
-        "    print(json.dumps([found, pool.observe().kills]))\n",
+        "    state = pool.observe()\n"
+        "    print(json.dumps([found, state.kills, state.evictions]))\n",
     )
-    ended, kills = found
+    ended, kills, evictions = found
     assert [value for value, _ in ended] == [300] * 3
     assert sum(attempts - 1 for _, attempts in ended) >= kills > 0
-    assert done.kills == kills
+    # Of a task that was ended to make room, the kernel may have ended a process first.
+    assert kills <= done.kills <= kills + evictions
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent import futures
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,10 @@ from joblib.parallel import (
 )
 
 from coresize.executor.admission.needs import MemorySpec
+from coresize.executor.mapping import MapExecutor
 from coresize.executor.process import ProcessPoolExecutor
+from coresize.executor.serial import Submitting
+from coresize.executor.traits import Traits, of_caller, of_threads
 from coresize.planning.plan import plan_workers
 
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
     from coresize.executor.admission.needs import Memory
+    from coresize.executor.mapping import Source
+    from coresize.processes.exit_hooks import Unfinished
 
 NAME = "coresize"
 
@@ -68,7 +73,7 @@ def register() -> None:
     register_parallel_backend(NAME, CoresizeBackend)
 
 
-class JoblibExecutor(Executor):
+class JoblibExecutor(MapExecutor):
     """The active backend of joblib, as an executor.
 
     Args:
@@ -88,8 +93,35 @@ class JoblibExecutor(Executor):
         self._backend = self._parallel._backend  # noqa: SLF001 - no public name
         self._max_workers: int = self._backend.effective_n_jobs(self._parallel.n_jobs)
         self._nested = self._backend.get_nested_backend()
+        self.traits = self._find_traits()
         self._pending: set[Future[Any]] = set()
+        self._maps: set[Unfinished] = set()
         self._closed = False
+
+    @property
+    def _unfinished(self) -> set[Unfinished]:
+        return self._maps
+
+    def _calls(
+        self, fn: Callable[..., Any], *, chunksize: int | None, buffersize: int | None
+    ) -> Source:
+        del chunksize, buffersize  # they are submitted one by one
+        ahead = 2 * self._max_workers
+        return Submitting(self, JoblibExecutor.submit, fn, ahead=ahead)
+
+    def _find_traits(self) -> Traits:
+        """What the backend is like: where its calls run, and how many at a time."""
+        if isinstance(self._backend, SequentialBackend):
+            return of_caller()
+        if getattr(self._backend, "uses_threads", False):
+            return of_threads(self._max_workers)
+        return Traits(
+            place="processes",
+            slots=self._max_workers,
+            survives=False,
+            ends_tasks=False,
+            measures=False,
+        )
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -116,10 +148,12 @@ class JoblibExecutor(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
         """Accept no more calls, and release the backend; joblib cancels no calls."""
-        del cancel_futures
         if self._closed:
             return
-        self._closed = True
+        try:
+            self._end_maps(cancel=cancel_futures)
+        finally:
+            self._closed = True
         if wait:
             futures.wait(set(self._pending))
         self._parallel.__exit__(None, None, None)

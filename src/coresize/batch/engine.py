@@ -22,7 +22,7 @@ from coresize.batch.journal.identity import identify, name_of
 from coresize.batch.journal.status import StatusFile, paths
 from coresize.batch.journal.writer import Journal
 from coresize.batch.outcomes import BatchReport
-from coresize.batch.progress import Alarm, Display, Tally, held
+from coresize.batch.progress import Display, Tally, Throttle, held
 from coresize.batch.recorder import Recorder
 from coresize.batch.shards import Claim
 from coresize.batch.task import ENCODERS, Task
@@ -120,7 +120,12 @@ class Engine:
         self._options = options
         self._journal: Journal | None = None
         with contextlib.ExitStack() as undo:  # of what is open where the rest fails
-            claim = Claim(options, name_of(function))
+            claim = Claim(
+                options.shard,
+                by=options.shard_by,
+                journal=options.journal,
+                name=name_of(function),
+            )
             undo.callback(claim.release)
             shard = claim.shard
             keyed = options.journal is not None
@@ -129,7 +134,7 @@ class Engine:
             self._recorder = open_recorder(function, options)
             self._pool = open_pool(options)
             undo.callback(self._pool.close, interrupted=False)
-            if self._pool.crosses:  # an error now, and not one for each task
+            if self._pool.traits.pickles:  # an error now, and not one for each task
                 transfer.dump(function, function)
             self._journal = open_journal(function, shard, options)
             undo.callback(self._close_journal)
@@ -143,11 +148,11 @@ class Engine:
             StatusFile(path, str(claim.shard or "0/1"))
             for path in paths(options.journal, claim.status)
         ]
-        self._alarm = Alarm(_STATUS)
+        self._throttle = Throttle(_STATUS)
         encode = ENCODERS[options.serializer] if self._journal else None
         self._decode = journals.DECODERS[options.serializer] if self._journal else None
-        task = Task(function, encode, crosses=self._pool.crosses)
-        self._flights = InFlight(self._pool, task, options.buffersize)
+        task = Task(function, encode, crosses=self._pool.traits.pickles)
+        self._in_flight = InFlight(self._pool, task, options.buffersize)
         self._tally = Tally(self._input.total)
         self._display = Display(options.progress, self._tally, self._count_workers)
         self._workers: list[tuple[float, int]] = []
@@ -174,9 +179,9 @@ class Engine:
         entries: Iterator[Entry] | None = iter(self._input)
         if self._journal:
             self._journal.note_items(self._input.whole)
-        while entries or self._flights.pending or self._ended:
-            for entry in self._flights.due():
-                self._flights.start(entry)
+        while entries or self._in_flight.pending or self._ended:
+            for entry in self._in_flight.due():
+                self._in_flight.start(entry)
             if entries and self._fill(entries):
                 entries = None
             known, self._known = self._known, []
@@ -185,10 +190,10 @@ class Engine:
                 yield outcome
             yield from self._settle(last=entries is None)
             self._tick()
-            if self._flights.broken and not (self._flights.futures or self._ended):
+            if self._in_flight.broken and not (self._in_flight.futures or self._ended):
                 break
-        if self._flights.broken:
-            raise self._broken(self._flights.broken) from self._flights.broken
+        if self._in_flight.broken:
+            raise self._broken(self._in_flight.broken) from self._in_flight.broken
         if self._journal:
             self._journal.check_kept()
 
@@ -201,14 +206,14 @@ class Engine:
     def _fill(self, entries: Iterator[Entry]) -> bool:
         """Submit what there is room for; True where the input has ended."""
         rate, ended = self._tally.rate, len(self._ended)
-        while len(self._known) < _SKIPPED and self._flights.has_room(rate, ended):
+        while len(self._known) < _SKIPPED and self._in_flight.has_room(rate, ended):
             entry = next(entries, None)
             if entry is None:
                 if self._journal:
                     self._journal.note_items(self._input.read)
                 return True
             if not self._recall(entry):
-                self._flights.start(entry)
+                self._in_flight.start(entry)
         return False
 
     def _recall(self, entry: Entry) -> bool:
@@ -227,7 +232,7 @@ class Engine:
         self._land(self._patience())
         overdue = time.monotonic() - self._committed >= _COMMIT
         # In the caller nothing is ever in flight, though the next may end at once.
-        idle = not self._flights.pending and (last or not self._pool.serial)
+        idle = not self._in_flight.pending and (last or not self._pool.is_serial)
         if not self._ended or not (overdue or idle):
             return
         ended, self._ended = self._ended, []
@@ -237,26 +242,26 @@ class Engine:
 
     def _patience(self) -> float:
         """Seconds to wait for a task to end."""
-        if self._known or not self._flights.pending:
+        if self._known or not self._in_flight.pending:
             return 0.0
         if self._ended:
             return max(0.0, self._committed + _COMMIT - time.monotonic())
         return _LOOK
 
     def _land(self, patience: float) -> None:
-        for entry, future in self._flights.completed(patience):
+        for entry, future in self._in_flight.completed(patience):
             outcome, written, began = outcome_of(entry, future, self._decode)
             if self._journal:
                 outcome, written = self._journal.fitted(outcome, written)
             if began is not None:
                 self._tally.begun(began)
             if _is_lost(outcome) and isinstance(outcome.error, BrokenExecutor):
-                self._flights.broken = outcome.error
+                self._in_flight.broken = outcome.error
             if self._recorder:
                 self._recorder.add(entry.item, outcome)
             if self._is_retried(entry, outcome):
                 self._tally.retries += 1
-                self._flights.retry(entry)
+                self._in_flight.retry(entry)
             else:
                 self._ended.append((outcome, written))
 
@@ -280,8 +285,8 @@ class Engine:
 
     def _tick(self) -> None:
         self._display.tick()
-        if self._status and self._alarm.rings():
-            with self._alarm:
+        if self._status and self._throttle.due():
+            with self._throttle:
                 self._write_status("running")
                 if self._journal:
                     self._journal.expect()
@@ -306,11 +311,11 @@ class Engine:
         """
         if not self._ending.acquire(blocking=False):
             return
-        self._flights.cancel()
+        self._in_flight.cancel()
         self._stopped = not done
         try:
             if not interrupted:
-                wait(self._flights.futures)
+                wait(self._in_flight.futures)
             self._pool.close(interrupted=interrupted)
         except BaseException:  # Ctrl-C, maybe again
             self.kill()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import logging
 from typing import TYPE_CHECKING
 
-from coresize.detection import available
 from coresize.errors import ConfigError
 from coresize.executor.admission.needs import AUTO
 from coresize.executor.limiter import limit_memory
 from coresize.executor.process import ProcessPoolExecutor
 from coresize.executor.serial import SerialExecutor
 from coresize.executor.threads import ThreadPoolExecutor
-from coresize.executor.traits import PoolState
+from coresize.executor.traits import PoolState, is_executor, traits_of
 
 
 if TYPE_CHECKING:
@@ -40,10 +38,8 @@ class Pool:
 
     Attributes:
         executor: what tasks are submitted to.
-        workers: how many it has at most.
-        crosses: tasks run in other processes.
-        serial: tasks run in the caller.
-        survives: it loses a single task when a worker dies.
+        traits: what the executor is like.
+        slots: how many tasks it runs at a time; None where nobody knows.
 
     Raises:
         ConfigError: an argument is not valid, or nothing that this executor can do.
@@ -73,29 +69,35 @@ class Pool:
             )
         elif isinstance(executor, str):
             made = _named(executor, max_workers, cpus)
+        elif is_executor(executor):
+            made = executor
         else:
-            made = _checked(executor)
-        self.serial = isinstance(made, SerialExecutor)
-        threads = isinstance(made, concurrent.futures.ThreadPoolExecutor)
-        self.crosses = not (self.serial or threads)
-        self.workers = max_workers or getattr(made, "_max_workers", None) or 0
-        if self.serial:
-            self.workers = 1
-        elif not self.workers:
-            self.workers = available.available_cores()
-        self.survives = isinstance(made, ProcessPoolExecutor)
-        if self.serial and timeout is not None:
+            raise ConfigError("executor", executor, _ALLOWED)
+        self.traits = traits_of(made)
+        self.slots = self.traits.slots if self.is_serial else max_workers
+        if self.slots is None:
+            self.slots = self.traits.slots
+        if self.is_serial and timeout is not None:
             _log.warning("a timeout is not kept where everything runs serially")
-        self._inner = made
-        self.executor = made
-        if memory is not None and executor != "process" and not self.serial:
-            self.executor = self._limited(made, memory, threads=threads)
+        self._inner = self.executor = made
+        if memory is not None and executor != "process" and not self.is_serial:
+            self.executor = self._limited(made, memory)
 
-    def _limited(self, made: Executor, memory: Memory, *, threads: bool) -> Executor:
-        if isinstance(made, ProcessPoolExecutor):
+    @property
+    def is_serial(self) -> bool:
+        """Whether each task runs in the thread that submits it."""
+        return self.traits.place == "caller"
+
+    @property
+    def breaks(self) -> bool:
+        """Whether a worker that dies may cost all tasks that were submitted."""
+        return self.traits.pickles and not self.traits.survives
+
+    def _limited(self, made: Executor, memory: Memory) -> Executor:
+        if self.traits.measures:
             allowed = "None, and give it to the executor: ProcessPoolExecutor(memory=)"
             raise ConfigError("memory", memory, allowed)
-        if threads and memory == AUTO:
+        if self.traits.shares_memory and memory == AUTO:
             allowed = "a size: what one of several threads takes cannot be learned"
             raise ConfigError("memory", memory, allowed)
         return limit_memory(made, memory=memory)
@@ -103,13 +105,16 @@ class Pool:
     @property
     def hint(self) -> str:
         """What may help where it is broken, and it does not say so itself."""
-        return "" if self.survives else " (executor='process' would lose a single task)"
+        if self.traits.survives:
+            return ""
+        return " (executor='process' would lose a single task)"
 
     def observe(self) -> PoolState:
         """What it is like now."""
-        if isinstance(self._inner, ProcessPoolExecutor):
-            return self._inner.observe()
-        return PoolState(workers=self.workers, kills=0, evictions=0, need=None)
+        if self.traits.measures:
+            state: PoolState = self._inner.observe()  # type: ignore[attr-defined]
+            return state
+        return PoolState(workers=self.slots or 0, kills=0, evictions=0, need=None)
 
     def close(self, *, interrupted: bool) -> None:
         """End it, if it was made here; after Ctrl-C at once."""
@@ -133,9 +138,3 @@ def _named(name: str, max_workers: int | None, cpus: float) -> Executor:
 
         return JoblibExecutor(max_workers)
     raise ConfigError("executor", name, _ALLOWED)
-
-
-def _checked(executor: Executor) -> Executor:
-    if not (hasattr(executor, "submit") and hasattr(executor, "shutdown")):
-        raise ConfigError("executor", executor, _ALLOWED)
-    return executor

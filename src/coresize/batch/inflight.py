@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import logging
 import queue
 import time
 from concurrent.futures import BrokenExecutor, CancelledError, Future
@@ -25,12 +26,53 @@ if TYPE_CHECKING:
     from coresize.batch.inputs import Entry
     from coresize.batch.task import Answer, Task
 
+_log = logging.getLogger("coresize")
+
 #: Tasks submitted ahead: enough for all workers, and for so many seconds at the rate
 #: that is seen; where they are quick, that is what keeps workers busy.
 _AHEAD, _SECONDS, _MOST = 4, 0.1, 1024
 
 #: Seconds before a task is tried again: the first time, and at most.
 _BACKOFF, _LONGEST = 0.5, 60.0
+
+
+#: Tasks that an executor is given at first where nobody knows how many it runs at a
+#: time; and by how much the throughput has to grow for twice as many.
+_FIRST, _GROWS = 16, 1.1
+
+
+class Window:
+    """How many tasks are in flight in an executor whose number of slots is unknown.
+
+    The size doubles after each round, as long as that makes the executor faster. A
+    round is over when as many tasks have ended as were in flight.
+    """
+
+    def __init__(self) -> None:
+        self.size = _FIRST
+        self._settled = False
+        self._rate = 0.0
+        self._ended = 0
+        self._since = time.monotonic()
+
+    def note_end(self) -> None:
+        """A task has ended."""
+        self._ended += 1
+        if self._settled or self._ended < self.size:
+            return
+        now = time.monotonic()
+        rate = self._ended / max(now - self._since, 1e-6)
+        self._ended, self._since = 0, now
+        if rate > self._rate * _GROWS and self.size < _MOST:
+            self._rate = rate
+            self.size *= 2
+            return
+        self._settled = True
+        _log.info(
+            "the executor does not say how many tasks it runs at a time: %d in flight, "
+            "as more of them do not end sooner",
+            self.size,
+        )
 
 
 class InFlight:
@@ -47,10 +89,11 @@ class InFlight:
         self._task = task
         self._ahead = ahead
         self.futures: dict[Future[Answer], Entry] = {}
-        self._landed: queue.SimpleQueue[Future[Answer]] = queue.SimpleQueue()
+        self._answered_futures: queue.SimpleQueue[Future[Answer]] = queue.SimpleQueue()
         self._later: list[tuple[float, int, Entry]] = []
         self._order = count()
         self._each = 0.0
+        self._window = None if pool.slots else Window()
         self.broken: RuntimeError | None = None
 
     @property
@@ -67,17 +110,19 @@ class InFlight:
         """
         if self.broken:
             return False
-        if self._pool.serial:  # what is submitted has ended
+        if self._pool.is_serial:  # what is submitted has ended
             return not self.futures
+        slots = self._pool.slots or 0
         most = self._ahead
-        if most is None:
+        if most is None and self._window is not None:
+            most = self._window.size
+        elif most is None:
             # A pool that breaks loses all of them.
-            breaks = self._pool.crosses and not self._pool.survives
-            more = 0 if breaks else int(rate * _SECONDS)
-            most = min(_AHEAD * self._pool.workers + more, _MOST)
+            more = 0 if self._pool.breaks else int(rate * _SECONDS)
+            most = min(_AHEAD * slots + more, _MOST)
         if (len(self.futures) + ended) * self._each > MOST_BYTES:
-            most = self._pool.workers
-        return len(self.futures) < max(most, self._pool.workers)
+            most = slots
+        return len(self.futures) < max(most, slots, 1)
 
     def start(self, entry: Entry) -> None:
         """Submit a task."""
@@ -99,7 +144,7 @@ class InFlight:
     def _answered(self, future: Future[Answer]) -> None:
         entry = self.futures[future]
         entry.seconds = time.monotonic() - entry.began
-        self._landed.put(future)
+        self._answered_futures.put(future)
 
     def retry(self, entry: Entry, delay: float | None = None) -> None:
         """Try a task again, after a while that doubles each time, up to a minute."""
@@ -122,11 +167,13 @@ class InFlight:
         if self._later:
             patience = min(patience, max(0.0, self._later[0][0] - time.monotonic()))
         try:
-            future = self._landed.get(timeout=patience)
+            future = self._answered_futures.get(timeout=patience)
             while True:
                 self._each = expect(self._each, _size_of_result(future))
+                if self._window is not None:
+                    self._window.note_end()
                 yield self.futures.pop(future), future
-                future = self._landed.get_nowait()
+                future = self._answered_futures.get_nowait()
         except queue.Empty:
             return
 
@@ -186,7 +233,8 @@ def _told(future: object, name: str) -> int | None:
 
     It is not asked for as an attribute: some futures have any attribute, as proxies.
     """
-    number = getattr(future, "__dict__", {}).get(name)
+    attributes = getattr(future, "__dict__", None)
+    number = attributes.get(name) if type(attributes) is dict else None
     return number if type(number) is int else None
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 from collections.abc import Sequence, Sized
 from typing import TYPE_CHECKING
 
 from coresize.batch import keys
 from coresize.errors import ConfigError
 from coresize.processes import transfer
+from coresize.storage import SeenKeys
 
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Input:
         if not self._keyed or not isinstance(self._items, Sequence):
             return
         repeated: list[str] = []
-        with contextlib.closing(Seen()) as seen:
+        with contextlib.closing(SeenKeys()) as seen:
             self.total = sum(1 for _ in self._told(seen, repeated))
         if repeated:
             raise _repeated(repeated)
@@ -100,7 +100,7 @@ class Input:
         """The entries, as they are asked for."""
         checked = not self._keyed or isinstance(self._items, Sequence)
         repeated: list[str] = []
-        with contextlib.closing(Seen()) as seen:
+        with contextlib.closing(SeenKeys()) as seen:
             for entry in self._told(None if checked else seen, repeated):
                 if repeated:
                     raise _repeated(repeated)
@@ -109,7 +109,7 @@ class Input:
         if repeated:
             raise _repeated(repeated)
 
-    def _told(self, seen: Seen | None, repeated: list[str]) -> Iterator[Entry]:
+    def _told(self, seen: SeenKeys | None, repeated: list[str]) -> Iterator[Entry]:
         """The entries of this shard; keys that come twice are added to a list."""
         shard, index = self._shard, -1
         by_key = shard is not None and shard.by == "key"
@@ -131,47 +131,6 @@ class Input:
             note = f"while taking the key of item {index}: {item!r:.200}"
             transfer.add_note(error, note)
             raise
-
-
-#: Keys that are kept in memory; more are kept in a file.
-_KEPT = 50_000
-
-
-class Seen:
-    """The keys of one input, of which none may come twice.
-
-    Many of them are kept in a file that SQLite removes by itself, so that a million
-    take no memory.
-    """
-
-    def __init__(self) -> None:
-        self._few: dict[str, int] = {}
-        self._file: sqlite3.Connection | None = None
-
-    def add(self, key: str, index: int) -> int | None:
-        """Take note of one; the place where it came before, or None."""
-        if self._file is None:
-            if len(self._few) < _KEPT:
-                first = self._few.setdefault(key, index)
-                return None if first == index else first
-            self._file = sqlite3.connect("", check_same_thread=False)
-            self._file.execute(
-                "CREATE TABLE seen (key TEXT PRIMARY KEY, item INTEGER) WITHOUT ROWID"
-            )
-            self._file.executemany("INSERT INTO seen VALUES (?, ?)", self._few.items())
-            self._few.clear()
-        try:
-            self._file.execute("INSERT INTO seen VALUES (?, ?)", (key, index))
-        except sqlite3.IntegrityError:
-            row = self._file.execute("SELECT item FROM seen WHERE key = ?", (key,))
-            before: int = row.fetchone()[0]
-            return before
-        return None
-
-    def close(self) -> None:
-        """Forget them."""
-        if self._file is not None:
-            self._file.close()
 
 
 #: More keys than that are not named.

@@ -150,7 +150,7 @@ def _skipped(count: int) -> list[str]:
     return [f"{count} skipped"] if count else []
 
 
-class Alarm:
+class Throttle:
     """Says when something is due again: not too often, nor for much of the time.
 
     Args:
@@ -162,7 +162,7 @@ class Alarm:
         self._begun = time.monotonic()
         self._next = self._begun + interval
 
-    def rings(self) -> bool:
+    def due(self) -> bool:
         """Whether it is time."""
         return time.monotonic() >= self._next
 
@@ -281,15 +281,15 @@ class Display:
         self._call = _line(show) if self._bar is None else self._move
         self._closing = _closing(show)
         self._often = self._bar is not None or callable(show)
-        self._alarm = Alarm(_OFTEN if self._often else _FIRST)
+        self._throttle = Throttle(_OFTEN if self._often else _FIRST)
 
     def tick(self) -> None:
         """Show it, if it is time."""
-        if self._call is not None and self._alarm.rings():
-            with self._alarm:
+        if self._call is not None and self._throttle.due():
+            with self._throttle:
                 self._show()
             if not self._often:
-                self._alarm.interval = min(self._alarm.interval * _GROWTH, _MOST)
+                self._throttle.interval = min(self._throttle.interval * _GROWTH, _MOST)
 
     def _show(self) -> None:
         if self._call is not None:

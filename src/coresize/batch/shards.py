@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal, TypeAlias
 
-    from coresize.batch.options import Options
     from coresize.host import Host
 
     By: TypeAlias = Literal["index", "key"]
@@ -286,8 +285,10 @@ class Claim:
     """What one batch was given of the variables.
 
     Args:
-        options: of the batch.
-        name: of its function.
+        shard: the part that the batch was told to do; None where it was told none.
+        by: how the items are dealt out.
+        journal: the path of the journal of the batch; None for none.
+        name: of the function of the batch.
 
     Attributes:
         shard: the part to do; None for all items.
@@ -297,25 +298,27 @@ class Claim:
         ConfigError: a variable is not valid, or another batch has claimed it.
     """
 
-    def __init__(self, options: Options, name: str) -> None:
+    def __init__(
+        self, shard: Shard | str | None, *, by: By, journal: str | None, name: str
+    ) -> None:
         self.status: str | None = None
         self._host = current()
         self._own = _own(self._host)
-        self._journal = options.journal and os.path.realpath(options.journal)
+        self._journal = journal and os.path.realpath(journal)
         self._name = name
-        self._named = options.shard is not None
-        self.shard = self._find(options)
+        self._named = shard is not None
+        self.shard = self._find(shard, by)
         if self._own and self._is_meant():
             with _lock:
                 self._take()
 
-    def _find(self, options: Options) -> Shard | None:
-        if options.shard is None and SHARD not in self._own:
+    def _find(self, shard: Shard | str | None, by: By) -> Shard | None:
+        if shard is None and SHARD not in self._own:
             return None
-        if options.shard == AUTO and nesting.is_task():
+        if shard == AUTO and nesting.is_task():
             allowed = '"i/n", or None for all items: a task has no place in an array'
             raise ConfigError("shard", AUTO, allowed)
-        return find_shard(options.shard, by=options.shard_by, host=self._host)
+        return find_shard(shard, by=by, host=self._host)
 
     def _is_meant(self) -> bool:
         """Whether this is the part that the variable speaks of, where it speaks."""

@@ -1,11 +1,11 @@
 """The ``coresize`` command: one thin function per sub-command.
 
-Exit status: 0; 1 where not even one task fits and ``--strict`` is given; 2 for bad
-usage, a setting or variable that is not valid, a file that cannot be used or output
-that cannot be written, with the message on standard error. ``run`` and ``profile`` end
-as their program does; ``batch`` with 1 where a task has failed, ``shards`` where a part
-has, and ``diagnose`` where something is as severe as ``--fail-on`` says. 130 after
-Ctrl-C.
+Exit status: 0 for success. 1 if ``--strict`` is given and not even one task fits. 2 for
+invalid usage, an invalid setting or variable, a file that cannot be used, or output
+that cannot be written; the message is on standard error. ``run`` and ``profile`` exit
+with the status of their program. ``batch`` exits with 1 if a task has failed,
+``shards`` if a shard has failed, and ``diagnose`` if a finding is at least as severe as
+``--fail-on``. 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="coresize",
-        description="Tell how many cores and how much memory this process may use, "
-        "and how many workers that makes.",
-        epilog="Without a command: report, with its options. "
-        "Variables named CORESIZE_... change the answers: docs/reference/environment.",
+        description="Print how many cores and how much memory this process may use, "
+        "and plan the number of workers.",
+        epilog="Without a command, coresize runs report and accepts the options of "
+        "report. For the CORESIZE_... variables, see docs/reference/environment.md.",
     )
     parser.add_argument("--version", action="version", version=f"coresize {VERSION}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

@@ -32,17 +32,22 @@ _OPTIONS = (
         "--items",
         str,
         "FILE",
-        ".jsonl, .csv or .txt, or @PATTERN for the paths of files",
+        "a .jsonl, .csv or .txt file, or @PATTERN for the paths of matching files",
     ),
-    ("--key", str, "FIELD", "the field that tells items apart"),
+    ("--key", str, "FIELD", "the field that identifies an item"),
     ("--memory", str, "SIZE", 'memory that one task needs, such as "2GiB", or auto'),
     ("--cpus", float, "N", "cores that one task keeps busy (default: 1)"),
-    ("--timeout", float, "SECONDS", "that one task may take"),
-    ("--retries", int, "N", "how often what failed is run again"),
-    ("--oom-retries", int, "N", "how often what was killed for memory is (default: 1)"),
-    ("--journal", str, "FILE", "keep what has ended, and go on from there"),
-    ("--shard", str, "I/N", "only this part, or auto in an array job"),
-    ("--workers", int, "N", "so many workers"),
+    ("--timeout", float, "SECONDS", "time limit of one task"),
+    ("--retries", int, "N", "run a failed task again up to N times"),
+    (
+        "--oom-retries",
+        int,
+        "N",
+        "run a task that was killed for memory again up to N times (default: 1)",
+    ),
+    ("--journal", str, "FILE", "store the outcomes in FILE, and continue from it"),
+    ("--shard", str, "I/N", "run only this shard, or auto in an array job"),
+    ("--workers", int, "N", "number of workers"),
 )
 
 
@@ -56,25 +61,29 @@ _NEEDED = {
 
 def add_batch(commands: Commands) -> None:
     """A function over items."""
-    text = "run a function over items: coresize batch tasks:run --items cases.jsonl"
+    text = "run a function on items: coresize batch tasks:run --items cases.jsonl"
     command = commands.add_parser("batch", help=text)
-    command.add_argument("function", nargs="?", help='"module:function"')
+    command.add_argument("function", nargs="?", help="the function: module:name")
     for name, kind, metavar, text in _OPTIONS:
         command.add_argument(name, type=kind, metavar=metavar, help=text)
-    command.add_argument("--config", metavar="FILE", help="settings, TOML or YAML")
+    command.add_argument(
+        "--config", metavar="FILE", help="a settings file, TOML or YAML"
+    )
     command.add_argument("--executor", help="process, thread, serial or joblib")
-    command.add_argument("--shard-by", help="index (in turn) or key (a hash)")
-    command.add_argument("--serializer", help="json or pickle, for the journal")
+    command.add_argument("--shard-by", help="index (in turn) or key (by hash)")
+    command.add_argument(
+        "--serializer", help="format of the values in the journal: json or pickle"
+    )
     command.add_argument(
         "--retry",
         type=lambda text: text.split(","),
         metavar="STATUSES",
-        help="what became of tasks before that are run again: failed,oom",
+        help="run tasks with these statuses in the journal again: failed,oom",
     )
     command.add_argument(
         "--parallel",
         action=argparse.BooleanOptionalAction,
-        help="--no-parallel runs all in this process, one after the other",
+        help="--no-parallel runs all tasks in this process, one after the other",
     )
     command.set_defaults(run=_batch)
 
@@ -109,7 +118,7 @@ def _batch(options: argparse.Namespace) -> tuple[str, int]:
 
 def _how_to_go_on(given: dict[str, Any], signals: Signals) -> str:
     if "journal" in given:
-        return "; start it again to go on"
+        return "; run the same command again to continue"
     if signals.number == streams.NO_READER:
         return ": nobody reads standard output any more; --journal FILE keeps results"
     return ""

@@ -8,8 +8,8 @@ import importlib
 import json
 import sys
 import traceback
+from pathlib import Path
 
-from coresize import storage
 from coresize.errors import ConfigError, CoresizeError
 
 
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 _ITEMS = (
-    "a file .jsonl (a JSON value a line), .csv (a row each, by the names in the first "
-    "line) or .txt (a line each), or @PATTERN for the paths of files"
+    "a .jsonl file (a JSON value per line), a .csv file (an item per row, with column "
+    "names in the first line), a .txt file (an item per line), or @PATTERN for the "
+    "paths of matching files"
 )
 
 
@@ -42,7 +43,7 @@ def read_items(source: str) -> list[Any]:
     if read is None:
         raise ConfigError("items", source, _ITEMS)
     try:
-        return read(source, storage.read_input(source))
+        return read(source, Path(source).read_text(encoding="utf-8"))
     except OSError as error:
         allowed = f"the path of a file ({error.strerror})"
         raise ConfigError("items", source, allowed) from None
@@ -92,7 +93,7 @@ def _read_table(source: str, text: str) -> list[Any]:
 def _check_names(source: str, names: Sequence[str]) -> None:
     for place, name in enumerate(names):
         if name in names[:place]:
-            allowed = f"columns with a name of their own: {name!r} comes twice"
+            allowed = f"unique column names: {name!r} occurs twice"
             raise ConfigError("items", f"{source}, line 1", allowed)
 
 

@@ -19,35 +19,41 @@ if TYPE_CHECKING:
 
 def add_diagnose(commands: Commands) -> None:
     """Checks of this machine, or a watch of a program."""
-    text = "why it is slow here: checks, with what to do"
+    text = "find out why programs are slow here, and what to do"
     command = commands.add_parser("diagnose", help=text)
     command.add_argument("--json", action="store_true", help="print JSON, for programs")
     command.add_argument(
-        "--quick", action="store_true", help="leave out what takes seconds to measure"
+        "--quick", action="store_true", help="skip the checks that take seconds"
     )
     command.add_argument(
         "--main",
         metavar="FILE",
-        help="a program, or a module by its name, to time what its workers import",
+        help="time the import of this main module (a file or a module name) by workers",
     )
     command.add_argument(
         "--fail-on",
         choices=("error", "warning", "note"),
-        help="end with 1 if anything is at least that severe",
+        help="exit with 1 if a finding is at least this severe",
     )
     command.add_argument(
-        "--watch", type=float, metavar="SECONDS", help="watch a running program instead"
+        "--watch",
+        type=float,
+        metavar="SECONDS",
+        help="watch the process of --pid instead (default: 30)",
     )
-    command.add_argument("--pid", type=int, help="of the program that is watched")
+    command.add_argument("--pid", type=int, help="the process to watch")
     command.add_argument(
-        "words", nargs="*", metavar="-- ARGUMENTS", help="of the program of --main"
+        "words",
+        nargs="*",
+        metavar="-- ARGUMENTS",
+        help="arguments for the program of --main",
     )
     command.set_defaults(run=_diagnose)
 
 
 def _diagnose(options: argparse.Namespace) -> tuple[str, int]:
     if options.words and options.main is None:
-        options.parser.error("arguments are those of the program of --main")
+        options.parser.error("ARGUMENTS can be used only with --main")
     if options.watch is not None or options.pid is not None:
         return _watch(options)
     from coresize.diagnosis.diagnose import diagnose
@@ -90,11 +96,11 @@ def _watch(options: argparse.Namespace) -> tuple[str, int]:
 def _check_watch(options: argparse.Namespace) -> None:
     """Refuse what is left out, and what has nothing to do with a watch."""
     if options.pid is None:
-        options.parser.error("--watch wants --pid PID, the process to watch")
+        options.parser.error("--watch needs --pid PID, the process to watch")
     for name in ("main", "fail_on", "quick"):
         if getattr(options, name):
             named = f"--{name.replace('_', '-')}"
-            options.parser.error(f"{named} goes without --watch and --pid")
+            options.parser.error(f"{named} cannot be used with --watch or --pid")
 
 
 _SECONDS = 30.0

@@ -16,20 +16,25 @@ if TYPE_CHECKING:
 
 def add_history(commands: Commands) -> None:
     """Show, export, forget."""
-    text = "what run_batch(history=True) has recorded, by function"
+    text = "show what run_batch(history=True) has recorded, by function"
     command = commands.add_parser("history", help=text)
-    command.add_argument("name", nargs="?", help="a function, module:function")
+    command.add_argument("name", nargs="?", help="the function: module:name")
     asked = command.add_mutually_exclusive_group()
     asked.add_argument(
-        "--size", type=float, metavar="N", help="predict for an item of that size"
+        "--size",
+        type=float,
+        metavar="N",
+        help="predict the needs of an item of this size",
     )
     asked.add_argument(
-        "--export", action="store_true", help="all tasks, a line of JSON each"
+        "--export", action="store_true", help="print each task as a line of JSON"
     )
     asked.add_argument(
-        "--forget", action="store_true", help="the function, or with --all everything"
+        "--forget", action="store_true", help="delete the history of the function"
     )
-    command.add_argument("--all", action="store_true", help="with --forget: everything")
+    command.add_argument(
+        "--all", action="store_true", help="with --forget: of all functions"
+    )
     command.set_defaults(run=_history)
 
 
@@ -43,7 +48,7 @@ def _history(options: argparse.Namespace) -> str:
                 "--forget", options.name, "with a function, or with --all"
             )
         of = f" of {options.name}" if options.name else ""
-        return f"{store.forget(options.name)} tasks{of} are forgotten"
+        return f"deleted the history of {store.forget(options.name)} tasks{of}"
     if options.all:
         raise ConfigError("--all", options.all, "with --forget")
     if options.size is not None and options.name is None:
@@ -75,7 +80,7 @@ def _listed() -> str:
         for name, count, peak in store.names()
     ]
     if not rows:
-        return "nothing is recorded: run_batch(history=True), or CORESIZE_HISTORY=1"
+        return "nothing is recorded: use run_batch(history=True) or CORESIZE_HISTORY=1"
     return "\n".join([f"{'TASKS':>8}  {'LARGEST':>10}  FUNCTION", *rows])
 
 
@@ -87,5 +92,5 @@ def _shown(name: str, size: float | None) -> str:
     of = "" if size is None else f" of size {size:g}"
     return (
         f"a task{of} needs {format_bytes(profile.peak_memory or 0)} "
-        f"({profile.method}, margin 10 %), mostly {profile.wall:.3g} s"
+        f"({profile.method}, margin 10 %), and typically takes {profile.wall:.3g} s"
     )

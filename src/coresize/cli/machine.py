@@ -28,7 +28,7 @@ _RECORDED_BY = "# Recorded by coresize"
 
 def add_report(commands: Commands, of_host: argparse.ArgumentParser) -> None:
     """Everything that is known."""
-    text = "the answers, what binds, every fact, gaps and warnings"
+    text = "print the limits and all facts, gaps and warnings behind them"
     command = commands.add_parser("report", parents=[of_host], help=text)
     command.add_argument("--json", action="store_true", help="print JSON, for programs")
     command.set_defaults(run=_report)
@@ -36,35 +36,39 @@ def add_report(commands: Commands, of_host: argparse.ArgumentParser) -> None:
 
 def add_cores(commands: Commands, of_host: argparse.ArgumentParser) -> None:
     """The number of cores."""
-    text = "the number of cores alone: make -j$(coresize cores)"
+    text = "print only the number of cores: make -j$(coresize cores)"
     command = commands.add_parser("cores", parents=[of_host], help=text)
     command.add_argument(
-        "--reserve", type=int, metavar="N", help="whole cores to keep free"
+        "--reserve", type=int, metavar="N", help="number of cores to keep free"
     )
     command.add_argument(
         "--rounding",
         choices=ROUNDINGS,
         default="nearest",
-        help="what becomes of a fraction: 1.5 is 2, 1 or 2 (default: nearest)",
+        help="how to round a fraction: 1.5 becomes 2, 1 or 2 (default: nearest)",
     )
     command.add_argument(
-        "--physical", action="store_true", help="count physical cores, not threads"
+        "--physical",
+        action="store_true",
+        help="count physical cores, not hyper-threads",
     )
     command.set_defaults(run=_cores)
 
 
 def add_memory(commands: Commands, of_host: argparse.ArgumentParser) -> None:
     """The memory."""
-    text = "the bytes of memory available now"
+    text = "print the memory available now, in bytes"
     command = commands.add_parser("memory", parents=[of_host], help=text)
     command.set_defaults(run=_memory)
 
 
 def add_record(commands: Commands) -> None:
     """A host file."""
-    text = "write this machine to a file, for --host or a bug report"
+    text = "record this machine in a file, for --host or a bug report"
     command = commands.add_parser("record", help=text)
-    command.add_argument("file", metavar="FILE", help="the file to write, or -")
+    command.add_argument(
+        "file", metavar="FILE", help="the file to write; - is standard output"
+    )
     command.add_argument(
         "--note", metavar="TEXT", default="", help="a sentence about the machine"
     )
@@ -119,7 +123,7 @@ def _record(options: argparse.Namespace) -> str:
     path = Path(options.file).resolve()  # the target of a link, not the link
     try:
         if path.is_file() and not _replaceable(path):
-            reason = "exists and is no host file; name another"
+            reason = "exists and is not a host file; use another name"
             raise HostFileError(options.file, reason)
         storage.replace(str(path), text)
     except OSError as error:

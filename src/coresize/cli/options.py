@@ -33,7 +33,9 @@ def host(options: argparse.Namespace) -> Host:
         file = recording.read_host_file(options.host)
     for name in file.unknown:
         where = f"host file {options.host}"
-        streams.complain(f"coresize: warning: {where}: {name} is not known and ignored")
+        streams.complain(
+            f"coresize: warning: {where}: {name} is not known and is ignored"
+        )
     return file.host
 
 
@@ -43,7 +45,7 @@ def of_host() -> argparse.ArgumentParser:
     parser.add_argument(
         "--host",
         metavar="FILE",
-        help="a recorded machine instead of this one; - is standard input",
+        help="use a recorded machine instead of this one; - is standard input",
     )
     return parser
 
@@ -53,15 +55,30 @@ _NEEDS = (
     ("--memory", str, "SIZE", 'memory that one task needs, such as "2GiB"'),
     ("--cpus", float, "N", "cores that one task keeps busy (default: 1)"),
     ("--gpus", float, "N", "GPUs that one task needs (default: 0)"),
-    ("--profile", str, "NAME", "a profile of the settings, saved, or in a file"),
-    ("--kind", str, "KIND", '"cpu", "io" (mostly waiting) or a kind of the settings'),
-    ("--tasks", int, "N", "how many tasks there are"),
-    ("--max-workers", int, "N", "at most so many workers"),
+    (
+        "--profile",
+        str,
+        "NAME",
+        "a profile: from the settings, saved, or the path of a file",
+    ),
+    (
+        "--kind",
+        str,
+        "KIND",
+        '"cpu", "io" (mostly waiting), or a kind from the settings',
+    ),
+    ("--tasks", int, "N", "number of tasks"),
+    ("--max-workers", int, "N", "upper bound for the number of workers"),
 )
 _SETTINGS = (
-    ("--workers", int, "N", "so many workers, whatever would be planned"),
-    ("--reserve", int, "N", "whole cores to keep free"),
-    ("--memory-fraction", float, "PART", "of the available memory (default: 0.8)"),
+    ("--workers", int, "N", "number of workers, in place of the planned number"),
+    ("--reserve", int, "N", "number of cores to keep free"),
+    (
+        "--memory-fraction",
+        float,
+        "PART",
+        "fraction of the available memory that workers may use (default: 0.8)",
+    ),
 )
 
 
@@ -71,19 +88,23 @@ def of_plan() -> argparse.ArgumentParser:
     needs = parser.add_argument_group("what a task needs")
     for name, kind, metavar, text in _NEEDS:
         needs.add_argument(name, type=kind, metavar=metavar, help=text)
-    decided = parser.add_argument_group("settings, which go before file and variables")
+    decided = parser.add_argument_group(
+        "settings, which override the settings file and variables"
+    )
     for name, kind, metavar, text in _SETTINGS:
         decided.add_argument(name, type=kind, metavar=metavar, help=text)
     decided.add_argument(
-        "--rounding", choices=ROUNDINGS, help="what becomes of a fraction of a core"
+        "--rounding", choices=ROUNDINGS, help="how to round a fraction of a core"
     )
     decided.add_argument(
         "--parallel",
         action=argparse.BooleanOptionalAction,
-        help="--no-parallel is one worker",
+        help="--no-parallel plans one worker",
     )
     needs.add_argument(
-        "--strict", action="store_true", help="fail where memory has no room for one"
+        "--strict",
+        action="store_true",
+        help="fail if not even one task fits into memory",
     )
     decided.add_argument("--config", metavar="FILE", help="a settings file")
     return parser

@@ -27,13 +27,15 @@ def add_profile(commands: Commands) -> None:
     command = commands.add_parser("profile", help=text)
     command.add_argument("--json", action="store_true", help="print JSON, for programs")
     command.add_argument(
-        "--save", metavar="NAME", help="keep it, for workers --profile NAME"
+        "--save", metavar="NAME", help="save the profile, for workers --profile NAME"
     )
     command.add_argument(
-        "--repeat", type=int, default=1, metavar="N", help="how often (default: 1)"
+        "--repeat", type=int, default=1, metavar="N", help="number of runs (default: 1)"
     )
     command.add_argument(
-        "--method", metavar="HOW", help="cgroup, proc or psutil (default: the best)"
+        "--method",
+        metavar="HOW",
+        help="cgroup, proc or psutil (default: the best available)",
     )
     run.add_words(command)
     command.set_defaults(run=_profile)
@@ -41,7 +43,7 @@ def add_profile(commands: Commands) -> None:
 
 def _profile(options: argparse.Namespace) -> tuple[str, int]:
     from coresize.measuring.commands import measure_command
-    from coresize.measuring.runs import ended, summarize
+    from coresize.measuring.runs import summarize
     from coresize.planning import profile_files
 
     words = run.words_of(options)
@@ -62,7 +64,7 @@ def _profile(options: argparse.Namespace) -> tuple[str, int]:
     if options.json:
         text = json.dumps(report.profile_as_json(profile, code), indent=2)
     else:
-        text = report.profile_as_text(profile, ended(code), _failure(code))
+        text = report.profile_as_text(profile, exits.describe(code), _failure(code))
     status = 0 if code is None else code if code >= 0 else 128 - code
     if options.save is not None:
         status = _save(profile, options.save, status)
@@ -73,10 +75,10 @@ def _failure(code: int | None) -> str | None:
     """Why a profile is not to be believed."""
     if not code:
         return None
-    text = "It failed, so this is no measure of what it needs"
+    text = "The command failed, so this does not show what it needs"
     if exits.was_killed(code):
         limit = limits.memory_limit(available.detect(Live()))
-        text = f"It was killed, so it may need more; {limit}"
+        text = f"The command was killed, so it may need more; {limit}"
     return f"{text}."
 
 

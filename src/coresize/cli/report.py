@@ -81,7 +81,7 @@ def as_text(
             "",
             "GAPS"
             if limits.gaps
-            else "GAPS     none: all that is visible could be read",
+            else "GAPS     none: all visible sources could be read",
             *(line for gap in limits.gaps for line in _gap_lines(gap)),
             "",
             "WARNINGS" if warnings else "WARNINGS none",
@@ -124,7 +124,7 @@ def plan_as_text(plan: WorkerPlan, limits: Limits, settings: Rows) -> str:
 def settings_as_text(settings: Rows) -> Iterator[str]:
     """Each setting that somebody set, with the place that it came from."""
     chosen = [row for row in settings if row["origin"] != DEFAULT]
-    yield "SETTINGS of planned workers" if chosen else "SETTINGS all are defaults"
+    yield "SETTINGS for planning workers" if chosen else "SETTINGS defaults only"
     for row in chosen:
         yield from _beside(
             f"{_INDENT}{row['name']} = {json.dumps(row['value'])}", f"{row['origin']}"

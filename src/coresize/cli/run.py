@@ -29,17 +29,19 @@ if TYPE_CHECKING:
 #: Signals that Python ignores.
 _IGNORED = [name for name in ("SIGPIPE", "SIGXFSZ") if hasattr(signal, name)]
 
-_FORCE = "replace what is set already, too"
+_FORCE = "replace variables that are already set"
 
 
 def add_env(commands: Commands, of_plan: argparse.ArgumentParser) -> None:
     """The variables that other programs read."""
-    text = 'variables for other programs: eval "$(coresize env)"'
+    text = 'print variables for other programs: eval "$(coresize env)"'
     command = commands.add_parser("env", parents=[of_plan], help=text)
     shape = command.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="print JSON, for programs")
     shape.add_argument(
-        "--dotenv", action="store_true", help="NAME=value, for docker --env-file"
+        "--dotenv",
+        action="store_true",
+        help="print NAME=value lines, for docker --env-file",
     )
     command.add_argument("--force", action="store_true", help=_FORCE)
     command.set_defaults(run=_env)
@@ -47,7 +49,7 @@ def add_env(commands: Commands, of_plan: argparse.ArgumentParser) -> None:
 
 def add_run(commands: Commands, of_plan: argparse.ArgumentParser) -> None:
     """Another program, with these variables."""
-    text = "run a program with them: coresize run -- Rscript analyse.R"
+    text = "run a program with these variables: coresize run -- Rscript analyse.R"
     command = commands.add_parser("run", parents=[of_plan], help=text)
     command.add_argument("--force", action="store_true", help=_FORCE)
     add_words(command)

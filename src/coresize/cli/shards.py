@@ -18,7 +18,7 @@ from coresize.units import format_bytes, format_count
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from coresize.cli.options import Commands
-    from coresize.launch.local import Launcher, Part
+    from coresize.launch.local import Launcher, ShardProcess
 
 #: Seconds between two tables: at a terminal, and elsewhere where nothing changes.
 _OFTEN, _SELDOM = 1.0, 60.0
@@ -26,12 +26,10 @@ _OFTEN, _SELDOM = 1.0, 60.0
 
 def add_shards(commands: Commands) -> None:
     """All parts on this machine."""
-    text = "run the parts of a batch here: coresize shards 4 -- CMD --shard {shard}"
+    text = "run all shards of a batch here: coresize shards 4 -- CMD --shard {shard}"
     of_parts = _options()
     command = commands.add_parser("shards", parents=[of_parts], help=text)
-    command.add_argument(
-        "count", type=int, metavar="N", help="how many parts there are"
-    )
+    command.add_argument("count", type=int, metavar="N", help="number of shards")
     run.add_words(command)
     command.set_defaults(run=functools.partial(_shards, of_parts))
 
@@ -39,62 +37,66 @@ def add_shards(commands: Commands) -> None:
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="coresize shards", add_help=False)
     parser.add_argument(
-        "--memory", metavar="SIZE", help="what one part needs: so many run as fit"
+        "--memory",
+        metavar="SIZE",
+        help="memory of one shard: run as many shards at a time as fit",
     )
     parser.add_argument(
         "--at-once",
         type=int,
         metavar="N",
-        help="so many at once at most (default: all)",
+        help="run at most N shards at a time (default: all)",
     )
     parser.add_argument(
         "--logs",
         metavar="DIR",
         default="shards",
-        help="for a log each (default: shards)",
+        help="folder for the log of each shard (default: shards)",
     )
     parser.add_argument(
         "--retry-oom",
         action="store_true",
-        help="run what was killed for memory again, alone, after the others",
+        help="run shards that were killed for memory again, one at a time, at the end",
     )
     return parser
 
 
 def add_status(commands: Commands) -> None:
     """How far runs are."""
-    text = "how far batches are: coresize status out-*.sqlite"
+    text = "show the progress of batches: coresize status out-*.sqlite"
     command = commands.add_parser("status", help=text)
     command.add_argument("paths", nargs="+", metavar="PATH", help="journals")
-    command.add_argument("--watch", action="store_true", help="until all have ended")
+    command.add_argument(
+        "--watch", action="store_true", help="repeat until all batches have ended"
+    )
     command.add_argument("--json", action="store_true", help="print JSON, for programs")
     command.set_defaults(run=_status)
 
 
 def add_merge(commands: Commands) -> None:
     """Several journals as one."""
-    text = "join the journals of all parts: coresize merge out-*.sqlite -o all.csv"
+    text = "merge the journals of all shards: coresize merge out-*.sqlite -o all.csv"
     command = commands.add_parser("merge", help=text)
-    command.add_argument("paths", nargs="+", metavar="JOURNAL", help="of each part")
+    command.add_argument("paths", nargs="+", metavar="JOURNAL", help="journals")
     command.add_argument(
         "-o",
         "--output",
         required=True,
         metavar="OUT",
-        help="a journal, or .jsonl or .csv for the tasks as such",
+        help="the output: a journal, or a .jsonl or .csv file",
     )
     command.add_argument(
-        "--allow-partial", action="store_true", help="parts and tasks may be missing"
+        "--allow-partial", action="store_true", help="allow missing shards and tasks"
     )
     command.add_argument(
         "--allow-pickle",
         action="store_true",
-        help="read values that are pickles, which runs code of whoever wrote them",
+        help="unpickle values, which runs code of whoever wrote the journal",
     )
     command.add_argument(
         "--csv-safe",
         action="store_true",
-        help="write texts that look like formulas with an apostrophe before them",
+        help="write an apostrophe before strings that look like formulas",
     )
     command.set_defaults(run=_merge)
 
@@ -128,7 +130,7 @@ def _shards(
     view.show(last=True)
     again = [part for part in launcher.parts if part.state != "done"]
     if again:
-        streams.complain("coresize: to go on with what has not ended well:")
+        streams.complain("coresize: to resume the shards that have not succeeded:")
         for part in again:
             streams.complain(f"  {part.resume}")
         if any(part.progress().get("failed") for part in again):
@@ -168,20 +170,20 @@ class _View:
 
 
 _FAILED = (
-    "coresize: that passes over tasks that have failed, unless it asks for them: "
+    "coresize: these commands skip tasks that have failed, unless told to retry them: "
     'run_batch(retry=("failed", ...)), or coresize batch --retry failed'
 )
 
 _HEAD = ("SHARD", "STATE", "PID", "DONE", "FAILED", "ETA", "TIME", "PEAK", "LOG")
 
 
-def _table(parts: list[Part]) -> str:
+def _table(parts: list[ShardProcess]) -> str:
     from coresize.batch.journal.overview import columns
 
     return columns([_HEAD, *(_cells(part) for part in parts)])
 
 
-def _cells(part: Part) -> tuple[str, ...]:
+def _cells(part: ShardProcess) -> tuple[str, ...]:
     told = part.progress()
     done, total, eta = (told.get(name) for name in ("done", "total", "eta"))
     state = part.state
@@ -248,7 +250,7 @@ def _merge(options: argparse.Namespace) -> tuple[str, int]:
     except MergeError as error:
         for problem in error.problems:
             streams.complain(f"coresize: {problem}")
-        more = "; --allow-partial takes what is there" if error.partial else ""
+        more = "; --allow-partial merges what there is" if error.partial else ""
         msg = f"nothing is written{more}"
         raise CoresizeError(msg) from None
     for problem in merged.problems:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from coresize.cli import profile, run, streams
 from coresize.detection import available
@@ -24,22 +25,24 @@ def add_sweep(commands: Commands) -> None:
     text = "find the best number of workers: coresize sweep -- CMD -j {workers}"
     command = commands.add_parser("sweep", help=text)
     command.add_argument(
-        "--workers", metavar="1,2,4", help="the counts (default: auto)"
+        "--workers", metavar="1,2,4", help="numbers of workers to try (default: auto)"
     )
     command.add_argument("--repeat", type=int, metavar="N", help="rounds (default: 3)")
     command.add_argument(
-        "--timeout", type=float, metavar="SECONDS", help="that one run may take"
+        "--timeout", type=float, metavar="SECONDS", help="time limit of one run"
     )
     command.add_argument(
         "--from",
         dest="points",
         metavar="FILE",
-        help='points measured elsewhere, as JSON: {"2": 82.98, "5": 153.94}',
+        help='use measured points, as JSON: {"2": 82.98, "5": 153.94}',
     )
     command.add_argument("--json", action="store_true", help="print JSON, for programs")
-    command.add_argument("--plot", metavar="FILE", help="a picture, .png, .svg or .pdf")
     command.add_argument(
-        "--save", metavar="NAME", help="keep it, for plan_workers(profile=NAME)"
+        "--plot", metavar="FILE", help="write a plot: .png, .svg, .pdf"
+    )
+    command.add_argument(
+        "--save", metavar="NAME", help="save the result, for plan_workers(profile=NAME)"
     )
     run.add_words(command)
     command.set_defaults(run=_sweep)
@@ -74,9 +77,9 @@ def _check(options: argparse.Namespace) -> None:
     if options.points is not None:
         for name in _OF_TRIALS:
             if getattr(options, name) is not None:
-                options.parser.error(f"--{name} is for trials: --from makes none")
+                options.parser.error(f"--{name} cannot be used with --from")
         if options.words:
-            options.parser.error("--from needs no CMD: its points are measured already")
+            options.parser.error("--from takes no CMD: its points are already measured")
     if options.plot is not None:
         from coresize.sweeping import plot
 
@@ -138,11 +141,11 @@ def _counts(text: str) -> list[int] | str:
 
 
 def _from_file(path: str) -> SweepResult:
-    from coresize import storage
     from coresize.sweeping.result import from_points
 
     try:
-        points = json.loads(streams.read() if path == "-" else storage.read_input(path))
+        text = streams.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        points = json.loads(text)
     except OSError as error:
         allowed = f"the path of a file ({error.strerror})"
         raise ConfigError("--from", path, allowed) from None

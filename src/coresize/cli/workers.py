@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 def add_workers(commands: Commands, of_plan: argparse.ArgumentParser) -> None:
     """The safe number of workers for a task."""
-    text = "the number of workers that is safe: pytest -n $(coresize workers)"
+    text = "print a safe number of workers: pytest -n $(coresize workers)"
     command = commands.add_parser("workers", parents=[of_plan], help=text)
     shape = command.add_mutually_exclusive_group()
-    shape.add_argument("--explain", action="store_true", help="say why, for people")
+    shape.add_argument("--explain", action="store_true", help="explain the number")
     shape.add_argument("--json", action="store_true", help="print JSON, for programs")
     command.set_defaults(run=_workers)
 

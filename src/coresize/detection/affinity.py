@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coresize import units
 from coresize.detection import parse
-from coresize.detection.reading import explain
+from coresize.detection.reading import explain, keep_last
 from coresize.errors import ParseError
 from coresize.model import AFFINITY, Fact, Gap
 
@@ -31,7 +31,13 @@ def affinity(host: Host) -> tuple[Finding, AbstractSet[int] | None]:
     if not cpus:
         reason = "this platform or recording does not tell"
         return Gap(resource="cpu", source=AFFINITY, where=_WHERE, reason=reason), None
-    fact = Fact(
+    return _count(frozenset(cpus)), cpus
+
+
+@keep_last
+def _count(cpus: frozenset[int]) -> Fact:
+    """The number of CPUs in a mask, as a fact."""
+    return Fact(
         resource="cpu",
         amount=float(len(cpus)),
         role="limit",
@@ -39,7 +45,6 @@ def affinity(host: Host) -> tuple[Finding, AbstractSet[int] | None]:
         where=_WHERE,
         raw=parse.format_cpu_list(cpus),
     )
-    return fact, cpus
 
 
 def physical_cores(host: Host, cpus: AbstractSet[int] | None) -> Finding:

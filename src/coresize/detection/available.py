@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coresize.detection import limits, sources
+from coresize.detection.reading import keep_last
 from coresize.host import Live, current
 
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from coresize.detection.cgroup import Membership
     from coresize.host import Host
     from coresize.model import Limits, MemoryLimits
+
+_cpu_limit = keep_last(limits.cpu_limit)
 
 
 def available_cores(
@@ -121,9 +124,10 @@ def cores_of(
     variables, membership = _read_common(host)
     # A recording may have more CPUs in the affinity than online; a kernel has not.
     capacity = not isinstance(host, Live)
-    limit = limits.cpu_limit(
-        sources.cpu(host, membership, variables, capacity=capacity, physical=physical)
+    findings = sources.cpu(
+        host, membership, variables, capacity=capacity, physical=physical
     )
+    limit = _cpu_limit(tuple(findings))
     if reserve is None:
         reserve = sources.reserved_cores(variables)
     return limits.whole_cores(limit, rounding=rounding, reserve=reserve)

@@ -8,7 +8,7 @@ numbers are never taken, and the limit is a gap.
 from __future__ import annotations
 
 from coresize.detection import parse_cgroup
-from coresize.detection.reading import explain
+from coresize.detection.reading import explain, keep_last
 from coresize.model import Gap, Value
 
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 CGROUP = "/proc/self/cgroup"
 MOUNTINFO = "/proc/self/mountinfo"
-
-_last: dict[str, tuple[object, Located]] = {}
 
 #: A file that every directory of a v1 hierarchy has.
 _EVERYWHERE = "notify_on_release"
@@ -65,23 +63,19 @@ def read_membership(host: Host) -> Membership:
         except OSError as error:
             texts.append("")
             problems.append((where, explain(error)))
-    return Membership(cgroup=texts[0], mountinfo=texts[1], problems=tuple(problems))
+    return _membership((texts[0], texts[1], tuple(problems)))
 
 
+@keep_last
+def _membership(texts: tuple[str, str, tuple[tuple[str, str], ...]]) -> Membership:
+    """One object for as long as the texts stay the same, so that comparing is quick."""
+    cgroup, mountinfo, problems = texts
+    return Membership(cgroup=cgroup, mountinfo=mountinfo, problems=problems)
+
+
+@keep_last
 def locate(membership: Membership, controller: str, resource: Resource) -> Located:
-    """The chains that limit this process by one controller, and what is hidden.
-
-    The last answer is kept beside the texts it was made of. They are read anew at
-    every call, but seldom differ, and parsing them would be a tenth of the call.
-    """
-    texts = (membership.cgroup, membership.mountinfo, membership.problems)
-    last = _last.get(controller)
-    if last is None or last[0] != texts:
-        last = _last[controller] = (texts, _locate(membership, controller, resource))
-    return last[1]
-
-
-def _locate(membership: Membership, controller: str, resource: Resource) -> Located:
+    """The chains that limit this process by one controller, and what is hidden."""
     gaps = tuple(
         Gap(resource=resource, source="cgroup", where=where, reason=reason)
         for where, reason in membership.problems

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from coresize import units
 from coresize.detection import parse, working_set
-from coresize.detection.reading import read_fact
+from coresize.detection.reading import keep_last, read_fact
 from coresize.model import CFS_QUOTA, Fact, Gap
 
 
@@ -42,18 +42,26 @@ def _in_cores(host: Host, quota: Fact, where: str) -> Finding:
         host, where, units.positive, resource="cpu", role="limit", source=CFS_QUOTA[1]
     )
     if isinstance(period, Fact) and period.amount and quota.amount:
-        return Fact(
-            resource="cpu",
-            amount=quota.amount / period.amount,
-            role="limit",
-            source=CFS_QUOTA[1],
-            where=quota.where,
-            raw=f"{quota.raw} {period.raw}",
-        )
+        raw = f"{quota.raw} {period.raw}"
+        return _ratio((quota.amount / period.amount, raw), quota.where)
     if isinstance(period, Gap):
         return period
     reason = "missing beside a quota"
     return Gap(resource="cpu", source=CFS_QUOTA[1], where=where, reason=reason)
+
+
+@keep_last
+def _ratio(content: tuple[float, str], where: str) -> Fact:
+    """A quota in cores, and the texts of its two files."""
+    amount, raw = content
+    return Fact(
+        resource="cpu",
+        amount=amount,
+        role="limit",
+        source=CFS_QUOTA[1],
+        where=where,
+        raw=raw,
+    )
 
 
 def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from coresize import units
 from coresize.detection import parse
+from coresize.detection.reading import keep_last
 from coresize.errors import ConfigError, ParseError
 from coresize.host import CPU_COUNT_OPTION
 from coresize.model import Fact, Gap
@@ -95,7 +96,7 @@ def findings(
     for name in _VARIABLES:
         if name not in present:
             continue
-        finding = _finding(name, present[name])
+        finding = _finding(present[name], name)
         if not finding or finding.resource != resource:
             continue
         if isinstance(finding, Fact) and finding.role == "override":
@@ -110,7 +111,8 @@ def findings(
         yield from schedulers.findings(host, inside, resource)
 
 
-def _finding(name: str, text: str) -> Finding | None:
+@keep_last
+def _finding(text: str, name: str) -> Finding | None:
     """What one variable says; None where it says that it is not set."""
     resource, role, parser, allowed = _VARIABLES[name]
     source = f"env:{name}"
@@ -133,7 +135,9 @@ def reserved_cores(present: dict[str, str]) -> int:
     Raises:
         ConfigError: it is not a whole number, 0 or above.
     """
-    text = present.get(_RESERVE, "0")
+    text = present.get(_RESERVE)
+    if text is None:
+        return 0
     try:
         return units.whole(text)
     except ParseError:

@@ -1,4 +1,8 @@
-"""One file, one question: the meeting point of reading and parsing."""
+"""One file, one question: the meeting point of reading and parsing.
+
+Rule: a file is read anew at every call. What a text means is a pure function of the
+text, so the meaning of the last text may be kept, and no limit is.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,45 @@ from coresize.model import Fact, Gap
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias
+    from typing import TypeAlias, TypeVar, TypeVarTuple
 
     from coresize.host import Host
     from coresize.model import Resource, Role
 
     Finding: TypeAlias = Fact | Gap
+
+    _Content = TypeVar("_Content")
+    _Key = TypeVarTuple("_Key")
+    _Answer = TypeVar("_Answer")
+
+#: The number of keys for which one function keeps an answer; then it forgets them all.
+_MOST_KEPT = 256
+
+
+def keep_last(
+    function: Callable[[_Content, *_Key], _Answer],
+) -> Callable[[_Content, *_Key], _Answer]:
+    """Let a pure function keep its last answer for each key.
+
+    The first argument is the content: an immutable value, such as the text of a file.
+    The other arguments are the key, such as the path. An answer is returned again only
+    while the content under its key stays the same.
+
+    Threads need no lock: an entry is one tuple, and a lost entry is computed again.
+    """
+    last: dict[tuple[*_Key], tuple[_Content, _Answer]] = {}
+
+    def answer(content: _Content, *key: *_Key) -> _Answer:
+        kept = last.get(key)
+        if kept and (kept[0] is content or kept[0] == content):
+            return kept[1]
+        made = function(content, *key)
+        if len(last) >= _MOST_KEPT:
+            last.clear()
+        last[key] = content, made
+        return made
+
+    return answer
 
 
 def read_fact(
@@ -41,7 +78,7 @@ def read_fact(
     try:
         text = host.read(where)
         raw = pick_line(text, *lines) if lines else text
-        amount = parse(raw)
+        return _fact(raw, where, parse, (resource, role, source))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ParseError) as error:
@@ -51,9 +88,20 @@ def read_fact(
             where=where,
             reason=explain(error),
         )
+
+
+@keep_last
+def _fact(
+    raw: str,
+    where: str,
+    parse: Callable[[str], float | None],
+    labels: tuple[Resource, Role, str],
+) -> Fact:
+    """What the text of a file, or of one line of it, says."""
+    resource, role, source = labels
     return Fact(
         resource=resource,
-        amount=amount,
+        amount=parse(raw),
         role=role,
         source=source,
         where=where,

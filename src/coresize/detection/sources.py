@@ -14,6 +14,7 @@ from coresize.detection import (
 from coresize.detection.cgroup import read_membership
 from coresize.detection.environ import read_variables, reserved_cores
 from coresize.detection.parse_cgroup import LXCFS
+from coresize.detection.reading import keep_last
 
 
 __all__ = [
@@ -85,8 +86,7 @@ def cpu(
         ConfigError: a variable of coresize's own is malformed.
     """
     mask, cpus = affinity.affinity(host)
-    mountinfo = membership.mountinfo
-    if capacity or not cpus or not mountinfo or LXCFS in mountinfo:
+    if capacity or not cpus or _may_show_fewer(membership):
         yield from system.online_cpus(host)
     yield mask
     if physical:
@@ -97,6 +97,12 @@ def cpu(
         for version, directories in chains:
             yield from cpuset.cpus(host, version, directories)
     yield from environ.findings(host, variables, "cpu")
+
+
+@keep_last
+def _may_show_fewer(membership: Membership) -> bool:
+    """Whether lxcfs may show fewer CPUs online than the affinity has."""
+    return not membership.mountinfo or LXCFS in membership.mountinfo
 
 
 def memory(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
-from coresize import storage
 from coresize.diagnosis.checks import (
     cores,
     folders,
@@ -117,7 +117,7 @@ def diagnose(
 def _words(main: str | Sequence[str] | None) -> tuple[str, ...]:
     """Check a program and its arguments, and return them."""
     words = (main,) if isinstance(main, str) else tuple(main or ())
-    if words and not (storage.is_file(words[0]) or imports.is_module(words[0])):
+    if words and not (Path(words[0]).is_file() or imports.is_module(words[0])):
         allowed = "the path of a Python file, or the name of a module"
         raise ConfigError("main", words[0], allowed)
     return words

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
 
-from coresize import processes
 from coresize.diagnosis.findings import Skipped
 from coresize.model import Value
-from coresize.processes import orphans
+from coresize.processes.commands import Command
 
 
 TYPE_CHECKING = False
@@ -58,36 +56,21 @@ def run_python(context: Context, *words: str) -> Told:
         tempfile.TemporaryFile("w+", errors="replace") as out,
         tempfile.TemporaryFile("w+", errors="replace") as err,
     ):
-        process = None
+        command = Command(
+            # -P: no file of the working folder stands for Python's own.
+            [sys.executable, "-P", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+        )
         try:
-            with processes.starting():
-                process = subprocess.Popen(  # noqa: S603 - this interpreter
-                    # -P: no file of the working folder stands for Python's own.
-                    [sys.executable, "-P", *words],
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=err,
-                    env={**os.environ, **orphans.variables(orphans.new())},
-                    start_new_session=True,
-                )
-            process.wait(PATIENCE)
+            command.start().wait(PATIENCE)
         except subprocess.TimeoutExpired:
             reason = f"a fresh process did not end within {PATIENCE:g} s"
             raise Late(reason) from None
         finally:
-            _end(process)
+            command.close(patience=_LEFT)
         return Told(out=_read(out), err=_read(err))
-
-
-def _end(process: subprocess.Popen[bytes] | None) -> None:
-    """End it, if it was started, with what it has left behind."""
-    if process is None:
-        return
-    if process.returncode is None:
-        processes.kill_session(process.pid)
-        process.wait()
-    else:
-        processes.kill_group(process.pid, _LEFT)
 
 
 def _read(file: IO[str]) -> str:

@@ -14,7 +14,7 @@ from coresize.executor.admission.memory import Headroom
 from coresize.executor.admission.needs import MemorySpec
 from coresize.executor.admission.rules import Rules
 from coresize.executor.jobs import Job, key_of, tell
-from coresize.executor.mapping import values_of
+from coresize.executor.mapping import MapExecutor
 from coresize.executor.serial import Submitting
 from coresize.executor.traits import Traits, shut_down, traits_of
 from coresize.processes import exit_hooks
@@ -22,10 +22,11 @@ from coresize.processes.memory import read_memory
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
     from typing import Any, ParamSpec, TypeVar
 
     from coresize.executor.admission.needs import Memory
+    from coresize.executor.mapping import Source
     from coresize.processes.exit_hooks import Unfinished
 
     P = ParamSpec("P")
@@ -109,7 +110,7 @@ class _Waiting(Job):
 _open: weakref.WeakSet[_Door] = weakref.WeakSet()
 
 
-class _Limited(Executor):
+class _Limited(MapExecutor):
     def __init__(self, executor: Executor, needs: MemorySpec) -> None:
         self._executor = executor
         self._spec = needs
@@ -144,32 +145,17 @@ class _Limited(Executor):
             self._door.put(call)
         return call.future
 
-    def map(
-        self,
-        fn: Callable[..., T],
-        /,
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int | None = None,
-        buffersize: int | None = None,
-    ) -> Iterator[T]:
-        """The values of a function over items, as of `coresize.ThreadPoolExecutor`.
+    @property
+    def _unfinished(self) -> set[Unfinished]:
+        return self._maps
 
-        Raises:
-            ConfigError: chunksize or buffersize is no whole number above 0.
-            TimeoutError: a value is not there in time.
-        """
+    def _calls(
+        self, fn: Callable[..., Any], *, chunksize: int | None, buffersize: int | None
+    ) -> Source:
+        del chunksize, buffersize  # they are submitted one by one
         slots = self.traits.slots
         ahead = _AHEAD if slots is None else 2 * slots
-        return values_of(
-            self,
-            self._maps,
-            Submitting(self, _Limited.submit, fn, ahead=ahead),
-            iterables,
-            timeout=timeout,
-            chunksize=chunksize,
-            buffersize=buffersize,
-        )
+        return Submitting(self, _Limited.submit, fn, ahead=ahead)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
         """Take no more calls, and end the other executor when all are done.
@@ -178,8 +164,7 @@ class _Limited(Executor):
         length) and a part was read.
         """
         try:
-            for unfinished in [] if cancel_futures else list(self._maps):
-                unfinished.finish()
+            self._end_maps(cancel=cancel_futures)
         finally:
             self._end(wait=wait, cancel_futures=cancel_futures)
 

@@ -31,6 +31,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Sized
+from concurrent.futures import CancelledError, Executor
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
@@ -43,7 +44,9 @@ from coresize.units import expect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
     #: The arguments of one call.
     Args = tuple[Any, ...]
@@ -192,7 +195,7 @@ class Map:
         self._each: float | None = None
         self._begun = self._lazy
         self._read = self._finishing = False
-        self._exhausted = self._reading = False
+        self._exhausted = self._reading = self._cancelled = False
         self._wanted = True
         #: The threads that start calls.
         self._starting: set[int] = set()
@@ -364,6 +367,8 @@ class Map:
                     yield results.popleft()  # nobody but the reader holds it
                 self._pass(chunk)
                 self._fill()
+            if self._cancelled:
+                raise CancelledError
         finally:
             self._leave()
 
@@ -434,6 +439,16 @@ class Map:
                 self._wait_for_others()
                 self._let_go()
 
+    def cancel(self) -> None:
+        """Start no more calls; whoever reads on gets a CancelledError."""
+        with self._changed:
+            self._cancelled = self._exhausted = True
+            held = list(self._held)
+            self._held.clear()
+        for chunk in held:
+            chunk.calls.refuse(RuntimeError("the executor was shut down"))
+        self._let_go()
+
     def finish_at_exit(self) -> None:
         """Start all calls, unless this is a copy in a forked child."""
         if self._pid == os.getpid():
@@ -480,55 +495,83 @@ class Map:
         self._owner = self._source = None
 
 
-def values_of(
-    owner: object,
-    maps: set[exit_hooks.Unfinished],
-    source: Source,
-    iterables: tuple[Iterable[Any], ...],
-    *,
-    timeout: float | None,
-    chunksize: int | None,
-    buffersize: int | None,
-) -> Iterator[Any]:
-    """The values of a map: what a method ``map`` of an executor returns.
+class MapExecutor(Executor):
+    """An executor whose maps are bounded, whatever their input and their results."""
 
-    Args:
-        owner: as of `Map`.
-        maps: as of `Map`.
-        source: how calls are made.
-        iterables: the arguments, taken side by side.
-        timeout: seconds from now until which values are waited for; None for ever.
-        chunksize: calls in a chunk, where the source makes chunks.
-        buffersize: as of `Map`.
+    @property
+    def _unfinished(self) -> set[exit_hooks.Unfinished]:
+        """The maps of which calls are still to be started."""
+        raise NotImplementedError
 
-    Raises:
-        ConfigError: chunksize or buffersize is no whole number above 0.
-        RuntimeError: the executor is shut down, or broken.
-        BaseException: what the input raises.
-    """
-    _check_number("chunksize", chunksize)
-    _check_number("buffersize", buffersize)
-    end = None if timeout is None else time.monotonic() + timeout
-    calls = Map(
-        owner,
-        maps,
-        zip(*iterables, strict=False),
-        source,
-        sized=all(isinstance(items, Sized) for items in iterables),
-        buffersize=buffersize,
-    )
-    calls.begin()
-    return calls.values(end)
+    def _calls(
+        self, fn: Callable[..., Any], *, chunksize: int | None, buffersize: int | None
+    ) -> Source:
+        """How the calls of a map are made.
 
+        Raises:
+            RuntimeError: the executor is shut down, or broken.
+        """
+        raise NotImplementedError
 
-def _check_number(name: str, number: int | None) -> None:
-    """See that a number of a map is possible.
+    def map(
+        self,
+        fn: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """The values of a function over items, in their order, as they are asked for.
 
-    Raises:
-        ConfigError: it is no whole number above 0, nor None.
-    """
-    if number is not None:
-        check_count(name, number, 1, f": {name} must be >= 1, or None")
+        Of the input no more is taken, and no more results are made, than keeps workers
+        busy or takes 32 MiB, so the input may be endless and the reader slow. A pool of
+        processes sends calls in chunks whose size it learns; each call is answered for
+        itself. Where all is serial, each call is made when its value is asked for.
+
+        Args:
+            fn: the function.
+            iterables: the arguments, taken side by side.
+            timeout: seconds from now until which values are waited for.
+            chunksize: calls in a chunk, of a pool of processes; None learns the number.
+                With ``memory=`` or ``timeout=`` of the pool it is 1.
+            buffersize: items that may be taken ahead of the reader, or chunks of them
+                where ``chunksize`` is given, as in CPython 3.14: one more is taken as
+                each value is asked for. None takes up to 4096 items, or 32 MiB.
+
+        Raises:
+            BrokenExecutor: no worker can start.
+            ConfigError: chunksize or buffersize is no whole number above 0.
+            RuntimeError: the executor is shut down.
+            TimeoutError: a value is not there in time.
+            BaseException: what the input raises.
+        """
+        for name, number in (("chunksize", chunksize), ("buffersize", buffersize)):
+            if number is not None:
+                check_count(name, number, 1, f": {name} must be >= 1, or None")
+        end = None if timeout is None else time.monotonic() + timeout
+        calls = Map(
+            self,
+            self._unfinished,
+            zip(*iterables, strict=False),
+            self._calls(fn, chunksize=chunksize, buffersize=buffersize),
+            sized=all(isinstance(items, Sized) for items in iterables),
+            buffersize=buffersize,
+        )
+        calls.begin()
+        return calls.values(end)
+
+    def _end_maps(self, *, cancel: bool) -> None:
+        """Start all calls of all maps, or none any more.
+
+        This comes before the executor is shut down: what it cancels would let maps
+        start others, while it holds its own lock.
+        """
+        for unfinished in list(self._unfinished):
+            if cancel:
+                unfinished.cancel()
+            else:
+                unfinished.finish()
 
 
 def _finish_all() -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
 
 from coresize.errors import ConfigError
 from coresize.executor import sizing
-from coresize.executor.mapping import values_of
+from coresize.executor.mapping import MapExecutor
 from coresize.executor.pool import options
 from coresize.executor.pool.runner import Processes, specify
 from coresize.executor.serial import Caller
@@ -17,22 +16,25 @@ from coresize.executor.serial import Caller
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
+    from concurrent.futures import Future
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
     from types import TracebackType
     from typing import Any, ParamSpec, TypeVar
 
     from coresize.executor.admission.needs import Memory
+    from coresize.executor.mapping import Source
     from coresize.executor.pool.dispatcher import Dispatcher
     from coresize.executor.pool.handle import WorkerHandle
     from coresize.executor.traits import PoolState, Traits
+    from coresize.processes.exit_hooks import Unfinished
 
     P = ParamSpec("P")
     T = TypeVar("T")
 
 
-class ProcessPoolExecutor(Executor):
+class ProcessPoolExecutor(MapExecutor):
     """A pool of processes that fits, and that loses one task when a worker dies.
 
     To be used in place of the standard library's. Workers are sized by what this
@@ -65,7 +67,7 @@ class ProcessPoolExecutor(Executor):
     Raises:
         ConfigError: an argument or a setting is not valid.
 
-    OomCounter for memory are told from others on Linux, by the counters of the worker's
+    Kills for memory are told from others on Linux, by the counters of the worker's
     cgroup (kernel Documentation/admin-guide/cgroup-v2.rst, "memory.events").
 
     >>> from coresize import ProcessPoolExecutor
@@ -139,44 +141,14 @@ class ProcessPoolExecutor(Executor):
         """
         return self._runner.submit(fn, args, kwargs)
 
-    def map(
-        self,
-        fn: Callable[..., T],
-        /,
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int | None = None,
-        buffersize: int | None = None,
-    ) -> Iterator[T]:
-        """The values of a function over items, in their order, as they are asked for.
+    @property
+    def _unfinished(self) -> set[Unfinished]:
+        return self._runner.unfinished
 
-        Calls travel in chunks whose size is learned, each answered for itself. Of the
-        input no more is taken, and no more results are made, than keeps workers busy
-        or takes 32 MiB, so the input may be endless and the reader slow.
-
-        Args:
-            fn: the function.
-            iterables: the arguments, taken side by side.
-            timeout: seconds from now until which values are waited for.
-            chunksize: calls in a chunk; None learns it. With ``memory=`` or
-                ``timeout=`` of the pool it is 1.
-            buffersize: items that may be taken ahead of the reader, or batches of them
-                where ``chunksize`` is given, as in CPython 3.14: one more is taken as
-                each value is asked for. None takes up to 4096, or 32 MiB.
-
-        Raises:
-            ConfigError: chunksize or buffersize is not above 0.
-            TimeoutError: a value is not there in time.
-        """
-        return values_of(
-            self,
-            self._runner.unfinished,
-            self._runner.calls(self, fn, chunksize=chunksize, buffersize=buffersize),
-            iterables,
-            timeout=timeout,
-            chunksize=chunksize,
-            buffersize=buffersize,
-        )
+    def _calls(
+        self, fn: Callable[..., Any], *, chunksize: int | None, buffersize: int | None
+    ) -> Source:
+        return self._runner.calls(self, fn, chunksize=chunksize, buffersize=buffersize)
 
     def observe(self) -> PoolState:
         """What the pool is like now: its workers, kills for memory, need learned."""
@@ -193,8 +165,7 @@ class ProcessPoolExecutor(Executor):
             cancel_futures: cancel the tasks that have not begun.
         """
         try:
-            if not cancel_futures:
-                self._runner.finish()
+            self._end_maps(cancel=cancel_futures)
         finally:
             self._runner.close(cancel=cancel_futures)
             if wait:

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 from coresize.arguments import check_callable, check_workers
 from coresize.executor.jobs import Failed
-from coresize.executor.mapping import values_of
+from coresize.executor.mapping import MapExecutor
 from coresize.executor.traits import PoolState, Traits, of_caller
 from coresize.processes import exit_hooks, nesting
 from coresize.units import estimate
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
     from typing import Any, ParamSpec, TypeVar
 
-    from coresize.executor.mapping import Args
+    from coresize.executor.mapping import Args, Source
     from coresize.processes.exit_hooks import Unfinished
 
     P = ParamSpec("P")
@@ -259,7 +259,7 @@ class Caller:
             raise self._error(str(self.broken))
 
 
-class SerialExecutor(Executor):
+class SerialExecutor(MapExecutor):
     """Runs each call at once, in the thread that submits it.
 
     What `coresize.ProcessPoolExecutor` and `coresize.ThreadPoolExecutor` do where
@@ -315,35 +315,14 @@ class SerialExecutor(Executor):
         """
         return self._caller.submit(fn, args, kwargs)
 
-    def map(
-        self,
-        fn: Callable[..., T],
-        /,
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int | None = None,
-        buffersize: int | None = None,
-    ) -> Iterator[T]:
-        """The values in the order of the items, each computed when it is asked for.
+    @property
+    def _unfinished(self) -> set[Unfinished]:
+        return self._caller.unfinished
 
-        So an endless input is no danger. Calls whose values nobody has asked for are
-        made at the shutdown, as by any pool. timeout, chunksize and buffersize have
-        nothing to do.
-
-        Raises:
-            BrokenExecutor: the initializer failed.
-            ConfigError: chunksize or buffersize is no whole number above 0.
-            RuntimeError: the executor is shut down.
-        """
-        return values_of(
-            self,
-            self._caller.unfinished,
-            self._caller.calls(self, fn),
-            iterables,
-            timeout=timeout,
-            chunksize=chunksize,
-            buffersize=buffersize,
-        )
+    def _calls(
+        self, fn: Callable[..., Any], *, chunksize: int | None, buffersize: int | None
+    ) -> Source:
+        return self._caller.calls(self, fn, chunksize=chunksize, buffersize=buffersize)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
         """Take no more calls; those of maps that nobody has read are made now.
@@ -354,8 +333,7 @@ class SerialExecutor(Executor):
         """
         del wait
         try:
-            if not cancel_futures:
-                self._caller.finish()
+            self._end_maps(cancel=cancel_futures)
         finally:
             self._caller.close()
 

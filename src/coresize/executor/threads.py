@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 from coresize.arguments import check_callable, check_count
 from coresize.detection import available
 from coresize.executor import sizing
-from coresize.executor.mapping import values_of
+from coresize.executor.mapping import MapExecutor
 from coresize.executor.serial import Caller, Submitting
 from coresize.executor.traits import Traits, of_threads
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
     from concurrent.futures import Future
     from typing import Any, ParamSpec, TypeVar
 
+    from coresize.executor.mapping import Source
     from coresize.processes.exit_hooks import Unfinished
 
     P = ParamSpec("P")
@@ -32,7 +33,7 @@ _log = logging.getLogger("coresize")
 _MORE, _MOST = 4, 32
 
 
-class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
+class ThreadPoolExecutor(MapExecutor, concurrent.futures.ThreadPoolExecutor):
     """A pool of threads for tasks that mostly wait; the standard library's, sized.
 
     With CORESIZE_PARALLEL=0 there are none, and each call is made in the caller.
@@ -134,49 +135,23 @@ class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
                 _log.warning("threads cannot be started now: %s", error)
             self._refused = str(error) or repr(error)
 
-    def map(
-        self,
-        fn: Callable[..., T],
-        /,
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int | None = None,
-        buffersize: int | None = None,
-    ) -> Iterator[T]:
-        """The values of a function over items, in their order, as they are asked for.
+    @property
+    def _unfinished(self) -> set[Unfinished]:
+        return self._maps if self._caller is None else self._caller.unfinished
 
-        Args:
-            fn: the function.
-            iterables: the arguments, taken side by side.
-            timeout: seconds from now until which values are waited for.
-            chunksize: has nothing to do with threads.
-            buffersize: items that may be taken ahead of the reader; None takes up to
-                4096, or 32 MiB of arguments and results.
-
-        Raises:
-            ConfigError: chunksize or buffersize is no whole number above 0.
-            TimeoutError: a value is not there in time.
-        """
+    def _calls(
+        self, fn: Callable[..., Any], *, chunksize: int | None, buffersize: int | None
+    ) -> Source:
+        del chunksize, buffersize  # they are submitted one by one
         if self._caller is not None:
-            calls, maps = self._caller.calls(self, fn), self._caller.unfinished
-        else:
-            maps = self._maps
-            # Without waiting for a thread: a map has a bound of its own.
-            calls = Submitting(
-                self,
-                concurrent.futures.ThreadPoolExecutor.submit,
-                fn,
-                ahead=2 * self._max_workers,
-                most_running=self._most_running,
-            )
-        return values_of(
+            return self._caller.calls(self, fn)
+        # Without waiting for a thread: a map has a bound of its own.
+        return Submitting(
             self,
-            maps,
-            calls,
-            iterables,
-            timeout=timeout,
-            chunksize=chunksize,
-            buffersize=buffersize,
+            concurrent.futures.ThreadPoolExecutor.submit,
+            fn,
+            ahead=2 * self._max_workers,
+            most_running=self._most_running,
         )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
@@ -190,10 +165,7 @@ class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
             cancel_futures: cancel the tasks that have not begun.
         """
         try:
-            if self._caller is not None and not cancel_futures:
-                self._caller.finish()
-            for unfinished in [] if cancel_futures else list(self._maps):
-                unfinished.finish()
+            self._end_maps(cancel=cancel_futures)
         finally:
             if self._caller is not None:
                 self._caller.close()

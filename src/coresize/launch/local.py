@@ -15,9 +15,9 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
-from coresize import processes, storage
 from coresize.batch import shards
 from coresize.batch.journal import status
 from coresize.detection import available
@@ -27,7 +27,8 @@ from coresize.host import CLAIMED, SHARD, STATUS
 from coresize.measuring.runs import meter_of
 from coresize.planning import plan as planning
 from coresize.planning.settings import load_settings
-from coresize.processes import orphans
+from coresize.processes import signals
+from coresize.processes.commands import Command
 from coresize.processes.oom import OomCounter
 
 
@@ -43,7 +44,7 @@ _LOOK = 0.2
 _GRACE = 10.0
 
 
-class Part:
+class ShardProcess:
     """One shard: its program, and what became of it.
 
     Attributes:
@@ -68,11 +69,10 @@ class Part:
         self.seconds = 0.0
         self.peak = 0
         self._status = self.log.removesuffix(".log") + status.SUFFIX
-        self._process: subprocess.Popen[bytes]
+        self._command: Command | None = None
         self._meter: Meter
         self._kills: OomCounter
         self._began = 0.0
-        self._mark = orphans.new()
 
     def start(self, share: Mapping[str, str]) -> None:
         """Start it, with what it may use.
@@ -81,59 +81,63 @@ class Part:
             CoresizeError: its log cannot be written.
         """
         inherited = {n: text for n, text in os.environ.items() if n != CLAIMED}
-        marks = orphans.variables(self._mark)
-        variables = {**share, **marks, SHARD: self.shard, STATUS: self._status}
-        try:
-            storage.remove(self._status)
-            log = storage.append(self.log)
-        except OSError as error:
-            msg = f"the log {self.log} cannot be written: {error.strerror}"
-            raise CoresizeError(msg) from None
-        with log:
+        variables = {**share, SHARD: self.shard, STATUS: self._status}
+        with self._open_log() as log:
             begun = time.strftime("%Y-%m-%d %H:%M:%S")
             log.write(f"--- {begun} shard {self.shard}: {shlex.join(self.words)}\n")
             log.flush()
-            self._process = subprocess.Popen(  # noqa: S603 - it is what the user asked for
+            self._command = Command(
                 [sys.executable, "-P", "-m", "coresize", "run", "--", *self.words],
+                environment={**inherited, **variables},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**inherited, **variables},
-                start_new_session=True,  # a terminal's signals come from here alone
             )
-        self.pid, self.state, self.code = self._process.pid, "running", None
+            self.pid = self._command.start().pid
+        self.state, self.code = "running", None
         self._kills = OomCounter(self.pid)
         self._meter = meter_of(None)(self.pid)
         self._began = time.monotonic()
 
+    def _open_log(self) -> TextIO:
+        """The log, to add to; what the last start has left as its status is removed.
+
+        Raises:
+            CoresizeError: it cannot be written.
+        """
+        log = Path(self.log)
+        try:
+            Path(self._status).unlink(missing_ok=True)
+            log.parent.mkdir(parents=True, exist_ok=True)
+            return log.open("a", encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            msg = f"the log {self.log} cannot be written: {error.strerror}"
+            raise CoresizeError(msg) from None
+
     def look(self) -> None:
         """Measure it, and see whether it has ended."""
-        if self.state != "running":
+        if self._command is None or self.state != "running":
             return
         self.seconds = time.monotonic() - self._began
         self._meter.sample()
         self.peak = max(self.peak, self._meter.peak)
-        self.code = self._process.poll()
+        self.code = self._command.poll()
         if self.code is None:
             return
-        processes.kill_group(self._process.pid)  # what it left behind
-        if self.code != 0:
-            orphans.end(self._mark)
-        killed = self.code != 0 and self._kills.take_recent() != "no"
+        self._command.close(everywhere=self.code != 0)
+        killed = self._kills.explains(self.code, of_tree=True)
         self.state = "done" if self.code == 0 else "oom" if killed else "failed"
 
     def send(self, number: int) -> None:
         """Pass a signal on to it and all that it started."""
-        if self.state == "running":
-            processes.signal_group(self._process.pid, number)
+        if self._command:
+            self._command.send(number)
 
     def kill(self) -> None:
         """End it, and all that it started, at once."""
-        if self.state == "running":
-            processes.kill_session(self._process.pid)
-            self.code = self._process.wait()
+        if self._command and self._command.is_running:
+            self.code = self._command.kill()
             self.state = "stopped"
-            orphans.end(self._mark)
 
     def progress(self) -> dict[str, Any]:
         """How far its batch is, where it tells."""
@@ -190,7 +194,7 @@ class Launcher:
         if outer := shards.own_shard():
             first, step = outer.index, outer.count
         self.parts = [
-            Part(first + step * index, step * count, words, logs)
+            ShardProcess(first + step * index, step * count, words, logs)
             for index in range(count)
         ]
         self.at_once = min(count, at_once or count)
@@ -207,25 +211,25 @@ class Launcher:
         Args:
             show: called now and then, for whoever looks at `parts`.
         """
-        before = self._catch_signals()
-        try:
-            share = share_of(self.at_once)
-            self._run([*self.parts], self.at_once, share, show)
-            if self._retry_oom:
-                killed = [part for part in self.parts if part.state == "oom"]
-                self._run(killed, 1, share_of(1), show)
-        finally:
-            for part in self.parts:
-                part.kill()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        # What is ignored, as by nohup, stays so.
+        numbers = [n for n in signals.ending() if signal.getsignal(n) != signal.SIG_IGN]
+        with signals.handled(numbers, self._forward):
+            try:
+                share = share_of(self.at_once)
+                self._run([*self.parts], self.at_once, share, show)
+                if self._retry_oom:
+                    killed = [part for part in self.parts if part.state == "oom"]
+                    self._run(killed, 1, share_of(1), show)
+            finally:
+                for part in self.parts:
+                    part.kill()
         if self._signal is not None:
             return 128 + self._signal
         return 0 if all(part.state == "done" for part in self.parts) else 1
 
     def _run(
         self,
-        parts: list[Part],
+        parts: list[ShardProcess],
         at_once: int,
         share: Mapping[str, str],
         show: Callable[[], object],
@@ -247,23 +251,13 @@ class Launcher:
                 for part in running:
                     part.kill()
 
-    def _catch_signals(self) -> dict[int, Any]:
-        """Let signals that end a program reach the shards first."""
-
-        def forward(number: int, _frame: object) -> None:
-            again = self._signal is not None
-            self._signal = number
-            self._deadline = time.monotonic() + (0.0 if again else _GRACE)
-            for part in self.parts:
-                part.send(number)
-
-        names = [
-            name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-        ]
-        numbers = [getattr(signal, name) for name in names]
-        # What is ignored, as by nohup, stays so.
-        numbers = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]
-        return {number: signal.signal(number, forward) for number in numbers}
+    def _forward(self, number: int, _frame: object) -> None:
+        """Let a signal that ends a program reach the shards first."""
+        again = self._signal is not None
+        self._signal = number
+        self._deadline = time.monotonic() + (0.0 if again else _GRACE)
+        for part in self.parts:
+            part.send(number)
 
 
 def share_of(at_once: int) -> dict[str, str]:

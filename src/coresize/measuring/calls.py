@@ -14,7 +14,7 @@ from coresize.detection.limits import memory_limit
 from coresize.errors import TaskKilledError, TaskOutOfMemoryError
 from coresize.host import LiveFor
 from coresize.measuring import child
-from coresize.measuring.runs import Pause, Run, ended, join_cgroup, meter_of
+from coresize.measuring.runs import Pause, Run, join_cgroup, meter_of
 from coresize.processes import exits, inheritance, lines, orphans, transfer
 from coresize.processes.main_module import refuse_while_importing
 from coresize.processes.oom import OomCounter
@@ -172,7 +172,7 @@ class _Watch:
         self.process.join()
         peak = self.meter.peak if self.meter else 0
         code = self.process.exitcode
-        msg = f"the process of the task {ended(code)}"
+        msg = f"the process of the task {exits.describe(code)}"
         if self.meter is None:
             msg = f"{msg} before the task began: {_HINT}"
         else:
@@ -181,7 +181,7 @@ class _Watch:
         if exits.was_killed(code):
             limits = available.detect(LiveFor(processes.own()))
             msg = f"{msg}; {memory_limit(limits)}"
-            if self.kills and self.kills.take_recent() != "no":
+            if self.kills and self.kills.explains(code):
                 cls = TaskOutOfMemoryError
         raise cls(msg, exit_code=code, peak_memory=peak)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from coresize import processes
 from coresize.measuring.meters import TreeMeter
 from coresize.measuring.runs import Pause, Run, cgroup_of, meter_of
-from coresize.processes import orphans
+from coresize.processes.commands import Command
 
 
 if TYPE_CHECKING:
@@ -28,20 +28,20 @@ def measure_command(
     method: str | None = None,
     *,
     variables: Mapping[str, str] | None = None,
-    attendant: Supervisor | None = None,
+    supervisor: Supervisor | None = None,
 ) -> Run:
     """Run a command to its end, with all that it starts, and measure it.
 
     All of its memory is its peak: where it begins to work nobody can tell. What it
     prints goes to standard error, so that standard output holds the answer alone; with
-    an attendant it goes nowhere else, nothing can be typed, and what it leaves behind
+    a supervisor it goes nowhere else, nothing can be typed, and what it leaves behind
     is ended. Where this is interrupted, the command and all that it started is ended.
 
     Args:
         words: the program and its arguments.
         method: as of `coresize.profile_task`.
         variables: of the environment, besides those of this process.
-        attendant: who reads what it complains of, and may end it.
+        supervisor: who reads what it complains of, and may end it.
 
     Raises:
         ConfigError: the method is not known, or does not work here.
@@ -50,25 +50,26 @@ def measure_command(
     start_meter = meter_of(method)
     cgroup = cgroup_of(method)
     start = time.perf_counter()
-    process, mark = None, orphans.new()
+    command = Command(
+        words,
+        environment={**os.environ, **(variables or {})},
+        own_session=supervisor is not None,
+        # Before it begins, so that it is charged with its own start.
+        preexec_fn=cgroup.join if cgroup else None,
+        **_streams(alone=supervisor is not None),
+    )
     try:
         try:
-            with processes.starting():
-                process = subprocess.Popen(  # noqa: S603 - it is what the user asked for
-                    words,
-                    **_streams(alone=attendant is not None),
-                    env={**os.environ, **(variables or {}), **orphans.variables(mark)},
-                    # Before it begins, so that it is charged with its own start.
-                    preexec_fn=cgroup.join if cgroup else None,  # noqa: PLW1509 - no threads
-                )
-                if attendant:
-                    attendant.begin(process)
-            wait = attendant.wait if attendant else time.sleep
+            process = command.start()
+            if supervisor:
+                supervisor.begin(process)
+            wait = supervisor.wait if supervisor else time.sleep
             meter = cgroup or start_meter(process.pid)
             code, cpu = _watch(process, meter, wait)
         finally:
-            if process is not None:
-                _end(process, attendant, mark)
+            command.close(everywhere=supervisor is not None)
+            if supervisor:
+                supervisor.close()
         wall = time.perf_counter() - start
         if cgroup:
             cgroup.sample()
@@ -82,21 +83,8 @@ def measure_command(
     )
 
 
-def _end(
-    process: subprocess.Popen[bytes], attendant: Supervisor | None, mark: str
-) -> None:
-    """End it, if it has not ended, with all that it started."""
-    interrupted = process.returncode is None
-    if interrupted:  # else its number may be another's
-        processes.kill_tree(process.pid)
-    if attendant:
-        attendant.close()
-    if interrupted or attendant:
-        orphans.end(mark)
-
-
 def _streams(*, alone: bool) -> dict[str, Any]:
-    """How a command is started: as one that nobody looks at, or beside this one."""
+    """Where its streams lead: to nobody who looks at them, or beside those of ours."""
     if not alone:
         # Where standard error is closed, too, none of it goes to standard output.
         return {"stdout": sys.stderr or subprocess.DEVNULL}
@@ -106,7 +94,6 @@ def _streams(*, alone: bool) -> dict[str, Any]:
         # Windows can wait for no pipe.
         "stderr": subprocess.PIPE if hasattr(os, "wait4") else subprocess.DEVNULL,
         "bufsize": 0,
-        "start_new_session": True,
     }
 
 

@@ -10,7 +10,6 @@ from coresize.errors import ConfigError
 from coresize.host import Live
 from coresize.measuring.meters import CgroupMeter, PsutilMeter, TreeMeter, make_meter
 from coresize.model import Value
-from coresize.processes import exits
 
 
 if TYPE_CHECKING:
@@ -86,15 +85,6 @@ class Pause:
         now = time.perf_counter()
         patient = min(_LONGEST, (now - self._start) / 100)
         self.seconds = max(_SHORTEST, patient, (now - self._before) * _COSTS)
-
-
-def ended(code: int | None) -> str:
-    """How a process ended, in words."""
-    if code is None:
-        return "ended, and how is not known (SIGCHLD is ignored)"
-    if code >= 0:
-        return f"ended with exit status {code}"
-    return f"was ended by {exits.signal_name(-code)}"
 
 
 def meter_of(method: str | None) -> Callable[[int], Meter]:

@@ -13,7 +13,7 @@ import time
 from multiprocessing import connection
 
 from coresize import processes
-from coresize.measuring.runs import ended
+from coresize.processes import exits
 from coresize.processes.oom import OomCounter
 from coresize.processes.schedstat import RunTime
 
@@ -50,7 +50,7 @@ class Supervisor:
     def __init__(self, timeout: float | None = None) -> None:
         self.late = False
         self._timeout = timeout
-        self._process: subprocess.Popen[bytes]
+        self._process: subprocess.Popen[bytes] | None = None
         self._kills: OomCounter | None = None
         self._began = self._looked = self._killed_at = self._took = 0.0
         self._ran: RunTime
@@ -75,12 +75,11 @@ class Supervisor:
             self._read(left)
 
     def close(self) -> None:
-        """It is over: end what it left behind, and read the last of what it said."""
+        """The command and what it left have ended: read the last of what it said."""
         self._look()
-        processes.kill_group(self._process.pid)
         for _ in range(_LAST_READS):
             self._read(0.0)
-        if self._process.stderr:
+        if self._process and self._process.stderr:
             self._process.stderr.close()
 
     def failure(self, code: int | None) -> str:
@@ -95,12 +94,12 @@ class Supervisor:
             return "killed for memory"
         lines = self._tail.decode("utf-8", "replace").split("\n")
         said = [line.strip()[:_TOLD] for line in lines if line.strip()]
-        return ": ".join([ended(code), *said[-1:]])
+        return ": ".join([exits.describe(code), *said[-1:]])
 
     def _read(self, seconds: float) -> None:
         """What comes within some seconds."""
-        pipe = self._process.stderr
-        if not self._open or pipe is None:
+        pipe = self._process.stderr if self._process and self._open else None
+        if pipe is None:
             time.sleep(seconds)
         elif connection.wait([pipe.fileno()], seconds):
             new = pipe.read(_AT_ONCE)
@@ -126,4 +125,5 @@ class Supervisor:
 
     def _end(self, why: str) -> None:
         self._why = self._why or why
-        processes.kill_session(self._process.pid)
+        if self._process:  # who measures it waits for it, as its end tells its CPU time
+            processes.kill_session(self._process.pid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coresize import storage
@@ -39,7 +40,7 @@ def save_profile(profile: TaskProfile, name: str | os.PathLike[str]) -> str:
     check_name(name)
     try:
         path = _path(name)
-        storage.make_folder_of(path)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         raise _unusable(name, error) from None
     fields = {k: v for k, v in profile.as_dict().items() if v is not None}
@@ -71,7 +72,7 @@ def check_name(name: str | os.PathLike[str], where: str = "profile") -> None:
     """
     text = os.fspath(name)
     if _is_path(text):
-        good = storage.suffix(text) in _SUFFIXES and not text.startswith(OF_HISTORY)
+        good = Path(text).suffix in _SUFFIXES and not text.startswith(OF_HISTORY)
     else:
         good = text[:1].isalnum() and ":" not in text
     # A surrogate stands for a byte of the file name that is not UTF-8.
@@ -80,7 +81,7 @@ def check_name(name: str | os.PathLike[str], where: str = "profile") -> None:
         raise ConfigError(where, text, _NAMES)
 
 
-_SUFFIXES = ("toml", "json")
+_SUFFIXES = (".toml", ".json")
 _NAMES = (
     "a name that begins with a letter or a digit and has no colon, such as align-2, or "
     "the path of a .toml or .json file"
@@ -120,7 +121,7 @@ def _path(name: str | os.PathLike[str]) -> str:
 
 
 def _is_path(text: str) -> bool:
-    return "/" in text or "\\" in text or storage.suffix(text) in _SUFFIXES
+    return "/" in text or "\\" in text or Path(text).suffix in _SUFFIXES
 
 
 def _unusable(name: object, error: Exception) -> ConfigError:

@@ -11,7 +11,6 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 import time
 
 from coresize.host import Live
@@ -20,7 +19,6 @@ from coresize.host import Live
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
     from typing import NoReturn
 
 #: proc(5): writing 5 to clear_refs resets the "high water mark" VmHWM to the memory
@@ -247,33 +245,6 @@ def kill_session(pid: int) -> None:
     """
     kill_tree(pid)
     kill_group(pid)
-
-
-@contextlib.contextmanager
-def starting() -> Iterator[None]:
-    """Delay signals while a process is being started, so that its id is not lost.
-
-    Python may call a signal handler at any line, even after the process has started and
-    before the call that started it returns. Signals that arrive inside the block are
-    raised again at its end, so put the ``with`` inside a ``try``. Only the main thread
-    runs handlers; in other threads this does nothing.
-    """
-    received: list[int] = []
-    handlers = {}
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is not None and callable(signal.getsignal(number)):
-                handlers[number] = signal.signal(
-                    number, lambda n, _: received.append(n)
-                )
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for number in received:
-            signal.raise_signal(number)
 
 
 def cpu_seconds() -> float:

@@ -84,6 +84,9 @@ class Unfinished(Protocol):
     def finish(self) -> None:
         """Read the rest of the input and start all calls."""
 
+    def cancel(self) -> None:
+        """Start no more calls."""
+
     def start_all(self) -> None:
         """Start a call for each item that has been read."""
 

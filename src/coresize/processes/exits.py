@@ -20,3 +20,16 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal
         return f"signal {number}"
+
+
+def describe(code: int | None) -> str:
+    """How a process ended, in words.
+
+    >>> describe(3), describe(-15)
+    ('ended with exit status 3', 'was ended by SIGTERM')
+    """
+    if code is None:
+        return "ended, and how is not known (SIGCHLD is ignored)"
+    if code >= 0:
+        return f"ended with exit status {code}"
+    return f"was ended by {signal_name(-code)}"

@@ -10,6 +10,7 @@ from coresize.detection import cgroup, parse, sources
 from coresize.detection.counters import KILLS
 from coresize.errors import ParseError
 from coresize.host import Live
+from coresize.processes.exits import was_killed
 
 
 TYPE_CHECKING = False
@@ -70,6 +71,17 @@ class OomCounter:
             return "no"
         self._recent.popleft()
         return "probably" if self.is_of_all else "yes"
+
+    def explains(self, code: int | None, *, of_tree: bool = False) -> bool:
+        """Whether memory is why a process ended as it did; that kill is then spent.
+
+        Args:
+            code: what it ended with; minus the signal where one ended it.
+            of_tree: it may also have failed because something that it started was
+                killed, as a shell does.
+        """
+        failed = code != 0 if of_tree else was_killed(code)
+        return failed and self.take_recent() != "no"
 
     def _find(self, pid: int) -> str:
         own = sources.read_membership(self._host)

@@ -61,7 +61,7 @@ class Commands:
         supervisor = Supervisor(self._timeout)
         watch = Watch()
         run = measure_command(
-            words, variables={"CORESIZE_WORKERS": str(workers)}, attendant=supervisor
+            words, variables={"CORESIZE_WORKERS": str(workers)}, supervisor=supervisor
         )
         watch.stop()
         error = supervisor.failure(run.exit_code)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coresize import storage
 from coresize.errors import ConfigError, CoresizeError
 
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from coresize.sweeping.result import SweepResult
 
-_KINDS = ("png", "svg", "pdf")
+_KINDS = (".png", ".svg", ".pdf")
 _STEPS = 200
 
 #: The height of the plot, as a multiple of the highest throughput.
@@ -31,9 +31,9 @@ def check(path: str, where: str = "plot") -> None:
         CoresizeError: matplotlib is not installed.
         ConfigError: the path is not that of a picture, or its folder does not exist.
     """
-    if storage.suffix(path).lower() not in _KINDS:
+    if Path(path).suffix.lower() not in _KINDS:
         raise ConfigError(where, path, "the path of a .png, .svg or .pdf file")
-    if not storage.has_folder(path):
+    if not Path(path).parent.is_dir():
         raise ConfigError(where, path, "a path in a folder that is there")
     try:
         import matplotlib  # noqa: F401, ICN001 - only to see whether it is installed

@@ -7,6 +7,7 @@ import heapq
 import itertools
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coresize import storage
@@ -43,7 +44,7 @@ def write(
         JournalError: it cannot be written, or a value cannot be read.
     """
     rows = _rows(paths)
-    export = EXPORTS.get(storage.suffix(output))
+    export = EXPORTS.get(suffix(output))
     if export is None:
         content = (row for _, row in rows)
         return journals.write_whole(output, identity, content, items)
@@ -158,3 +159,8 @@ EXPORTS: dict[str, Callable[[TextIO, Iterator[dict[str, Any]], bool], int]] = {
     "ndjson": _write_lines,
     "csv": _write_table,
 }
+
+
+def suffix(output: str) -> str:
+    """What the name of a file ends in, after its last dot, as `EXPORTS` has it."""
+    return Path(output).suffix.removeprefix(".")

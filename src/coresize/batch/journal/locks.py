@@ -180,7 +180,7 @@ def is_locked(path: str) -> bool:
         path: the journal.
     """
     lock = storage.real_path(path) + SUFFIX
-    if not storage.is_file(lock):
+    if not Path(lock).is_file():
         return False
     # mode=rw: a file that has gone meanwhile is not made again.
     uri = f"file:{quote(os.fsencode(lock))}?mode=rw"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import sqlite3
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coresize import storage
@@ -17,6 +16,7 @@ from coresize.model import Value
 
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
@@ -80,7 +80,7 @@ def merge(
     parts = _parts(paths)
     _check_output(output, parts)
     _check_same(parts)
-    exports = storage.suffix(output) in export.EXPORTS
+    exports = export.suffix(output) in export.EXPORTS
     if exports and parts[0].identity.serializer == "pickle" and not allow_pickle:
         raise MergeError([_PICKLED.format(parts[0].path)])
     found = _Tasks(max(part.items or 0 for part in parts))
@@ -186,25 +186,21 @@ class _Tasks:
         self._waiting: list[str] = []
         self._stale: list[str] = []
 
-    def look(self, parts: Iterable[_Part]) -> None:
+    def look(self, parts: Sequence[_Part]) -> None:
         """Read all that is in some journals."""
-        with contextlib.closing(sqlite3.connect("")) as seen:
-            seen.execute("CREATE TABLE seen (key TEXT PRIMARY KEY, path) WITHOUT ROWID")
-            for part in parts:
+        with contextlib.closing(storage.SeenKeys()) as seen:
+            for number, part in enumerate(parts):
                 for row in reader.read(part.path):
-                    self._take(seen, part.path, row)
+                    key = str(row["key"])
+                    before = seen.add(key, number)
+                    if before is None:
+                        self._take(key, row)
+                    else:
+                        first = parts[before].path
+                        self._twice.append(f"{key!r} in {first} and {part.path}")
 
-    def _take(
-        self, seen: sqlite3.Connection, path: str, row: Mapping[str, Any]
-    ) -> None:
-        key, item, status = row["key"], row["item"], row["status"]
-        try:
-            seen.execute("INSERT INTO seen VALUES (?, ?)", (key, os.fsencode(path)))
-        except sqlite3.IntegrityError:
-            where = seen.execute("SELECT path FROM seen WHERE key = ?", (key,))
-            first = os.fsdecode(where.fetchone()[0])
-            self._twice.append(f"{key!r} in {first} and {path}")
-            return
+    def _take(self, key: str, row: Mapping[str, Any]) -> None:
+        item, status = row["item"], row["status"]
         if status in (None, "cancelled"):
             self._waiting.append(repr(key))
         self.failed += status not in (None, "ok")
@@ -286,17 +282,19 @@ def _check_output(output: str, parts: Iterable[_Part]) -> None:
     """
     with schema.explained(output):
         schema.refuse_odd(output)
-        same = any(storage.is_same(output, part.path) for part in parts)
+        real = storage.real_path(output)
+        same = any(storage.real_path(part.path) == real for part in parts)
         locked = locks.is_locked(output)
     if same:
         raise MergeError([f"{output} is one of them: write to another file"])
     if locked:
         raise JournalError(output, "a run is writing to it: take another file")
-    suffix = storage.suffix(output)
+    suffix = export.suffix(output)
     if suffix and suffix not in (*export.EXPORTS, *_OF_JOURNALS):
         names = ", ".join(f".{name}" for name in (*_OF_JOURNALS, *export.EXPORTS))
         raise MergeError([f"{output} is of no known kind: {names}"])
-    if storage.size(output) and not _is_merge(output, suffix):
+    file = Path(output)
+    if file.exists() and file.stat().st_size and not _is_merge(output, suffix):
         problem = f"{output} is there, and no merge: remove it, or take another name"
         raise MergeError([problem])
 
@@ -312,5 +310,6 @@ def _is_merge(path: str, suffix: str) -> bool:
             return reader.describe(path)[0].shard == "0/1"
         except JournalError:
             return False
-    start = storage.first_line(path)
+    with Path(path).open("rb") as file:
+        start = file.readline(4096).decode("utf-8", "replace")
     return start.startswith(('{"key": ', ",".join(export.TABLE)))

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import sqlite3
+from pathlib import Path
 
 from coresize import storage, texts
 from coresize.batch.outcomes import STATUSES
-from coresize.errors import ConfigError, CoresizeError, JournalError
+from coresize.errors import ConfigError, JournalError
 from coresize.model import VERSION, Value
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from typing import Any
 
 #: "core" in ASCII; SQLite keeps it for programs in the head of the file.
@@ -303,7 +303,7 @@ def open_to_read(path: str) -> sqlite3.Connection:
         sqlite3.Error: it cannot be read.
     """
     refuse_odd(path)
-    if not storage.is_file(path):
+    if not Path(path).is_file():
         raise JournalError(path, "there is no such file")
     # Not read-only: after a crash the reader has to put it right first.
     file = sqlite3.connect(storage.real_path(path), timeout=60)
@@ -315,19 +315,17 @@ def open_to_read(path: str) -> sqlite3.Connection:
     return file
 
 
-@contextlib.contextmanager
-def explained(path: str) -> Iterator[None]:
+def explained(path: str) -> AbstractContextManager[None]:
     """Errors of SQLite and of the system as such of the journal."""
-    try:
-        yield
-    except CoresizeError:
-        raise
-    except sqlite3.Error as error:
-        raise JournalError(path, _reason(error)) from error
-    except (UnicodeError, OverflowError) as error:  # in a damaged file
-        raise damaged(path, str(error)) from error
-    except OSError as error:
-        raise JournalError(path, error.strerror or str(error)) from error
+    return storage.sqlite_errors(functools.partial(_error, path))
+
+
+def _error(path: str, error: Exception, code: int) -> JournalError:
+    if isinstance(error, sqlite3.Error):
+        return JournalError(path, _reason(error, code))
+    if isinstance(error, OSError):
+        return JournalError(path, error.strerror or str(error))
+    return damaged(path, str(error))
 
 
 _REASONS = {
@@ -339,10 +337,10 @@ _REASONS = {
 }
 
 
-def _reason(error: sqlite3.Error) -> str:
+def _reason(error: sqlite3.Error, code: int) -> str:
     if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_DBMOVED:
         return MOVED
-    return _REASONS.get(storage.sqlite_code(error), f"{error}")
+    return _REASONS.get(code, f"{error}")
 
 
 #: What is said where a journal has gone while it was written.

@@ -14,6 +14,7 @@ import json
 import pickle
 import sqlite3
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coresize import storage
@@ -107,7 +108,7 @@ class Journal:
         self._taken: dict[str, int] = {}
         with schema.explained(path):
             schema.refuse_odd(path)
-            storage.make_folder_of(path)
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
             self._lock = Lock(path)
             try:
                 self._file, self._known = self._opened(identity)

@@ -38,8 +38,8 @@ def belief(context: Context) -> Iterator[Finding]:
         title=f"programs that count CPUs start {factor:.3g} times too many workers",
         seen=f"{counted}; may be used: {context.machine_cores:g}",
         where=f"{tightest.where} ({tightest.raw})",
-        why="pools, BLAS and compilers start as many workers or threads as they count; "
-        "so many on so few cores are throttled, or wait for each other",
+        why="pools, BLAS and compilers start one worker or thread for each CPU that "
+        "they count; with too few cores, these are throttled or wait for each other",
         advice=f"{_first(context)}tell them that there "
         f"{'is' if context.real_cores == 1 else 'are'} {context.real_cores}: "
         "coresize run -- CMD, or available_cores() in Python",
@@ -70,7 +70,9 @@ def overrides(context: Context) -> Iterator[Finding]:
         for name in context.variable(*environ.NAMES):
             if name in _OVERRIDES and name != fact.where:
                 yield _without_effect(
-                    name, f"{fact.where}={fact.raw} goes first", "unset one of the two"
+                    name,
+                    f"{fact.where}={fact.raw} takes precedence",
+                    "unset one of the two",
                 )
     for gap in context.limits.gaps:
         if gap.where.isupper():  # a variable, which the user can correct
@@ -88,7 +90,7 @@ def _without_effect(name: str, reason: str, advice: str) -> Finding:
         title=f"{name} is set, and has no effect",
         seen=reason,
         where=name,
-        why="whoever set it believes that it is obeyed",
+        why="whoever set it expects it to have an effect",
         advice=advice,
     )
 
@@ -96,14 +98,14 @@ def _without_effect(name: str, reason: str, advice: str) -> Finding:
 def _override(where: str, raw: str, amount: float, allowed: float) -> Finding:
     severity: Severity = "note"
     title = f"an override is active: {where}={raw}"
-    why = "it replaces what the machine says"
+    why = "it replaces the detected number of cores"
     if amount > allowed * _MUCH:
         severity, title = "warning", f"{where}={raw} asks for more cores than there are"
-        why = "workers that have no core of their own wait for each other"
+        why = "workers without a core of their own wait for each other"
     elif amount * 2 <= allowed:
         severity = "warning"
         title = f"{where}={raw} leaves {allowed - amount:g} of {allowed:g} cores idle"
-        why = "what is paid for is not used"
+        why = "cores that are paid for are idle"
     return Finding(
         severity=severity,
         check="overrides",
@@ -111,7 +113,7 @@ def _override(where: str, raw: str, amount: float, allowed: float) -> Finding:
         seen=f"override {amount:g}, without it {allowed:g}",
         where=where,
         why=why,
-        advice=f"unset {where} if that is not wanted any more",
+        advice=f"unset {where} if you no longer need it",
     )
 
 
@@ -136,10 +138,10 @@ def caps(context: Context) -> Iterator[Finding]:
                 severity="warning",
                 check="caps",
                 title=f"{named} leaves {allowed - amount:g} of {allowed:g} cores idle",
-                seen=f"{amount:g} may be used of {allowed:g}",
+                seen=f"{amount:g} of {allowed:g} may be used",
                 where=where,
-                why="what is paid for is not used",
-                advice=f"raise it in {where}, or ask for fewer cores",
+                why="cores that are paid for are idle",
+                advice=f"raise the number in {where}, or request fewer cores",
             )
     if workers is not None and allowed and workers > max(1.0, allowed) * _MUCH:
         yield Finding(
@@ -148,9 +150,9 @@ def caps(context: Context) -> Iterator[Finding]:
             title=f"{name}={workers} asks for more workers than there are cores",
             seen=f"{workers} workers, {allowed:g} cores",
             where=origin,
-            why="that is right for tasks that mostly wait; those that compute wait for "
-            "each other",
-            advice=f"lower it in {origin}, if tasks compute",
+            why="this is right for tasks that mostly wait, but tasks that compute wait "
+            "for each other",
+            advice=f"lower the number in {origin} if the tasks compute",
         )
 
 
@@ -161,10 +163,10 @@ def _serial(origin: str) -> Finding:
         title="everything runs serially",
         seen=f"parallel = false, by {origin}",
         where=origin,
-        why="every executor of coresize runs its tasks in the caller",
+        why="every pool of coresize runs its tasks in the thread of the caller",
         advice=f"unset {origin} to run in parallel again"
         if origin.isupper()
-        else f"take parallel out of {origin} to run in parallel again",
+        else f"remove parallel from {origin} to run in parallel again",
     )
 
 
@@ -178,8 +180,9 @@ def foreign(context: Context) -> Iterator[Finding]:
             title=title,
             seen=title.partition(" ")[0],
             where="environment",
-            why="what it was to set does not hold",
-            advice=f"{meant or 'does it belong to another program?'} Else unset it",
+            why="the value has no effect",
+            advice=f"{meant or 'does it belong to another program?'} "
+            "Otherwise unset it",
         )
     variables = context.variable("PARALLELLY_OVERRIDE_CORES")
     if context.cores > context.real_cores:
@@ -191,8 +194,8 @@ def foreign(context: Context) -> Iterator[Finding]:
             title=f"{name}={value} has no effect in R",
             seen=f"{name}={value}",
             where="environment",
-            why="coresize obeys it; R's package parallelly reads names that begin "
-            "with R_PARALLELLY_, and reads them when it is loaded, not later",
+            why="coresize uses it, but R's package parallelly reads only names that "
+            "begin with R_PARALLELLY_, and only when it is loaded",
             advice=f"set R_PARALLELLY_AVAILABLECORES_SYSTEM={value} before R starts, "
-            "or coresize run -- Rscript ...",
+            "or use coresize run -- Rscript ...",
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 from coresize import storage
 from coresize.detection.cgroup import MOUNTINFO
 from coresize.detection.parse_cgroup import mounts
@@ -76,8 +78,8 @@ def compare(context: Context, space: storage.Space) -> Iterator[Finding]:
             title=f"/dev/shm has only {format_bytes(space.total)}",
             seen=f"size {format_bytes(space.total)}, free {format_bytes(space.free)}",
             where=_SHM,
-            why="shared memory that does not fit is made without an error, and writing "
-            f"to it ends the process by SIGBUS; {joblib}",
+            why="shared memory that does not fit is created without an error, and "
+            f"writing to it kills the process by SIGBUS; {joblib}",
             advice=_larger(context),
         )
     elif space.free < _OF_JOBLIB:
@@ -101,8 +103,8 @@ def _larger(context: Context) -> str:
             "at /dev/shm"
         )
     return (
-        f"share less, or raise the memory limit ({format_bytes(limit)}) first: shared "
-        "memory counts in it; then docker run --shm-size"
+        f"share less data, or raise the memory limit ({format_bytes(limit)}), which "
+        "includes shared memory, before you use docker run --shm-size"
     )
 
 
@@ -110,7 +112,7 @@ def temporary(context: Context) -> Iterator[Finding]:
     """Folders for temporary files: full, on another machine, on an overlay."""
     named = context.variable(*_TEMPORARY)
     try:
-        default = storage.temporary_folder()
+        default = tempfile.gettempdir()
     except FileNotFoundError as error:
         yield _nowhere(error)
     else:
@@ -140,9 +142,9 @@ def _nowhere(error: FileNotFoundError) -> Finding:
         title="there is no folder for temporary files",
         seen=str(error.strerror),
         where="tempfile.gettempdir()",
-        why="their disks are full, or they cannot be written to: pools, and whatever "
-        "else makes temporary files, fail",
-        advice="make room, or set TMPDIR to a folder that can be written to",
+        why="their disks are full, or they are not writable: pools and other programs "
+        "that create temporary files fail",
+        advice="free disk space, or set TMPDIR to a writable folder",
     )
 
 
@@ -151,10 +153,10 @@ def _missing(name: str, folder: str) -> Finding:
         severity="warning",
         check="temporary folder",
         title=f"{name}={folder} is not a folder",
-        seen=f"{folder} is a file, is not there, or cannot be looked at",
+        seen=f"{folder} is a file, does not exist, or cannot be accessed",
         where=name,
-        why="what is to be written there fails, or goes elsewhere",
-        advice=f"make the folder, or set {name} to one that is there",
+        why="programs that write temporary files there fail, or use another folder",
+        advice=f"create the folder, or set {name} to an existing folder",
     )
 
 
@@ -165,8 +167,9 @@ def _full(where: str, folder: str, space: storage.Space) -> Finding:
         title=f"the disk of {folder} is nearly full",
         seen=f"free {format_bytes(space.free)} of {format_bytes(space.total)}",
         where=where,
-        why="joblib, loky and many others write what workers share there, and fail",
-        advice="make room, or set JOBLIB_TEMP_FOLDER, LOKY_TEMP and TMPDIR to another",
+        why="joblib, loky and other libraries write data for workers there, and fail",
+        advice="free disk space, or set JOBLIB_TEMP_FOLDER, LOKY_TEMP and TMPDIR to "
+        "another disk",
     )
 
 
@@ -174,7 +177,7 @@ def _remote(where: str, folder: str, kind: str) -> Finding:
     return Finding(
         severity="warning",
         check="temporary folder",
-        title=f"temporary files in {folder} lie on another machine ({kind})",
+        title=f"temporary files in {folder} are on another machine ({kind})",
         seen=f"file system {kind}",
         where=where,
         why="each write goes over the network, and mapped arrays are slow or wrong",
@@ -189,7 +192,7 @@ def _overlay(where: str, folder: str, kind: str) -> Finding:
         title=f"temporary files in {folder} go to the container's own layer",
         seen=f"file system {kind}",
         where=where,
-        why="it is slower than a volume, and counts as the container's disk",
+        why="this layer is slower than a volume, and counts as the container's disk",
         advice="mount a volume or a tmpfs there if much is written",
     )
 
@@ -201,7 +204,7 @@ def _served(where: str, folder: str, kind: str) -> Finding:
         title=f"temporary files in {folder} go through a program ({kind})",
         seen=f"file system {kind}",
         where=where,
-        why="every read and write waits for that program, and it may be for a network",
+        why="every read and write waits for that program, and possibly for a network",
         advice="set TMPDIR to a local disk if much is written",
     )
 

@@ -62,8 +62,8 @@ def compare(value: str, present: list[Gpu]) -> Iterator[Finding]:
             title=f"{len(chosen)} of {len(present)} GPUs may be used",
             seen=f"{_VARIABLE}={value}; {models}",
             where=f"{_VARIABLE}, and the driver (NVML)",
-            why="the others are hidden from this program",
-            advice=f"unset {_VARIABLE} to use all",
+            why="the other GPUs are hidden from this program",
+            advice=f"unset {_VARIABLE} to use all GPUs",
         )
 
 
@@ -84,8 +84,8 @@ def _unknown(value: str, unknown: list[str], present: list[Gpu]) -> Finding:
         title=f"{_VARIABLE} names GPUs that are not there: {', '.join(unknown)}",
         seen=f"{_VARIABLE}={value}; there are {numbers if present else 'none'}",
         where=f"{_VARIABLE}, and the driver (NVML)",
-        why="CUDA uses those before the first that is not there, and no other",
-        advice=f"unset {_VARIABLE}, or name those that are there",
+        why="CUDA uses only the GPUs that are listed before the first missing one",
+        advice=f"unset {_VARIABLE}, or list only GPUs that are there",
     )
 
 

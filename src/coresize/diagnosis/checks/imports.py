@@ -7,8 +7,8 @@ import math
 import sys
 import textwrap
 from importlib.machinery import PathFinder
+from pathlib import Path
 
-from coresize import storage
 from coresize.diagnosis.findings import Finding
 from coresize.diagnosis.interpreter import PATIENCE, Late, run_python
 from coresize.processes.main_module import known
@@ -38,16 +38,16 @@ _LONGEST = 240
 
 _GUARD = 'if __name__ == "__main__":'
 
-_BELOW = f"put what starts work below {_GUARD}"
+_BELOW = f"put the code that starts the work below {_GUARD}"
 
 #: The advice for some kinds of error; for all others it is _BELOW.
 _ADVICE = {
-    "import": "mend that first: it would fail in any process",
+    "import": "fix this error first: the import fails in any process",
     "relative": "try it as a module: coresize diagnose --main PACKAGE.MODULE",
-    "file": "save it as a file: spawn and forkserver import that (coresize's own pools "
-    "do without)",
-    "arguments": "if it lacks its arguments: coresize diagnose --main FILE -- "
-    f"ARGUMENTS; else {_BELOW}",
+    "file": "save it as a file, which spawn and forkserver can import (the pools of "
+    "coresize do not need one)",
+    "arguments": "if the program needs arguments: coresize diagnose --main FILE -- "
+    f"ARGUMENTS; otherwise {_BELOW}",
 }
 
 
@@ -100,8 +100,8 @@ def _broken(path: str, seen: str, kind: str = "") -> Finding:
         title=f"workers cannot import {path}",
         seen=seen,
         where=path,
-        why="spawn and forkserver import the main module in each worker, which then "
-        "runs all that stands outside of its guard",
+        why="spawn and forkserver import the main module in each worker, and so run "
+        "all code outside of its guard",
         advice=_ADVICE.get(kind, _BELOW),
     )
 
@@ -115,9 +115,9 @@ def _slow(path: str, seconds: float, costs: dict[str, float]) -> Finding:
         title=f"each worker takes {seconds:.1f} s to import {path}",
         seen=f"{seconds:.2f} s: {_heaviest(costs)}",
         where=f"{path}, imported as spawn does it (-X importtime)",
-        why="spawn and forkserver import the main module in each worker, with all "
-        "that stands outside of its guard",
-        advice=f"move what is slow below {_GUARD}, or into the functions that need it",
+        why="spawn and forkserver import the main module in each worker, and so run "
+        "all code outside of its guard",
+        advice=f"move slow code below {_GUARD}, or into the functions that need it",
     )
 
 
@@ -199,10 +199,10 @@ def imports(context: Context) -> Iterator[Finding]:
     yield Finding(
         severity="warning" if total > _TOO_LONG else "note",
         check="imports",
-        title=f"what is imported here takes {total:.1f} s in each worker",
+        title=f"the imports of this program take {total:.1f} s in each worker",
         seen=heavy,
-        where="sys.modules, imported anew in a fresh process",
-        why="each worker that is spawned imports what its tasks need",
+        where="sys.modules, imported again in a new process",
+        why="each spawned worker imports the modules that its tasks need",
         advice="import heavy modules inside the functions that need them, and start "
         "fewer workers that live longer",
     )
@@ -248,7 +248,7 @@ def is_module(name: str) -> bool:
 def _given(main: tuple[str, ...]) -> list[str]:
     """A program as a list: its path, its module name or "", and its arguments."""
     name, *words = main
-    return [name, "" if storage.is_file(name) else name, *words]
+    return [name, "" if Path(name).is_file() else name, *words]
 
 
 def _own_main() -> list[str]:

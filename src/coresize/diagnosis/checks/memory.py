@@ -32,7 +32,7 @@ def limits(context: Context) -> Iterator[Finding]:
             yield Finding(
                 severity="warning",
                 check="memory limits",
-                title=f"only {format_bytes(memory.available)} of memory are left",
+                title=f"only {format_bytes(memory.available)} of memory is left",
                 seen=f"limit {format_bytes(memory.limit)}, working set "
                 f"{format_bytes(memory.limit - memory.available)}",
                 where=f"{memory.binding.where} ({memory.binding.raw})",
@@ -52,8 +52,8 @@ def limits(context: Context) -> Iterator[Finding]:
                 for fact in context.limits.facts
                 if fact.role == "soft" and fact.amount == high
             ),
-            why="above it nothing is killed, and everything is slowed to a crawl "
-            "(kernel Documentation/admin-guide/cgroup-v2.rst)",
+            why="above memory.high, the kernel kills nothing but throttles all "
+            "processes severely (kernel Documentation/admin-guide/cgroup-v2.rst)",
             advice="run fewer workers, or raise memory.high",
         )
 
@@ -67,11 +67,11 @@ def group(context: Context) -> Iterator[Finding]:
             title="one kill for memory takes the whole container",
             seen="memory.oom.group = 1",
             where=where,
-            why="Kubernetes sets it from 1.28 on; no pool can lose only a task there, "
-            "as the parent dies with its workers",
-            advice="keep a journal (run_batch(journal=...)) and give memory= to the "
-            "pool, which keeps more free here; or set singleProcessOOMKill in the "
-            "kubelet",
+            why="Kubernetes sets it since 1.28; no pool can lose only one task here, "
+            "because the parent is killed with its workers",
+            advice="keep a journal (run_batch(journal=...)) and pass memory= to the "
+            "pool, which then keeps more memory free; or set singleProcessOOMKill in "
+            "the kubelet",
         )
 
 
@@ -87,9 +87,9 @@ def kills(context: Context) -> Iterator[Finding]:
                 title=f"the kernel has killed {killed} here for memory",
                 seen=f"oom_kill {count}",
                 where=where,
-                why="their work was lost, or has to be done again",
-                advice="measure what a task needs (coresize profile -- CMD) and plan "
-                "by it (coresize workers --memory SIZE)",
+                why="their work was lost, or has to be repeated",
+                advice="measure the memory of a task (coresize profile -- CMD) and "
+                "plan workers by it (coresize workers --memory SIZE)",
             )
             return  # the ancestors count them as well
 
@@ -108,8 +108,9 @@ def swap(context: Context) -> Iterator[Finding]:
             f"{' on the whole machine' if of_machine else ''}",
             seen=f"swap in use {format_bytes(used)}",
             where=where,
-            why="touching such a page needs a read from disk, a thousand times slower",
-            advice="run fewer workers, until all of it fits into memory",
+            why="each use of a swapped page is a read from disk, a thousand times "
+            "slower than memory",
+            advice="run fewer workers, so that everything fits into memory",
         )
 
 
@@ -123,8 +124,8 @@ def pressure(context: Context) -> Iterator[Finding]:
                 title=f"tasks waited for {resource} {percent:.0f}% of the last minute",
                 seen=f"some avg60={percent:.2f}",
                 where=where,
-                why="that part of the time some task could have run, and had to wait",
-                advice="start fewer workers, or look for neighbours on this machine"
+                why="in this part of the time, at least one task was ready, but waited",
+                advice="start fewer workers, or look for other programs on this machine"
                 if resource != "io"
-                else "write less, or to a faster disk",
+                else "write less data, or use a faster disk",
             )

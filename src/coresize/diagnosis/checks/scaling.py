@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import tempfile
 import time
 from typing import TYPE_CHECKING
 
-from coresize import storage
 from coresize.diagnosis.findings import Finding, Skipped
 from coresize.executor.process import ProcessPoolExecutor
 from coresize.executor.sizing import warm
@@ -64,7 +64,8 @@ def pickling(_folder: str) -> None:
 
 def write(folder: str) -> None:
     """Write a small file in the temporary folder."""
-    storage.write_scratch(folder, _MEGABYTE)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(_MEGABYTE)
 
 
 class Kind(Value):
@@ -89,31 +90,31 @@ KINDS = {
     "compute": Kind(
         title="pure computing",
         run=compute,
-        why="the cores are those of neighbours as well, throttled, or not there "
-        "(hyper-threads), and nothing that computes gets faster with more workers",
-        advice="look for who else computes on this machine; coresize sweep finds the "
-        "number of workers that is best for your task",
+        why="the cores are shared with other programs, throttled, or hyper-threads, "
+        "so computing does not get faster with more workers",
+        advice="look for other programs that compute on this machine; coresize sweep "
+        "finds the best number of workers for your task",
         computes=True,
     ),
     "copy": Kind(
         title="memory bandwidth",
         run=copy,
-        why="the cores share the way to memory, and a few fill it",
-        advice="use fewer workers for tasks that go through large arrays; coresize "
-        "sweep finds how many",
+        why="the cores share the memory bandwidth, and a few cores use all of it",
+        advice="use fewer workers for tasks that read large arrays; coresize sweep "
+        "finds the best number",
         computes=True,
     ),
     "pickling": Kind(
         title="pickling of 1 MB",
         run=pickling,
-        why="the time goes into memory, not into cores",
+        why="the time is spent on memory access, not on computing",
         advice="send workers paths or ranges in place of large objects",
         computes=True,
     ),
     "write": Kind(
         title="files in the temporary folder",
         run=write,
-        why="the disk is shared, and a few workers fill it",
+        why="the workers share the disk, and a few workers use all of its bandwidth",
         advice="set TMPDIR to a faster disk, or let tasks write less",
         computes=False,
     ),
@@ -175,7 +176,7 @@ def _speedups(
     other programs can only make a result worse. Only pure computing reveals missing
     cores; for all other work, only the time with a core counts.
     """
-    folder = storage.temporary_folder()
+    folder = tempfile.gettempdir()
     counts = sorted({2, most})
     best = dict.fromkeys((1, *counts), (0.0, 0.0, 0.0))
     for _ in range(_TRIES):

@@ -38,12 +38,12 @@ def methods(context: Context) -> Iterator[Finding]:
         else "starting a worker",
         seen=f"{seen} (an empty program)",
         where="measured",
-        why="each worker pays that, and its imports on top; on network disks it is "
-        "seconds",
+        why="each worker needs this time, and the time of its imports; on network "
+        "disks, this takes seconds",
         advice="start fewer workers and keep them (no max_tasks_per_child), and put "
         "the virtual environment on a local disk"
         if slow
-        else "let a worker live for many tasks: coresize starts one when it is needed, "
+        else "keep workers for many tasks: coresize starts a worker when it is needed, "
         "by forkserver on Linux",
     )
 

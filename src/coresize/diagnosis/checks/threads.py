@@ -63,8 +63,8 @@ def _product(
     advice = f"set it to {share}, or unset it: {ours}"
     if not is_set:
         advice = (
-            f"{ours}; where others start the workers: coresize run --workers {workers} "
-            f"-- CMD, which sets OMP_NUM_THREADS={share} and its like"
+            f"{ours}; for workers of other libraries: coresize run --workers {workers} "
+            f"-- CMD, which sets OMP_NUM_THREADS={share} and similar variables"
         )
     of = (
         f"{workers} workers x {threads} threads"
@@ -78,8 +78,8 @@ def _product(
         seen=f"{named}: {total} threads in all, {round(total / cores, 1):g} for each "
         "core",
         where=named,
-        why="threads of BLAS and OpenMP spin while they wait: more of them than cores "
-        "are many times slower than as many",
+        why="threads of BLAS and OpenMP spin while they wait: with more threads than "
+        "cores, they are many times slower",
         advice=advice,
     )
 
@@ -91,7 +91,7 @@ def _no_number(name: str, text: str) -> Finding:
         title=f"{name}={text} is not a number of threads",
         seen=f"{name}={text}",
         where=name,
-        why="libraries ignore it, and take as many threads as they count CPUs",
+        why="libraries ignore it, and start one thread for each CPU that they count",
         advice=f"set {name} to a number above 0, or unset it",
     )
 

@@ -62,8 +62,8 @@ def compare(whole: Throttling, now: Throttling, seconds: float) -> Iterator[Find
         f"{whole.seconds:.1f} s lost by all threads together; in the last "
         f"{seconds:g} s {now.throttled} of {now.periods}",
         where=whole.where,
-        why="when the quota of a period (mostly 0.1 s) is used up, all threads stand "
-        "still until the next: with too many of them that is most of the time",
+        why="when the quota of a period (usually 0.1 s) is used up, all threads stop "
+        "until the next period: with too many threads, that is most of the time",
         advice="run as many workers as the quota has cores, one thread each "
         "(coresize workers --explain), or raise the quota",
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coresize import storage
@@ -193,15 +195,17 @@ def _unknown(name: str) -> ConfigError:
 def _opened() -> Iterator[sqlite3.Connection]:
     """The open history file; changes are committed at the end of the block."""
     where = path()
-    try:
-        storage.make_folder_of(where)
+    with storage.sqlite_errors(functools.partial(_unusable, where)):
+        Path(where).parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(where, timeout=60)) as file, file:
             file.executescript(_TABLES)
             yield file
-    except (sqlite3.Error, OSError, OverflowError, UnicodeError) as error:
-        hint = _HINTS.get(storage.sqlite_code(error), "remove it to begin anew")
-        msg = f"the history {one_line(where)} cannot be used: {error}; {hint}"
-        raise CoresizeError(msg) from error
+
+
+def _unusable(where: str, error: Exception, code: int) -> CoresizeError:
+    hint = _HINTS.get(code, "remove it to begin anew")
+    msg = f"the history {one_line(where)} cannot be used: {error}; {hint}"
+    return CoresizeError(msg)
 
 
 _PLACE = "set XDG_STATE_HOME to a folder that can be written"
