@@ -1,7 +1,7 @@
-"""The files that coresize keeps for a user: what pathlib has not.
+"""The files that coresize keeps for a user, as far as pathlib does not suffice.
 
-Where they are, writing them whole or not at all, refusing what is no plain file, and
-what is common to all files of SQLite.
+This module knows where the files are, writes them whole or not at all, refuses paths
+that are not plain files, and has the common parts of all SQLite files.
 """
 
 from __future__ import annotations
@@ -243,11 +243,11 @@ def state_path(*names: str) -> str:
 
 
 # -----------------------------------------------------------------------------
-# SQLite. It is imported where it is used: who keeps no such file need not have it.
+# SQLite, which is imported where it is used: programs without such a file may lack it.
 
 
 def sqlite_code(error: Exception) -> int:
-    """What kind of error SQLite tells of; 0 where it does not.
+    """The primary SQLite code of an error; 0 if the error is not SQLite's.
 
     The primary code is in the lower byte (SQLite, "Result and Error Codes").
     """
@@ -258,12 +258,14 @@ def sqlite_code(error: Exception) -> int:
 def sqlite_errors(
     explain: Callable[[Exception, int], CoresizeError],
 ) -> Iterator[None]:
-    """Raise errors of ours in place of those of a file of SQLite.
+    """Replace the errors of an SQLite file by errors of our own.
 
-    Those are SQLite's own, the system's, and what damaged content leads to.
+    The replaced errors are those of SQLite, of the operating system, and those that
+    damaged content leads to.
 
     Args:
-        explain: gives the error to raise, from what came and `sqlite_code` of it.
+        explain: a function that makes the error to raise, from the original error and
+            its `sqlite_code`.
     """
     import sqlite3
 
@@ -275,15 +277,15 @@ def sqlite_errors(
         raise explain(error, sqlite_code(error)) from error
 
 
-#: Keys that are kept in memory; more are kept in a file.
+#: The most keys to keep in memory; with more, all keys are kept in a file.
 _KEPT = 50_000
 
 
 class SeenKeys:
-    """Keys that were seen, each with a number for the place where it was.
+    """The keys seen so far, each with the place where it was first seen.
 
-    Many of them are kept in a file that SQLite removes by itself, so that a million
-    take no memory.
+    Many keys are kept in a file that SQLite removes by itself, so that even a million
+    keys take little memory.
     """
 
     def __init__(self) -> None:
@@ -291,7 +293,7 @@ class SeenKeys:
         self._file: sqlite3.Connection | None = None
 
     def add(self, key: str, place: int) -> int | None:
-        """Take note of a key; the place where it was seen before, or None.
+        """Add a key; returns the place where it was first seen, or None if it is new.
 
         >>> seen = SeenKeys()
         >>> seen.add("a", 0), seen.add("b", 1), seen.add("a", 2)
@@ -306,8 +308,8 @@ class SeenKeys:
             self._file = self._move_to_file()
         if self._file.execute(_ADD_KEY, (key, place)).rowcount:
             return None
-        found: tuple[int] = self._file.execute(_FIND_KEY, (key,)).fetchone()
-        return found[0]
+        row: tuple[int] = self._file.execute(_FIND_KEY, (key,)).fetchone()
+        return row[0]
 
     def _move_to_file(self) -> sqlite3.Connection:
         import sqlite3
@@ -321,7 +323,7 @@ class SeenKeys:
         return file
 
     def close(self) -> None:
-        """Forget them."""
+        """Forget the keys."""
         if self._file is not None:
             self._file.close()
 

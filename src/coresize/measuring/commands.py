@@ -30,18 +30,20 @@ def measure_command(
     variables: Mapping[str, str] | None = None,
     supervisor: Supervisor | None = None,
 ) -> Run:
-    """Run a command to its end, with all that it starts, and measure it.
+    """Run a command to its end, and measure it with all processes that it starts.
 
-    All of its memory is its peak: where it begins to work nobody can tell. What it
-    prints goes to standard error, so that standard output holds the answer alone; with
-    a supervisor it goes nowhere else, nothing can be typed, and what it leaves behind
-    is ended. Where this is interrupted, the command and all that it started is ended.
+    The peak is all memory of the command, because the beginning of its real work is not
+    known. The output of the command goes to standard error, so that standard output
+    holds nothing but the answer. With a supervisor, the output is dropped, except for
+    standard error, which the supervisor reads; the input is empty; and processes that
+    the command leaves behind are killed. If the measurement is interrupted, the command
+    and every process that it has started are killed.
 
     Args:
         words: the program and its arguments.
-        method: as of `coresize.profile_task`.
-        variables: of the environment, besides those of this process.
-        supervisor: who reads what it complains of, and may end it.
+        method: the method, as for `coresize.profile_task`.
+        variables: environment variables, besides those of this process.
+        supervisor: reads the standard error of the command, and may kill the command.
 
     Raises:
         ConfigError: the method is not known, or does not work here.
@@ -54,7 +56,7 @@ def measure_command(
         words,
         environment={**os.environ, **(variables or {})},
         own_session=supervisor is not None,
-        # Before it begins, so that it is charged with its own start.
+        # The process joins before it begins, so that its start is charged to it.
         preexec_fn=cgroup.join if cgroup else None,
         **_streams(alone=supervisor is not None),
     )
@@ -73,7 +75,7 @@ def measure_command(
         wall = time.perf_counter() - start
         if cgroup:
             cgroup.sample()
-    except subprocess.SubprocessError as error:  # it could not join the cgroup
+    except subprocess.SubprocessError as error:  # joining the cgroup failed
         raise OSError(0, str(error)) from None
     finally:
         if cgroup:
@@ -84,14 +86,14 @@ def measure_command(
 
 
 def _streams(*, alone: bool) -> dict[str, Any]:
-    """Where its streams lead: to nobody who looks at them, or beside those of ours."""
+    """The streams of a command: dropped if it runs alone, otherwise beside ours."""
     if not alone:
-        # Where standard error is closed, too, none of it goes to standard output.
+        # Even if standard error is closed, nothing goes to standard output.
         return {"stdout": sys.stderr or subprocess.DEVNULL}
     return {
         "stdin": subprocess.DEVNULL,
         "stdout": subprocess.DEVNULL,
-        # Windows can wait for no pipe.
+        # Windows cannot wait for a pipe.
         "stderr": subprocess.PIPE if hasattr(os, "wait4") else subprocess.DEVNULL,
         "bufsize": 0,
     }

@@ -33,7 +33,7 @@ _LOOK = 0.1
 
 #: The bytes of standard error to keep, the bytes to read at once, the number of reads
 #: at the end (a pipe holds 64 KiB), and the characters of the last line to report.
-_KEPT, _AT_ONCE, _LAST_READS, _TOLD = 4096, 65536, 4, 200
+_KEPT, _AT_ONCE, _LAST_READS, _SHOWN = 4096, 65536, 4, 200
 
 
 class Supervisor:
@@ -75,7 +75,7 @@ class Supervisor:
             self._read(left)
 
     def close(self) -> None:
-        """The command and what it left have ended: read the last of what it said."""
+        """Read the last output, after the command and its children have ended."""
         self._look()
         for _ in range(_LAST_READS):
             self._read(0.0)
@@ -93,11 +93,11 @@ class Supervisor:
         if self._killed != "no":
             return "killed for memory"
         lines = self._tail.decode("utf-8", "replace").split("\n")
-        said = [line.strip()[:_TOLD] for line in lines if line.strip()]
-        return ": ".join([exits.describe(code), *said[-1:]])
+        texts = [line.strip()[:_SHOWN] for line in lines if line.strip()]
+        return ": ".join([exits.describe(code), *texts[-1:]])
 
     def _read(self, seconds: float) -> None:
-        """What comes within some seconds."""
+        """Read what the command writes within some seconds."""
         pipe = self._process.stderr if self._process and self._open else None
         if pipe is None:
             time.sleep(seconds)
@@ -125,5 +125,6 @@ class Supervisor:
 
     def _end(self, why: str) -> None:
         self._why = self._why or why
-        if self._process:  # who measures it waits for it, as its end tells its CPU time
+        if self._process:
+            # Not waited for here: the caller reaps it, and so learns its CPU time.
             processes.kill_session(self._process.pid)
