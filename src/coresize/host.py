@@ -234,16 +234,16 @@ class Live(Host):
             folder = os.getcwd()  # noqa: PTH109
         except OSError:  # it has been removed
             return []
-        found = []
+        paths = []
         access = os.access
         while True:
             for name in names:
                 path = f"{folder.rstrip(os.sep)}{os.sep}{name}"
                 if access(path, os.F_OK):
-                    found.append(path)
+                    paths.append(path)
             above = os.path.dirname(folder)  # noqa: PTH120
             if above == folder:
-                return found
+                return paths
             folder = above
 
     @override

@@ -1,7 +1,7 @@
-"""The files that coresize keeps for a user: what pathlib has not.
+"""The files that coresize keeps for a user, as far as pathlib does not suffice.
 
-Where they are, writing them whole or not at all, refusing what is no plain file, and
-what is common to all files of SQLite.
+This module knows where the files are, writes them whole or not at all, refuses paths
+that are not plain files, and has the common parts of all SQLite files.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 def check_path(name: str, path: str | bytes | os.PathLike[str]) -> str:
-    """A path that a caller gave, as text.
+    """Check a path that a caller passed, and return it as text.
 
     Args:
-        name: of the argument, option or setting that it comes from.
-        path: what was given.
+        name: the name of the argument, option or setting.
+        path: the path.
 
     Raises:
-        ConfigError: it names nothing, as a variable that is not set, or no file can
+        ConfigError: the path is empty, perhaps from an unset variable, or no file can
             have that name.
 
     >>> check_path("journal", "out.sqlite")
@@ -65,10 +65,10 @@ _KINDS = (
 
 
 def oddity(path: str) -> str | None:
-    """What a path leads to, where that is there and is no plain file: "a pipe" ...
+    """The kind of an existing path that is not a plain file, such as "a pipe"; or None.
 
     Raises:
-        OSError: nobody can look.
+        OSError: the path cannot be examined.
     """
     try:
         mode = Path(path).stat().st_mode
@@ -81,16 +81,16 @@ def _kind(mode: int) -> str:
     return next(name for is_kind, name in _KINDS if is_kind(mode))
 
 
-#: A file of settings, of a profile or of a status is never longer.
+#: The most bytes of a settings, profile or status file.
 _LONGEST = 64 * 1024**2
 
 
 def read(path: str) -> str:
-    """The text of a plain file; a pipe is not waited for.
+    """The text of a plain file; does not wait for a pipe.
 
     Raises:
-        OSError: it cannot be read, is no plain file, or far too long.
-        UnicodeDecodeError: it is no UTF-8.
+        OSError: the file cannot be read, is not a plain file, or is far too long.
+        UnicodeDecodeError: the file is not UTF-8.
     """
     file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     with open(file, "rb") as content:  # noqa: PTH123 - it is open already
@@ -98,21 +98,19 @@ def read(path: str) -> str:
         if not stat.S_ISREG(status.st_mode):
             text = f"it is {_kind(status.st_mode)}, and no plain file"
             raise OSError(errno.EINVAL, text, path)
-        found = content.read(_LONGEST + 1)
-    if len(found) > _LONGEST:
+        data = content.read(_LONGEST + 1)
+    if len(data) > _LONGEST:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
-    return found.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+    return data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_named(path: str) -> str:
-    """The text of a file that a user has named; of a pipe it may be a part, or nothing.
-
-    Bytes that are no UTF-8 become surrogates.
+    """The text of a file that a user has named; non-UTF-8 bytes become surrogates.
 
     Raises:
-        OSError: it cannot be read, or is a pipe.
+        OSError: the file cannot be read, or is a pipe or a socket.
     """
-    with contextlib.suppress(ValueError):  # a NUL character: to read tells it
+    with contextlib.suppress(ValueError):  # a NUL character: reading reports it
         kind = oddity(path)
         if kind in ("a pipe", "a socket"):
             raise OSError(errno.EINVAL, f"it is {kind}, and no plain file", path)
@@ -122,10 +120,10 @@ def read_named(path: str) -> str:
 def replace(path: str, text: str) -> None:
     """Write a file whole or not at all.
 
-    What is there and is no plain file, such as a pipe, is written as it is.
+    An existing path that is not a plain file, such as a pipe, is written directly.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     if oddity(path):
         Path(path).write_text(text, encoding="utf-8")
@@ -136,13 +134,14 @@ def replace(path: str, text: str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[TextIO]:
-    """A file beside another, which takes its place when it is whole.
+    """A new file that replaces the file at the path after the block has succeeded.
 
-    It has the mode of the one that was there, so that what was private stays so; a new
-    one honours the umask. Where the path is a link, what it leads to is replaced.
+    It gets the mode of the old file, so that private files stay private; without an old
+    file, the umask applies. If the path is a link, its target is replaced.
 
     Raises:
-        OSError: it cannot be written, or there is no plain file; that is as it was.
+        OSError: the file cannot be written, or the path is not a plain file; the old
+            file is unchanged.
     """
     target = Path(real_path(path))
     kind = oddity(path)
@@ -150,7 +149,7 @@ def replacing(path: str) -> Iterator[TextIO]:
         raise OSError(errno.EINVAL, f"it is {kind}, and no plain file", path)
     beside = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
     try:
-        # Names of files that are no UTF-8 are written with escapes.
+        # File names in the text that are not UTF-8 are written with escapes.
         with open(
             beside,
             "w",
@@ -166,13 +165,13 @@ def replacing(path: str) -> Iterator[TextIO]:
 
 
 def _opener_like(target: Path) -> Callable[[str, int], int]:
-    """What makes a new file with the mode and, if possible, the owner of another."""
+    """An opener that makes a file with the mode and, if possible, owner of another."""
     try:
         like = target.stat()
     except FileNotFoundError:
         return lambda path, flags: os.open(path, flags | os.O_EXCL, 0o666)
 
-    def made(path: str, flags: int) -> int:
+    def opener(path: str, flags: int) -> int:
         file = os.open(path, flags | os.O_EXCL, 0o600)
         if hasattr(os, "fchown"):
             with contextlib.suppress(OSError):  # only root may give files away
@@ -180,15 +179,15 @@ def _opener_like(target: Path) -> Callable[[str, int], int]:
             os.fchmod(file, stat.S_IMODE(like.st_mode))
         return file
 
-    return made
+    return opener
 
 
 class Space(Value):
     """The space of a file system in bytes.
 
     Attributes:
-        total: all of it.
-        free: what this user may still fill.
+        total: the whole space.
+        free: the space that this user may still fill.
     """
 
     total: int
@@ -196,11 +195,11 @@ class Space(Value):
 
 
 def space(path: str) -> Space | None:
-    """The space where a folder is; None where there is no such folder."""
+    """The space of the file system of a folder; None if there is no such folder."""
     import shutil
 
     try:
-        if not Path(path).is_dir():  # of a file the disk would be told
+        if not Path(path).is_dir():  # disk_usage() also accepts a file
             return None
         usage = shutil.disk_usage(path)
     except OSError:
@@ -209,10 +208,10 @@ def space(path: str) -> Space | None:
 
 
 def real_path(path: str) -> str:
-    """Where a path leads, through every link on the way.
+    """The path with all symbolic links resolved.
 
     Raises:
-        OSError: the links lead nowhere but to themselves.
+        OSError: the links form a loop.
     """
     try:
         return str(Path(path).resolve())
@@ -227,7 +226,7 @@ def state_path(*names: str) -> str:
     ``~/Library/Application Support`` on macOS, ``%LOCALAPPDATA%`` on Windows.
 
     Raises:
-        OSError: the user has no home.
+        OSError: the user has no home folder.
     """
     if sys.platform == "win32":
         variable, default = "LOCALAPPDATA", "~/AppData/Local"
@@ -238,17 +237,17 @@ def state_path(*names: str) -> str:
     named = Live().variables(frozenset({variable})).get(variable)
     try:
         folder = Path(named) if named else Path(default).expanduser()
-    except RuntimeError as error:  # a user without a home
+    except RuntimeError as error:  # a user without a home folder
         raise OSError(errno.ENOENT, str(error)) from None
     return str(folder.joinpath("coresize", *names))
 
 
 # -----------------------------------------------------------------------------
-# SQLite. It is imported where it is used: who keeps no such file need not have it.
+# SQLite, which is imported where it is used: programs without such a file may lack it.
 
 
 def sqlite_code(error: Exception) -> int:
-    """What kind of error SQLite tells of; 0 where it does not.
+    """The primary SQLite code of an error; 0 if the error is not SQLite's.
 
     The primary code is in the lower byte (SQLite, "Result and Error Codes").
     """
@@ -259,12 +258,14 @@ def sqlite_code(error: Exception) -> int:
 def sqlite_errors(
     explain: Callable[[Exception, int], CoresizeError],
 ) -> Iterator[None]:
-    """Raise errors of ours in place of those of a file of SQLite.
+    """Replace the errors of an SQLite file by errors of our own.
 
-    Those are SQLite's own, the system's, and what damaged content leads to.
+    The replaced errors are those of SQLite, of the operating system, and those that
+    damaged content leads to.
 
     Args:
-        explain: gives the error to raise, from what came and `sqlite_code` of it.
+        explain: a function that makes the error to raise, from the original error and
+            its `sqlite_code`.
     """
     import sqlite3
 
@@ -276,15 +277,15 @@ def sqlite_errors(
         raise explain(error, sqlite_code(error)) from error
 
 
-#: Keys that are kept in memory; more are kept in a file.
+#: The most keys to keep in memory; with more, all keys are kept in a file.
 _KEPT = 50_000
 
 
 class SeenKeys:
-    """Keys that were seen, each with a number for the place where it was.
+    """The keys seen so far, each with the place where it was first seen.
 
-    Many of them are kept in a file that SQLite removes by itself, so that a million
-    take no memory.
+    Many keys are kept in a file that SQLite removes by itself, so that even a million
+    keys take little memory.
     """
 
     def __init__(self) -> None:
@@ -292,7 +293,7 @@ class SeenKeys:
         self._file: sqlite3.Connection | None = None
 
     def add(self, key: str, place: int) -> int | None:
-        """Take note of a key; the place where it was seen before, or None.
+        """Add a key; returns the place where it was first seen, or None if it is new.
 
         >>> seen = SeenKeys()
         >>> seen.add("a", 0), seen.add("b", 1), seen.add("a", 2)
@@ -307,8 +308,8 @@ class SeenKeys:
             self._file = self._move_to_file()
         if self._file.execute(_ADD_KEY, (key, place)).rowcount:
             return None
-        found: tuple[int] = self._file.execute(_FIND_KEY, (key,)).fetchone()
-        return found[0]
+        row: tuple[int] = self._file.execute(_FIND_KEY, (key,)).fetchone()
+        return row[0]
 
     def _move_to_file(self) -> sqlite3.Connection:
         import sqlite3
@@ -322,7 +323,7 @@ class SeenKeys:
         return file
 
     def close(self) -> None:
-        """Forget them."""
+        """Forget the keys."""
         if self._file is not None:
             self._file.close()
 

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     from coresize.diagnosis.context import Context
 
-#: Seconds until it is ended, with all that it has started.
+#: Seconds until a program is killed, with every process that it has started.
 PATIENCE = 30.0
 
-#: Seconds that what it leaves behind has to end.
+#: Seconds that processes left behind have to end by themselves.
 _LEFT = 0.5
 
-#: Bytes of what it starts, mostly.
+#: Bytes that most of the programs need.
 _MEMORY = 64 * 1024**2
 
 
@@ -31,7 +31,7 @@ class Late(Skipped):
     """The program took too long."""
 
 
-class Told(Value):
+class Output(Value):
     """The output of a program.
 
     Attributes:
@@ -43,7 +43,7 @@ class Told(Value):
     err: str
 
 
-def run_python(context: Context, *words: str) -> Told:
+def run_python(context: Context, *words: str) -> Output:
     """Run this interpreter with these arguments.
 
     Raises:
@@ -52,12 +52,12 @@ def run_python(context: Context, *words: str) -> Told:
     """
     context.require(_MEMORY)
     with (
-        # No pipes: what it leaves behind may hold them open.
+        # No pipes: processes left behind may hold them open.
         tempfile.TemporaryFile("w+", errors="replace") as out,
         tempfile.TemporaryFile("w+", errors="replace") as err,
     ):
         command = Command(
-            # -P: no file of the working folder stands for Python's own.
+            # -P: no file of the working folder shadows a module of Python.
             [sys.executable, "-P", *words],
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -70,7 +70,7 @@ def run_python(context: Context, *words: str) -> Told:
             raise Late(reason) from None
         finally:
             command.close(patience=_LEFT)
-        return Told(out=_read(out), err=_read(err))
+        return Output(out=_read(out), err=_read(err))
 
 
 def _read(file: IO[str]) -> str:

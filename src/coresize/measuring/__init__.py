@@ -1,5 +1,5 @@
-"""What a task or a command needs, by running it.
+"""Measuring what a task or a command needs, by running it.
 
-Nothing is imported here: the process of a task, which needs one module of these, would
-pay for all, and be taken for a larger idle worker than it is.
+This file imports nothing: the process of a measured task needs only one module of the
+package; others would make the idle worker look larger than it is.
 """

@@ -36,7 +36,7 @@ _HINT = (
     "coresize[cloudpickle] for a notebook or a prompt"
 )
 
-#: Seconds that a process has to end by itself, so that it can clean up.
+#: Seconds that a process has to clean up and end by itself.
 _PATIENCE = 5.0
 
 
@@ -45,14 +45,14 @@ def measure_call(function: bytes, call: bytes, method: str | None) -> Run:
 
     Args:
         function: the function, pickled.
-        call: the call, as `coresize.processes.transfer` dumped it.
-        method: as of `coresize.profile_task`.
+        call: the call, pickled by `coresize.processes.transfer`.
+        method: the method, as for `coresize.profile_task`.
 
     Raises:
         ConfigError: the method does not work here.
-        TaskKilledError: the process ended before the task did; TaskOutOfMemoryError
-            where the kernel has killed it for memory.
-        BaseException: whatever the task raises.
+        TaskKilledError: the process ended before the task did; TaskOutOfMemoryError if
+            the kernel killed it because memory ran out.
+        BaseException: any error that the task raises.
     """
     refuse_while_importing("measure no task")
     start_meter = meter_of(method)
@@ -64,8 +64,8 @@ def measure_call(function: bytes, call: bytes, method: str | None) -> Run:
 def _child(function: bytes) -> Iterator[tuple[SpawnProcess, Connection]]:
     """A fresh process that waits for a call, and ends with this one at the latest.
 
-    It has some time to end by itself, but where something fails: then it is ended at
-    once, with all that it started.
+    After success, the process has some time to end by itself; after an error, it is
+    killed at once, with every process that it has started.
     """
     spawn = multiprocessing.get_context("spawn")
     here, there = _pipe()
@@ -89,7 +89,7 @@ def _child(function: bytes) -> Iterator[tuple[SpawnProcess, Connection]]:
             here.close()
             if done:
                 process.join(_PATIENCE)
-            if process.exitcode is None:  # else its number may be another's
+            if process.exitcode is None:  # otherwise its id may belong to another
                 processes.kill_tree(process.pid or 0)
             process.join()
             if not done:
@@ -97,7 +97,7 @@ def _child(function: bytes) -> Iterator[tuple[SpawnProcess, Connection]]:
 
 
 def _pipe() -> tuple[Connection, Connection]:
-    """What multiprocessing.Pipe() gives, also where a sandbox refuses socketpair()."""
+    """A pipe as from multiprocessing.Pipe(), even if a sandbox refuses socketpair()."""
     try:
         return multiprocessing.Pipe()
     except OSError:
@@ -108,7 +108,7 @@ def _pipe() -> tuple[Connection, Connection]:
 
 
 class _Watch:
-    """One task in its process, from ready to done."""
+    """The measurement of one task in its process, from ready to done."""
 
     def __init__(self, process: SpawnProcess, pipe: Connection) -> None:
         self.process = process
@@ -119,9 +119,9 @@ class _Watch:
     def run(
         self, call: bytes, start_meter: Callable[[int], Meter], method: str | None
     ) -> Run:
-        self._receive()  # it is ready
+        self._receive()  # "ready"
         pid = self.process.pid or 0
-        # What it took to get ready is no part of the task, nor of the idle worker.
+        # The memory used while getting ready belongs neither to task nor idle worker.
         processes.reset_peak(pid)
         own = start_meter(pid)
         own.sample()
@@ -146,21 +146,21 @@ class _Watch:
         )
 
     def _receive(self) -> list[Any]:
-        """What the process says next; measures while it says nothing."""
+        """The next message of the process; measures the memory while waiting."""
         pause = Pause()
-        # What the process has forked may hold its ends of pipe and sentinel open, and
-        # the task may have closed them: so its state is asked for as well.
+        # A forked child may hold the ends of pipe and sentinel open, and the task may
+        # have closed them: so the loop also checks the state of the process.
         waited: list[Any] = [self.pipe, self.process.sentinel]
         message: list[Any] | None = None
         while message is None:
             over = self.process.exitcode is not None
-            found = connection.wait(waited, 0 if over else pause.seconds)
-            if self.pipe in found:
+            ready = connection.wait(waited, 0 if over else pause.seconds)
+            if self.pipe in ready:
                 try:
                     message = self.pipe.recv()
                 except (EOFError, OSError):
                     waited.remove(self.pipe)
-            elif over or found:
+            elif over or ready:
                 self._fail()
             else:
                 with pause:
@@ -187,7 +187,7 @@ class _Watch:
 
 
 def _understood(message: list[Any]) -> list[Any]:
-    """What the process says, if it does not say that it has failed."""
+    """The content of a message; raises the error if the message reports one."""
     kind, *rest = message
     if kind == "error":
         raise transfer.load_error(*rest)

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 def run(alone: bytes, pipe: Connection) -> None:
-    """Get ready, receive the call, run it, tell how it went, and stay until told.
+    """Get ready, receive the call, run it, report the result, and wait for the end.
 
-    The call comes first without arguments, for what the function imports belongs to
-    the idle worker; the arguments belong to the task. The process stays so that the
-    parent can look at it before and after.
+    The function comes first, without its arguments: the imports of the function belong
+    to the idle worker, the arguments to the task. The process waits before and after
+    the call, so that the parent can measure it.
     """
     processes.offer_to_oom_killer()
     with contextlib.suppress(EOFError, OSError):  # the parent has gone
         try:
             pickle.loads(alone)  # noqa: S301 - the parent's own
-        except BaseException as error:  # noqa: BLE001 - it is sent on
+        except BaseException as error:  # noqa: BLE001 - sent to the parent
             pipe.send(("unknown", transfer.dump_error(error)[1]))
             return
         pipe.send(("ready",))
@@ -38,15 +38,15 @@ def run(alone: bytes, pipe: Connection) -> None:
 def _answer(pipe: Connection) -> None:
     try:
         task, args, kwargs = pickle.loads(pipe.recv_bytes())  # noqa: S301 - as above
-        kept, wall, cpu = _timed(task, args, kwargs)
+        result, wall, cpu = _timed(task, args, kwargs)
     except EOFError:
         return
-    except BaseException as error:  # noqa: BLE001 - it is sent on
+    except BaseException as error:  # noqa: BLE001 - sent to the parent
         pipe.send(("error", *transfer.dump_error(error)))
     else:
         pipe.send(("done", wall, cpu))
         pipe.recv()
-        del kept
+        del result  # only now, after the last sample of the memory
 
 
 def _timed(
@@ -54,7 +54,7 @@ def _timed(
 ) -> tuple[Any, float, float]:
     before, start = processes.cpu_seconds(), time.perf_counter()
     mark = schedstat.Mark()
-    kept = task(*args, **kwargs)
+    result = task(*args, **kwargs)
     wall = time.perf_counter() - start
     wall -= mark.waited(wall)
-    return kept, wall, processes.cpu_seconds() - before
+    return result, wall, processes.cpu_seconds() - before

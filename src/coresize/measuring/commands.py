@@ -1,4 +1,4 @@
-"""Run a command and measure what it needs."""
+"""Running a command and measuring what it needs."""
 
 from __future__ import annotations
 
@@ -30,18 +30,20 @@ def measure_command(
     variables: Mapping[str, str] | None = None,
     supervisor: Supervisor | None = None,
 ) -> Run:
-    """Run a command to its end, with all that it starts, and measure it.
+    """Run a command to its end, and measure it with all processes that it starts.
 
-    All of its memory is its peak: where it begins to work nobody can tell. What it
-    prints goes to standard error, so that standard output holds the answer alone; with
-    a supervisor it goes nowhere else, nothing can be typed, and what it leaves behind
-    is ended. Where this is interrupted, the command and all that it started is ended.
+    The peak is all memory of the command, because the beginning of its real work is not
+    known. The output of the command goes to standard error, so that standard output
+    holds nothing but the answer. With a supervisor, the output is dropped, except for
+    standard error, which the supervisor reads; the input is empty; and processes that
+    the command leaves behind are killed. If the measurement is interrupted, the command
+    and every process that it has started are killed.
 
     Args:
         words: the program and its arguments.
-        method: as of `coresize.profile_task`.
-        variables: of the environment, besides those of this process.
-        supervisor: who reads what it complains of, and may end it.
+        method: the method, as for `coresize.profile_task`.
+        variables: environment variables, besides those of this process.
+        supervisor: reads the standard error of the command, and may kill the command.
 
     Raises:
         ConfigError: the method is not known, or does not work here.
@@ -54,7 +56,7 @@ def measure_command(
         words,
         environment={**os.environ, **(variables or {})},
         own_session=supervisor is not None,
-        # Before it begins, so that it is charged with its own start.
+        # The process joins before it begins, so that its start is charged to it.
         preexec_fn=cgroup.join if cgroup else None,
         **_streams(alone=supervisor is not None),
     )
@@ -73,7 +75,7 @@ def measure_command(
         wall = time.perf_counter() - start
         if cgroup:
             cgroup.sample()
-    except subprocess.SubprocessError as error:  # it could not join the cgroup
+    except subprocess.SubprocessError as error:  # joining the cgroup failed
         raise OSError(0, str(error)) from None
     finally:
         if cgroup:
@@ -84,14 +86,14 @@ def measure_command(
 
 
 def _streams(*, alone: bool) -> dict[str, Any]:
-    """Where its streams lead: to nobody who looks at them, or beside those of ours."""
+    """The streams of a command: dropped if it runs alone, otherwise beside ours."""
     if not alone:
-        # Where standard error is closed, too, none of it goes to standard output.
+        # Even if standard error is closed, nothing goes to standard output.
         return {"stdout": sys.stderr or subprocess.DEVNULL}
     return {
         "stdin": subprocess.DEVNULL,
         "stdout": subprocess.DEVNULL,
-        # Windows can wait for no pipe.
+        # Windows cannot wait for a pipe.
         "stderr": subprocess.PIPE if hasattr(os, "wait4") else subprocess.DEVNULL,
         "bufsize": 0,
     }
@@ -100,11 +102,11 @@ def _streams(*, alone: bool) -> dict[str, Any]:
 def _watch(
     process: subprocess.Popen[bytes], meter: Meter, wait: Callable[[float], None]
 ) -> tuple[int | None, float]:
-    """Measure until the command ends; returns how, and its seconds of CPU time."""
+    """Measure until the command ends; returns its exit code and its CPU seconds."""
     if not hasattr(os, "wait4"):
         return _watch_by_psutil(process, meter, wait)
 
-    # Of this very process: a child inherits it over fork and exec (getrusage(2)).
+    # A child inherits the peak of this process over fork and exec (getrusage(2)).
     inherited = processes.resident_peak() // 1024
     pause = Pause()
     while True:
@@ -112,7 +114,7 @@ def _watch(
             meter.sample()
         try:
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        except ChildProcessError:  # SIGCHLD is ignored: nobody knows how it ended
+        except ChildProcessError:  # SIGCHLD is ignored: the exit code is lost
             process.returncode = -1
             return None, 0.0
         if pid:
@@ -120,23 +122,23 @@ def _watch(
         wait(pause.seconds)
     process.returncode = os.waitstatus_to_exitcode(status)
     if isinstance(meter, TreeMeter) and usage.ru_maxrss > inherited:
-        meter.believe(usage.ru_maxrss * 1024)  # what came after the last sample
+        meter.believe(usage.ru_maxrss * 1024)  # covers the time after the last sample
     return process.returncode, usage.ru_utime + usage.ru_stime
 
 
 def _watch_by_psutil(
     process: subprocess.Popen[bytes], meter: Meter, wait: Callable[[float], None]
 ) -> tuple[int | None, float]:
-    """The same where there is no wait4(2): CPU time as the last sample saw it."""
+    """The same without wait4(2): the CPU time is that of the last sample."""
     import psutil
 
-    seen = psutil.Process(process.pid)
+    observed = psutil.Process(process.pid)
     cpu = 0.0
     pause = Pause()
     while process.poll() is None:
         with pause:
             meter.sample()
             with contextlib.suppress(psutil.Error):
-                cpu = sum(seen.cpu_times()[:2])
+                cpu = sum(observed.cpu_times()[:2])
         wait(pause.seconds)
     return process.returncode, cpu

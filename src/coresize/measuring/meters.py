@@ -1,11 +1,11 @@
-"""The peak memory of a process and all that it starts, without missing a spike.
+"""Measuring the peak memory of a process and its descendants, including short spikes.
 
-Rule 1: a meter is asked again and again, and between two times the kernel keeps the
-mark: VmHWM of each process, or the high water mark of a cgroup. It is reset each time,
-so it belongs to one interval. Rule 2: pages of files are not counted, since the kernel
-drops them when memory is short. The mark counts them, so they are taken off: the more
-of before and after, as a file is mapped for longer than one interval. Rule 3: memory
-that several processes share is counted once.
+Rule 1: a meter takes samples, and between two samples the kernel keeps a mark: VmHWM of
+each process, or the high water mark of a cgroup. Each sample resets the mark, so the
+mark belongs to one interval. Rule 2: pages of files do not count, because the kernel
+drops them when memory is short. The mark includes them, so they are subtracted: the
+larger number of the two samples, because a file stays mapped for longer than one
+interval. Rule 3: memory that several processes share counts once.
 """
 
 from __future__ import annotations
@@ -33,32 +33,33 @@ if TYPE_CHECKING:
     from coresize.processes.memory import Memory
 
     class Meter(Protocol):
-        """What measures."""
+        """Measures peak memory."""
 
-        #: How: "proc", "cgroup" or "psutil".
+        #: The method: "proc", "cgroup" or "psutil".
         method: str
-        #: The most so far, in bytes.
+        #: The peak so far, in bytes.
         peak: int
 
         def sample(self) -> None:
-            """Look again."""
+            """Take a sample."""
 
         def close(self) -> None:
-            """Leave nothing behind."""
+            """Clean up."""
 
 
-#: From so many CPUs on the kernel's counters of resident pages are too coarse: since
-#: Linux 6.2 each CPU keeps back a share that grows with their number (f1a7941243c1).
+#: From this many CPUs on, the kernel's counters of resident pages are too coarse: since
+#: Linux 6.2 each CPU keeps back a share that grows with the number of CPUs
+#: (f1a7941243c1).
 _MANY_CPUS = 64
 
-#: A child that shares its parent's whole address space is between vfork and exec, and
-#: must not be counted. One that stays so for this many seconds has forked.
+#: A child that shares the whole address space of its parent is between vfork and exec,
+#: and must not count. A child that does so for this many seconds was forked.
 _NEWBORN = 0.05
 _WHOLE = 0.98
 
 
 class TreeMeter:
-    """A process tree by /proc: proportional sizes, and VmHWM for what is between."""
+    """Measures a process tree by /proc: proportional sizes, and VmHWM in between."""
 
     method = "proc"
 
@@ -75,12 +76,12 @@ class TreeMeter:
 
     @staticmethod
     def works() -> bool:
-        """Whether the kernel tells what is needed (Linux 4.5, CONFIG_PROC_CHILDREN)."""
+        """Whether the kernel has the files (Linux 4.5, CONFIG_PROC_CHILDREN)."""
         known = read_memory() is not None
         return known and processes.exists("thread-self", "children")
 
     def sample(self) -> None:
-        """Look at every process of the tree, and reset its mark."""
+        """Read the memory of every process in the tree, and reset its mark."""
         tree = processes.descendants(self._pid)
         seen: dict[int, Memory] = {}
         total = 0
@@ -92,7 +93,7 @@ class TreeMeter:
             if len(tree) > 1 or self._exact:
                 part = read_proportional(pid)
                 if part is None and self._tells_parts:
-                    continue  # it has just ended
+                    continue  # the process has just ended
                 now = now if part is None else part
             if self._borrowed(pid, memory, now, seen.get(parent)):
                 continue
@@ -101,19 +102,19 @@ class TreeMeter:
         self.peak = max(self.peak, total)
 
     def close(self) -> None:
-        """Nothing is left behind."""
+        """Do nothing: there is nothing to clean up."""
 
     def believe(self, resident: int) -> None:
-        """Take into account what the kernel said was resident at most, at the end."""
+        """Take the kernel's peak of resident memory into account, after the end."""
         self.peak = max(self.peak, resident - self._most_file)
 
     def _borrowed(
         self, pid: int, memory: Memory, now: int, parent: Memory | None
     ) -> bool:
-        """Whether a newborn shows the address space of the process that made it.
+        """Whether a new child still uses the address space of its parent.
 
-        Between vfork and exec it does. Of one that has forked the part is less than the
-        whole, unless it has written all that it inherited.
+        It does between vfork and exec. A forked child has a smaller proportional size,
+        unless it has written to all memory that it inherited.
         """
         born = self._born.setdefault(pid, time.monotonic())
         return (
@@ -124,11 +125,11 @@ class TreeMeter:
         )
 
     def _above(self, pid: int, memory: Memory) -> int:
-        """What one process held since the last time, above what it holds now."""
+        """The peak of a process since the last sample, minus its memory now."""
         file = max(memory.file, self._files.get(pid, 0))
         above = memory.high - file - memory.private
         if self._marks.get(pid) == memory.high:
-            above = 0  # the mark is an old one, and could not be reset
+            above = 0  # an old mark, which could not be reset
         self._files[pid] = memory.file
         self._most_file = max(self._most_file, memory.file)
         self._marks[pid] = -1 if processes.reset_peak(pid) else memory.high
@@ -136,7 +137,7 @@ class TreeMeter:
 
 
 class PsutilMeter:
-    """A process tree by psutil, where there is no /proc: unique set sizes, sampled."""
+    """Measures a process tree by psutil, without /proc: samples of unique set sizes."""
 
     method = "psutil"
 
@@ -148,7 +149,7 @@ class PsutilMeter:
         self._process = psutil.Process(pid)
 
     def sample(self) -> None:
-        """Add up the tree."""
+        """Add up the memory of the process tree."""
         total = 0
         try:
             tree = [self._process, *self._process.children(recursive=True)]
@@ -160,28 +161,30 @@ class PsutilMeter:
         self.peak = max(self.peak, total)
 
     def close(self) -> None:
-        """Nothing is left behind."""
+        """Do nothing: there is nothing to clean up."""
 
     @staticmethod
     def _held(process: Process) -> int:
-        """What one process holds alone; on Windows at its peak."""
+        """The memory that a process holds alone; on Windows its peak."""
         memory = process.memory_full_info()
         above = getattr(memory, "peak_wset", memory.rss) - memory.rss
         return int(memory.uss + above)
 
 
 # -----------------------------------------------------------------------------
-# A cgroup made for one task, below the own one: what it is charged is what it used.
+# A cgroup for one task, below our own: the memory charged to the cgroup is the memory
+# that the task used.
 #
-# It also counts what no process maps: tables of pages, buffers of sockets, files in
-# /dev/shm. It can be made by root where the hierarchy is mounted writable, which it is
-# not in most containers.
+# This includes memory that no process maps: page tables, socket buffers, files in
+# /dev/shm. Only root can make a cgroup, and only if the hierarchy is mounted writable,
+# which is not the case in most containers.
 
 
 _numbers = itertools.count(1)
 
-#: By version: the mark of the most that was charged, and the lines of memory.stat for
-#: pages of files (kernel Documentation/admin-guide: cgroup-v1/memory.rst, cgroup-v2).
+#: By cgroup version: the file with the peak of charged memory, and the lines of
+#: memory.stat for pages of files (kernel Documentation/admin-guide:
+#: cgroup-v1/memory.rst, cgroup-v2).
 _MARKS = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}
 _FILES = {
     1: ("total_inactive_file ", "total_active_file "),
@@ -190,7 +193,7 @@ _FILES = {
 
 
 class CgroupMeter:
-    """A cgroup of its own for a process and all that it starts."""
+    """Measures a process and its descendants in a cgroup of their own."""
 
     method = "cgroup"
 
@@ -199,36 +202,36 @@ class CgroupMeter:
         self._folder = folder
         self._version = version
         self.mark = folder / _MARKS[version]
-        # Kept open: a mark of v2 is reset for the open file alone (Linux 6.12).
+        # Kept open: with v2, a reset applies only to the open file (Linux 6.12).
         self._mark: FileIO = self.mark.open("r+b", buffering=0)
         self._file = 0
         self._last = -1
 
     def join(self, pid: int = 0) -> None:
-        """Move a process in, this one by default.
+        """Move a process into the cgroup; this process by default.
 
-        What it was charged before stays where it was.
+        Memory that was charged before stays charged to the old cgroup.
 
         Raises:
-            OSError: that is not permitted.
+            OSError: the move is not permitted.
         """
         (self._folder / "cgroup.procs").write_text(str(pid))
 
     def sample(self) -> None:
-        """Read the mark, less the pages of files, and reset it."""
+        """Read the mark, subtract the pages of files, and reset the mark."""
         file = self._files()
         mark = units.whole(os.pread(self._mark.fileno(), 64, 0).decode())
-        if mark != self._last:  # else it is an old one, and could not be reset
+        if mark != self._last:  # otherwise an old mark, which could not be reset
             self.peak = max(self.peak, mark - max(file, self._file))
         self._file = file
         self._last = -1 if self._reset() else mark
 
     def close(self) -> None:
-        """Remove the cgroup; what still runs in it, a daemon, goes to the own one."""
+        """Remove the cgroup; processes still in it, such as daemons, move to ours."""
         self._mark.close()
         with contextlib.suppress(OSError):
             for pid in (self._folder / "cgroup.procs").read_text().split():
-                with contextlib.suppress(OSError):  # it has just ended
+                with contextlib.suppress(OSError):  # the process has just ended
                     (self._folder.parent / "cgroup.procs").write_text(pid)
             self._folder.rmdir()
 
@@ -247,7 +250,7 @@ class CgroupMeter:
 
 
 def make_meter() -> CgroupMeter | None:
-    """A cgroup below the own one, or None where none may be made."""
+    """Make a cgroup below our own; None if that is not permitted."""
     membership = sources.read_membership(Live())
     chains, _ = cgroup.locate(membership, "memory", "memory")
     for version, directories in chains:
@@ -260,7 +263,7 @@ def make_meter() -> CgroupMeter | None:
         try:
             meter = CgroupMeter(folder, version)
             meter.sample()
-        except (OSError, ParseError):  # v2: the controller is not given to children
+        except (OSError, ParseError):  # v2: the controller is off for children
             folder.rmdir()
             continue
         return meter
@@ -268,7 +271,7 @@ def make_meter() -> CgroupMeter | None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what runs that were killed have left; one in use cannot be removed."""
+    """Remove cgroups that killed runs have left; those in use cannot be removed."""
     for left in folder.glob("coresize-*-*"):
         pid = left.name.split("-")[1]
         if pid.isdigit() and not processes.exists(int(pid), "stat"):

@@ -1,4 +1,4 @@
-"""Run something once and measure what it needs."""
+"""Running a function and measuring what it needs."""
 
 from __future__ import annotations
 
@@ -24,32 +24,35 @@ def profile_task(
     method: str | None = None,
     **kwargs: Any,
 ) -> TaskProfile:
-    """What one task needs: bytes of memory, seconds, threads; by running it.
+    """Run a task and measure its needs: bytes of memory, seconds, threads.
 
     The task runs in a fresh process that inherits nothing (start method spawn: the
-    module that starts it needs its ``if __name__ == "__main__":``), with all that it
-    starts itself. Native memory counts, pages of files that the kernel can drop do not,
-    what several processes share counts once, and a peak of a few milliseconds is seen.
-    What the task returns is thrown away.
+    calling module needs the guard ``if __name__ == "__main__":``). Processes that the
+    task starts are measured with it. Native memory counts; pages of files that the
+    kernel can drop do not; memory that several processes share counts once; and a peak
+    of a few milliseconds is seen. The return value of the task is dropped.
 
     Args:
-        function: what to run; it must be picklable, or cloudpickle be installed.
-        args: its arguments.
-        repeat: how many times, each in a process of its own; the largest peak counts,
-            and ``peaks`` has all. For a function with an argument ``repeat`` or
+        function: the function to run; it must be picklable, or cloudpickle must be
+            installed.
+        args: the arguments of the function.
+        repeat: the number of runs, each in a process of its own; the largest peak
+            counts, and ``peaks`` has all. If the function has an argument ``repeat`` or
             ``method`` of its own, pass a `functools.partial`.
-        method: "cgroup" (needs a cgroup hierarchy that may be written), "proc" (Linux)
-            or "psutil" (elsewhere: what each process holds alone, sampled; short peaks
-            are missed except on Windows); None takes the first that works here.
-        kwargs: its keyword arguments.
+        method: "cgroup" (needs a writable cgroup hierarchy), "proc" (Linux) or "psutil"
+            (elsewhere: samples of the memory that each process holds alone, which miss
+            short peaks except on Windows); None takes the first that works here.
+        kwargs: the keyword arguments of the function.
 
     Raises:
-        ConfigError: repeat or method is not valid, or the method does not work here.
+        ConfigError: ``repeat`` or ``method`` is not valid, or the method does not work
+            here.
         TransferError: the function, an argument or an error of the task cannot be
-            pickled; with its text.
-        TaskKilledError: the process ended before the task did, with the memory it had:
-            `coresize.errors.TaskOutOfMemoryError` where the kernel killed it for that.
-        BaseException: whatever the task raises, with its traceback as the cause.
+            pickled.
+        TaskKilledError: the process ended before the task did; the error has its peak
+            memory. It is a `coresize.errors.TaskOutOfMemoryError` if the kernel killed
+            the process because memory ran out.
+        BaseException: any error that the task raises, with its traceback as the cause.
 
     Sources: proc(5), VmHWM and smaps_rollup; kernel
     Documentation/admin-guide/cgroup-v2.rst, "memory.peak".

@@ -1,4 +1,4 @@
-"""What one run was like, and what every kind of run needs to be measured."""
+"""The result of one run, and what measuring needs for every kind of run."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ if TYPE_CHECKING:
 
 METHODS = ("cgroup", "proc", "psutil")
 
-#: Seconds between two samples: at first, later, and as a multiple of what one costs.
+#: The pause between two samples: at first, later, and as a multiple of the time that a
+#: sample takes.
 _SHORTEST, _LONGEST, _COSTS = 0.002, 0.02, 4
 
-#: Seconds below which a run is too short to tell computing from waiting.
+#: A run of fewer seconds is too short to distinguish computing from waiting.
 _TOO_SHORT = 0.05
 
 
 class Run(Value):
-    """One run, measured.
+    """The measurements of one run.
 
     Attributes:
         peak: bytes on top of the idle worker.
         idle: bytes of the idle worker.
-        wall: seconds; of a call without those in which it was ready to run and had no
-            CPU, as others had it or a quota was used up (Linux).
+        wall: seconds; for a call without those in which it was ready to run but had no
+            CPU, because others used it or a quota was used up (Linux).
         cpu: seconds of CPU time.
-        exit_code: what a command ended with; minus the signal where one ended it; None
-            where nobody can tell (SIGCHLD is ignored).
-        method: how the memory was measured.
+        exit_code: the exit code of a command; minus the signal number if a signal ended
+            it; None if unknown (SIGCHLD is ignored).
+        method: the method of measuring memory.
     """
 
     peak: int
@@ -50,9 +51,9 @@ class Run(Value):
 
 
 def summarize(runs: list[Run]) -> TaskProfile:
-    """Several runs as one profile: the largest peak, the longest times."""
+    """Combine several runs into a profile: the largest peak, the longest times."""
     from coresize.planning.profiles import (
-        TaskProfile,  # pydantic: who measures may not need it
+        TaskProfile,  # imports pydantic, which not every measurement needs
     )
 
     most = max(runs, key=lambda run: run.peak)
@@ -71,7 +72,7 @@ def summarize(runs: list[Run]) -> TaskProfile:
 
 
 class Pause:
-    """The time between two samples: longer as the run gets longer."""
+    """The pause between two samples, which grows with the length of the run."""
 
     def __init__(self) -> None:
         self.seconds = _SHORTEST
@@ -103,10 +104,10 @@ def meter_of(method: str | None) -> Callable[[int], Meter]:
 
 
 def join_cgroup(pid: int, method: str | None) -> CgroupMeter | None:
-    """Put a process into a cgroup of its own, where one is wanted and may be made.
+    """Move a process into a cgroup of its own, if the method allows that and it works.
 
     Raises:
-        ConfigError: one is asked for, and none may be made.
+        ConfigError: the method is "cgroup", and no cgroup can be made.
     """
     cgroup = cgroup_of(method)
     if cgroup:
@@ -121,10 +122,10 @@ def join_cgroup(pid: int, method: str | None) -> CgroupMeter | None:
 
 
 def cgroup_of(method: str | None) -> CgroupMeter | None:
-    """A cgroup, empty, where one is wanted and may be made.
+    """Make an empty cgroup, if the method allows that and it works.
 
     Raises:
-        ConfigError: one is asked for, and none may be made.
+        ConfigError: the method is "cgroup", and no cgroup can be made.
     """
     if method not in (None, "cgroup"):
         return None

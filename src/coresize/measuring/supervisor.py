@@ -1,10 +1,10 @@
-"""What stays beside a command that nobody looks at: its last words, and its end.
+"""Supervising a command that runs unattended: its last words, and its end.
 
-Rule 1: what it writes to standard error is read all the time, or it would wait.
-Rule 2: the kernel's count of kills decides what ran out of memory. Who loses a process
-and does not notice waits for it for ever, as `multiprocessing.Pool` does; so some time
-after a kill it is ended. A count of the whole machine may be of another program: it
-explains an end, and ends nothing.
+Rule 1: the command's standard error is read all the time; otherwise the command would
+block. Rule 2: the kernel's count of kills decides what ran out of memory. A program
+that loses a process without noticing waits for it for ever, as `multiprocessing.Pool`
+does; so the command is killed some time after such a kill. A count of the whole machine
+may come from another program: it explains an end, but ends nothing.
 """
 
 from __future__ import annotations
@@ -24,25 +24,27 @@ if TYPE_CHECKING:
 
     from coresize.model import OutOfMemory
 
-#: Seconds that a command has to end by itself when some of it was killed for memory.
+#: Seconds that a command has to end by itself after one of its processes was killed for
+#: memory.
 PATIENCE = 10.0
 
 #: Seconds between two looks at the count of kills.
 _LOOK = 0.1
 
-#: Bytes of standard error that are kept, what is read at once, how often it is at the
-#: end (a pipe holds 64 KiB), and how many characters are told.
-_KEPT, _AT_ONCE, _LAST_READS, _TOLD = 4096, 65536, 4, 200
+#: The bytes of standard error to keep, the bytes to read at once, the number of reads
+#: at the end (a pipe holds 64 KiB), and the characters of the last line to report.
+_KEPT, _AT_ONCE, _LAST_READS, _SHOWN = 4096, 65536, 4, 200
 
 
 class Supervisor:
-    """Reads what one run of a command complains of, and ends it where it does not.
+    """Reads the standard error of a command, and kills the command if it hangs.
 
     Args:
-        timeout: seconds that it may take, in which it could run; None for ever.
+        timeout: seconds that the command may take, as far as it could run; None for no
+            limit.
 
     Attributes:
-        late: it took longer than it may, and was ended.
+        late: whether the command exceeded its time limit and was killed.
     """
 
     def __init__(self, timeout: float | None = None) -> None:
@@ -58,7 +60,7 @@ class Supervisor:
         self._why = ""
 
     def begin(self, process: subprocess.Popen[bytes]) -> None:
-        """It has been started, as the leader of a session; maybe with a pipe."""
+        """Begin with a started process, which leads a session and may have a pipe."""
         self._process = process
         self._open = process.stderr is not None
         self._kills = OomCounter(process.pid)
@@ -66,14 +68,14 @@ class Supervisor:
         self._began = time.monotonic()
 
     def wait(self, seconds: float) -> None:
-        """Let it run for a while, or end it."""
+        """Let the command run for some seconds, or kill it if it is time."""
         end = time.monotonic() + seconds
         self._end_in_time(seconds)
         while (left := end - time.monotonic()) > 0:
             self._read(left)
 
     def close(self) -> None:
-        """The command and what it left have ended: read the last of what it said."""
+        """Read the last output, after the command and its children have ended."""
         self._look()
         for _ in range(_LAST_READS):
             self._read(0.0)
@@ -81,21 +83,21 @@ class Supervisor:
             self._process.stderr.close()
 
     def failure(self, code: int | None) -> str:
-        """Why the run was no good one; empty where it was.
+        """Why the run failed; empty if it succeeded.
 
         Args:
-            code: what it ended with; minus the signal where one ended it.
+            code: the exit code; minus the signal number if a signal ended the command.
         """
         if self._why or code == 0:
             return self._why
         if self._killed != "no":
             return "killed for memory"
         lines = self._tail.decode("utf-8", "replace").split("\n")
-        said = [line.strip()[:_TOLD] for line in lines if line.strip()]
-        return ": ".join([exits.describe(code), *said[-1:]])
+        texts = [line.strip()[:_SHOWN] for line in lines if line.strip()]
+        return ": ".join([exits.describe(code), *texts[-1:]])
 
     def _read(self, seconds: float) -> None:
-        """What comes within some seconds."""
+        """Read what the command writes within some seconds."""
         pipe = self._process.stderr if self._process and self._open else None
         if pipe is None:
             time.sleep(seconds)
@@ -123,5 +125,6 @@ class Supervisor:
 
     def _end(self, why: str) -> None:
         self._why = self._why or why
-        if self._process:  # who measures it waits for it, as its end tells its CPU time
+        if self._process:
+            # Not waited for here: the caller reaps it, and so learns its CPU time.
             processes.kill_session(self._process.pid)

@@ -1,12 +1,13 @@
-"""A child command: started with a mark, waited for, and ended with all that it started.
+"""A child command: started with a mark, and killed with all processes that it started.
 
-Rule 1: a signal never finds a command that was started and that nobody knows. So the
-object is there before the command is, and what comes meanwhile waits until it is noted.
-Rule 2: a number is used only while it is the command's own: once the command has ended
-and was waited for, the kernel may give it to another process.
-Rule 3: what the command has started is found in three ways: by its parents, by the
-session that the command leads, and by the mark in its environment (`orphans`), which
-also finds what has left both.
+Rule 1: a signal never arrives between the start of a command and the moment when its id
+is noted. So the object exists before the command does, and signals are held back during
+the start.
+Rule 2: the id of a process is used only while it belongs to the command: after the
+command has ended and was reaped, the kernel may give the id to another process.
+Rule 3: processes that the command has started are found in three ways: by their
+parents, by the session that the command leads, and by the mark in their environment
+(`orphans`), which also finds processes that have left both.
 """
 
 from __future__ import annotations
@@ -28,15 +29,16 @@ class Command:
     """A command, which `start` starts and `close` ends.
 
     Call `start` within a ``try`` whose ``finally`` calls `close`: then the command ends
-    with the program, whatever is raised and wherever.
+    with the program, whatever error is raised.
 
     Args:
         words: the program and its arguments.
-        environment: its variables, to which the mark is added; None are those of this
-            process.
-        own_session: it leads a session: signals of a terminal do not reach it. One that
-            leads none may leave processes behind.
-        options: of `subprocess.Popen`, such as where its output goes.
+        environment: the variables of the command, to which the mark is added; None for
+            those of this process.
+        own_session: whether the command leads a session of its own, so that signals of
+            the terminal do not reach it. Without a session, it may leave processes
+            behind.
+        options: options of `subprocess.Popen`, such as ``stdout``.
     """
 
     def __init__(
@@ -55,15 +57,15 @@ class Command:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start the command; once.
+        """Start the command; call this only once.
 
         Raises:
             OSError: the program cannot be started.
-            subprocess.SubprocessError: what is to be done before it begins has failed.
+            subprocess.SubprocessError: the ``preexec_fn`` has failed.
         """
         environment = os.environ if self._environment is None else self._environment
         with signals.held_back():
-            self._process = subprocess.Popen(  # noqa: S603 - callers say what is run
+            self._process = subprocess.Popen(  # noqa: S603 - the caller's command
                 self._words,
                 env={**environment, **orphans.variables(self._mark)},
                 start_new_session=self._own_session,
@@ -73,23 +75,23 @@ class Command:
 
     @property
     def is_running(self) -> bool:
-        """Whether it was started, and nobody has seen its end yet."""
+        """Whether the command was started and has not been reaped."""
         return self._process is not None and self._process.returncode is None
 
     def poll(self) -> int | None:
-        """What the command has ended with; None where it runs or was not started."""
+        """The exit code of the command; None if it is running or was not started."""
         return None if self._process is None else self._process.poll()
 
     def send(self, number: int) -> None:
-        """Send a signal to the command, if it runs, and to all in its group."""
+        """Send a signal to the process group of the command, if the command runs."""
         if self._process is not None and self.is_running:
             processes.signal_group(self._process.pid, number)
 
     def kill(self) -> int | None:
-        """End the command, if it runs, and all that it has started, at once.
+        """Kill the command, if it runs, and every process that it has started.
 
         Returns:
-            What it has ended with; None where it was not started.
+            The exit code; None if the command was not started.
         """
         if self._process is not None and self.is_running:
             processes.kill_session(self._process.pid)
@@ -98,11 +100,12 @@ class Command:
         return self.poll()
 
     def close(self, *, patience: float = 0.0, everywhere: bool = False) -> None:
-        """End the command as `kill` does; where it has ended, what it has left behind.
+        """Kill the command as `kill` does or, if it has ended, its left-over processes.
 
         Args:
-            patience: seconds that what it has left in its session has to end by itself.
-            everywhere: end also what has left the session.
+            patience: seconds that left-over processes in the session of the command
+                have to end by themselves.
+            everywhere: whether to kill processes that have left the session, too.
         """
         if self._process is None:
             return

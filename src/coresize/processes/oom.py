@@ -73,12 +73,12 @@ class OomCounter:
         return "probably" if self.is_of_all else "yes"
 
     def explains(self, code: int | None, *, of_tree: bool = False) -> bool:
-        """Whether memory is why a process ended as it did; that kill is then spent.
+        """Whether a recent kill explains the end of a process; each kill counts once.
 
         Args:
-            code: what it ended with; minus the signal where one ended it.
-            of_tree: it may also have failed because something that it started was
-                killed, as a shell does.
+            code: the exit code; minus the signal number if a signal ended the process.
+            of_tree: whether the process may also have failed because one of its
+                children was killed, as a shell does.
         """
         failed = code != 0 if of_tree else was_killed(code)
         return failed and self.take_recent() != "no"

@@ -1,4 +1,4 @@
-"""Signals that end a program: what they find while something is started."""
+"""Handling signals that end a program, in particular while a process is started."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
 
-#: Signals that end a program and that it may catch; Windows lacks the last.
+#: Signals that end a program unless it catches them; Windows lacks the last.
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
@@ -25,10 +25,10 @@ def ending() -> list[int]:
 def handled(
     numbers: Iterable[int], handler: Callable[[int, FrameType | None], object]
 ) -> Iterator[None]:
-    """Have a function called for signals, and at the end what was called before.
+    """Set a handler for some signals, and restore the old handlers after the block.
 
     Raises:
-        ValueError: this is not the main thread, which alone has handlers.
+        ValueError: this is not the main thread; only that can set handlers.
     """
     before = {}
     try:
@@ -42,19 +42,20 @@ def handled(
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Let signals wait until a process was started: else nobody would know it.
+    """Delay signals while a process is being started, so that its id is not lost.
 
-    Python calls its handlers between any two lines, also while the process is there and
-    the call that made it has not returned. What came is told at the end, within the
-    ``with``'s own ``try``. Only the main thread has handlers to be called.
+    Python may call a signal handler at any line, even after the process has started and
+    before the call that started it returns. Signals that arrive inside the block are
+    raised again at its end, so put the ``with`` inside a ``try``. Only the main thread
+    runs handlers; in other threads this does nothing.
     """
-    came: list[int] = []
+    received: list[int] = []
     numbers = []
     if threading.current_thread() is threading.main_thread():
-        numbers = [one for one in ending() if callable(signal.getsignal(one))]
+        numbers = [n for n in ending() if callable(signal.getsignal(n))]
     try:
-        with handled(numbers, lambda number, _: came.append(number)):
+        with handled(numbers, lambda number, _: received.append(number)):
             yield
     finally:
-        for number in came:
+        for number in received:
             signal.raise_signal(number)
