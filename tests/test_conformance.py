@@ -29,7 +29,9 @@ from coresize import (
     limit_memory,
 )
 from coresize.adapters.joblib import JoblibExecutor
+from coresize.adapters.threads import thread_env
 from coresize.executor.traits import traits_of
+from coresize.launch.local import Launcher
 from coresize.testing import container, use_host
 
 
@@ -142,6 +144,17 @@ def test_arguments_of_threads_are_checked_whether_parallel_or_not(which, value):
 def test_numbers_of_a_map_are_checked(make, word, value):
     with make(2) as executor, pytest.raises(ConfigError, match=word):
         executor.map(abs, [1], **{word: value})
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "2", True])
+def test_numbers_are_checked_wherever_they_are_given(value, tmp_path):
+    for call in (
+        lambda: thread_env(value),
+        lambda: Launcher(2, ["true"], logs=str(tmp_path), at_once=value),
+        lambda: Launcher(value, ["true"], logs=str(tmp_path)),
+    ):
+        with pytest.raises(ConfigError):
+            call()
 
 
 def test_an_initializer_that_cannot_be_called_is_refused(name, make):

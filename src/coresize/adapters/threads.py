@@ -8,8 +8,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from coresize.arguments import check_count
 from coresize.detection.available import available_cores
-from coresize.errors import ConfigError, CoresizeError
+from coresize.errors import CoresizeError
 from coresize.planning import exports
 
 
@@ -40,7 +41,9 @@ def limit_threads(threads: int | None = None) -> Iterator[int]:
     ...     threads
     1
     """
-    count = _checked(available_cores() if threads is None else threads)
+    count = check_count(
+        "threads", available_cores() if threads is None else threads, 1, ", or None"
+    )
     try:
         import threadpoolctl
     except ImportError:
@@ -63,11 +66,7 @@ def thread_env(threads: int | None = None) -> dict[str, str]:
     >>> thread_env(2)["OMP_NUM_THREADS"]
     '2'
     """
-    count = _checked(available_cores() if threads is None else threads)
+    count = check_count(
+        "threads", available_cores() if threads is None else threads, 1, ", or None"
+    )
     return dict.fromkeys(exports.THREADS, str(count))
-
-
-def _checked(threads: int) -> int:
-    if threads < 1:
-        raise ConfigError("threads", threads, "a whole number above 0, or None")
-    return threads

@@ -18,11 +18,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from coresize.arguments import check_count
 from coresize.batch import shards
 from coresize.batch.journal import status
 from coresize.detection import available
 from coresize.detection.limits import memory_budget
-from coresize.errors import ConfigError, CoresizeError
+from coresize.errors import CoresizeError
 from coresize.host import CLAIMED, SHARD, STATUS
 from coresize.measuring.runs import meter_of
 from coresize.planning import plan as planning
@@ -186,8 +187,8 @@ class Launcher:
         retry_oom: bool = False,
     ) -> None:
         for name, number in (("shards", count), ("at_once", at_once)):
-            if number is not None and number < 1:
-                raise ConfigError(name, number, "a number above 0")
+            if number is not None:
+                check_count(name, number, 1)
         # Below another `coresize shards` these are parts of its part: of i/n the part
         # j/m is (i + n*j)/(n*m), in turn or by a hash alike.
         first, step = 0, 1
