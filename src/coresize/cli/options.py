@@ -7,7 +7,8 @@ import argparse
 from coresize import recording
 from coresize.cli import streams
 from coresize.host import current
-from coresize.planning.settings import OPTIONS, load_settings
+from coresize.planning.options import SETTINGS
+from coresize.planning.settings import load_settings
 from coresize.recording import hostfile
 
 
@@ -114,7 +115,7 @@ def of_plan() -> argparse.ArgumentParser:
     decided = parser.add_argument_group(
         "settings, which override the settings file and variables"
     )
-    add(decided, OPTIONS, strict=True)
+    add(decided, SETTINGS, strict=True)
     needs.add_argument(
         "--strict",
         action="store_true",
@@ -133,7 +134,7 @@ def is_planned(options: argparse.Namespace) -> bool:
 def settings_of(options: argparse.Namespace, machine: Host) -> Settings:
     """The settings, with those of the command line."""
     return load_settings(
-        command_line={row.name: getattr(options, row.name, None) for row in OPTIONS},
+        command_line={row.name: getattr(options, row.name, None) for row in SETTINGS},
         file=options.config,
         host=machine,
     )

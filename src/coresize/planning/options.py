@@ -6,6 +6,7 @@ option is a row of it, and the annotation of the attribute that holds its value.
 
 from __future__ import annotations
 
+from coresize.detection.limits import ROUNDINGS
 from coresize.model import Value
 
 
@@ -71,3 +72,49 @@ def option(
         metavar=metavar,
         help=help,
     )
+
+
+_FLAG = "on or off: true or false"
+_TABLES = "a table of tables, by name"
+
+#: Every setting of coresize. Those that hold a single value have an environment
+#: variable as well.
+SETTINGS = (
+    option(
+        *("workers", "whole", "a whole number of workers above 0"),
+        least=1,
+        flag="--workers",
+        metavar="N",
+        help="run N workers, whatever would be planned",
+    ),
+    option(
+        *("parallel", "flag", _FLAG),
+        default=True,
+        flag="--parallel",
+        help="--no-parallel plans one worker",
+    ),
+    option(
+        *("reserve_cores", "whole", "a whole number of cores, 0 or above"),
+        default=0,
+        flag="--reserve",
+        metavar="N",
+        help="whole cores to keep free",
+    ),
+    option(
+        *("memory_fraction", "part", "a part above 0 and up to 1, such as 0.8"),
+        default=0.8,
+        flag="--memory-fraction",
+        metavar="PART",
+        help="of the available memory (default: 0.8)",
+    ),
+    option(
+        *("rounding", "choice", '"nearest", "floor" or "ceil"'),
+        default="nearest",
+        choices=ROUNDINGS,
+        flag="--rounding",
+        help="how a fraction of a core is rounded",
+    ),
+    option("history", "flag", _FLAG, default=False),
+    option("profiles", "table", _TABLES, default={}),
+    option("kinds", "table", _TABLES, default={}),
+)

@@ -9,7 +9,7 @@ from pydantic import Field
 from coresize import units
 from coresize.errors import ConfigError, ParseError
 from coresize.planning import profiles
-from coresize.planning.settings import OPTIONS
+from coresize.planning.options import SETTINGS
 from coresize.planning.validation import Schema, Size, check, schema_of
 from coresize.planning.values import Kind, Resources
 
@@ -21,7 +21,7 @@ _CORES = Annotated[float, Field(ge=0.001, le=1e6)]
 _GPUS = Annotated[float, Field(ge=0, le=1e6)]
 
 
-_Settings = schema_of("Settings", OPTIONS)
+_Settings = schema_of("Settings", SETTINGS)
 
 
 class _Kind(Schema):
@@ -47,7 +47,7 @@ class _Resources(Schema):
 _ALIASES = {"cpus": "cpu", "memory": "ram", "gpus": "gpu"}
 
 #: Settings that hold a whole number; pydantic would also take "1.0" and "1_0".
-_WHOLE = [row.name for row in OPTIONS if row.kind == "whole"]
+_WHOLE = [row.name for row in SETTINGS if row.kind == "whole"]
 
 
 def check_settings(values: Mapping[str, object], where: str) -> dict[str, object]:

@@ -12,11 +12,10 @@ import copy
 import os
 
 from coresize.detection import environ
-from coresize.detection.limits import ROUNDINGS
 from coresize.host import CLAIMED, MARK, SHARD, STATUS, current
 from coresize.model import Value
 from coresize.planning import exports, settings_files
-from coresize.planning.options import option
+from coresize.planning.options import SETTINGS
 from coresize.planning.values import DEFAULT
 
 
@@ -29,54 +28,11 @@ if TYPE_CHECKING:
     from coresize.planning.profiles import TaskProfile
     from coresize.planning.values import Kind
 
-_FLAG = "on or off: true or false"
-_TABLES = "a table of tables, by name"
-
-#: Every setting. Those that hold a single value have a variable of the environment.
-OPTIONS = (
-    option(
-        *("workers", "whole", "a whole number of workers above 0"),
-        least=1,
-        flag="--workers",
-        metavar="N",
-        help="run N workers, whatever would be planned",
-    ),
-    option(
-        *("parallel", "flag", _FLAG),
-        default=True,
-        flag="--parallel",
-        help="--no-parallel plans one worker",
-    ),
-    option(
-        *("reserve_cores", "whole", "a whole number of cores, 0 or above"),
-        default=0,
-        flag="--reserve",
-        metavar="N",
-        help="whole cores to keep free",
-    ),
-    option(
-        *("memory_fraction", "part", "a part above 0 and up to 1, such as 0.8"),
-        default=0.8,
-        flag="--memory-fraction",
-        metavar="PART",
-        help="of the available memory (default: 0.8)",
-    ),
-    option(
-        *("rounding", "choice", '"nearest", "floor" or "ceil"'),
-        default="nearest",
-        choices=ROUNDINGS,
-        flag="--rounding",
-        help="how a fraction of a core is rounded",
-    ),
-    option("history", "flag", _FLAG, default=False),
-    option("profiles", "table", _TABLES, default={}),
-    option("kinds", "table", _TABLES, default={}),
-)
-_DEFAULTS: dict[str, object] = {row.name: row.default for row in OPTIONS}
+_DEFAULTS: dict[str, object] = {row.name: row.default for row in SETTINGS}
 
 #: The settings that hold a single value, each with its environment variable.
 VARIABLES = {
-    row.name: f"CORESIZE_{row.name.upper()}" for row in OPTIONS if row.kind != "table"
+    row.name: f"CORESIZE_{row.name.upper()}" for row in SETTINGS if row.kind != "table"
 }
 NAMES = frozenset({settings_files.CONFIG, *VARIABLES.values()})
 
