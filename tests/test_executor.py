@@ -892,3 +892,65 @@ def test_the_rest_of_an_endless_map_is_not_taken(make):
     with make(2) as pool:
         values = pool.map(abs, itertools.count())
         assert [next(values) for _ in range(3)] == [0, 1, 2]
+
+
+# --- What can change while a pool runs ----------------------------------------------
+
+
+def workers_of(pool, count):
+    """Wait until a pool has so many workers."""
+    end = time.monotonic() + 60
+    while len(pool._dispatcher.handles) != count:
+        assert time.monotonic() < end, len(pool._dispatcher.handles)
+        time.sleep(0.01)
+
+
+def test_a_pool_changes_its_size_while_it_runs():
+    with ProcessPoolExecutor(2) as pool:
+        futures = [pool.submit(tasks.nap, 0.05) for _ in range(8)]
+        workers_of(pool, 2)
+        pool._dispatcher.resize(1)
+        workers_of(pool, 1)
+        futures += [pool.submit(tasks.nap, 0.05) for _ in range(20)]
+        pool._dispatcher.resize(3)
+        workers_of(pool, 3)
+        assert [future.result(60) for future in futures] == [0.05] * 28
+
+
+class AtMost:
+    """A bound of its own: so many tasks run at a time."""
+
+    chooses = True
+
+    def __init__(self, most):
+        self.most = most
+        self.seen = self.ended = self.ready = 0
+
+    def choose(self, waiting, workers, *, must_start):  # noqa: ARG002
+        running = sum(len(worker.running) for worker in workers)
+        self.seen = max(self.seen, running)
+        return next(iter(waiting), None) if running < self.most else None
+
+    def on_ready(self, worker):
+        assert worker.ready
+        self.ready += 1
+
+    def on_end(self, worker, job, peak):  # noqa: ARG002
+        self.ended += 1
+
+    def look(self, workers):  # noqa: ARG002
+        return None
+
+    def patience(self):
+        return 0.05
+
+
+def test_a_bound_is_asked_before_a_task_starts_and_told_of_its_end():
+    bound = AtMost(1)
+    with ProcessPoolExecutor(3) as pool:
+        pool._dispatcher._bounds += (bound,)
+        pool._dispatcher._choosing.append(bound)
+        futures = [pool.submit(tasks.nap, 0.02) for _ in range(10)]
+        concurrent.futures.wait(futures, 60)
+        assert len(pool._dispatcher.handles) == bound.ready == 1
+    assert (bound.seen, bound.ended) == (1, 10)

@@ -287,6 +287,7 @@ class _Door:
 
     def _end(self, call: _Waiting, done: Future[Any]) -> None:
         value, error = None, None
+        call.inner = None
         try:
             value, peak, error = _outcome(done, measured=self._spec.learns)
             if error is None:
