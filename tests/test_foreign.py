@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import logging
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import tasks
@@ -150,4 +152,16 @@ def test_a_pool_reads_its_settings_and_its_cgroups_once():
     host = Counting()
     with use_host(host), ProcessPoolExecutor(2, memory="1MiB"):
         asked = [path for path in host.reads if path == "/proc/self/cgroup"]
-    assert len(asked) <= 2, host.reads  # the limits of the plan, and the headroom
+    assert len(asked) == 1
+
+
+def test_a_batch_loads_its_settings_once(tmp_path):
+    """They are looked for in the folder, and in those above it."""
+    file = str(tmp_path / "coresize.toml")
+    Path(file).write_text("memory_fraction = 0.7\n")
+    host = Counting()
+    with contextlib.chdir(tmp_path), use_host(host):
+        run = run_batch(abs, [1], memory="1MiB", progress=False)
+        assert host.reads.count(file) == 1
+        assert host.reads.count("/proc/self/cgroup") == 1
+        assert run.wait().counts["ok"] == 1

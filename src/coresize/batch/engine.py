@@ -39,17 +39,18 @@ if TYPE_CHECKING:
     from coresize.batch.options import Options
     from coresize.batch.outcomes import Outcome
     from coresize.batch.shards import Shard
+    from coresize.planning.settings import Settings
 
 
 # -----------------------------------------------------------------------------
 # What a batch needs by its options: an executor, a journal, a history.
 
 
-def open_recorder(function: Callable[[Any], Any], options: Options) -> Recorder | None:
+def open_recorder(
+    function: Callable[[Any], Any], options: Options, settings: Settings
+) -> Recorder | None:
     """What keeps the history, where that is asked for, here or in the settings."""
-    asked = options.history
-    if asked is None:
-        asked = load_settings().history
+    asked = settings.history if options.history is None else options.history
     if not asked:
         return None
     name = asked if isinstance(asked, str) else name_of(function)
@@ -73,7 +74,7 @@ def open_journal(
     return Journal(options.journal, identity)
 
 
-def open_pool(options: Options) -> Pool:
+def open_pool(options: Options, settings: Settings) -> Pool:
     """The executor, made where it is not the caller's own."""
     return Pool(
         options.executor,
@@ -82,6 +83,7 @@ def open_pool(options: Options) -> Pool:
         cpus=options.cpus,
         timeout=options.timeout,
         oom_retries=options.oom_retries,
+        settings=settings,
     )
 
 
@@ -131,8 +133,9 @@ class Engine:
             keyed = options.journal is not None
             self._input = Input(items, options.key, shard, keyed=keyed)
             self._input.check()
-            self._recorder = open_recorder(function, options)
-            self._pool = open_pool(options)
+            settings = load_settings()
+            self._recorder = open_recorder(function, options, settings)
+            self._pool = open_pool(options, settings)
             undo.callback(self._pool.close, interrupted=False)
             if self._pool.traits.pickles:  # an error now, and not one for each task
                 transfer.dump(function, function)

@@ -6,8 +6,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from coresize.errors import ConfigError
+from coresize.executor import sizing
 from coresize.executor.admission.needs import AUTO
 from coresize.executor.limiter import limit_memory
+from coresize.executor.pool.runner import specify
 from coresize.executor.process import ProcessPoolExecutor
 from coresize.executor.serial import SerialExecutor
 from coresize.executor.threads import ThreadPoolExecutor
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from coresize.executor.admission.needs import Memory
+    from coresize.planning.settings import Settings
 
 _log = logging.getLogger("coresize")
 
@@ -35,6 +38,7 @@ class Pool:
         cpus: cores that one task keeps busy.
         timeout: seconds that one task may take.
         oom_retries: how often a task that was killed for memory is run again.
+        settings: what the user decided, where that was loaded already.
 
     Attributes:
         executor: what tasks are submitted to.
@@ -54,16 +58,23 @@ class Pool:
         cpus: float,
         timeout: float | None,
         oom_retries: int,
+        settings: Settings | None = None,
     ) -> None:
         if timeout is not None and executor != "process":
             allowed = 'None: only executor="process" can end what takes too long'
             raise ConfigError("timeout", timeout, allowed)
         self._owned = isinstance(executor, str)
         if executor == "process":
+            share = None if cpus == 1 else cpus
+            spec = specify(memory)
             made: Executor = ProcessPoolExecutor(
-                max_workers,
+                sizing.plan(
+                    max_workers,
+                    memory=spec.fixed if spec else None,
+                    cpus=share,
+                    decided=settings,
+                ),
                 memory=memory,
-                cpus=None if cpus == 1 else cpus,
                 timeout=timeout,
                 oom_retries=oom_retries,
             )

@@ -33,27 +33,32 @@ def plan(
     cpus: float | None = None,
     cpu_share: float | None = None,
     usual: int | None = None,
+    decided: Settings | None = None,
 ) -> WorkerPlan:
     """The workers of an executor; logged once, at INFO, with what overrides it.
 
     Args:
-        max_workers: as many as the caller says, or None for what fits.
+        max_workers: as many as the caller says, or None for what fits. A plan is taken
+            as it is.
         memory: bytes that one task needs.
         cpus: cores that one task keeps busy.
         cpu_share: the part of its time that a task computes.
         usual: the number where nobody says one, neither here nor in the settings; None
             for what fits.
+        decided: the settings, where they were loaded already.
 
     Raises:
         ConfigError: max_workers is not above 0.
     """
+    if isinstance(max_workers, WorkerPlan):
+        return max_workers
     limits = available.detect()
     made = planning.plan_workers(
         memory=memory,
         cpus=cpus,
         profile=_profile(cpu_share),
         limits=limits,
-        settings=_settings(max_workers, usual),
+        settings=_settings(max_workers, usual, decided),
     )
     text = f"{made} workers x {made.threads_per_worker} threads: "
     text += made.reason.partition(": ")[2]
@@ -73,19 +78,16 @@ def _profile(cpu_share: float | None) -> TaskProfile | None:
     return TaskProfile(cpu_share=cpu_share)
 
 
-def _settings(max_workers: int | None, usual: int | None) -> Settings:
-    """What the user decided; of a plan, whether its own settings were parallel."""
+def _settings(
+    max_workers: int | None, usual: int | None, decided: Settings | None
+) -> Settings:
+    """What the user decided; parallel stays off, however many workers are asked for."""
     check_workers(max_workers)
-    found = settings.load_settings(defaults={"workers": usual})
+    found = decided or settings.load_settings(defaults={"workers": usual})
     if max_workers is None:
         return found
-    parallel = found.parallel
-    if isinstance(max_workers, WorkerPlan):
-        parallel = not is_serial(max_workers)
     origins = {**found.origins, "workers": "argument"}
-    if parallel != found.parallel:
-        origins["parallel"] = "argument"
-    fields = {"workers": int(max_workers), "parallel": parallel, "origins": origins}
+    fields = {"workers": int(max_workers), "origins": origins}
     every: dict[str, Any] = {**found.as_dict(), **fields}
     return Settings(**every)
 
