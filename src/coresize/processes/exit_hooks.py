@@ -41,8 +41,14 @@ def register_last(hook: Callable[[], object]) -> None:
     """
     hooks = getattr(threading, "_threading_atexits", None)  # no public name
     if hooks is not None:
-        hooks[:] = [h for h in hooks if getattr(h, "func", h) is not hook]
+        hooks[:] = [one for one in hooks if one is not _last.get(hook)]
     getattr(threading, "_register_atexit", atexit.register)(hook)
+    if hooks:
+        _last[hook] = hooks[-1]
+
+
+#: What threading keeps for each hook that `register_last` has registered.
+_last: dict[Callable[[], object], object] = {}
 
 
 def is_interrupted() -> bool:
