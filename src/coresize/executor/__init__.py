@@ -1,4 +1,4 @@
-"""Executors that fit what this process may use, and that survive a kill.
+"""Executors sized by what this process may use, and whose pools survive a kill.
 
-Nothing is imported here: a worker, which needs one module of these, would pay for all.
+Nothing is imported here: a worker needs few of these modules, and would import all.
 """

@@ -1,4 +1,4 @@
-"""What is waiting or running: a call with its future, or calls of one map together."""
+"""The jobs of a pool: a call with its future, or several calls of one map."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-_log = logging.getLogger("concurrent.futures")  # as the standard library does
+_log = logging.getLogger("concurrent.futures")  # the standard library's logger
 
 
 def key_of(function: object) -> Hashable:
-    """What is learned about a function is kept under this."""
-    function = getattr(function, "func", function)  # of a functools.partial
+    """The key under which the pool keeps what it has learned about a function."""
+    function = getattr(function, "func", function)  # the one in a functools.partial
     module = getattr(function, "__module__", None)
     name = getattr(function, "__qualname__", None)
     return (module, name or type(function).__qualname__)
 
 
-#: Bytes of one call, and of all that wait for a worker, that are pickled at once. What
-#: goes beyond is kept as it was given, and pickled when a worker takes it: a hundred
-#: calls that share one array would be a hundred copies of it.
+#: The most bytes of one call, and of all calls that wait for a worker, that are pickled
+#: at submission. Other calls are pickled when a worker takes them: otherwise a hundred
+#: calls that share one array would hold a hundred copies of it.
 AT_ONCE = 1024**2
 _WAITING = 32 * 1024**2
 
 
 class Backlog:
-    """The bytes that are pickled and wait for a worker.
+    """Counts the bytes that are pickled and wait for a worker.
 
-    Each number is changed by one side alone: `added` by those who submit, one at a
-    time, and `taken` by the thread that serves the workers.
+    Each number has one writer at a time: threads that submit change `added` under a
+    lock, and the dispatcher's thread changes `taken`.
     """
 
     __slots__ = ("added", "taken")
@@ -50,29 +50,30 @@ class Backlog:
 
     @property
     def room(self) -> int:
-        """Bytes of one call that may be pickled now."""
+        """The most bytes of one call that may be pickled now."""
         return min(AT_ONCE, max(0, _WAITING - (self.added - self.taken)))
 
 
 class Job:
-    """A call, or several: what both have in common.
+    """The unit that a worker is given: the base of `Call` and `Calls`.
 
     Attributes:
-        is_chunk: it is several calls of one function, each answered for itself.
-        payload: the call or calls, pickled; None until a worker takes them, where they
-            are large.
-        key: of the function, for what is learned about it.
-        need: bytes that were declared for it; None for none.
-        number: of the call that is answered next, once it was sent.
-        alone: it may only run while nothing else does.
-        passed: how often a later one was started before it.
-        attempts: how often it was started.
-        kills: how often it was killed for memory.
-        seen: bytes, the most that was seen of it so far.
-        backlog: the bytes that wait, its own among them; None once it was taken.
-        folder: the working folder when it was submitted; None where that is not known.
-        inheritance: what a worker that is started for it inherits; None where there
-            were enough of them when it was submitted.
+        is_chunk: the job is several calls of one function, each with its own answer.
+        payload: the call or calls, pickled; None if they are pickled only when a worker
+            takes them.
+        key: the key of the function, for what is learned about it.
+        need: bytes that are declared for the job, or that it needs after a kill; None
+            if there is no such number.
+        number: the number of the call that is answered next, once the job was sent.
+        alone: the job may run only while no other does.
+        passed: how often a later job was started before this one.
+        attempts: how often the job was started.
+        kills: how often the job was killed for memory.
+        seen: the most bytes that were seen of the job so far.
+        backlog: counts the job's bytes while the job waits; None before and after.
+        folder: the working folder when the job was submitted; None if unknown.
+        inheritance: the state that a worker inherits if it is started for this job;
+            None if there were enough workers at the submission.
     """
 
     __slots__ = (
@@ -95,11 +96,11 @@ class Job:
 
     @property
     def waiting_bytes(self) -> int:
-        """Bytes that are pickled and wait for a worker."""
+        """Bytes of the job that are pickled and wait for a worker."""
         return 0 if self.payload is None else len(self.payload)
 
     def leave_queue(self) -> None:
-        """Count its bytes no more among those that wait."""
+        """Remove the bytes of the job from those that wait."""
         backlog, self.backlog = self.backlog, None
         if backlog is not None:
             backlog.taken += self.waiting_bytes
@@ -108,36 +109,36 @@ class Job:
         """The call or calls, pickled.
 
         Raises:
-            TransferError: they cannot be pickled.
+            TransferError: the calls cannot be pickled.
         """
         raise NotImplementedError
 
     @property
     def size(self) -> int:
-        """How many calls are still to be answered."""
+        """The number of calls that are not answered yet."""
         return 1
 
     def begin(self) -> bool:
-        """Take note that it is started; False where it was cancelled."""
+        """Note that the job is started; returns False if it was cancelled."""
         raise NotImplementedError
 
     def take(self, value: object) -> bool:
-        """A value has come; True when nothing more is to come."""
+        """Take the value of the next call; returns True if no answer is missing now."""
         raise NotImplementedError
 
     def fail(self, error: BaseException) -> bool:
-        """An error has come in place of a value; True when nothing more is to come."""
+        """Take an error in place of a value; returns as `take` does."""
         raise NotImplementedError
 
     def cancel(self) -> None:
-        """It will not be started."""
+        """Cancel the job, which will not be started."""
         raise NotImplementedError
 
     def received(self, size: int) -> None:
-        """Take note of the bytes of values, before the last of them is taken."""
+        """Note the bytes of values, before the last of these values is taken."""
 
     def take_pickled(self, payload: bytes | bytearray) -> bool:
-        """A value has come as bytes; what cannot be unpickled is an error."""
+        """Take a pickled value; a value that cannot be unpickled becomes an error."""
         try:
             value = pickle.loads(payload)  # noqa: S301 - of our own worker
         except BaseException as error:  # noqa: BLE001 - pickle calls the user's code
@@ -146,32 +147,32 @@ class Job:
         return self.take(value)
 
     def abandon(self, error: BaseException) -> None:
-        """No more answers will come, begun or not."""
+        """Fail all calls that are not answered, whether the job has begun or not."""
         if self.attempts or self.begin():
             while not self.fail(error):
                 pass
             self.wake()
 
     def measured(self, peak: int) -> None:
-        """Take note of the bytes that the worker took at its peak."""
+        """Note the peak memory of the worker in bytes."""
 
     def wake(self) -> None:
-        """Wake whoever waits for answers; futures do so by themselves."""
+        """Wake the reader of a map; futures wake their waiters themselves."""
 
 
 class Call(Job):
     """One call, with the future that the caller holds.
 
-    The future is a plain one, with attributes besides: ``attempts``, how often its task
-    was started; ``result_bytes``, what its value took on its way; and where the pool
-    measures it ``peak_memory``, the most bytes that were seen of its worker and what
-    that started.
+    The future is a plain one with further attributes: ``attempts``, how often its task
+    was started; ``result_bytes``, the bytes of its pickled value; and, if the pool
+    measures memory, ``peak_memory``, the most bytes that were seen of its worker and
+    the worker's descendants.
 
     Args:
         future: the future.
         call: the function, its arguments and its keyword arguments.
-        payload: the same, pickled; None where a worker is to take it first.
-        need: bytes that were declared for it; None for none.
+        payload: the same, pickled; None to pickle it when a worker takes the call.
+        need: bytes that are declared for the call; None if nothing is declared.
     """
 
     __slots__ = ("_call", "future")
@@ -185,7 +186,7 @@ class Call(Job):
     ) -> None:
         super().__init__(payload, key_of(call[0]), need)
         self.future = future
-        # What is pickled is held no longer as it was given.
+        # A pickled call does not hold the original objects.
         self._call = call if payload is None else None
 
     def message(self) -> bytes:
@@ -199,7 +200,7 @@ class Call(Job):
         self.leave_queue()
         self.attempts += 1
         self.future.attempts = self.attempts  # type: ignore[attr-defined]
-        # A future that is begun again is running all the time.
+        # At a second attempt, the future is running already.
         return self.future.running() or self.future.set_running_or_notify_cancel()
 
     def take(self, value: object) -> bool:
@@ -217,7 +218,7 @@ class Call(Job):
         return True
 
     def _settle(self, settle: Callable[[Any], None], content: object) -> None:
-        """Tell the future, whose callbacks are the user's code."""
+        """Settle the future, whose callbacks are the user's code."""
         self._call, self.payload = None, b""
         tell(self.future, settle, content)
 
@@ -230,16 +231,16 @@ class Call(Job):
         self.leave_queue()
         if self.future.cancel():
             self.future.set_running_or_notify_cancel()
-        elif not self.future.done():  # it was begun once, and is to run again
+        elif not self.future.done():  # it has begun once, and was to run again
             self.fail(CancelledError())
 
 
 def tell(future: Future[Any], settle: Callable[[Any], None], content: object) -> None:
-    """Tell a future what came of its call; what a callback raises ends nothing else.
+    """Settle a future, and log the errors of its callbacks instead of raising them.
 
     Args:
         future: the future.
-        settle: its method, set_result or set_exception.
+        settle: the method of the future, set_result or set_exception.
         content: the value or the error.
     """
     try:
@@ -249,7 +250,7 @@ def tell(future: Future[Any], settle: Callable[[Any], None], content: object) ->
 
 
 class Failed:
-    """An error in the place of a value."""
+    """An error in place of a value."""
 
     __slots__ = ("error",)
 
@@ -258,23 +259,23 @@ class Failed:
 
 
 class Calls(Job):
-    """Calls of one function, one after the other in one worker: a chunk of a map.
+    """Calls of one function, made one after the other in one worker: a chunk of a map.
 
     Args:
-        function: what is called.
+        function: the function that is called.
         items: the arguments of each call.
-        payload: both, pickled; None where that is to be done when a worker takes them.
-        need: bytes that were declared for it; None for none.
-        notify: called when something has ended.
+        payload: both, pickled; None to pickle them when a worker takes the chunk.
+        need: bytes that are declared for the chunk; None if nothing is declared.
+        notify: called when calls have been answered.
 
     Attributes:
-        results: what came of each that has ended and was not read yet: a value, or an
-            error as `Failed`.
-        answered: how many have ended.
-        count: how many there are.
-        result_bytes: bytes that the values took on their way.
-        cancelled: nobody waits for what has not begun.
-        wanted: somebody may yet read the values.
+        results: the unread results of the calls that have ended, in order: a value, or
+            an error as `Failed`.
+        answered: the number of calls that have ended.
+        count: the number of calls.
+        result_bytes: bytes of the pickled values so far.
+        cancelled: no reader waits for the calls, if the chunk has not begun.
+        wanted: a reader may yet read the values.
     """
 
     __slots__ = (
@@ -311,7 +312,7 @@ class Calls(Job):
         """See `Job.message`."""
         if self.payload is not None and not self.answered:
             return self.payload
-        # After a death: those that have not begun.
+        # After the death of a worker, the calls that are not answered are sent.
         rest = self._items[self.answered :]
         return transfer.dump((self.function, rest), self.function)
 
@@ -357,44 +358,49 @@ class Calls(Job):
 
 
 # -----------------------------------------------------------------------------
-# How long calls of a function take, and how many to give a worker ahead.
+# How long the calls of a function take, and how many a worker is given ahead.
 
 
-#: Seconds of work that a worker is given ahead, so that it need not wait for more: of
-#: single calls, and of calls that are one message.
+#: Seconds of work that a worker is given ahead, so that it does not wait for jobs: for
+#: single calls, and for chunks.
 _AHEAD = {False: 0.002, True: 0.05}
 _MOST_BYTES = 32 * 1024
 
-#: Jobs that a worker has at most.
+#: The most jobs that a worker has at a time.
 MOST = 64
 
-#: What it costs to call anything at all.
+#: The least seconds that a call counts, for the cost of a call itself.
 _LEAST = 1e-5
 
 
 class CallTimes:
-    """Seconds of a call, by function."""
+    """The seconds that a call takes, by function."""
 
     def __init__(self) -> None:
         self._seconds: dict[Hashable, float] = {}
 
     def learn(self, job: Job, seconds: float) -> None:
-        """A call took so long. Slower counts at once, quicker by and by."""
+        """Learn from the seconds of a call; a rise counts faster than a fall."""
         seconds = max(seconds, _LEAST)
         before = self._seconds.get(job.key, seconds)
         share = 0.5 if seconds > before else 0.1
         self._seconds[job.key] = before + share * (seconds - before)
 
     def of(self, key: Hashable) -> float | None:
-        """Seconds of one call; None where nobody knows."""
+        """The seconds of one call; None if unknown."""
         return self._seconds.get(key)
 
     def ahead(
         self, running: Iterable[Job], waiting: deque[Job], room: int
     ) -> list[Job]:
-        """Take from those that wait what a worker may have beside what it runs.
+        """Take waiting jobs that a worker may have besides the jobs that it runs.
 
-        Only such as are short: what it was given no other worker will do.
+        Only short jobs are taken, since no other worker can take these any more.
+
+        Args:
+            running: the jobs of the worker.
+            waiting: the waiting jobs, from which the result is removed.
+            room: the most jobs to take.
         """
         jobs: list[Job] = []
         planned = sum(self._of_all(job) for job in running)
@@ -410,5 +416,5 @@ class CallTimes:
         return jobs
 
     def _of_all(self, job: Job) -> float:
-        """Seconds of all calls of a job; for ever where nobody knows."""
+        """The seconds of all calls of a job; infinite if unknown."""
         return self._seconds.get(job.key, float("inf")) * job.size

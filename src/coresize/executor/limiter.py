@@ -32,33 +32,34 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     T = TypeVar("T")
 
-#: More than any executor runs at a time: it has a bound of its own.
+#: More tasks than any executor runs at a time: the other executor has its own bound.
 _MOST = 100_000
 
-#: Calls of a map that are handed on ahead of the reader, where it is not known how many
-#: the other executor runs at a time.
+#: Calls of a map that are handed on ahead of the reader, if it is unknown how many the
+#: other executor runs at a time.
 _AHEAD = 32
 
-#: Seconds after which it is looked again whether a task fits: others give memory back.
+#: Seconds until the memory is checked again, since other programs may free some.
 _LOOK = 0.1
 
 
 def limit_memory(executor: Executor, *, memory: Memory) -> Executor:
-    """An executor in front of another, which gives it a task only while that fits.
+    """An executor that hands tasks on to another executor only while they fit.
 
-    A task is handed on while what running ones need and its own need fit into what is
-    available now in the tightest cgroup; one that fits nowhere runs alone. It cannot
-    save what is running in a pool that breaks: for that use
-    `coresize.ProcessPoolExecutor`. Shutting it down shuts the other down.
+    A task is handed on if its need and the needs of running tasks fit together into the
+    memory that is available now in the tightest cgroup. A task that fits nowhere runs
+    alone. If the other executor is a pool that breaks, its running tasks are lost; use
+    `coresize.ProcessPoolExecutor` to avoid that. Shutting this executor down shuts the
+    other down.
 
     Args:
-        executor: of the standard library, loky, dask or anybody else.
+        executor: an executor of the standard library, loky, dask or another library.
         memory: bytes that one task needs, "2GiB", a `TaskProfile`, or a callable of its
-            arguments; "auto" learns it from the peak of the process that runs it, which
-            says nothing about a task where threads share one.
+            arguments; "auto" learns the need from the peak of the process that runs the
+            task, which says nothing about one task if threads share the process.
 
     Raises:
-        ConfigError: memory is not valid.
+        ConfigError: ``memory`` is not valid.
 
     >>> from concurrent.futures import ThreadPoolExecutor
     >>> from coresize import limit_memory
@@ -70,7 +71,7 @@ def limit_memory(executor: Executor, *, memory: Memory) -> Executor:
 
 
 class _Waiting(Job):
-    """A call that is to be handed on."""
+    """A call that is to be handed on to the other executor."""
 
     __slots__ = ("args", "function", "future", "inner", "kwargs")
 
@@ -86,7 +87,7 @@ class _Waiting(Job):
         self.args = args
         self.kwargs = kwargs
         self.future: Future[Any] = Future()
-        #: That of the other executor, once the call was handed on.
+        #: The future of the other executor, once the call was handed on.
         self.inner: Future[Any] | None = None
 
     def begin(self) -> bool:
@@ -99,38 +100,38 @@ class _Waiting(Job):
             self.future.set_running_or_notify_cancel()
 
     def settle(self, value: object = None, error: BaseException | None = None) -> None:
-        """Tell what came of it; what a callback raises ends nothing else."""
+        """Settle the future; an error of its callbacks is only logged."""
         if error is None:
             tell(self.future, self.future.set_result, value)
         else:
             tell(self.future, self.future.set_exception, error)
 
 
-#: Those whose calls are to be handed on before the program ends.
-_open: weakref.WeakSet[_Door] = weakref.WeakSet()
+#: The objects whose calls are to be handed on before the program ends.
+_open: weakref.WeakSet[_Handover] = weakref.WeakSet()
 
 
 class _Limited(MapExecutor):
     def __init__(self, executor: Executor, needs: MemorySpec) -> None:
         self._executor = executor
         self._spec = needs
-        self._door = _Door(executor, needs)
+        self._handover = _Handover(executor, needs)
         self._maps: set[Unfinished] = set()
-        # What nobody holds any more takes no more calls.
-        self._finalizer = weakref.finalize(self, exit_hooks.later, self._door.close)
+        # When no reference to the executor is left, it takes no more calls.
+        self._finalizer = weakref.finalize(self, exit_hooks.later, self._handover.close)
         self._finalizer.atexit = False
 
     @property
     def traits(self) -> Traits:
-        """What the executor behind is like."""
+        """The traits of the other executor."""
         return traits_of(self._executor)
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[T]:
-        """Schedule a call; it is handed on when it fits.
+        """Schedule a call, which is handed on when it fits.
 
-        What a callable ``memory=`` raises is an error of the future.
+        An error that a callable ``memory=`` raises is an error of the future.
 
         Raises:
             RuntimeError: the executor is shut down.
@@ -142,7 +143,7 @@ class _Limited(MapExecutor):
             call.begin()
             call.settle(error=error)
         else:
-            self._door.put(call)
+            self._handover.put(call)
         return call.future
 
     @property
@@ -152,16 +153,16 @@ class _Limited(MapExecutor):
     def _calls(
         self, fn: Callable[..., Any], *, chunksize: int | None, buffersize: int | None
     ) -> Source:
-        del chunksize, buffersize  # they are submitted one by one
+        del chunksize, buffersize  # calls are submitted one by one
         slots = self.traits.slots
         ahead = _AHEAD if slots is None else 2 * slots
         return Submitting(self, _Limited.submit, fn, ahead=ahead)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
-        """Take no more calls, and end the other executor when all are done.
+        """Take no more calls, and end the other executor when all calls are done.
 
-        Of a map all of the input is taken first, unless it may be endless (it has no
-        length) and a part was read.
+        First, each map takes the rest of its input. An input without a length may be
+        endless: if its values were read in part, no more of it is taken.
         """
         try:
             self._end_maps(cancel=cancel_futures)
@@ -169,19 +170,19 @@ class _Limited(MapExecutor):
             self._end(wait=wait, cancel_futures=cancel_futures)
 
     def _end(self, *, wait: bool, cancel_futures: bool) -> None:
-        self._door.close(cancel=cancel_futures)
+        self._handover.close(cancel=cancel_futures)
         if wait:
-            self._door.thread.join()
+            self._handover.thread.join()
         shut_down(self._executor, wait=wait, cancel=cancel_futures)
 
 
-class _Door:
-    """The calls that wait, and the thread that hands them on.
+class _Handover:
+    """The waiting calls of a `_Limited`, and the thread that hands them on.
 
-    It does not know the executor in front of it, which so may be collected. Nothing may
-    end its thread while calls wait: what goes wrong is an error of the calls that it
-    concerns, whoever raises it: the other executor, its futures, callbacks. Of those
-    none is called while the lock is held.
+    This object holds no reference to its `_Limited`, so that can be collected. No error
+    may end the thread while calls wait: an error of the other executor, of its futures
+    or of callbacks is set on the calls that it concerns. None of their code is called
+    while the lock is held.
     """
 
     def __init__(self, executor: Executor, needs: MemorySpec) -> None:
@@ -196,8 +197,8 @@ class _Door:
         self.thread = threading.Thread(
             target=self._hand_on, name="coresize-limit", daemon=True
         )
-        # Before the executor ends, whose library is known by now: the last that has
-        # registered goes first.
+        # This hook must run before that of the other executor's library, which has
+        # registered by now: the last hook runs first.
         exit_hooks.register_last(_finish)
         exit_hooks.register(_finish, exit_hooks.HANDING_ON)
         self.thread.start()
@@ -207,7 +208,7 @@ class _Door:
         """Take a call.
 
         Raises:
-            RuntimeError: it is closed.
+            RuntimeError: no more calls are taken.
         """
         with self._changed:
             if self._closed:
@@ -217,7 +218,7 @@ class _Door:
             self._changed.notify()
 
     def close(self, *, cancel: bool = False) -> None:
-        """Take no more, and end when all are handed on; or cancel them."""
+        """Take no more calls, and end when all are handed on, or cancelled."""
         with self._changed:
             self._closed = True
             dropped = self._take_all() if cancel else []
@@ -225,7 +226,7 @@ class _Door:
             self._changed.notify()
         for call in dropped:
             call.cancel()
-        for call in handed_on:  # not every executor cancels what has not begun
+        for call in handed_on:  # not every executor cancels the calls itself
             if call.inner is not None:
                 call.inner.cancel()
 
@@ -238,14 +239,14 @@ class _Door:
                 self._fail_all(error)
 
     def _hand_on_one(self) -> bool:
-        """Wait for one that fits and start it; True where none will come."""
+        """Wait for a call that fits, and start it; returns True if none will come."""
         call = self._next()
         if call is not None:
             self._start(call)
         return call is None
 
     def _next(self) -> _Waiting | None:
-        """The next that fits, counted as running; None when all are handed on."""
+        """The next call that fits, counted as running; None if all are handed on."""
         with self._changed:
             while self._waiting or not self._closed:
                 call = self._choose()
@@ -257,10 +258,10 @@ class _Door:
         return None
 
     def _choose(self) -> _Waiting | None:
-        """The one that fits, if any.
+        """A waiting call that fits now, or None.
 
-        What running tasks have taken cannot be told from here, so the whole of their
-        needs is reserved, and what is available now must hold the new one as well.
+        The bytes that a running task has taken are unknown here. So the whole needs of
+        all running tasks, and that of the new one, must fit into what is available now.
         """
         left = self._headroom.left() - self._headroom.soft
         running = [(call, used, 0.0) for call, used in self._running.items()]
@@ -299,7 +300,7 @@ class _Door:
         call.settle(value, error)
 
     def _forget(self, call: _Waiting) -> None:
-        """It runs no more."""
+        """Count a call as running no more."""
         with self._changed:
             self._running.pop(call, None)
             self._changed.notify()
@@ -310,7 +311,7 @@ class _Door:
         return waiting
 
     def _fail_all(self, error: BaseException) -> None:
-        """What went wrong while the next was chosen concerns all that wait."""
+        """Fail all waiting calls with an error that arose while choosing one."""
         with self._changed:
             waiting = self._take_all()
         for call in waiting:
@@ -324,7 +325,7 @@ class _Door:
 def _outcome(
     done: Future[Any], *, measured: bool
 ) -> tuple[Any, int, BaseException | None]:
-    """The value of another executor's future, the bytes that it took, or its error."""
+    """The value, the peak in bytes and the error of another executor's future."""
     error = CancelledError() if done.cancelled() else done.exception()
     if error is not None:
         return None, 0, error
@@ -335,18 +336,18 @@ def _outcome(
 
 
 def _finish() -> None:
-    """At the end of the program: all that was submitted is handed on."""
-    doors = list(_open)
-    for door in doors:
-        door.close()
-    for door in doors:
-        door.thread.join()
+    """Hand on all submitted calls at the end of the program."""
+    handovers = list(_open)
+    for handover in handovers:
+        handover.close()
+    for handover in handovers:
+        handover.thread.join()
 
 
 def _measured(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, int]:
-    """What a call gives, and the bytes that its process took at its peak."""
+    """Make a call; returns its value, and the bytes by which its process grew."""
     processes.reset_peak("self")
     before = read_memory()
     value = function(*args, **kwargs)

@@ -1,25 +1,32 @@
-"""A map: calls of one function over items, in order, never far ahead of the reader.
+"""Maps: calls of one function over items, in order, never far ahead of the reader.
 
-Three bounds keep a map from filling memory, whatever its input and its results. Of the
-input at most 4096 items are taken ahead of the reader, and of their arguments, pickled,
-32 MiB. Results that nobody has read count as well: what has arrived, and what those
-calls will bring that are under way, by the size that results had so far. So what was
-taken from the input may yet be *held*: it is started as results arrive and are read.
-Below the calls that keep all workers busy no bound stops anything.
+A map takes items from its input and makes *chunks* of calls of them. A chunk is *held*
+until there is room for its results; then it is *started*, which submits it to the
+executor. What differs between executors is in `Source` and `Calls`.
 
-Who touches what: the input is read by the thread that reads the map (and by the one
-that finishes it), under `_filling`, since it is the user's code and may wait. Held
-chunks are started by that thread and by those in which results arrive; so what they
-count is changed under `_changed`, and under that lock nothing is called.
+**Bounds.** Three bounds keep a map from filling memory, whatever its input and results.
+At most 4096 items are taken ahead of the reader, and none while the arguments that are
+ahead take more than 32 MiB. No chunk is started while unread results would take more
+than 32 MiB: those that have arrived, and those that running calls will bring, estimated
+by the size of earlier results. The bounds of bytes do not apply to as many chunks as
+keep all workers busy (`Source.ahead`), nor to a map with ``buffersize=``.
 
-A reader never waits for a chunk that is held: when all before it is read, nothing is
-ahead, and it is started before the reader waits. Nobody is held back by a pool that is
-no more: what a pool of processes has not started when it is dropped, it starts then;
-threads are gone with their pool, and whoever would start a call makes it.
+**Who touches what.** The thread that makes, reads or finishes the map takes items. It
+does so under `_filling`, since the input is the user's code and may wait. That thread
+starts held chunks, and so does each thread in which results arrive, such as that of a
+dispatcher. So counts and queues change under `_changed`, and no other code is called
+under that lock. `_starting` names the threads that are starting chunks.
 
-Who shuts a pool down, or drops what a map returned without reading any of it, wants
-all of its calls, as with the standard library, which takes the whole input at once.
-Who stops in the middle of an input that may be endless has seen enough.
+**Why a reader never waits for a held chunk.** When all chunks before it are read, no
+started chunk is ahead, so it is started before the reader waits. Nor does a map need
+its pool to live on: a dropped pool of processes starts all held chunks at once. The
+threads of a dropped pool are gone: the thread that would start a call makes it.
+
+**How a map ends.** After a shutdown of the pool, or if the values are dropped before
+the first is read, the map takes the whole input and starts all calls, as in the
+standard library. If the reader stops later, calls that have not begun are dropped, and
+the input is left. A shutdown after the first read takes only an input with a length;
+with ``cancel_futures=`` it cancels held chunks, and a reader gets a CancelledError.
 """
 
 from __future__ import annotations
@@ -51,10 +58,10 @@ if TYPE_CHECKING:
     #: The arguments of one call.
     Args = tuple[Any, ...]
 
-#: What may be taken from the input ahead of the reader, where nobody said.
+#: The most items that are taken ahead of the reader without ``buffersize=``.
 MOST_ITEMS = 4096
 
-#: Bytes of arguments, and of results, that may be ahead of the reader.
+#: The most bytes of arguments, and of results, that are ahead of the reader.
 MOST_BYTES = 32 * 1024**2
 
 #: More than any input has.
@@ -62,13 +69,13 @@ _ALL = 1 << 62
 
 
 class Calls(Protocol):
-    """Calls of a map that are made together.
+    """The calls of a chunk, as an executor makes them.
 
     Attributes:
-        results: what has ended and was not read: a value, or an error as `Failed`.
-        answered: how many have ended.
+        results: the unread results in order: a value, or an error as `Failed`.
+        answered: the number of calls that have ended.
         result_bytes: bytes of their values.
-        wanted: somebody may yet read the results.
+        wanted: a reader may yet read the results.
     """
 
     results: deque[Any]
@@ -77,34 +84,34 @@ class Calls(Protocol):
     wanted: bool
 
     def start(self) -> None:
-        """Give them to the executor.
+        """Give the calls to the executor.
 
         Raises:
-            Exception: it takes none.
+            Exception: the executor takes no calls.
         """
 
     def check(self) -> None:
-        """See that somebody may yet answer.
+        """Check that the calls can be answered in this process.
 
         Raises:
-            RuntimeError: this is a fork of the process whose workers make them.
+            RuntimeError: this is a fork of the process whose workers make the calls.
         """
 
     def drop(self) -> None:
-        """Nobody waits for those that have not begun."""
+        """Cancel the calls that have not begun, since no reader waits for them."""
 
     def refuse(self, error: Exception) -> None:
-        """They were not taken: all of them have ended with an error."""
+        """End all calls with an error, since the executor did not take them."""
 
 
 class Source(Protocol):
     """How the calls of a map are made: what differs between executors.
 
     Attributes:
-        ahead: chunks that keep all workers busy.
-        most_running: calls that may be under way at most; None for any number.
-        chunksize: calls in a chunk, as the caller said; None where that is learned.
-        lazy: each call is made when its value is asked for, by who asks.
+        ahead: the number of chunks that keep all workers busy.
+        most_running: the most calls that may be under way; None for any number.
+        chunksize: calls in a chunk, as the caller said; None if the number is learned.
+        lazy: each call is made by the reader, when it asks for the value.
     """
 
     lazy: bool
@@ -113,23 +120,23 @@ class Source(Protocol):
     most_running: int | None
 
     def size(self, each: float) -> int:
-        """Calls of the next chunk, where a result is expected to have so many bytes."""
+        """The calls of the next chunk, if a result is expected to have these bytes."""
 
     def make(
         self, items: list[Args], notify: Callable[[], None]
     ) -> tuple[Calls, int, int]:
-        """A chunk of the first items: calls, how many, bytes of their arguments."""
+        """A chunk of the first items: calls, their number, bytes of their arguments."""
 
 
 class _Chunk:
-    """Calls that are made together, and what the map has taken note of.
+    """A chunk, and the part of its progress that the map has counted.
 
     Attributes:
         calls: the calls.
-        count: how many there are.
-        size: bytes of their arguments, as long as these are held.
-        answered: how many have ended.
-        result_bytes: bytes of their values.
+        count: the number of calls.
+        size: bytes of their arguments; 0 once all calls are answered.
+        answered: the number of calls that have ended, as counted.
+        result_bytes: bytes of their values, as counted.
     """
 
     __slots__ = ("answered", "calls", "count", "result_bytes", "size")
@@ -140,7 +147,7 @@ class _Chunk:
         self.count = self.size = self.answered = self.result_bytes = 0
 
 
-#: Maps of which calls are still to be started.
+#: The maps that still have calls to start.
 _unfinished: weakref.WeakSet[Map] = weakref.WeakSet()
 
 
@@ -148,15 +155,14 @@ class Map:
     """The calls of one map.
 
     Args:
-        owner: ends its workers when nobody holds it any more; so it is held until all
-            of the input is taken.
-        maps: the maps of one pool of which calls are still to be started; this becomes
-            one of them.
+        owner: the executor, which ends its workers when no reference to it is left; so
+            the map keeps one until all of the input is taken.
+        maps: the maps of one pool that still have calls to start; this map is added.
         items: the arguments of each call.
         source: how calls are made.
         sized: the input has a length, so it is not endless.
-        buffersize: items, or chunks where their size is given, that may be taken ahead
-            of the reader; None for a default.
+        buffersize: items, or chunks if their size is given, that may be taken ahead of
+            the reader; None for a default.
     """
 
     def __init__(
@@ -178,18 +184,18 @@ class Map:
         self._most = (buffersize or 0) * (source.chunksize or 1) or MOST_ITEMS
         if self._lazy:
             self._most = 1
-        # Who says how many does not want fewer.
+        # With buffersize=, the bounds of bytes do not apply.
         self._bounded = buffersize is not None and not self._lazy
         self._most_bytes = _ALL if self._bounded else MOST_BYTES
-        # Whoever collects garbage may finish a map, the thread that fills it as well.
+        # Garbage collection may finish a map in the very thread that is filling it.
         self._filling = threading.RLock()
         self._changed = threading.Condition()
         self._unread: deque[_Chunk] = deque()
         self._held: deque[_Chunk] = deque()
-        #: What was taken and is not yet enough for a chunk.
+        #: Items that were taken and are not enough for a chunk yet.
         self._gathered: list[Args] = []
         self._taken = self._bytes = 0
-        #: Calls that are under way, and chunks that were started and are not all read.
+        #: The calls that are under way, and the started chunks that are not all read.
         self._running = self._ahead = 0
         self._result_bytes = 0
         self._each: float | None = None
@@ -197,7 +203,7 @@ class Map:
         self._read = self._finishing = False
         self._exhausted = self._reading = self._cancelled = False
         self._wanted = True
-        #: The threads that start calls.
+        #: The threads that are starting chunks.
         self._starting: set[int] = set()
         self._pid, self._thread = os.getpid(), threading.get_ident()
         maps.add(self)
@@ -205,11 +211,11 @@ class Map:
         exit_hooks.register(_finish_all, exit_hooks.MAPS)
 
     def begin(self) -> None:
-        """Take from the input, and start, what may be.
+        """Take items and start chunks, as far as the bounds allow.
 
         Raises:
             RuntimeError: the executor is shut down, or broken.
-            BaseException: what the input raises.
+            BaseException: an error that the input raises.
         """
         if self._lazy:
             return
@@ -227,7 +233,7 @@ class Map:
             while (source := self._source) and self._may_take(source):
                 size, room = source.size(self._each or 0.0), self._most - self._taken
                 if size > room and not self._bounded:
-                    break  # chunks would never grow if each took the room of one
+                    break  # else each chunk would be as small as the one just read
                 wanted = min(max(0, size - len(self._gathered)), room)
                 items = list(islice(self._items, wanted))
                 self._taken += len(items)
@@ -247,7 +253,7 @@ class Map:
         return self._bytes <= self._most_bytes or len(self._unread) < source.ahead
 
     def _hold(self, source: Source) -> None:
-        """Make chunks of what was gathered, which are started when there is room."""
+        """Make chunks of the gathered items, and hold them until there is room."""
         items, self._gathered = self._gathered, []
         while items:
             chunk = _Chunk()
@@ -264,10 +270,10 @@ class Map:
     # --- To the executor ----------------------------------------------------------
 
     def _release(self) -> None:
-        """Start what is held, as far as there is room for its results."""
+        """Start held chunks, as far as there is room for their results."""
         here = threading.get_ident()
         with self._changed:
-            if here in self._starting:  # its results arrive while it is started
+            if here in self._starting:  # results arrive while their chunk is started
                 return
             self._starting.add(here)
         try:
@@ -277,13 +283,13 @@ class Map:
             with self._changed:
                 self._starting.discard(here)
                 self._changed.notify_all()
-                # While another thread starts calls, a shutdown has to wait for it.
+                # While another thread starts chunks, a shutdown has to wait for it.
                 over = self._exhausted and not self._held and not self._starting
         if over:
             self._let_go()
 
     def _next(self) -> _Chunk | None:
-        """The chunk that is to be started now, if there is one."""
+        """Remove and return the held chunk that may start now, or None."""
         with self._changed:
             if not self._held or not self._has_room(self._held[0].count):
                 return None
@@ -314,7 +320,7 @@ class Map:
             chunk.calls.refuse(error)
 
     def _note(self, chunk: _Chunk) -> None:
-        """Results have arrived."""
+        """Count the results of a chunk that have arrived."""
         calls = chunk.calls
         with self._changed:
             answered = calls.answered - chunk.answered
@@ -325,7 +331,7 @@ class Map:
             self._result_bytes += size
             if answered:
                 self._each = expect(self._each or 0.0, size / answered)
-            if chunk.answered == chunk.count:  # its arguments are held no longer
+            if chunk.answered == chunk.count:  # its arguments are dropped
                 self._bytes -= chunk.size
                 chunk.size = 0
             if self._reading:
@@ -337,14 +343,14 @@ class Map:
     # --- To the reader --------------------------------------------------------------
 
     def values(self, end: float | None) -> Iterator[Any]:
-        """The values in the order of the items; who drops them unread wants the calls.
+        """The values in the order of the items; dropped unread, they finish the map.
 
         Args:
             end: when to give up (time.monotonic), or None.
 
         Raises:
-            TimeoutError: a value is not there in time.
-            BaseException: what a call raised.
+            TimeoutError: a value has not arrived in time.
+            BaseException: an error that a call raised.
         """
         values = self._values(end)
         weakref.finalize(values, self._dropped).atexit = False
@@ -364,7 +370,7 @@ class Map:
                         self._wait(chunk.calls, end)
                     if type(results[0]) is Failed:
                         raise results.popleft().error
-                    yield results.popleft()  # nobody but the reader holds it
+                    yield results.popleft()  # only the reader keeps a reference
                 self._pass(chunk)
                 self._fill()
             if self._cancelled:
@@ -373,10 +379,10 @@ class Map:
             self._leave()
 
     def _refill(self, count: int, place: int) -> None:
-        """Take the next of the input before a value is waited for.
+        """Take more items before waiting for a value.
 
-        As CPython 3.14 does it: one item for each value, or one chunk for each where
-        their size is given.
+        As in CPython 3.14, one item is taken for each value, or one chunk for each
+        chunk if their size is given.
         """
         source = self._source
         if source is None or source.chunksize is None:
@@ -399,7 +405,7 @@ class Map:
                 self._reading = False
 
     def _pass(self, chunk: _Chunk) -> None:
-        """All of a chunk is read."""
+        """Remove a chunk whose values are all read."""
         with self._changed:
             self._unread.popleft()
             self._ahead -= 1
@@ -408,7 +414,7 @@ class Map:
                 self._taken -= chunk.count
 
     def _leave(self) -> None:
-        """Nobody reads on, nor waits for what has not begun."""
+        """Stop the map when reading ends: drop calls that have not begun."""
         with self._changed:
             chunks = list(self._unread)
             self._unread.clear()
@@ -421,14 +427,14 @@ class Map:
     # --- Its end --------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Start all calls; an input that may be endless, and was read, is left.
+        """Start all calls; a partly read input that may be endless is left.
 
         Raises:
-            BaseException: what the input raises.
+            BaseException: an error that the input raises.
         """
         if self._read and not self._sized:
             self._exhausted = True
-            self.start_all()  # the input may be waited for elsewhere
+            self.start_all()  # another thread may be waiting for the input
             return
         with self._filling:
             self._finishing = True
@@ -440,7 +446,7 @@ class Map:
                 self._let_go()
 
     def cancel(self) -> None:
-        """Start no more calls; whoever reads on gets a CancelledError."""
+        """Start no more calls; a reader that goes on gets a CancelledError."""
         with self._changed:
             self._cancelled = self._exhausted = True
             held = list(self._held)
@@ -455,22 +461,23 @@ class Map:
             self.finish()
 
     def start_all(self) -> None:
-        """Start what was taken, whatever its results may be; this takes no input."""
+        """Start all held chunks, whatever their results need; this takes no input."""
         self._finishing = True
         self._release()
         self._wait_for_others()
 
     def _wait_for_others(self) -> None:
-        """Return when no other thread is about to start calls."""
+        """Return when no other thread is starting chunks."""
         here = {threading.get_ident()}
         with self._changed:
             while self._starting - here:
                 self._changed.wait()
 
     def _dropped(self) -> None:
-        """Nobody can read the values any more; a finalizer, so this waits for nothing.
+        """Finish the map in another thread, since its values can be read no more.
 
-        But a map that is made in the caller is made here by who drops it.
+        A finalizer never waits. But the calls of a lazy map are made here, if the
+        thread that made the map drops it.
         """
         if self._source is None or self._pid != os.getpid():
             return
@@ -486,7 +493,7 @@ class Map:
             for chunk in self._unread:
                 chunk.calls.wanted = False
                 chunk.calls.results.clear()
-        with contextlib.suppress(Exception):  # of the input: nobody is there to hear it
+        with contextlib.suppress(Exception):  # no reader is left for an input's error
             self.finish()
 
     def _let_go(self) -> None:
@@ -496,11 +503,11 @@ class Map:
 
 
 class MapExecutor(Executor):
-    """An executor whose maps are bounded, whatever their input and their results."""
+    """An executor whose maps use bounded memory, whatever their input and results."""
 
     @property
     def _unfinished(self) -> set[exit_hooks.Unfinished]:
-        """The maps of which calls are still to be started."""
+        """The maps that still have calls to start."""
         raise NotImplementedError
 
     def _calls(
@@ -522,29 +529,29 @@ class MapExecutor(Executor):
         chunksize: int | None = None,
         buffersize: int | None = None,
     ) -> Iterator[T]:
-        """The values of a function over items, in their order, as they are asked for.
+        """The values of a function over items, in the order of the items.
 
-        Of the input no more is taken, and no more results are made, than keeps workers
-        busy or takes 32 MiB, so the input may be endless and the reader slow. A pool of
-        processes sends calls in chunks whose size it learns; each call is answered for
-        itself. Where all is serial, each call is made when its value is asked for.
+        The input may be endless and the reader slow: the map takes no more items, and
+        makes no more results, than keep the workers busy or take 32 MiB. A pool of
+        processes sends calls in chunks whose size it learns; each call has its own
+        answer. If calls are serial, each is made when its value is asked for.
 
         Args:
             fn: the function.
             iterables: the arguments, taken side by side.
-            timeout: seconds from now until which values are waited for.
-            chunksize: calls in a chunk, of a pool of processes; None learns the number.
-                With ``memory=`` or ``timeout=`` of the pool it is 1.
-            buffersize: items that may be taken ahead of the reader, or chunks of them
-                where ``chunksize`` is given, as in CPython 3.14: one more is taken as
-                each value is asked for. None takes up to 4096 items, or 32 MiB.
+            timeout: seconds from now for which the reader waits for values.
+            chunksize: calls in a chunk, for a pool of processes; None learns the
+                number. If the pool has ``memory=`` or ``timeout=``, it is 1.
+            buffersize: items that may be taken ahead of the reader, or chunks of items
+                if ``chunksize`` is given. As in CPython 3.14, one more is taken as each
+                value is asked for. None takes up to 4096 items, or 32 MiB.
 
         Raises:
             BrokenExecutor: no worker can start.
             ConfigError: chunksize or buffersize is no whole number above 0.
             RuntimeError: the executor is shut down.
-            TimeoutError: a value is not there in time.
-            BaseException: what the input raises.
+            TimeoutError: a value has not arrived in time.
+            BaseException: an error that the input or a call raises.
         """
         for name, number in (("chunksize", chunksize), ("buffersize", buffersize)):
             if number is not None:
@@ -562,10 +569,10 @@ class MapExecutor(Executor):
         return calls.values(end)
 
     def _end_maps(self, *, cancel: bool) -> None:
-        """Start all calls of all maps, or none any more.
+        """Start all calls of all maps, or cancel those that are not started.
 
-        This comes before the executor is shut down: what it cancels would let maps
-        start others, while it holds its own lock.
+        This must come before the shutdown of the executor: each call that it cancels
+        would let a map start another one, while the executor holds its lock.
         """
         for unfinished in list(self._unfinished):
             if cancel:
@@ -575,13 +582,13 @@ class MapExecutor(Executor):
 
 
 def _finish_all() -> None:
-    """At the end of the program, all of what is to be mapped is started."""
+    """Start all remaining calls of maps at the end of the program."""
     if exit_hooks.is_interrupted():
         return
     for unfinished in list(_unfinished):
         unfinished.finish_at_exit()
 
 
-# Before the pools of the standard library end, which are known by now: what was
-# registered last goes first.
+# This hook runs before those that end the standard library's pools, which have been
+# registered by now: the last hook runs first.
 threading._register_atexit(_finish_all)  # type: ignore[attr-defined]  # noqa: SLF001

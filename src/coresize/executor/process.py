@@ -1,4 +1,4 @@
-"""The pool of processes that people use."""
+"""The public pool of processes."""
 
 from __future__ import annotations
 
@@ -35,39 +35,43 @@ if TYPE_CHECKING:
 
 
 class ProcessPoolExecutor(MapExecutor):
-    """A pool of processes that fits, and that loses one task when a worker dies.
+    """A pool of processes that is sized to fit, and loses one task if a worker dies.
 
-    To be used in place of the standard library's. Workers are sized by what this
-    process may use, start when they are needed, and begin with as many threads for BLAS
-    and OpenMP as they have cores. A worker that is killed takes its task along and
-    nothing else: that future gets a `TaskKilledError` which says what happened
+    It replaces the pool of the standard library. The number of workers follows from
+    what this process may use. Workers start when they are needed, with as many threads
+    for BLAS and OpenMP as they have cores. If a worker is killed, only its task is
+    lost: the future gets a `TaskKilledError` that says what happened
     (`TaskOutOfMemoryError`, `TaskCrashedError`, `TaskTimeoutError`), and the pool goes
-    on. With CORESIZE_PARALLEL=0 it has no workers, and makes each call in the caller.
+    on. With CORESIZE_PARALLEL=0 there are no workers, and each call is made in the
+    caller.
 
-    With ``memory=`` a task starts only while its need fits into what is available now,
-    and one that the kernel killed for memory is run again, alone; so tasks must be safe
-    to run twice, or ``oom_retries`` be 0. Without it none is ever run twice.
+    With ``memory=``, a task starts only while its need fits into the memory that is
+    available now, and a task that the kernel has killed for memory is run again, alone.
+    So tasks must be safe to run twice, or ``oom_retries`` must be 0. Without
+    ``memory=``, no task is ever run twice.
 
     Args:
-        max_workers: processes; None is what `plan_workers` says.
+        max_workers: the number of processes; None takes it from `plan_workers`.
         mp_context: how processes are started; None is forkserver on Linux, and spawn
             elsewhere or with ``max_tasks_per_child``. fork is possible only while no
             other thread is alive.
-        initializer: what each worker calls first. Where it fails, the pool is broken.
-        initargs: its arguments.
+        initializer: a function that each worker calls first. If it fails, the pool is
+            broken.
+        initargs: the arguments of the initializer.
         max_tasks_per_child: tasks after which a worker is replaced.
         memory: bytes that one task needs, as a number, "2GiB", a `TaskProfile`, or a
-            callable of its arguments; "auto" learns it from what tasks take.
+            callable of its arguments; "auto" learns the need from the peaks of tasks.
         cpus: cores that one task keeps busy.
-        timeout: seconds that one task may take, in which it could run: not stopped.
-        oom_retries: how often a task that was killed for memory is run again.
+        timeout: seconds that one task may take; time in which it is stopped does not
+            count.
+        oom_retries: how often a task is run again after a kill for memory.
         threads: threads of BLAS and OpenMP in each worker, whatever the environment
-            says; None is what the environment says, else the worker's share.
+            says; None leaves what the environment says, else the worker's share.
 
     Raises:
         ConfigError: an argument or a setting is not valid.
 
-    Kills for memory are told from others on Linux, by the counters of the worker's
+    On Linux, kills for memory are distinguished by the counters of the worker's
     cgroup (kernel Documentation/admin-guide/cgroup-v2.rst, "memory.events").
 
     >>> from coresize import ProcessPoolExecutor
@@ -117,23 +121,23 @@ class ProcessPoolExecutor(MapExecutor):
             share = plan.threads_per_worker
             environment = options.environment(threads or share, share)
             self._runner = Processes(made, plan.workers, environment, spec)
-        # A pool that nobody holds any more takes no more tasks.
+        # When no reference to the pool is left, it takes no more tasks.
         self._finalizer = weakref.finalize(self, self._runner.drop)
         self._finalizer.atexit = False
 
     @property
     def traits(self) -> Traits:
-        """What this executor is like."""
+        """The traits of this executor."""
         return self._runner.traits
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[T]:
-        """Schedule a call, and return the future of what comes of it.
+        """Schedule a call, and return its future.
 
-        What cannot be pickled is an error of the future, as is what a callable
-        ``memory=`` raises. What is large is pickled when a worker takes it: until the
-        task runs, the caller must not change it.
+        A call that cannot be pickled is an error of the future, as is an error that a
+        callable ``memory=`` raises. Large arguments are pickled when a worker takes the
+        call: until the task runs, the caller must not change them.
 
         Raises:
             BrokenProcessPool: workers cannot start.
@@ -151,17 +155,17 @@ class ProcessPoolExecutor(MapExecutor):
         return self._runner.calls(self, fn, chunksize=chunksize, buffersize=buffersize)
 
     def observe(self) -> PoolState:
-        """What the pool is like now: its workers, kills for memory, need learned."""
+        """The present state of the pool: workers, kills for memory, learned need."""
         return self._runner.observe()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
-        """Take no more tasks, and end the workers when all are done.
+        """Take no more tasks, and end the workers when all tasks are done.
 
-        Of a map all of the input is taken first, unless it may be endless (it has no
-        length) and a part was read.
+        First, each map takes the rest of its input. An input without a length may be
+        endless: if its values were read in part, no more of it is taken.
 
         Args:
-            wait: return when that is so.
+            wait: return only when the workers have ended.
             cancel_futures: cancel the tasks that have not begun.
         """
         try:
@@ -172,16 +176,17 @@ class ProcessPoolExecutor(MapExecutor):
                 self._runner.join()
 
     def terminate_workers(self) -> None:
-        """Take no more tasks, cancel those that wait and ask the workers to end.
+        """Take no more tasks, cancel the waiting ones, and ask the workers to end.
 
-        Each worker gets SIGTERM, which a task may handle: what it then returns counts.
+        Each worker gets SIGTERM. A task may handle it, and what the task then returns
+        counts.
 
         Source: CPython 3.14, ProcessPoolExecutor.terminate_workers.
         """
         self._runner.close(terminate=True)
 
     def kill_workers(self) -> None:
-        """Take no more tasks, cancel those that wait and end those that run, at once.
+        """Take no more tasks, cancel the waiting ones, and kill the workers at once.
 
         Source: CPython 3.14, concurrent.futures.ProcessPoolExecutor.kill_workers.
         """
@@ -193,16 +198,16 @@ class ProcessPoolExecutor(MapExecutor):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool | None:
-        """Shut down; after Ctrl-C without waiting for tasks that are running."""
+        """Shut down; after Ctrl-C, do not wait for running tasks."""
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self.kill_workers()
         return super().__exit__(kind, error, trace)
 
-    # What programs that look inside the standard library's pool find there.
+    # Private attributes of the standard library's pool that some programs read.
 
     @property
     def _processes(self) -> dict[int, BaseProcess]:
-        """The processes of the workers by their numbers."""
+        """The processes of the workers by their process ids."""
         return {worker.pid: worker.process for worker in self._settled()}
 
     @property
@@ -212,27 +217,27 @@ class ProcessPoolExecutor(MapExecutor):
 
     @property
     def _executor_manager_thread(self) -> threading.Thread | None:
-        """The thread that serves the workers."""
+        """The dispatcher's thread; None if it was not started."""
         self._settled()
         return self._dispatcher.thread if self._dispatcher else None
 
     @property
     def _refused(self) -> str:
-        """Why a worker cannot be started now; empty where none is refused."""
+        """Why a worker cannot be started now; empty if none was refused."""
         return self._dispatcher.refused if self._dispatcher else ""
 
     @property
     def _broken(self) -> str | bool:
-        """Why no more tasks are taken."""
+        """Why the pool takes no more tasks; False if it takes them."""
         return self._runner.broken
 
     @property
     def _dispatcher(self) -> Dispatcher | None:
-        """What serves the workers; None where there are to be none."""
+        """The dispatcher; None if calls are made in the caller."""
         return getattr(self._runner, "dispatcher", None)
 
     def _settled(self) -> list[WorkerHandle]:
-        """The workers, when all that was submitted was given to them, or waits."""
+        """The workers, once each submitted job has a worker or has to wait."""
         if self._dispatcher is None:
             return []
         self._dispatcher.settle()

@@ -1,12 +1,13 @@
-"""Messages over a socket: a header of fixed size, then the payload.
+"""Messages between the parent and a worker: a header of fixed size, then the payload.
 
-One socket and one process per worker: no lock is shared, so a dead worker blocks
-nobody. What a worker has written stays in the kernel when it dies, and is read.
+Each worker has a socket of its own and shares no lock, so a dead worker blocks no other
+process. The bytes that a worker has written stay in the kernel when it dies, and the
+parent reads them.
 
-Every call has a number, which comes back with its answer. A task may do anything to
-its process: fork it, close its descriptors, write to those of others. Whatever becomes
-of the stream then, an answer counts only where its number is that of the call which is
-due; and bytes that no worker wrote are recognised by their first four.
+Every call has a number, which its answer repeats. A task may do anything to its
+process: fork it, close its descriptors, write to descriptors that it has not opened.
+Therefore an answer counts only if its number is that of the call that is due, and bytes
+that no worker wrote are recognised by the missing mark of four bytes.
 """
 
 from __future__ import annotations
@@ -19,39 +20,39 @@ if TYPE_CHECKING:
     import socket
     from typing import TypeAlias
 
-    #: Kind, number of the call, peak, seconds and payload.
+    #: The kind, the number of the call, peak memory, seconds and the payload.
     Message: TypeAlias = tuple[int, int, int, float, bytes | bytearray]
 
-#: What each header begins with.
+#: The first bytes of each header.
 _MARK = b"\xc0RE\x01"
 
 #: The mark, the kind, the length of the payload, the number of the call, peak memory in
 #: bytes, seconds.
 HEADER = struct.Struct("<4sBQQQd")
 
-#: Kinds from the parent: a call, several calls of one function, the end, and the folder
-#: that the calls which follow were submitted in.
+#: Kinds from the parent: a call, several calls of one function, the order to end, and
+#: the folder in which the following calls were submitted.
 CALL, CALLS, STOP, FOLDER = range(4)
-#: Kinds from a worker: it is ready, it cannot be; a value, an error, a value that says
-#: that the task has failed (`coresize.processes.transfer.Failure`).
+#: Kinds from a worker: it is ready, or its initializer failed; a value, an error, or a
+#: value that says that the task has failed (`coresize.processes.transfer.Failure`).
 READY, BROKEN, VALUE, ERROR, FAILED = range(5)
 _KINDS = range(5)
 
-#: With READY: the worker holds much that it inherited by fork.
-INHERITS_MEMORY = b"heir"
+#: With READY: the worker holds much memory that it inherited by fork.
+INHERITS_MEMORY = b"inherits"
 
 _HEAD = HEADER.size
 _read_header = HEADER.unpack_from
 
 _CHUNK = 256 * 1024
 
-#: Payloads below this are joined with their header: one system call, one packet.
-#: Larger ones are written from where they are, and read to where they stay.
+#: Smaller payloads are joined with their header: one system call, one packet. Larger
+#: payloads are written from, and read into, a buffer of their own.
 SMALL = 64 * 1024
 
 
 class StreamError(Exception):
-    """What has arrived is no message."""
+    """The bytes that have arrived are no message."""
 
 
 def pack(
@@ -62,28 +63,29 @@ def pack(
     peak: int = 0,
     seconds: float = 0.0,
 ) -> list[bytes]:
-    """A message as the pieces to be written, in order."""
+    """The pieces of a message, to be written in order."""
     header = HEADER.pack(_MARK, kind, len(payload), number, peak, seconds)
     return [header + payload] if len(payload) < SMALL else [header, payload]
 
 
 class Inbox:
-    """What has arrived, cut into messages."""
+    """Cuts the bytes that arrive into messages."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._chunk = bytearray(_CHUNK)
-        #: The head of a message whose payload is large, the payload, and how much of it
-        #: has arrived.
+        #: The header of a message with a large payload, the payload, and the number of
+        #: its bytes that have arrived.
         self._head: tuple[int, int, int, float] | None = None
         self._large = bytearray()
         self._filled = 0
 
     def receive(self, source: socket.socket) -> bool:
-        """Take what has arrived, waiting for something; False at the end.
+        """Read bytes that have arrived, or wait for some; False at the end.
 
         Raises:
-            OSError: the connection is broken, or nothing is there and it may not wait.
+            OSError: the connection is broken; or there are no bytes, and the socket
+                does not block.
         """
         if self._filled < len(self._large):
             with memoryview(self._large) as view:
@@ -98,7 +100,7 @@ class Inbox:
         """The messages that are complete.
 
         Raises:
-            StreamError: there are other bytes among them.
+            StreamError: there are bytes that are no message.
         """
         found: list[Message] = []
         if self._head is not None:

@@ -1,4 +1,4 @@
-"""Calls one by one: submitted to any executor, or made in the caller."""
+"""Maps that submit calls one by one to any executor, and calls made in the caller."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Submitted:
-    """One call of a map, submitted to an executor when there is room for its result."""
+    """A call of a map, submitted to an executor when there is room for its result."""
 
     def __init__(
         self,
@@ -84,15 +84,15 @@ class Submitted:
 
 
 class Submitting:
-    """The calls of a map over any executor, each submitted for itself.
+    """The `Source` of a map that submits each call on its own, to any executor.
 
     Args:
-        executor: the executor, which is not held.
-        submit: its method, as of its class.
-        function: what is called.
-        ahead: calls that keep all workers busy.
-        most_running: calls that may be under way at most; None for any number.
-        lazy: each call is made by who asks for its value.
+        executor: the executor; only a weak reference is kept.
+        submit: the method of its class that submits a call.
+        function: the function that is called.
+        ahead: the number of calls that keep all workers busy.
+        most_running: the most calls that may be under way; None for any number.
+        lazy: each call is made by the reader that asks for its value.
     """
 
     def __init__(
@@ -134,10 +134,10 @@ class Submitting:
 
 
 def call_here(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-    """The future of a call that has been made, in this thread.
+    """Make a call in this thread; returns its future, which is done.
 
     Raises:
-        KeyboardInterrupt: it was interrupted.
+        KeyboardInterrupt: the call was interrupted.
         SystemExit: the call ends the program.
     """
     future: Future[T] = Future()
@@ -152,19 +152,18 @@ def call_here(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Futur
 
 
 class Caller:
-    """Runs each call at once, in the thread that submits it.
+    """Makes each call at once, in the thread that submits it.
 
-    This is what stands behind a pool where all is to be serial, in the place of its
-    workers.
+    A pool uses a `Caller` in place of its workers if all calls are to be serial.
 
     Args:
-        initializer: called once, before the first call; None for nothing.
-        initargs: its arguments.
-        error: the class of the error where the initializer has failed.
+        initializer: a function that is called once, before the first call; or None.
+        initargs: the arguments of the initializer.
+        error: the class of the error that is raised if the initializer has failed.
 
     Attributes:
-        unfinished: maps of which calls are still to be made.
-        broken: why no more calls are taken, where the initializer has failed; or False.
+        unfinished: the maps that still have calls to make.
+        broken: why no more calls are taken, if the initializer has failed; else False.
     """
 
     def __init__(
@@ -186,11 +185,11 @@ class Caller:
     def submit(
         self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Future[T]:
-        """Make a call, and return the future that holds what came of it.
+        """Make a call, and return its future, which is done.
 
         Raises:
             BrokenExecutor: the initializer failed.
-            RuntimeError: this is closed.
+            RuntimeError: no more calls are taken.
         """
         self._begin()
         return _run(fn, *args, **kwargs)
@@ -207,38 +206,38 @@ class Caller:
 
         Raises:
             BrokenExecutor: the initializer failed.
-            RuntimeError: this is closed.
+            RuntimeError: no more calls are taken.
         """
         del chunksize, buffersize
         self._begin()
         return Submitting(executor, _run_for, fn, ahead=1, lazy=True)
 
     def finish(self) -> None:
-        """Make the calls of maps that nobody has read to their end."""
+        """Make the remaining calls of maps that were not read to their end."""
         for unfinished in list(self.unfinished):
             unfinished.finish()
 
     def close(
         self, *, cancel: bool = False, terminate: bool = False, interrupt: bool = False
     ) -> None:
-        """Take no more calls; there is none that could be cancelled or ended."""
+        """Take no more calls; no call waits or runs that could be cancelled."""
         del cancel, terminate, interrupt
         self._closed = True
 
     def join(self) -> None:
-        """Return at once: all has ended."""
+        """Return at once, since no call is running elsewhere."""
 
     def drop(self) -> None:
-        """Take no more calls, as nobody holds the executor; a finalizer."""
+        """Take no more calls, since no reference to the executor is left."""
         self.close()
 
     def observe(self) -> PoolState:
-        """What is there: no worker."""
+        """The state of the pool, which has no workers."""
         return PoolState(workers=0, kills=0, evictions=0, need=None)
 
     @property
     def traits(self) -> Traits:
-        """What an executor is like that makes its calls here."""
+        """The traits of an executor that makes its calls in the caller."""
         return of_caller()
 
     def _begin(self) -> None:
@@ -260,18 +259,18 @@ class Caller:
 
 
 class SerialExecutor(MapExecutor):
-    """Runs each call at once, in the thread that submits it.
+    """Makes each call at once, in the thread that submits it.
 
-    What `coresize.ProcessPoolExecutor` and `coresize.ThreadPoolExecutor` do where
-    CORESIZE_PARALLEL=0 or ``parallel = false`` is set: the instant way back.
+    `coresize.ProcessPoolExecutor` and `coresize.ThreadPoolExecutor` do the same if
+    CORESIZE_PARALLEL=0 or ``parallel = false`` is set, to switch off all parallelism.
 
     Args:
-        max_workers: has to be above 0, as for a pool; there is none.
-        initializer: called once, before the first call.
-        initargs: its arguments.
+        max_workers: must be above 0, as for a pool, but has no effect.
+        initializer: a function that is called once, before the first call.
+        initargs: the arguments of the initializer.
 
     Raises:
-        ConfigError: max_workers is not above 0.
+        ConfigError: ``max_workers`` is not above 0.
         TypeError: the initializer cannot be called.
 
     >>> from coresize import SerialExecutor
@@ -296,18 +295,18 @@ class SerialExecutor(MapExecutor):
 
     @property
     def traits(self) -> Traits:
-        """What this executor is like."""
+        """The traits of this executor."""
         return self._caller.traits
 
     @property
     def _broken(self) -> str | bool:
-        """Why no more calls are taken."""
+        """Why no more calls are taken; False if they are."""
         return self._caller.broken
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[T]:
-        """Run a call to its end, and return the future that holds what came of it.
+        """Make a call, and return its future, which is done.
 
         Raises:
             BrokenExecutor: the initializer failed.
@@ -325,11 +324,11 @@ class SerialExecutor(MapExecutor):
         return self._caller.calls(self, fn, chunksize=chunksize, buffersize=buffersize)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
-        """Take no more calls; those of maps that nobody has read are made now.
+        """Take no more calls, and make the remaining calls of maps now.
 
         Args:
-            wait: has nothing to do.
-            cancel_futures: leave the calls of maps that have not begun.
+            wait: has no effect.
+            cancel_futures: do not make the remaining calls of maps.
         """
         del wait
         try:
@@ -338,24 +337,24 @@ class SerialExecutor(MapExecutor):
             self._caller.close()
 
     def kill_workers(self) -> None:
-        """Take no more calls; there is no worker to end."""
+        """Take no more calls; there are no workers to end."""
         self.shutdown(cancel_futures=True)
 
     terminate_workers = kill_workers
 
 
-#: Those that take calls.
+#: The callers of this process, for the end of the program.
 _open: weakref.WeakSet[Caller] = weakref.WeakSet()
 
 
 def _finish() -> None:
-    """At the end of this process: make the calls of unread maps, and take no more."""
+    """Make the remaining calls of maps at the end of this process, and take no more."""
     for caller in list(_open):
         caller.finish()
         caller.close()
 
 
-# Before what the program itself has registered with atexit, as pools of threads do.
+# As for pools of threads, this runs before the program's own atexit hooks.
 threading._register_atexit(_finish)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
@@ -365,10 +364,10 @@ def _call(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def _run(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-    """A call that has been made."""
+    """Make a call as a task in this thread; returns its future, which is done."""
     return call_here(_call, fn, *args, **kwargs)
 
 
 def _run_for(_executor: Executor, fn: Callable[..., T], /, *args: Any) -> Future[T]:
-    """As `_run`, for a map."""
+    """Do the same as `_run`, with the signature that a map needs."""
     return _run(fn, *args)

@@ -1,4 +1,4 @@
-"""How many workers an executor has, and what it says of that."""
+"""The number of workers of an executor, and the log line that explains it."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ def plan(
     usual: int | None = None,
     decided: Settings | None = None,
 ) -> WorkerPlan:
-    """The workers of an executor; logged once, at INFO, with what overrides it.
+    """Plan the workers of an executor; logs the plan at INFO, with active overrides.
 
     Args:
+<<<<<<< HEAD
         max_workers: as many as the caller says, or None for what fits. A plan is taken
             as it is.
         memory: bytes that one task needs.
@@ -46,9 +47,17 @@ def plan(
         usual: the number where nobody says one, neither here nor in the settings; None
             for what fits.
         decided: the settings, where they were loaded already.
+=======
+        max_workers: the number that the caller wants, or None for one that fits.
+        memory: bytes that one task needs.
+        cpus: cores that one task keeps busy.
+        cpu_share: the part of its time that a task computes.
+        usual: the number if neither ``max_workers`` nor a setting gives one; None for
+            one that fits.
+>>>>>>> prose2
 
     Raises:
-        ConfigError: max_workers is not above 0.
+        ConfigError: ``max_workers`` is not above 0.
     """
     if isinstance(max_workers, WorkerPlan):
         return max_workers
@@ -78,10 +87,15 @@ def _profile(cpu_share: float | None) -> TaskProfile | None:
     return TaskProfile(cpu_share=cpu_share)
 
 
+<<<<<<< HEAD
 def _settings(
     max_workers: int | None, usual: int | None, decided: Settings | None
 ) -> Settings:
     """What the user decided; parallel stays off, however many workers are asked for."""
+=======
+def _settings(max_workers: int | None, usual: int | None) -> Settings:
+    """The user's settings with ``max_workers``; a plan brings its own ``parallel``."""
+>>>>>>> prose2
     check_workers(max_workers)
     found = decided or settings.load_settings(defaults={"workers": usual})
     if max_workers is None:
@@ -93,30 +107,30 @@ def _settings(
 
 
 def is_serial(made: WorkerPlan) -> bool:
-    """Whether an executor is to have no workers, as parallel is off."""
+    """Whether an executor is to have no workers, because ``parallel`` is off."""
     return made.binding == "parallel"
 
 
 # -----------------------------------------------------------------------------
-# Workers that are there before the clock starts.
+# Starting all workers before a measurement begins.
 
 
-#: Seconds that a worker is kept busy, so that another has to be started, and how often.
+#: Seconds that a worker is kept busy, so that another is started; and the most tries.
 _NAP, _ROUNDS = 0.05, 20
 
 
 def warm(pool: Executor, workers: int, function: object = None) -> None:
-    """Have all workers of a pool started, as far as that can be told.
+    """Try to start all workers of a pool, until each of them has answered.
 
-    What the pool raises where a worker cannot be started is raised.
+    An error that the pool raises because a worker cannot be started is raised here.
 
     Raises:
-        RuntimeError: the pool goes on with fewer, as some cannot be started.
+        RuntimeError: the pool goes on with fewer workers, since some cannot be started.
 
     Args:
-        pool: has room for so many.
-        workers: how many.
-        function: is sent along, so that they import what it needs.
+        pool: a pool that may have this number of workers.
+        workers: the number of workers.
+        function: is sent along, so that the workers import what it needs.
     """
     for _ in range(_ROUNDS):
         naps = [pool.submit(_nap, function, _NAP) for _ in range(workers)]
@@ -127,6 +141,6 @@ def warm(pool: Executor, workers: int, function: object = None) -> None:
 
 
 def _nap(_function: object, seconds: float) -> tuple[int, int]:
-    """Keep this worker busy; returns its process and thread."""
+    """Keep this worker busy; returns the ids of its process and thread."""
     time.sleep(seconds)
     return processes.own(), threading.get_ident()

@@ -1,4 +1,4 @@
-"""The pool of threads that people use, for tasks that mostly wait."""
+"""The public pool of threads, for tasks that mostly wait."""
 
 from __future__ import annotations
 
@@ -29,24 +29,25 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("coresize")
 
-#: What the standard library takes: some for waiting, and no more than this.
+#: As in the standard library: threads beside one per core, and the most threads.
 _MORE, _MOST = 4, 32
 
 
 class ThreadPoolExecutor(MapExecutor, concurrent.futures.ThreadPoolExecutor):
-    """A pool of threads for tasks that mostly wait; the standard library's, sized.
+    """The standard library's pool of threads, sized; for tasks that mostly wait.
 
-    With CORESIZE_PARALLEL=0 there are none, and each call is made in the caller.
+    With CORESIZE_PARALLEL=0 there are no threads, and each call is made in the caller.
 
     Args:
-        max_workers: threads; None is what the settings say (CORESIZE_WORKERS), else the
-            cores that this process may use + 4, at most 32, or with ``cpu_share`` the
-            cores / share, at most 32 or five a core.
-        thread_name_prefix: what the names of the threads begin with.
-        initializer: what each thread calls first.
-        initargs: its arguments.
+        max_workers: the number of threads; None takes it from the settings
+            (CORESIZE_WORKERS). Without a setting it is the cores that this process may
+            use + 4, at most 32; or with ``cpu_share`` the cores / share, at most 32 or
+            five a core.
+        thread_name_prefix: the beginning of the threads' names.
+        initializer: a function that each thread calls first.
+        initargs: the arguments of the initializer.
         cpu_share: the part of its time that a task computes, such as 0.05.
-        queue_size: tasks that may wait for a thread; then ``submit`` waits.
+        queue_size: tasks that may wait for a thread; with more, ``submit`` waits.
 
     Raises:
         ConfigError: an argument or a setting is not valid.
@@ -77,12 +78,12 @@ class ThreadPoolExecutor(MapExecutor, concurrent.futures.ThreadPoolExecutor):
             usual = min(_MOST, available.available_cores() + _MORE)
         plan = sizing.plan(max_workers, cpu_share=cpu_share, usual=usual)
         super().__init__(plan.workers, thread_name_prefix, initializer, initargs)
-        #: What makes the calls where there are to be no threads.
+        #: Makes the calls if the pool is to have no threads.
         self._caller: Caller | None = None
         if sizing.is_serial(plan):
             self._caller = Caller(initializer, initargs, BrokenThreadPool)
         self._maps: set[Unfinished] = set()
-        #: Why not all threads could be started; empty where nothing was refused.
+        #: Why not all threads could be started; empty if none was refused.
         self._refused = ""
         self._room: threading.Semaphore | None = None
         self._most_running = None
@@ -92,7 +93,7 @@ class ThreadPoolExecutor(MapExecutor, concurrent.futures.ThreadPoolExecutor):
 
     @property
     def traits(self) -> Traits:
-        """What this executor is like."""
+        """The traits of this executor."""
         if self._caller is not None:
             return self._caller.traits
         return of_threads(self._max_workers)
@@ -100,7 +101,7 @@ class ThreadPoolExecutor(MapExecutor, concurrent.futures.ThreadPoolExecutor):
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[T]:
-        """Schedule a call; with ``queue_size`` wait until there is room for it.
+        """Schedule a call; with ``queue_size``, wait until the queue has room for it.
 
         Raises:
             RuntimeError: the executor is shut down.
@@ -120,10 +121,11 @@ class ThreadPoolExecutor(MapExecutor, concurrent.futures.ThreadPoolExecutor):
         return future
 
     def _adjust_thread_count(self) -> None:
-        """Start a thread for what was submitted; those that are there are enough.
+        """Start a thread for a submitted task, or let the present threads run it.
 
-        The standard library raises where none can be started, and has taken the task
-        all the same. Without a thread it is taken back. Called with its lock held.
+        If no thread can be started, the standard library raises an error although the
+        task is in its queue. If the pool has no thread at all, the task is taken back.
+        This is called with the pool's lock held.
         """
         try:
             super()._adjust_thread_count()
@@ -142,10 +144,10 @@ class ThreadPoolExecutor(MapExecutor, concurrent.futures.ThreadPoolExecutor):
     def _calls(
         self, fn: Callable[..., Any], *, chunksize: int | None, buffersize: int | None
     ) -> Source:
-        del chunksize, buffersize  # they are submitted one by one
+        del chunksize, buffersize  # calls are submitted one by one
         if self._caller is not None:
             return self._caller.calls(self, fn)
-        # Without waiting for a thread: a map has a bound of its own.
+        # The base's method does not wait for the queue: a map has its own bound.
         return Submitting(
             self,
             concurrent.futures.ThreadPoolExecutor.submit,
@@ -155,13 +157,13 @@ class ThreadPoolExecutor(MapExecutor, concurrent.futures.ThreadPoolExecutor):
         )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
-        """Take no more tasks, and end the threads when all are done.
+        """Take no more tasks, and end the threads when all tasks are done.
 
-        Of a map all of the input is taken first, unless it may be endless (it has no
-        length) and a part was read.
+        First, each map takes the rest of its input. An input without a length may be
+        endless: if its values were read in part, no more of it is taken.
 
         Args:
-            wait: return when that is so.
+            wait: return only when the threads have ended.
             cancel_futures: cancel the tasks that have not begun.
         """
         try:

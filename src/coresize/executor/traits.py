@@ -1,8 +1,8 @@
-"""What an executor is like, as far as whoever gives it tasks has to know.
+"""The traits of executors: what a caller has to know before it gives them tasks.
 
-This is the one place that tells executors apart. An executor may tell its own traits,
-by an attribute ``traits``; those of other libraries are known by the names of their
-classes, without importing them. A new kind of executor is one line of the table.
+This is the one place that distinguishes executors. An executor may state its own traits
+in an attribute ``traits``. Executors of other libraries are recognised by the names of
+their classes, without importing them. A new kind of executor is one line of the table.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _HERE = ("caller", "threads")
 
 
 class Traits(Value):
-    """What an executor is like.
+    """The traits of an executor.
 
     Attributes:
-        place: where its tasks run.
-        slots: how many tasks it runs at a time; None where that is not known.
-        survives: a worker that dies costs the task that it was running, and no other.
-        ends_tasks: it ends a task that takes longer than its ``timeout``.
-        measures: it admits tasks by their memory, by an argument ``memory`` of its own.
+        place: where the tasks run.
+        slots: the number of tasks that run at a time; None if unknown.
+        survives: if a worker dies, only the task that it was running is lost.
+        ends_tasks: the executor has an argument ``timeout`` that ends long tasks.
+        measures: the executor has an argument ``memory`` that admits tasks by memory.
     """
 
     place: Place
@@ -58,7 +58,7 @@ class Traits(Value):
 
 
 def of_caller() -> Traits:
-    """The traits of what runs each call in the thread that submits it."""
+    """The traits of an executor that runs each call in the submitting thread."""
     return _traits("caller", 1)
 
 
@@ -68,17 +68,17 @@ def of_threads(slots: int) -> Traits:
 
 
 def of_processes(slots: int) -> Traits:
-    """The traits of a pool of processes that loses one task when a worker dies."""
+    """The traits of a pool of processes that loses only one task if a worker dies."""
     return Traits(
         place="processes", slots=slots, survives=True, ends_tasks=True, measures=True
     )
 
 
 def traits_of(executor: Executor) -> Traits:
-    """What an executor is like; of one that nobody knows, the worst.
+    """The traits of an executor; for an unknown executor, the least favourable ones.
 
     Args:
-        executor: anything that has the methods of `concurrent.futures.Executor`.
+        executor: an object with the methods of `concurrent.futures.Executor`.
 
     >>> from concurrent.futures import ThreadPoolExecutor
     >>> traits = traits_of(ThreadPoolExecutor(3))
@@ -97,20 +97,20 @@ def traits_of(executor: Executor) -> Traits:
 
 
 def is_executor(executor: object) -> bool:
-    """Whether an object has the methods of an executor that are used here."""
+    """Whether an object has the methods of an executor that this library uses."""
     return all(hasattr(executor, name) for name in ("submit", "shutdown"))
 
 
 def shut_down(executor: Executor, *, wait: bool = True, cancel: bool = False) -> None:
-    """Shut an executor down, by the arguments that its method takes.
+    """Shut an executor down, with the arguments that its method accepts.
 
-    Those of loky, dask and ipyparallel know no ``cancel_futures``: there whoever has
-    the futures cancels them.
+    The executors of loky, dask and ipyparallel have no ``cancel_futures``: there, the
+    holder of the futures has to cancel them.
 
     Args:
         executor: the executor.
-        wait: return when all that it was given has ended.
-        cancel: what has not begun is cancelled, where the executor can do that.
+        wait: return only when all tasks have ended.
+        cancel: cancel the tasks that have not begun, if the executor can do that.
     """
     if cancel and _takes(executor.shutdown, "cancel_futures"):
         executor.shutdown(wait=wait, cancel_futures=True)
@@ -121,7 +121,7 @@ def shut_down(executor: Executor, *, wait: bool = True, cancel: bool = False) ->
 def _takes(method: Callable[..., object], name: str) -> bool:
     try:
         parameters = inspect.signature(method).parameters
-    except (TypeError, ValueError):  # it has none that can be read
+    except (TypeError, ValueError):  # a method without a readable signature
         return False
     kinds = {parameter.kind for parameter in parameters.values()}
     return name in parameters or inspect.Parameter.VAR_KEYWORD in kinds
@@ -134,15 +134,15 @@ def _traits(place: Place, slots: int | None) -> Traits:
 
 
 def _counted(executor: Executor, count: Callable[[Any], object]) -> int | None:
-    """What a way of counting gives, where it gives a number above 0."""
+    """The result of a counting function if it is a number above 0, else None."""
     found: object = None
-    with contextlib.suppress(Exception):  # it is the code of another library
+    with contextlib.suppress(Exception):  # this runs code of another library
         found = count(executor)
     return found if type(found) is int and found > 0 else None
 
 
 def _of_attribute(executor: Any) -> object:
-    """As of the standard library, and of most that were made after it."""
+    """Count as in the standard library, whose attribute most other libraries have."""
     return getattr(executor, "_max_workers", None)
 
 
@@ -154,7 +154,7 @@ def _of_mpi(executor: Any) -> object:
     return executor.num_workers
 
 
-#: By the class: where tasks run, and how to count how many at a time.
+#: For each class: where its tasks run, and a function that counts the tasks at a time.
 _KNOWN: dict[str, tuple[Place, Callable[[Any], object]]] = {
     "concurrent.futures.thread.ThreadPoolExecutor": ("threads", _of_attribute),
     "concurrent.futures.process.ProcessPoolExecutor": ("processes", _of_attribute),
@@ -175,13 +175,13 @@ _KNOWN: dict[str, tuple[Place, Callable[[Any], object]]] = {
 
 
 class PoolState(Value):
-    """What a pool is like at one moment.
+    """The state of a pool at one moment.
 
     Attributes:
-        workers: processes that it has.
-        kills: how often the kernel killed one for memory, where ``memory=`` is given.
-        evictions: how often a task was ended before the kernel would have killed.
-        need: bytes that a task may take, as learned; None where it is not.
+        workers: the number of processes.
+        kills: how often the kernel has killed a task for memory; 0 without ``memory=``.
+        evictions: how often the pool has ended a task before the kernel would kill one.
+        need: the learned bytes that a task may take; None if none are learned.
     """
 
     workers: int

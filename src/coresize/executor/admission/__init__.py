@@ -1,1 +1,1 @@
-"""Which job may start, and which running one has to end."""
+"""Deciding which job may start, and which running job has to end."""

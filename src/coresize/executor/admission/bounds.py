@@ -1,9 +1,10 @@
-"""What a bound of a pool is, and what it sees of a worker.
+"""The interface of a pool's bounds, and the part of a worker that a bound sees.
 
-A bound keeps tasks waiting, or ends running tasks, so that what workers share is not
-exceeded: memory, time, and whatever else. The dispatcher has a tuple of bounds, asks
-each before it starts a task, and tells each what has become of the task. It knows no
-more of them than this.
+A bound keeps tasks waiting, or ends running tasks, so that the tasks together do not
+exceed a limit, such as that of memory or time. The dispatcher has a tuple of bounds. It
+asks each bound before it starts a task, tells each that a worker is ready or a task has
+ended, and lets each look at the workers at regular times. It knows nothing else of
+them.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ class Worker(Protocol):
     """A worker, as a bound sees it.
 
     Attributes:
-        running: what the worker was given, in order; it works on the first.
+        running: the jobs that the worker was given, in order; it works on the first.
         ready: the worker has started.
-        kill_reason: why the worker was killed by the pool; None where it was not.
-        began: when the first of running was given to the worker (time.monotonic).
+        kill_reason: why the pool has killed the worker; None if it has not.
+        began: when the first job of ``running`` began (time.monotonic).
         base: bytes that the worker held before its first task.
         started: the processes that descend from the worker, with the start of each.
-        ran: the time in which its task could run.
-        idle: the time in which it used no CPU.
+        ran: the time in which the worker's task could run.
+        idle: the time in which the worker used no CPU.
     """
 
     running: deque[Job]
@@ -45,14 +46,14 @@ class Worker(Protocol):
     idle: IdleTime
 
     def memory(self) -> Memory | None:
-        """What the process of the worker holds now, without what it has started."""
+        """The memory of the worker's process now, without that of its descendants."""
 
     def kill(self, why: str) -> None:
-        """End the worker at once, with all that its task has started."""
+        """Kill the worker, with all processes that descend from it."""
 
 
 class Bound(Protocol):
-    """What decides which task may start, and which running one has to end.
+    """A rule that decides which task may start, and which running task has to end.
 
     Attributes:
         chooses: the bound may keep a task waiting.
@@ -63,7 +64,7 @@ class Bound(Protocol):
     def choose(
         self, waiting: Iterable[Job], workers: Sequence[Worker], *, must_start: bool
     ) -> Job | None:
-        """The task that may start now, or None.
+        """The waiting task that may start now, or None.
 
         Args:
             waiting: the tasks that wait, in the order in which they came.
@@ -72,13 +73,17 @@ class Bound(Protocol):
         """
 
     def on_ready(self, worker: Worker) -> None:
-        """Take note that a worker is ready for its first task."""
+        """Note that a worker is ready for its first task."""
 
     def on_end(self, worker: Worker, job: Job, peak: int) -> None:
-        """Take note that a task has ended, and of the bytes at its peak."""
+        """Note that a task has ended, and the peak of its worker's memory in bytes."""
 
     def look(self, workers: Sequence[Worker]) -> str | None:
-        """End what must end; why the pool is to be given up, or None."""
+        """Kill the workers that exceed the bound.
+
+        Returns:
+            Why the pool is to be given up, or None.
+        """
 
     def patience(self) -> float:
         """Seconds until the next look is due, while tasks run."""

@@ -1,8 +1,9 @@
-"""Tasks that take longer than they may, and workers that never get ready.
+"""The time limit of tasks, and of workers that never get ready.
 
-A start may take longer than a task: imports, a model that is loaded, a lock that is
-waited for. So it is ended only where it uses no CPU time, and what is allowed doubles
-each time: who only takes long will be ready some time, and who hangs is replaced.
+The start of a worker may take longer than a task: it imports modules, loads a model,
+waits for a lock. So a starting worker, in a pool with a timeout, is killed only after
+some seconds without CPU time, and the allowed seconds double after each such kill: a
+slow worker gets ready in the end, and a worker that hangs is replaced.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     from coresize.executor.admission.bounds import Worker
     from coresize.executor.jobs import Job
 
-#: Seconds between two looks, and their number within a limit that is short.
+#: Seconds between two looks, and the number of looks within a short limit.
 _STEP, _PARTS = 0.25, 4
 
-#: Seconds that a start may do nothing, at first; and how often that is doubled before
-#: the pool is given up, as long as no worker gets ready.
+#: Seconds that a starting worker may use no CPU time, at first; and how often they are
+#: doubled before the pool is given up, as long as no worker gets ready.
 _START, _ROUNDS = 3.0, 4
 
 
@@ -29,7 +30,7 @@ class TimeLimit:
     """The time limit of a pool's tasks: a `Bound`.
 
     Args:
-        timeout: seconds that one may take; without it nothing is ever ended.
+        timeout: seconds that one task may take; None never kills a worker.
     """
 
     chooses = False
@@ -56,15 +57,15 @@ class TimeLimit:
         return max(0.0, self._due - time.monotonic())
 
     def on_ready(self, worker: Worker) -> None:
-        """See `Bound.on_ready`: starts do not hang for ever."""
+        """See `Bound.on_ready`: workers can get ready, so count from 0 again."""
         del worker
         self._rounds = 0
 
     def on_end(self, worker: Worker, job: Job, peak: int) -> None:
-        """See `Bound.on_end`: there is nothing to learn."""
+        """See `Bound.on_end`: a time limit learns nothing."""
 
     def look(self, workers: Sequence[Worker]) -> str | None:
-        """See `Bound.look`: end what takes too long."""
+        """See `Bound.look`: kill the workers whose task or start takes too long."""
         now = time.monotonic()
         if self._timeout is None or now < self._due:
             return None
@@ -82,8 +83,8 @@ class TimeLimit:
         starting = [
             worker for worker in workers if not worker.ready and not worker.kill_reason
         ]
-        # Each keeps to what was allowed when it began, or those that began together
-        # would be ended one after the other.
+        # Each worker keeps the limit of its own beginning. Otherwise workers that
+        # began together would be killed one after the other.
         allowed = {
             worker: self._allowed.get(worker, self._start) for worker in starting
         }
@@ -112,5 +113,5 @@ class TimeLimit:
         return worker.idle.look(now, self._step)
 
     def _is_at_work(self, worker: Worker, now: float) -> bool:
-        """Whether it is ready, or has taken long and did something all the time."""
+        """Whether the worker is ready, or starting for longer than it may be idle."""
         return worker.ready or now - worker.idle.born > self._allowed[worker]

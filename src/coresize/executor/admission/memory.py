@@ -1,4 +1,23 @@
-"""Admission by memory, over the workers of one pool."""
+"""Admission by memory: the bound that measures the workers of one pool.
+
+This module measures, `coresize.executor.admission.rules` decides. The dispatcher's
+thread calls the methods of `MemoryBound` at four events:
+
+- A worker is ready (`on_ready`): its memory before the first task is the *base*. Until
+  the base is known, no worker is started beside a worker that has a task.
+- A task may start (`choose`): the rules get the bytes that each running task has taken
+  so far, and the bytes that are left in the tightest cgroup of this process, minus the
+  soft margin and minus the part of the base that starting workers have yet to take.
+- 20 ms have passed (`look`): each busy worker and its descendants are measured. If less
+  than the hard margin is left, and at least two workers are busy, the worker of the
+  youngest task is killed ("evicted") before the kernel kills one of its own choice.
+  There is one eviction at a time. Without retries, there is none.
+- A task has ended (`on_end`): the rules learn its peak.
+
+When such a worker has ended, `coresize.executor.pool.exits` settles its task. After an
+eviction the task is run again in any case. After a kill by the kernel it is run again
+if `may_retry` allows that: a second kill, while the task runs alone, is final.
+"""
 
 from __future__ import annotations
 
@@ -25,24 +44,25 @@ if TYPE_CHECKING:
 
 
 # -----------------------------------------------------------------------------
-# How much memory is left now.
+# The memory that is left now.
 
 
 _log = logging.getLogger("coresize")
 
-#: What is kept free, as parts of the limit: below the second the youngest task is
-#: ended; so much above it, below the first, none starts. Bytes that a process takes
-#: between two looks bound it from below. Where one kill takes the whole container
-#: (memory.oom.group; Kubernetes from 1.28) all is wider.
+#: The memory that is kept free, as parts of the limit. With less than HARD left, the
+#: youngest task is evicted; with less than HARD + SOFT left, no task starts. FLOOR is
+#: the least for HARD in bytes: a process may take them between two looks. GROUP widens
+#: both where one kill takes the whole container (memory.oom.group; Kubernetes from
+#: 1.28).
 SOFT, HARD, GROUP = 0.02, 0.02, 3.0
 FLOOR = 24 * 1024**2
 
-#: Seconds between two looks at what tasks take.
+#: Seconds between two looks at the memory of tasks.
 _INTERVAL = 0.02
 
 
 class _Noting(Live):
-    """This machine; it takes note of the variables that it told."""
+    """This machine; ``told`` keeps the values of the variables that were read last."""
 
     def __init__(self) -> None:
         self.told: dict[str, str] = {}
@@ -63,7 +83,14 @@ class _Remembering(Live):
 
 
 class Headroom:
-    """The memory of this process's cgroups, asked anew each time."""
+    """The memory that the cgroups of this process have left, read anew each time.
+
+    Attributes:
+        limit: bytes of the limit, or of the machine if there is no limit.
+        group: whether one kill takes the whole container.
+        hard: bytes; with less left, the youngest task is evicted.
+        soft: bytes; with less left, no task starts.
+    """
 
     def __init__(self) -> None:
         self._host = _Noting()
@@ -77,12 +104,12 @@ class Headroom:
         self.soft = int(self.hard + SOFT * self.limit * wider)
 
     def left(self) -> int:
-        """Bytes that can be taken before a limit is met, hard or soft."""
+        """Bytes that can be taken before a limit of a cgroup is met, hard or soft."""
         left = memory_left(self._ask())
         return self.limit if left is None else left
 
     def _ask(self) -> MemoryLimits:
-        """The memory now; a variable that became wrong meanwhile is as it was."""
+        """The memory now; a variable that became invalid keeps its last valid value."""
         try:
             found = memory_limits(self._host)
         except ConfigError as error:
@@ -95,14 +122,12 @@ class Headroom:
 
 
 class MemoryBound:
-    """Lets tasks start while they fit, and ends the youngest before the kernel chooses.
-
-    A `Bound`. The rules are those of `coresize.executor.admission.rules`.
+    """The `Bound` of memory: starts tasks that fit, evicts the youngest if need be.
 
     Args:
-        most: workers that the pool may have.
-        learns: the needs of tasks are not declared.
-        oom_retries: how often a task that was killed for memory is run again.
+        most: the number of workers that the pool may have.
+        learns: the needs of tasks are learned, not declared.
+        oom_retries: how often a task is run again after a kill for memory.
     """
 
     chooses = True
@@ -130,9 +155,9 @@ class MemoryBound:
     ) -> Job | None:
         """See `Bound.choose`.
 
-        A worker takes memory before its first task: its interpreter, what the main
-        module and the initializer load. How much the first one tells, so the others are
-        started after it; and what those that are starting will take is kept for them.
+        A worker takes memory before its first task: for its interpreter, its main
+        module and its initializer. The first worker shows how much, so the others are
+        started after it. The memory that starting workers will still take is reserved.
         """
         now = time.monotonic()
         running = [self._taken(worker, now) for worker in workers if worker.running]
@@ -149,22 +174,23 @@ class MemoryBound:
         return self.rules.choose(waiting, running, left, more)
 
     def on_ready(self, worker: Worker) -> None:
-        """See `Bound.on_ready`: learn what a worker takes before its first task."""
+        """See `Bound.on_ready`: learn the memory of a worker before its first task."""
         self._base = max(worker.base, self._base or 0)
 
     def on_end(self, worker: Worker, job: Job, peak: int) -> None:
-        """See `Bound.on_end`: learn from what the task took."""
+        """See `Bound.on_end`: learn from the peak of the task."""
         peak = max(peak - worker.base, job.seen)
         now = time.monotonic()
         trace = self._traces.pop(job, None) or MemoryTrace(worker.began)
         self.rules.succeeded(job, peak, trace.longest_stable(peak, now))
 
     def may_retry(self, job: Job, *, had_all: bool) -> bool:
-        """Whether a task that was killed is run again: alone, then.
+        """Whether a task is run again after a kill: alone, from then on.
 
         Args:
             job: the task.
-            had_all: no other worker was there, and its own was a fresh one.
+            had_all: the task already had all of the memory: its worker was the only
+                one of the pool, and the task was the worker's first.
         """
         job.kills += 1
         return not had_all and job.kills <= self.oom_retries and not job.alone
@@ -174,7 +200,7 @@ class MemoryBound:
         return _INTERVAL
 
     def look(self, workers: Sequence[Worker]) -> None:
-        """See `Bound.look`: end the youngest task when memory gets tight."""
+        """See `Bound.look`: evict the youngest task when memory gets tight."""
         now = time.monotonic()
         if now - self._looked < _INTERVAL:
             return
@@ -188,7 +214,7 @@ class MemoryBound:
             youngest.kill("evicted")
 
     def _taken(self, worker: Worker, now: float) -> Running:
-        """What a worker's task has taken by now, as far as is known."""
+        """A worker's task with its bytes now, and those of descendants as last seen."""
         job = worker.running[0]
         trace = self._traces.get(job)
         if trace is None:
@@ -196,7 +222,7 @@ class MemoryBound:
         return job, _used(worker) + trace.children, trace.stable_for(now)
 
     def _grown(self, worker: Worker, now: float) -> MemoryTrace:
-        """What a worker's task has taken, looked at again."""
+        """The trace of a worker's task, after another look at its memory."""
         job = worker.running[0]
         trace = self._traces.get(job) or MemoryTrace(worker.began)
         used, children = _used(worker), _of_children(worker)
@@ -207,16 +233,16 @@ class MemoryBound:
 
 
 def _used(worker: Worker) -> int:
-    """Bytes that a worker's task has taken so far."""
+    """Bytes that the task of a worker holds beyond the base; 0 during the start."""
     return max(0, _held(worker) - worker.base) if worker.ready else 0
 
 
 def _held(worker: Worker) -> int:
-    """Bytes that a worker has taken so far."""
+    """Bytes that a worker holds now; 0 if the kernel does not tell."""
     memory = worker.memory()
     return memory.private if memory else 0
 
 
 def _of_children(worker: Worker) -> int:
-    """Bytes of what a task has started."""
+    """Bytes of the processes that descend from a worker, as of its last look."""
     return sum(read_proportional(pid) or 0 for pid in worker.started)

@@ -1,4 +1,4 @@
-"""What ``memory=`` of an executor says: one need, one for each task, or to learn it."""
+"""The argument ``memory=`` of an executor: one need, one per task, or a learned one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from coresize.planning.profiles import TaskProfile
 
-    #: Bytes or a text such as "2GiB", a profile, "auto", or what gives the size of a
-    #: task from its arguments.
+    #: Bytes or a text such as "2GiB", a profile, "auto", or a function that returns the
+    #: size of a task for its arguments.
     Memory: TypeAlias = int | str | TaskProfile | Callable[..., int | str]
 
 AUTO = "auto"
@@ -28,11 +28,11 @@ _ALLOWED = (
 
 
 class MemorySpec:
-    """The needs of tasks, as far as they are declared.
+    """The memory that tasks need, as far as the caller has declared it.
 
     Attributes:
-        fixed: bytes of every task; None where they differ or are learned.
-        learns: they are learned.
+        fixed: bytes that every task needs; None if tasks differ or the need is learned.
+        learns: whether the need is learned.
     """
 
     def __init__(self, memory: Memory) -> None:
@@ -51,10 +51,10 @@ class MemorySpec:
                 raise ConfigError("memory", memory, _ALLOWED) from None
 
     def of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
-        """Bytes that a task was declared to need; None where that is learned.
+        """Bytes that a task is declared to need; None if the need is learned.
 
         Raises:
-            ConfigError: the callable gives no size.
+            ConfigError: the callable returns no size.
         """
         if self._of is None:
             return self.fixed
@@ -62,7 +62,7 @@ class MemorySpec:
 
 
 def _is_profile(memory: Memory) -> TypeIs[TaskProfile]:
-    """Whether it is a profile that is given."""
+    """Whether the argument is a profile."""
     if isinstance(memory, (int, str)):
         return False
     from coresize.planning.profiles import TaskProfile  # brings pydantic

@@ -1,13 +1,40 @@
-"""Which task may start: a rule of memory, and what is learned from tasks. Pure.
+"""The rules by which tasks start or wait, and what the rules learn from tasks. Pure.
 
-Rule 1: a task starts only while what running tasks may still take, and its own need,
-fit into what is left. Rule 2: one runs where nothing does, whatever it needs. Rule 3: a
-task of which nothing is known, and one that was killed, runs alone. Rule 4: among those
-that wait the largest that fits goes first, but none is passed for ever. Rule 5: after a
-kill half as many may run, and one more after each success (AIMD: Chiu and Jain 1989).
-Rule 6: needs that are learned, of tasks that may be run again, are not the largest that
-was seen but what is likely of all together: the mean, and caution times the standard
-deviation. Caution doubles when a task is ended for memory, and falls with each success.
+Rule 1: a task starts only if its own need and the bytes that running tasks may still
+take fit together into the bytes that are left. Rule 2: if no task runs, the first
+waiting task starts, whatever it needs. Rule 3: a task whose need is unknown runs alone,
+and so does a task that was killed. Rule 4: of the waiting tasks, the largest that fits
+starts first; but when the first in the queue has been passed too often, no other starts
+before it. Rule 5: after a kill, half as many tasks may run, and one more after each
+success (AIMD: Chiu and Jain 1989). Rule 6: a learned need of tasks that may be run
+again is not the largest peak that was seen, but what all tasks together are likely to
+take: the mean, plus *caution* times the standard deviation.
+
+**How a need is learned.** Where ``memory=`` declares nothing, the first task of a
+function has no known need and runs alone (rule 3). When it succeeds, its peak goes, 10%
+higher, into the `PeakStats` of the function (`Rules.succeeded`). From then on the need
+of this function is the largest peak of all; rule 6 refines it by the last 64 peaks. In
+a pool of processes, a task that raised an error counts as well, since it ended by
+itself. A killed task leaves no peak.
+
+**What expectation and variance are for.** The peaks of one function differ. If each
+task reserved the largest peak, memory would stay unused; if each reserved the mean,
+about half of the tasks would exceed it. But the sum over many tasks varies less than
+each task does. So the rules add up, over all running tasks and the new one, the mean of
+the peaks above the present bytes of the task, minus these bytes (the expectation), and
+the variance of these peaks. A running task that has not grown for longer than tasks of
+its function rest (`PeakStats.rest`) counts as 0. The new task starts if the sum of the
+expectations, plus caution times the root of the sum of the variances, fits. Of a
+declared need, the bytes not yet taken are reserved, without variance; so is the largest
+peak where a kill cannot be made good by a retry (``optimistic`` is false).
+
+**What happens after a kill.** The need of the killed task becomes 1.5 times the larger
+of its need and the bytes that were seen of it, and from now on the task runs alone. At
+most half as many tasks run at a time (rule 5), and caution doubles, up to 4 standard
+deviations. Each success lowers caution by 5%, down to 0.5, and lets one more task run.
+An eviction, by which the pool ends a task before the kernel does, doubles caution as
+well. If the task had exceeded its need, its need becomes 1.5 times the bytes seen; it
+need not run alone. `coresize.executor.pool.exits` decides whether a task is run again.
 """
 
 from __future__ import annotations
@@ -25,33 +52,34 @@ if TYPE_CHECKING:
 
     from coresize.executor.jobs import Job
 
-    #: A task, the bytes it has taken, the seconds for which it has taken no more.
+    #: A task, the bytes it has taken, the seconds since it took more.
     Running: TypeAlias = tuple[Job, int, float]
 
 
 # -----------------------------------------------------------------------------
-# What is known of the memory that tasks of one function take. Pure.
+# The memory that tasks of one function have taken. Pure.
 
 
-#: What was seen once may be a little more the next time.
+#: The next task may take a little more than a peak that was seen.
 HEADROOM = 1.1
 
-#: Seconds for which every task may rest before it takes more; several looks at it.
+#: A task rests while its memory does not grow. These seconds every task may rest before
+#: it takes more; they cover several looks at it.
 _REST = 0.06
 
-#: A long rest counts at once, and is forgotten by and by: each task takes so much of
-#: it. Tasks that all rest long say so anew each time.
+#: A longer rest counts at once, and is forgotten slowly: each task leaves this part of
+#: it. If all tasks rest long, each of them confirms it.
 _FORGET = 0.9
 
 _SAMPLES = 64
 
 
 class PeakStats:
-    """The peaks of tasks that have ended.
+    """The peaks of the tasks of one function that have ended.
 
     Attributes:
-        most: the largest of all, in bytes, with headroom.
-        rest: seconds after which a task that took no more is believed to be done.
+        most: the largest peak of all tasks, in bytes, with headroom.
+        rest: seconds without growth after which a task is believed to grow no more.
     """
 
     __slots__ = ("_last", "_sorted", "_squares", "_sums", "most", "rest")
@@ -65,21 +93,25 @@ class PeakStats:
         self._squares: list[int] = []
 
     def add(self, peak: int, rest: float) -> None:
-        """A task took so much, and after so many seconds at rest it took more."""
+        """Add the peak of a task in bytes, and its longest rest in seconds."""
         peak = int(peak * HEADROOM)
         self.most = max(self.most, peak)
         self.rest = max(rest, self.rest * _FORGET, _REST)
         self._last.append(peak)
         self._sorted = sorted(self._last)
-        # Of the largest, of the two largest, and so on.
+        # The sums over the largest peak, over the two largest, and so on.
         self._sums = list(accumulate(reversed(self._sorted)))
         self._squares = list(accumulate(each**2 for each in reversed(self._sorted)))
 
     def outlook(self, used: int) -> tuple[float, float]:
-        """What a task that has taken so much may still take: expectation and variance.
+        """Expectation and variance of the bytes that a task may still take.
 
-        As those did that took more. Of the few that were seen when tasks are new, one
-        may be far from the mean; so the fewer, the larger the variance.
+        They are those of the remembered peaks above ``used``. The mean of a few peaks
+        is uncertain, so the variance gets an extra part that shrinks as peaks are
+        added.
+
+        Args:
+            used: bytes that the task has taken so far.
         """
         count = len(self._sorted) - bisect_right(self._sorted, used)
         if not count:
@@ -93,24 +125,24 @@ class PeakStats:
 # How the memory of one running task grows, look by look. Pure.
 
 
-#: What is less than this, or than this part of what was there, is no trace.
+#: Growth counts only above these bytes, and above this part of the earlier level.
 _NOISE_BYTES = 1024**2
 _NOISE = 0.02
 
-#: A peak so much above all that was seen came and went between two looks.
+#: A peak this many times above the highest level came and went between two looks.
 _UNSEEN = 1.1
 
 
 class MemoryTrace:
-    """What was seen of one task.
+    """The memory of one running task over time.
 
     Args:
-        now: when it began.
+        now: when the task began.
 
     Attributes:
-        used: bytes, of its own process, when it was last seen.
-        children: of what it has started.
-        rest: the most seconds for which it took no more, and then did.
+        used: bytes of the task's own process at the last look.
+        children: bytes of the processes that the task has started, at the last look.
+        rest: the most seconds that the task has rested before it took more.
     """
 
     __slots__ = ("_began", "_level", "_since", "children", "rest", "used")
@@ -121,7 +153,7 @@ class MemoryTrace:
         self._began = self._since = now
 
     def look(self, used: int, children: int, now: float) -> None:
-        """It holds so much now."""
+        """Note the bytes that the task and its children hold now."""
         self.used, self.children = used, children
         total = used + children
         if total > self._level + max(_NOISE_BYTES, _NOISE * self._level):
@@ -129,36 +161,48 @@ class MemoryTrace:
             self._level, self._since = total, now
 
     def stable_for(self, now: float) -> float:
-        """Seconds for which it has taken no more."""
+        """Seconds since the memory of the task has grown."""
         return now - self._since
 
     def longest_stable(self, peak: int, now: float) -> float:
-        """The longest rest of a task that has ended, and took so much at its peak.
+        """The longest rest of a task that has ended, in seconds.
 
-        Where the peak was never seen it is all of its time: it may come at any.
+        If no look has seen the peak, this is the whole time of the task: the peak may
+        have come at any moment.
+
+        Args:
+            peak: bytes that the task took at its peak.
+            now: when the task ended.
         """
         seen = self._level + max(_NOISE_BYTES, _NOISE * self._level)
         return self.rest if peak <= seen * _UNSEEN else now - self._began
 
 
-#: After a kill a task is believed to need so much more than what was seen of it.
+#: After a kill, a task is believed to need this many times the bytes seen of it.
 RAISE = 1.5
 
-#: Standard deviations, of what all together may still take, that are kept free: at
-#: first, at least, at most; and what each success makes of them.
+#: Caution: the number of standard deviations that are kept free, at first, at least and
+#: at most; and the factor that each success applies.
 _CAUTION, _LEAST, _MOST = 2.0, 0.5, 4.0
 _EASE = 0.95
 
+#: The number of waiting tasks that are compared, from the head of the queue.
 _WINDOW = 256
 
 
 class Rules:
-    """The rules for one pool, and what was learned from its tasks.
+    """The rules for one pool, and what they have learned from its tasks.
 
     Args:
-        most: workers that it may have.
+        most: the number of workers that the pool may have.
         learns: needs that are not declared are learned.
-        optimistic: tasks may be run again, so that it may be tried whether they fit.
+        optimistic: tasks may be run again, so rule 6 applies to learned needs.
+
+    Attributes:
+        cap: the number of tasks that may run at a time (rule 5).
+        caution: the standard deviations that are kept free (rule 6).
+        kills: how many tasks the kernel has killed for memory.
+        evictions: how many tasks the pool has ended for memory.
     """
 
     def __init__(self, most: int, *, learns: bool, optimistic: bool = False) -> None:
@@ -171,14 +215,14 @@ class Rules:
         self._stats: dict[Hashable, PeakStats] = {}
 
     def need(self, job: Job) -> int | None:
-        """Bytes that a task may take; None where nothing is known."""
+        """Bytes that a task may take: declared, else learned; None if unknown."""
         if job.need is not None:
             return job.need
         learned = self._stats.get(job.key)
         return None if learned is None else learned.most
 
     def learned(self) -> int | None:
-        """Bytes that a task may take, the most of all functions; None for unknown."""
+        """The largest learned need of all functions, in bytes; None if unknown."""
         return max((one.most for one in self._stats.values()), default=None)
 
     def choose(
@@ -188,14 +232,15 @@ class Rules:
         left: int,
         more: int = 0,
     ) -> Job | None:
-        """The one of those that wait that may start now, or None.
+        """The waiting task that may start now, or None.
 
         Args:
-            waiting: in the order they came; so many of the first are looked at.
-            running: with the bytes that each has taken so far, and the seconds for
-                which it has taken no more.
-            left: bytes that can still be taken, margin taken off.
-            more: bytes that workers take which are starting or would have to be.
+            waiting: the waiting tasks in order of arrival; the first 256 are compared.
+            running: the running tasks, with the bytes that each has taken so far, and
+                the seconds since it took more.
+            left: bytes that can still be taken, after the margin is subtracted.
+            more: bytes that starting workers will take, and the worker that would have
+                to be started for the task.
         """
         taken, candidates = list(running), list(islice(waiting, _WINDOW))
         if not taken or not candidates:
@@ -215,7 +260,7 @@ class Rules:
     def _outlook(
         self, job: Job, used: int = 0, stable_for: float = 0.0
     ) -> tuple[float, float]:
-        """Bytes that a task may take beside what it has: expectation and variance."""
+        """Expectation and variance of the bytes that a task may still take."""
         learned = self._stats.get(job.key)
         if job.need is not None or learned is None or not self._optimistic:
             return max(0, (self.need(job) or 0) - used), 0.0
@@ -242,12 +287,12 @@ class Rules:
         return job.alone or self.need(job) is None
 
     def succeeded(self, job: Job, peak: int, rest: float = 0.0) -> None:
-        """A task has ended by itself.
+        """Learn from a task that has ended by itself.
 
         Args:
             job: the task.
-            peak: the most bytes that it took.
-            rest: the most seconds for which it took no more, and then did.
+            peak: the most bytes that the task took.
+            rest: the most seconds that the task has rested before it took more.
         """
         self.cap = min(self.most, self.cap + 1)
         self.caution = max(_LEAST, self.caution * _EASE)
@@ -255,7 +300,13 @@ class Rules:
             self._stats.setdefault(job.key, PeakStats()).add(peak, rest)
 
     def killed(self, job: Job, seen: int, running: int) -> None:
-        """A task was killed for memory while so many were running, itself included."""
+        """Learn from a task that was killed for memory.
+
+        Args:
+            job: the task.
+            seen: the most bytes that were seen of the task.
+            running: the number of tasks that were running, this one included.
+        """
         self.kills += 1
         self.cap = max(1, min(self.cap, running) // 2)
         self.caution = min(_MOST, 2 * self.caution)
@@ -263,8 +314,13 @@ class Rules:
         job.alone = True
 
     def evicted(self, job: Job, seen: int) -> None:
-        """A task was ended before the kernel would have chosen one."""
+        """Learn from a task that the pool has ended before the kernel would kill one.
+
+        Args:
+            job: the task.
+            seen: the most bytes that were seen of the task.
+        """
         self.evictions += 1
         self.caution = min(_MOST, 2 * self.caution)
-        if seen > (self.need(job) or 0):  # or another did not keep to its own
+        if seen > (self.need(job) or 0):  # else another task has exceeded its need
             job.need = int(seen * RAISE)

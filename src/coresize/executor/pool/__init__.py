@@ -1,1 +1,1 @@
-"""A pool of processes: workers, and the thread that gives them jobs."""
+"""A pool of processes: the workers, and the thread that gives them jobs."""

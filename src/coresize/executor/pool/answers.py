@@ -1,4 +1,4 @@
-"""What workers have sent, given to the jobs that it answers."""
+"""The answers of workers, and the jobs that they answer."""
 
 from __future__ import annotations
 
@@ -18,39 +18,40 @@ if TYPE_CHECKING:
     from coresize.executor.pool.options import PoolOptions
 
 
-#: Seconds from which on a call is answered for itself: it may have started others.
+#: A call of more than these seconds is answered alone: it may have started processes.
 _LONG = 0.1
 
 
 class Listener(Protocol):
-    """What the dispatcher does about an answer, besides telling the job."""
+    """The part of the dispatcher that is told of messages from workers."""
 
     def on_ready(self, worker: WorkerHandle) -> None:
-        """A worker is ready for its first task."""
+        """Note that a worker is ready for its first task."""
 
     def on_end(self, worker: WorkerHandle, job: Job, peak: int) -> None:
-        """A worker has ended a job, and taken so many bytes at its peak."""
+        """Note that a worker has ended a job, and its peak memory in bytes."""
 
     def explain(
         self, worker: WorkerHandle, message: protocol.Message
     ) -> BaseException | None:
-        """The error where memory ran out for what a task had started, or None."""
+        """The error if memory ran out for a process that the task started, or None."""
 
     def run_again(self, worker: WorkerHandle, job: Job) -> bool:
-        """Whether a job that has lost what it had started waits to run again."""
+        """Queue a job with such an error to run again; False if it must not."""
 
 
 class Answers:
-    """The answers to the jobs of one pool.
+    """Passes the answers of one pool's workers to the jobs that they answer.
 
-    An answer counts where its number is that of the call which is due. Any other comes
-    from a worker whose stream is confused, as by a task that writes to descriptors it
-    has not opened: it is ended, and no more of it is believed.
+    An answer counts if its number is that of the call that is due. An answer with
+    another number shows that the worker is *confused*: some task has written to
+    descriptors that it has not opened. Such a worker is killed, its later answers are
+    ignored, and all of its jobs fail.
 
     Args:
-        options: what bounds the tasks of a worker.
-        times: learns from how long calls took.
-        listener: what has to know of more than the job itself.
+        options: how workers are made, and what bounds their tasks.
+        times: learns from the seconds that calls took.
+        listener: is told when workers get ready and jobs end.
     """
 
     def __init__(
@@ -62,13 +63,13 @@ class Answers:
         self._answered: set[Job] = set()
 
     def wake(self) -> None:
-        """Wake whoever waits for what has been answered."""
+        """Wake the readers of all jobs that were answered since the last call."""
         for job in self._answered:
             job.wake()
         self._answered.clear()
 
     def take(self, worker: WorkerHandle, messages: list[protocol.Message]) -> None:
-        """Understand what a worker has sent."""
+        """Settle the messages of a worker, in order."""
         done = 0
         while done < len(messages) and worker.kill_reason != "confused":
             values = self._values(worker, messages, done)
@@ -79,7 +80,7 @@ class Answers:
             self._give_up(worker)
 
     def _give_up(self, worker: WorkerHandle) -> None:
-        """Fail all that a confused worker was given: any of it may have begun."""
+        """Fail all jobs of a confused worker, since any of them may have begun."""
         jobs = list(worker.running)
         worker.running.clear()
         for job in jobs:
@@ -88,9 +89,10 @@ class Answers:
     def _values(
         self, worker: WorkerHandle, messages: list[protocol.Message], first: int
     ) -> int:
-        """Take the values of calls of one map together, but the last; how many.
+        """Take consecutive values of one chunk together; returns how many.
 
-        There are thousands of them, and what is done once for all is not done for each.
+        A map has thousands of values, so common work is done once for all of them. The
+        last value of a chunk is not among them, since it also ends the job.
         """
         if (
             self._options.measured

@@ -1,33 +1,46 @@
-"""The thread that gives jobs to workers and receives what comes of them.
+"""The thread that gives jobs to workers and receives their answers.
 
-One thread, one loop, one `select`: everything that happens to a pool passes here, in
-an order that this page lays down.
+Everything that happens to a pool passes through one thread with one loop and one
+`select`. This text says which thread touches what, and in which order events are
+settled.
 
-**Who touches what.** The dispatcher's thread alone touches the workers, the selector,
-the jobs that wait and the bounds. Threads of the program append a job to
-`coresize.executor.pool.submitted.Submitted`, and wake the dispatcher; what they may
-read besides are single attributes that the dispatcher replaces (`broken`, `refused`).
-The one exception is the start: `_start` runs in the thread that submits the first job,
-under the lock of `Submitted`, before the dispatcher's thread is there.
+**Who touches what.** Only the dispatcher's thread changes the workers, the selector,
+the waiting jobs (`waiting`) and the bounds. Threads of the program append jobs to
+`coresize.executor.pool.submitted.Submitted` under its lock, ask there for the end of
+the pool, and wake the dispatcher. They set `size`, and note what a worker would inherit
+(`_moment`). Otherwise they only read: attributes that the dispatcher replaces as a
+whole (`broken`, `refused`), `handles`, the length of `waiting`, the call times and the
+counts of the rules. The dispatcher's thread settles the futures of its jobs, and so
+runs their callbacks.
 
-**What it waits for.** Nothing but the selector. Sockets never block: what cannot be
-written waits for an event. A turn (`_turn`) takes what was submitted, gives what can be
-given, waits until something is readable or a look is due, understands what workers have
-sent, and looks at time and memory.
+The exception is the time without that thread. The thread that submits the first job
+runs `_start`, under the lock of `Submitted`; with the start method fork, it starts all
+workers there. The thread that closes an unused pool runs `_end`.
 
-**In which order an answer, a death and a timeout are settled.** What a worker wrote
-before it died counts: `_on_exit` reads its socket to the end before it asks how the
-process ended. The first job that is then unanswered is the one that the worker died of,
-and gets the verdict; the others it held had not begun, and go back to the head of the
-queue. A worker that is killed for a timeout or for memory is only marked here
-(`kill_reason`): its death arrives as any other, and an answer that was faster wins.
-A job is answered by its number (`coresize.executor.pool.answers`), so that nothing a
-task does to its sockets can give one call the value of another.
+**What the dispatcher waits for.** Only for the selector. Sockets never block: bytes
+that cannot be written wait for an event. Each turn (`_turn`)
 
-**Why nothing is missed without a GIL.** The dispatcher says under the lock that it is
-about to sleep, and looks there whether something has arrived. Whoever submits does so
-under the same lock, and is told there whether the dispatcher sleeps. So either the
-dispatcher sees the job, or the thread that brought it wakes the dispatcher.
+1. moves the submitted jobs to `waiting`,
+2. gives waiting jobs to workers, and starts workers, as far as the bounds allow,
+3. waits until a socket or the end of a process is reported, or a look is due,
+4. reads the answers of workers, settles jobs, and removes workers that have ended,
+5. looks at running tasks, and kills the workers that exceed a bound.
+
+**In which order an answer, a death and a timeout are settled.** An answer counts if the
+worker wrote it before it died: `_on_exit` reads the socket to its end before it asks
+how the process has ended. The first job that is then unanswered is the one that the
+worker died of, and gets the error (`coresize.executor.pool.exits`), unless it is run
+again. The worker had not begun its other jobs, and these go back to the head of the
+queue; so do all jobs of a worker that was never ready. A timeout and an eviction only
+kill the worker and note why (`kill_reason`): its end is reported like any other, and an
+answer that was faster wins. An answer names the number of its call
+(`coresize.executor.pool.answers`), so a task that writes to its worker's socket cannot
+give one call the value of another.
+
+**Why no job is missed without a GIL.** Under the lock, the dispatcher sets `asleep` and
+checks whether a job has arrived. A thread that submits a job appends it and reads
+`asleep` under the same lock. So either the dispatcher sees the job, or that thread
+wakes the dispatcher.
 """
 
 from __future__ import annotations
@@ -64,13 +77,13 @@ if TYPE_CHECKING:
     from coresize.processes.inheritance import Inheritance
 
 
-#: Seconds between two looks at what tasks take.
+#: Seconds between two looks at running tasks.
 _LOOK = 0.25
 
 _log = logging.getLogger("coresize")
 
 
-#: Those whose work is to be done before this process ends.
+#: The dispatchers whose jobs are to be done before this process ends.
 _started: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
 
 
@@ -79,9 +92,9 @@ class Dispatcher:
 
     Args:
         options: how workers are made, and what bounds their tasks.
-        size: how many workers there may be.
+        size: the number of workers that there may be.
         environment: variables that each worker has from its start.
-        memory: admits tasks by memory; None where no need is declared.
+        memory: the bound of memory; None if the pool has no ``memory=``.
     """
 
     def __init__(
@@ -97,16 +110,16 @@ class Dispatcher:
         self.memory = memory
         self.times = CallTimes()
         self.thread: threading.Thread | None = None
-        #: The maps that are to be finished before no more jobs are taken.
+        #: The maps that have calls to start before the pool takes no more jobs.
         self.unfinished: set[Unfinished] = set()
-        #: Seconds between two looks at what tasks take.
+        #: Seconds between two looks at running tasks.
         self._interval = _LOOK if memory is None else memory.patience()
         self._looked = 0.0
         self._moment: Inheritance | None = None
         self._furnish()
 
     def _furnish(self) -> None:
-        """Make what belongs to this process and to no child that is forked from it."""
+        """Make the objects that no forked child may share with this process."""
         options = self.options
         self._pid, self._forks = os.getpid(), processes.forks
         self.waiting: deque[Job] = deque()
@@ -127,14 +140,14 @@ class Dispatcher:
         self._choosing = [bound for bound in self._bounds if bound.chooses]
         self._answers = Answers(options, self.times, self)
         self._ended = self._starting = False
-        #: Why the last worker could not be started; empty where it could.
+        #: Why the last worker could not be started; empty if it could.
         self.refused = ""
 
     # --- For other threads ----------------------------------------------------
 
     @property
     def broken(self) -> str | None:
-        """Why no more jobs are taken; None where they are."""
+        """Why the pool takes no more jobs; None if it takes them."""
         return self._submitted.broken
 
     @property
@@ -144,18 +157,18 @@ class Dispatcher:
 
     @property
     def is_inherited(self) -> bool:
-        """Whether this is the copy in a forked child: the parent has the workers."""
+        """Whether this is a copy in a forked child, whose parent has the workers."""
         if self._forks == processes.forks:
             return False
         return self.thread is not None or self._ended
 
     def refuse_inherited(self) -> None:
-        """Let no forked child use what its parent has started.
+        """Refuse to use, in a forked child, a pool that the parent has started.
 
-        A pool that had started nothing at the fork is as good as one made in the child.
+        A pool that had not been started before the fork becomes a pool of the child.
 
         Raises:
-            RuntimeError: this is such a child.
+            RuntimeError: the parent of this process has started the pool.
         """
         if self.is_inherited:
             msg = (
@@ -171,10 +184,10 @@ class Dispatcher:
 
         Raises:
             BrokenProcessPool: workers cannot start.
-            CoresizeError: they were to be forked beside other threads.
-            OSError: they were to be forked, and not one can be.
-            RuntimeError: it is closed, belongs to the process that forked this one, or
-                no thread can be started.
+            CoresizeError: the workers were to be forked beside other threads.
+            OSError: the workers were to be forked, and none of them can be.
+            RuntimeError: the pool is closed, a parent process has started it, or no
+                thread can be started.
         """
         self.refuse_inherited()
         self._note_moment(job)
@@ -182,16 +195,17 @@ class Dispatcher:
         if self.thread is None:
             try:
                 self._start()
-            except BaseException:  # nobody will serve it, but maybe those of others
+            except BaseException:  # no thread serves this job
                 self._submitted.take_back(job)
                 raise
         if asleep:
             self._submitted.wake()
 
     def _note_moment(self, job: Job) -> None:
-        """Note what a worker would inherit now, where one may be started for a job.
+        """Note what a worker would inherit now, if one may be started for a job.
 
-        Else it would be started with what was noted last, in the folder of the job.
+        Otherwise a worker for this job inherits what was noted last, and starts in the
+        folder of the job.
         """
         job.folder = inheritance.folder()
         most = self.size
@@ -206,12 +220,13 @@ class Dispatcher:
         terminate: bool = False,
         interrupt: bool = False,
     ) -> None:
-        """Take no more jobs, and end when all are done.
+        """Take no more jobs, and end when all jobs are done.
 
         Args:
             cancel: the jobs that have not begun are cancelled.
-            terminate: the workers get SIGTERM as well.
-            interrupt: they are killed, with all that their tasks have started.
+            terminate: these jobs are cancelled, and the workers get SIGTERM.
+            interrupt: these jobs are cancelled, and the workers are killed, with all
+                processes that descend from them.
         """
         if self.is_inherited:
             return
@@ -219,14 +234,15 @@ class Dispatcher:
             self._submitted.shut(
                 cancel=cancel, terminate=terminate, interrupt=interrupt
             )
-            if self.thread is None and not self._ended:  # it was never used
+            if self.thread is None and not self._ended:  # the pool was never used
                 self._end()
         self._submitted.wake()
 
     def drop(self) -> None:
-        """Take no more jobs: nobody holds the pool any more.
+        """Take no more jobs, since no reference to the pool is left.
 
-        A finalizer, so this waits for nothing.
+        This is a finalizer, so it never waits: maps start their remaining calls in
+        another thread (`coresize.processes.exit_hooks.later`).
         """
         if not self.unfinished or not exit_hooks.later(self._finish_started):
             self.close()
@@ -237,29 +253,29 @@ class Dispatcher:
         self.close()
 
     def finish(self) -> None:
-        """Take all of what is to be mapped, before no more is taken."""
+        """Start all remaining calls of maps."""
         for unfinished in [] if self.is_inherited else list(self.unfinished):
             unfinished.finish()
 
     def join(self) -> None:
-        """Wait until all has ended; then the thread is held no more."""
+        """Wait until the dispatcher has ended, and drop the thread."""
         thread = None if self.is_inherited else self.thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
             self.thread = None
 
     def settle(self) -> None:
-        """Wait until what was submitted has been given to workers, or has to wait."""
+        """Wait until each submitted job has a worker, or has to wait for one."""
         self.refuse_inherited()
         self._submitted.wait_until(
             lambda: not (self._submitted.arrived or self._starting)
         )
 
     def resize(self, size: int) -> None:
-        """Have as many workers from now on; no task is ended for it.
+        """Change the number of workers; no running task is ended for this.
 
         Args:
-            size: how many there may be, 1 or more.
+            size: the number of workers that there may be, 1 or more.
         """
         self.size = size
         self._submitted.wake()
@@ -276,7 +292,7 @@ class Dispatcher:
             self.thread = self._start_thread()
 
     def _start_thread(self) -> threading.Thread:
-        """Start the thread, if need be in the place of the last that was forked."""
+        """Start the thread; if it is refused, end a forked worker and try again."""
         while True:
             thread = threading.Thread(
                 target=self._serve, name="coresize-dispatcher", daemon=True
@@ -292,11 +308,11 @@ class Dispatcher:
                 return thread
 
     def _fork_all(self) -> None:
-        """All at once, while there is no thread whose locks a fork would take along."""
+        """Fork all workers at once, while no other thread holds locks."""
         check_fork()
         most = self.size
         try:
-            while len(self.handles) < most:  # some may be of an earlier try
+            while len(self.handles) < most:  # an earlier try may have started some
                 self._workers.add(inheritance.current())
         except OSError as error:
             if not self.handles:
@@ -332,7 +348,7 @@ class Dispatcher:
         self._workers.resize(self.size)
         more = self._starting = self._go_on()
         if submitted.cancelling and (self._workers.busy or not self.handles):
-            # After what could begin has begun.
+            # The jobs that could begin have begun by now.
             while self.waiting:
                 self.waiting.popleft().cancel()
         submitted.settle()
@@ -348,7 +364,7 @@ class Dispatcher:
         self._look()
 
     def _patience(self) -> float | None:
-        """How long to wait for something to happen."""
+        """The most seconds to wait for an event; None for no limit."""
         if not self._workers.busy:
             return None if not self.waiting else _LOOK
         return min(_LOOK, *(bound.patience() for bound in self._bounds))
@@ -356,7 +372,7 @@ class Dispatcher:
     # --- Giving -----------------------------------------------------------------
 
     def _go_on(self) -> bool:
-        """Give what can be given; whether to go on at once with more of it."""
+        """Give jobs to workers; returns whether there may be more to give at once."""
         starting = [worker for worker in self.handles if not worker.ready]
         if not self.waiting and not starting:
             return False
@@ -383,7 +399,7 @@ class Dispatcher:
         return False
 
     def _take_back(self, starting: list[WorkerHandle], idle: int) -> None:
-        """Let idle workers have what is held by those that may never be ready."""
+        """Take jobs back from workers that are not ready, for those that are idle."""
         back: list[Job] = []
         for worker in starting:
             if worker.kill_reason or len(back) < idle:
@@ -391,7 +407,7 @@ class Dispatcher:
         self.waiting.extendleft(reversed(back))
 
     def _give_chosen(self, idle: list[WorkerHandle]) -> bool:
-        """Give the one job that all bounds let start; as `_go_on`."""
+        """Give the one job that all bounds let start; returns as `_go_on` does."""
         if not (self.waiting and (idle or self._workers.has_room)):
             return False
         job = self._choose(must_start=not idle)
@@ -405,7 +421,7 @@ class Dispatcher:
         return True
 
     def _choose(self, *, must_start: bool) -> Job | None:
-        """What the first bound chooses, where no other one keeps it waiting."""
+        """The job that the first bound chooses, unless another bound makes it wait."""
         job, candidates = None, self.waiting
         for bound in self._choosing:
             job = bound.choose(candidates, self.handles, must_start=must_start)
@@ -423,7 +439,7 @@ class Dispatcher:
 
     def _add_worker_for(self, job: Job) -> WorkerHandle | None:
         moment = job.inheritance or self._moment
-        assert moment is not None  # that of the first job, at least
+        assert moment is not None  # the first job has set it
         return self._add_worker(moment.changed(folder=job.folder))
 
     def _add_worker(self, moment: Inheritance) -> WorkerHandle | None:
@@ -436,11 +452,11 @@ class Dispatcher:
             return None
 
     def _refuse(self, error: Exception) -> None:
-        """A worker could not be started; without others that is tried some times."""
+        """Settle a refused start: try again later, or give the pool up."""
         why, again = repr(error), exits.may_go_away(error)
         if again:
             why = refusals.explain(error)
-            if not self.refused:  # told once in a row
+            if not self.refused:  # log the first of several refusals
                 _log.warning("a worker cannot be started now: %s", why)
             self.refused = why
         if not again or self._workers.starts.fail(
@@ -452,7 +468,7 @@ class Dispatcher:
     # --- Receiving ------------------------------------------------------------
 
     def _exchange(self, worker: WorkerHandle, events: int) -> None:
-        if worker.reaped:  # it was among the same events
+        if worker.reaped:  # its end was among the same events
             return
         if events & selectors.EVENT_WRITE and worker.flush():
             self._workers.listen(worker, writing=False)
@@ -496,7 +512,7 @@ class Dispatcher:
         while messages := worker.receive():
             self._answers.take(worker, messages)
         code = self._workers.remove(worker)
-        if worker.init_error:  # known before, but until now it wrote its log
+        if worker.init_error:  # known before; but the worker has logged it only now
             self._break(f"the initializer of a worker failed:\n{worker.init_error}")
         elif not worker.ready and not worker.kill_reason:
             weight = self._exits.weight(code, alone=not self.handles)
@@ -515,7 +531,7 @@ class Dispatcher:
             self._fail_all()
 
     def _look(self) -> None:
-        """Time limits, and what running tasks take."""
+        """Look at running tasks, and kill the workers that exceed a bound."""
         now = time.monotonic()
         if now - self._looked >= self._interval:
             self._looked = now
@@ -532,7 +548,7 @@ class Dispatcher:
         self._fail_all()
 
     def _fail_all(self) -> None:
-        """Nothing that waits will be started, nor what is running ended."""
+        """Fail all jobs, waiting or running, and kill all workers."""
         jobs = [*self.waiting, *self._submitted.arrived]
         self.waiting.clear()
         self._submitted.arrived.clear()
@@ -558,12 +574,12 @@ class Dispatcher:
         finally:
             self._ended = True
             self._submitted.close()
-        # A ring would keep what the user gave until the garbage is collected.
+        # A reference cycle would keep the user's objects until garbage is collected.
         del self._workers, self._answers
 
 
 def _finish() -> None:
-    """At the end of this process: all that was submitted is done, but after Ctrl-C."""
+    """Finish all jobs at the end of this process; after Ctrl-C, kill the workers."""
     interrupted = exit_hooks.is_interrupted()
     dispatchers = list(_started)
     for dispatcher in dispatchers:

@@ -1,4 +1,18 @@
-"""How a worker ended, as the error that its task gets. Pure."""
+"""The ends of workers: the error that a task gets, and the jobs that run again.
+
+All of this runs in the dispatcher's thread. There are four parts:
+
+1. The errors. `verdict` and its neighbours are pure functions: they turn an exit code
+   and what is known of a task into the error that its future gets.
+2. `Exits` settles the jobs of a worker that has ended, in this order. If the worker was
+   never ready, all jobs go back. Else the worker died of its first job, and has not
+   begun the others. After an eviction, all jobs go back. Otherwise `_verdict` asks
+   `Attribution` for the cause; after a kill for memory that may be retried, all jobs go
+   back; else the first job gets the error, and the others go back. Of a chunk only the
+   next call gets the error, and the rest of the chunk goes back as well.
+3. `Attribution` finds out whose process the kernel has killed for memory.
+4. `Starts` decides when another worker may be started, after some could not be.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +50,7 @@ if TYPE_CHECKING:
     from coresize.model import OutOfMemory
 
 
-#: Signals that others send; all the rest are faults of the process itself.
+#: Signals that other processes send; any other signal is a fault of the process itself.
 _SENT = frozenset(
     getattr(signal, name)
     for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1")
@@ -56,15 +70,15 @@ def verdict(
     limit: str = "",
     shared_memory: int | None = None,
 ) -> TaskKilledError:
-    """What became of the task whose worker ended.
+    """The error of a task whose worker has ended.
 
     Args:
-        exit_code: of the worker; minus the signal that ended it.
-        peak: bytes, the most that was seen of it.
+        exit_code: the exit code of the worker; minus the number of a signal.
+        peak: the most bytes that were seen of the task.
         attempts: how often the task was started.
-        out_of_memory: what the kernel's counters say.
+        out_of_memory: whether the worker was killed for memory, by the kernel's counts.
         limit: a sentence about the memory limit.
-        shared_memory: bytes of /dev/shm, None where there is none.
+        shared_memory: bytes of /dev/shm; None if it does not exist.
     """
     seen = f", with {format_bytes(peak)} of memory" if peak else ""
     name = exits.signal_name(-(exit_code or 0))
@@ -98,11 +112,11 @@ def lost(
     out_of_memory: OutOfMemory,
     limit: str,
 ) -> TaskOutOfMemoryError:
-    """What a task gets that failed as the kernel killed what it had started.
+    """The error of a task that failed because the kernel killed one of its processes.
 
     Args:
-        error: what it raised.
-        peak: bytes, the most that was seen of it.
+        error: the error that the task raised.
+        peak: the most bytes that were seen of the task.
         attempts: how often the task was started.
         out_of_memory: "yes" or "probably".
         limit: a sentence about the memory limit.
@@ -120,7 +134,7 @@ def lost(
 
 
 def overdue(seconds: float, *, peak: int, attempts: int) -> TaskTimeoutError:
-    """What a task gets that took longer than it may."""
+    """The error of a task that took longer than its time limit."""
     return TaskTimeoutError(
         f"the task took longer than {seconds:g} s, and its worker was ended",
         exit_code=exits.KILLED,
@@ -130,7 +144,7 @@ def overdue(seconds: float, *, peak: int, attempts: int) -> TaskTimeoutError:
 
 
 def confused(attempts: int) -> TaskCrashedError:
-    """What a task gets whose worker has answered something that it was not asked."""
+    """The error of a task whose worker has sent something else than its answers."""
     return TaskCrashedError(
         "the task did not end: its worker has sent something else than its answers, as "
         "where a task writes to a descriptor that it has not opened, or forks and lets "
@@ -141,7 +155,8 @@ def confused(attempts: int) -> TaskCrashedError:
     )
 
 
-#: What counts less: a kill may be bad luck, but less so of the only worker.
+#: Weights below 1: a kill may be bad luck, though less probably that of the only
+#: worker; and a kill by another process says nothing.
 _KILL, _KILL_ALONE = 0.05, 0.3
 _STRAY = 0.005
 
@@ -149,13 +164,13 @@ _STRAY = 0.005
 def weight(code: int | None, *, alone: bool, memory: bool = True) -> float:
     """How much the end of a worker that was not ready counts as a failure.
 
-    Who ends by itself will do so again; who crashes, or is killed for memory, may. A
-    kill by somebody else says nothing of the next start.
+    If a worker ends by itself, the next one will, too. If it crashes, or is killed for
+    memory, the next one may. A kill by another process says nothing about the next one.
 
     Args:
-        code: its exit code.
+        code: the exit code of the worker.
         alone: there was no other worker.
-        memory: the kernel has killed something for memory meanwhile.
+        memory: the kernel has recently killed a process for memory.
     """
     if code is None or code >= 0:
         return 1.0
@@ -165,11 +180,11 @@ def weight(code: int | None, *, alone: bool, memory: bool = True) -> float:
 
 
 def unready(code: int | None, *, advice: str) -> str:
-    """How a worker ended that was not ready, and what may help.
+    """A text about the end of a worker that was not ready, and what may help.
 
     Args:
-        code: its exit code.
-        advice: what to do where it ended itself.
+        code: the exit code of the worker.
+        advice: what the user can do if the worker ended by itself.
     """
     if code is not None and code < 0:
         name = exits.signal_name(-code)
@@ -178,31 +193,37 @@ def unready(code: int | None, *, advice: str) -> str:
 
 
 # -----------------------------------------------------------------------------
-# What becomes of the jobs of a worker that has ended.
+# Settling the jobs of a worker that has ended.
 
 
-#: Seconds in which no process is started and killed for memory: of a task that fails,
-#: and of one that does not, where it would only be left unsaid of whom it was.
+#: In a shorter time than these seconds, a task has no process killed for memory: if the
+#: task failed, and if it succeeded. After a success the kill changes no answer, and is
+#: only left unattributed.
 _INSTANT, _QUICK = 0.001, 0.1
 
 
 class Exits:
-    """Tells the first job of a dead worker why, and which are to be run again."""
+    """Settles the jobs of workers that have ended, for the dispatcher.
+
+    Args:
+        options: how workers are made, and what bounds their tasks.
+        memory: the bound of memory; None if the pool has no ``memory=``.
+    """
 
     def __init__(self, options: PoolOptions, memory: MemoryBound | None) -> None:
         self._options = options
         self._memory = memory
         self.attribution = Attribution()
-        # Workers start where this process is, whoever starts them for it.
+        # Workers start in the cgroup of this process, even from a fork server.
         self._starts = OomCounter(processes.own())
 
     def weight(self, code: int | None, *, alone: bool) -> float:
-        """How much the end of a worker that was not ready counts as a failure."""
+        """The function `weight`, with the kernel's present count of kills."""
         memory = was_killed(code) and self._starts.take_recent() != "no"
         return weight(code, alone=alone, memory=memory)
 
     def look(self, workers: list[WorkerHandle]) -> None:
-        """See what was killed, and what running tasks take."""
+        """Look for kills, and at the memory and the processes of running tasks."""
         self.attribution.look(workers)
         for worker in workers:
             if not (worker.running and worker.ready):
@@ -216,7 +237,10 @@ class Exits:
     def explain(
         self, worker: WorkerHandle, message: Message, workers: list[WorkerHandle]
     ) -> TaskOutOfMemoryError | None:
-        """What an answer becomes where memory ran out for what the task had started.
+        """The error in place of an answer, if the task lost a process for memory.
+
+        None leaves the answer as it is: no process of the task was killed, or the task
+        has succeeded without that process.
 
         Args:
             worker: the worker, whose first job is answered.
@@ -227,7 +251,7 @@ class Exits:
         if seconds < (_QUICK if kind == protocol.VALUE else _INSTANT):
             return None
         moved = self.attribution.of_task(worker, workers)
-        if moved == "no" or kind == protocol.VALUE:  # it has done without
+        if moved == "no" or kind == protocol.VALUE:  # the task did without the process
             return None
         job = worker.running[0]
         failed = pickle.loads(payload)  # noqa: S301 - of our own worker
@@ -252,19 +276,19 @@ class Exits:
         busy: int,
         others: list[WorkerHandle],
     ) -> list[Job]:
-        """The jobs to be run again, after the first has got its verdict.
+        """Settle the first job of a worker that has ended; returns the jobs to requeue.
 
         Args:
             worker: the worker.
-            code: its exit code.
-            busy: how many were at work, this one included.
+            code: the exit code of the worker.
+            busy: the number of workers that had a job, this one included.
             others: all workers but this one.
         """
         jobs = list(worker.running)
         worker.running.clear()
         if not jobs:
             return []
-        if not worker.ready:  # it has begun none
+        if not worker.ready:  # the worker has begun no job
             for job in jobs:
                 job.attempts -= 1
             return jobs
@@ -281,14 +305,21 @@ class Exits:
         if is_oom and self.may_retry(worker, first, busy=busy, others=len(others)):
             return jobs
         is_over = first.fail(error)
-        first.wake()  # no other answer may come that would
-        # Else calls of a map: those after the one that it died of.
+        first.wake()  # perhaps no later answer wakes the reader
+        # If the job is not over, it is a chunk with calls after the failed one.
         return rest if is_over else jobs
 
     def may_retry(
         self, worker: WorkerHandle, job: Job, *, busy: int, others: int
     ) -> bool:
-        """Whether a task for which memory ran out is run again; as `again`."""
+        """Whether to run a task again, after memory ran out; the rules learn the kill.
+
+        Args:
+            worker: the worker of the task.
+            job: the task.
+            busy: the number of workers that had a job, this one included.
+            others: the number of other workers.
+        """
         if self._memory is None:
             return False
         had_all = not others and not worker.served
@@ -320,7 +351,7 @@ class Exits:
 
 
 def _memory_limit() -> str:
-    """The kernel's limit: what the environment says, right or wrong, kills nobody."""
+    """The limit as the kernel knows it; variables of the environment kill nothing."""
     return memory_limit(detect(LiveFor(processes.own())))
 
 
@@ -333,51 +364,52 @@ def _shared_memory() -> int | None:
 
 
 # -----------------------------------------------------------------------------
-# Whose process each kill for memory was: one kill, one verdict.
+# Attributing kills for memory to workers and tasks: each kill explains one end.
 #
-# The kernel says how many processes of a cgroup it has killed for memory, and not
-# which. But who was killed can be seen: SIGKILL is pending, or it is on its way out, or
-# gone. So each time the count has moved, all are looked at, and the kill is spent on
+# The kernel counts the processes of a cgroup that it has killed for memory, but does
+# not name them. The victim shows, though: it has a pending SIGKILL, is exiting, or is
+# gone. So each time the count has risen, all workers of the cgroup and their
+# descendants are looked at, and each kill is attributed to
 #
-# 1. a worker that was killed, and not by us: its task is the victim;
-# 2. else a task of which a process was killed; else one of which a process is there no
-#    more since the last look;
-# 3. else, when a task ends, on that, if its worker has waited for a child meanwhile.
+# 1. a worker that was killed, but not by the pool;
+# 2. else a task with a descendant that was killed, else a task with a descendant that
+#    is gone since the last look;
+# 3. else the task that ends next, if its worker has waited for a child meanwhile.
 #
-# What explains nothing for a moment is dropped: it was a process of others, and must
-# not blame the next worker that dies by other means. A moment, as the kernel counts
-# first and sends the signal then. Where more are concerned than were killed the verdict
-# is "probably".
+# The kernel counts a kill before it sends the signal, so a kill waits 0.5 s for its
+# victim. Then it is dropped: the victim was a process of another program, and the kill
+# must not explain the next death of a worker. If there are more possible victims than
+# kills, or the count is that of the whole machine, the verdict is "probably".
 
 
-#: Seconds for which a kill waits for who is concerned.
+#: Seconds for which a kill waits for its victim.
 _MOMENT = 0.5
 
 
 class Attribution:
-    """The kills for memory where the workers of one pool run."""
+    """Attributes kills for memory in the cgroups of one pool's workers."""
 
     def __init__(self) -> None:
         self._counts: dict[str, OomCounter] = {}
-        #: When kills were seen that are nobody's yet, the latest last.
+        #: The times of kills that are not attributed yet, the latest last.
         self._unexplained: dict[OomCounter, list[float]] = {}
 
     def on_ready(self, worker: WorkerHandle) -> None:
-        """Take note of where a worker's kills are counted."""
+        """Note the counter of the worker's cgroup."""
         cgroup = processes.read(worker.pid, "cgroup")
         if cgroup not in self._counts:
             self._counts[cgroup] = OomCounter(worker.pid)
         worker.kills = self._counts[cgroup]
-        worker.has_reaped()  # what its main module and its initializer have started
+        worker.has_reaped()  # forget children of the main module and the initializer
 
     def look(
         self, workers: Iterable[WorkerHandle], dead: WorkerHandle | None = None
     ) -> None:
-        """Spend what is new on those that are concerned, where something runs.
+        """Attribute the kills since the last look, if any task runs.
 
         Args:
             workers: the workers.
-            dead: one more, which has ended by SIGKILL.
+            dead: another worker, which SIGKILL has ended.
         """
         now = time.monotonic()
         every = [dead, *workers] if dead else list(workers)
@@ -391,17 +423,17 @@ class Attribution:
     def of_worker(
         self, worker: WorkerHandle, others: Iterable[WorkerHandle]
     ) -> OutOfMemory:
-        """Whether a worker that has ended by SIGKILL was killed for memory."""
+        """Whether a worker that SIGKILL has ended was killed for memory."""
         self.look(others, dead=worker)
         return worker.killed
 
     def of_task(
         self, worker: WorkerHandle, workers: Iterable[WorkerHandle]
     ) -> OutOfMemory:
-        """Whether a process was killed for memory that a task has started.
+        """Whether a process that a task has started was killed for memory.
 
         Args:
-            worker: the worker of the task, asked once for each of its answers.
+            worker: the worker of the task; call this once for each of its answers.
             workers: all workers.
         """
         self.look(workers)
@@ -415,7 +447,7 @@ class Attribution:
 
 
 def _spend(kills: OomCounter, count: int, workers: list[WorkerHandle]) -> int:
-    """Tell those that are concerned, the most probable first; returns how many."""
+    """Attribute kills to workers, the most probable first; returns how many."""
     here = [
         worker
         for worker in workers
@@ -437,33 +469,33 @@ def _spend(kills: OomCounter, count: int, workers: list[WorkerHandle]) -> int:
 
 
 def _has_ended(worker: WorkerHandle) -> bool:
-    """Whether a worker was killed, or is gone."""
+    """Whether a worker was killed by SIGKILL, or is gone."""
     return processes.is_killed(worker.pid) or not processes.exists(worker.pid, "stat")
 
 
 # -----------------------------------------------------------------------------
-# When another worker may be started, after some could not be.
+# Deciding when another worker may be started, after some could not be.
 #
-# The kernel refuses a process or a file for a moment (EAGAIN, EMFILE, ENOMEM), a fork
-# server is killed, a worker ends while it imports. Rule 1: while one worker is ready
-# the pool goes on with what it has, and tries again later, later each time. Rule 2:
-# where none is, failures in a row add up until the pool is given up. Rule 3: what can
-# never go away, as arguments that cannot be pickled, is none of this: it ends the pool
-# at once.
+# The kernel may refuse a process or a file for a moment (EAGAIN, EMFILE, ENOMEM), a
+# fork server may be killed, a worker may end while it imports. Rule 1: while one worker
+# is ready, the pool goes on with the workers that it has, and tries again later, with
+# growing delays. Rule 2: if none is ready, consecutive failures add up until the pool
+# is given up. Rule 3: an error that can never go away, such as arguments that cannot be
+# pickled, ends the pool at once.
 
 
-#: Failures in a row, without a worker that is ready, after which no more are tried.
+#: The sum of consecutive failures, with no worker ready, that ends the pool.
 _MOST = 3.0
 
-#: What each counts where the kernel refuses, so that seven are tried within 6 s.
+#: The weight of a refusal by the kernel, so that there are seven tries within 6 s.
 REFUSED = _MOST / 7
 
-#: Seconds until the next try: at first, and at most.
+#: Seconds until the next try: the first delay, and the longest.
 _FIRST, _LONGEST = 0.1, 2.0
 
 
 class Starts:
-    """The failed starts of one pool's workers since the last that succeeded."""
+    """The failed starts of one pool's workers since the last successful start."""
 
     def __init__(self) -> None:
         self._failures = self._wait = self._due = 0.0
@@ -474,17 +506,18 @@ class Starts:
         return time.monotonic() >= self._due
 
     def succeed(self) -> None:
-        """A worker is ready."""
+        """Note that a worker is ready."""
         self._failures = self._wait = self._due = 0.0
 
     def fail(self, weight: float, *, alone: bool, wait: bool) -> bool:
-        """A worker could not be started, or has ended before it was ready.
+        """Note that a worker could not be started, or has ended before it was ready.
 
         Args:
-            weight: how much that counts.
-            alone: no worker is ready, nor may become so.
-            wait: the next must not be tried at once: it would fail as well. A kill is
-                bad luck, and who waits after one loses workers to the next.
+            weight: how much the failure counts.
+            alone: no worker is ready; after a refusal, none is starting either.
+            wait: delay the next try, which would fail as well. After a kill, which is
+                bad luck, the pool does not wait: it would have fewer workers at the
+                next kill.
 
         Returns:
             Whether the pool is to be given up.
@@ -499,10 +532,10 @@ class Starts:
 
 
 def may_go_away(error: BaseException) -> bool:
-    """Whether a start that failed so may succeed later.
+    """Whether a start that failed with an error may succeed later.
 
-    EOFError comes from a fork server that ended meanwhile, and RuntimeError from a
-    thread that cannot be started; but it has other causes as well.
+    A fork server that has ended causes EOFError. A thread that cannot be started causes
+    RuntimeError, which has other causes as well.
 
     >>> may_go_away(BlockingIOError(11, "try again")), may_go_away(TypeError())
     (True, False)

@@ -1,4 +1,4 @@
-"""A worker as its parent sees it: a process, a socket, and what it was given to do."""
+"""A worker as its parent sees it: a process, a socket, and the jobs it was given."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
     from coresize.processes.oom import OomCounter
 
 
-#: Files that a start may open, that of a fork server and of its tracker included.
+#: Files that a start may open, including the start of a fork server and its tracker.
 _FILES = 10
 
-#: So much is read at a time before another worker has its turn.
+#: The number of reads from one worker before another worker has its turn.
 _READS = 16
 
-#: Bytes on their way to all workers of a pool, beyond which no more is pickled.
+#: Unsent bytes to all workers of a pool, beyond which no more jobs are pickled.
 _SENT = 64 * 1024**2
 
 
 class Outgoing:
-    """What a pool sends to its workers, all of them together.
+    """The bytes that a pool sends to all of its workers together.
 
     Attributes:
         size: bytes that are pickled and not written yet.
-        held: a worker has to wait until there are fewer.
+        held: a worker has to wait until there are fewer such bytes.
     """
 
     __slots__ = ("_number", "held", "size")
@@ -54,13 +54,13 @@ class Outgoing:
         self._number = 0
 
     def numbers(self, count: int) -> int:
-        """The first of as many numbers that no call has had."""
+        """Reserve consecutive numbers that no call has had; returns the first."""
         first = self._number
         self._number += count
         return first
 
     def has_room(self) -> bool:
-        """Whether more may be pickled."""
+        """Whether more jobs may be pickled; if not, this sets ``held``."""
         self.held |= self.size >= _SENT
         return self.size < _SENT
 
@@ -68,40 +68,41 @@ class Outgoing:
 class WorkerHandle:
     """One worker.
 
-    What it is given is pickled when it can be written, and not before the worker is
-    ready: so one that takes long to start has nothing that could not be taken back, and
-    the parent holds no more copies than are on their way.
+    A job is pickled when it can be written, and not before the worker is ready. So a
+    worker that starts slowly holds no job that cannot be taken back, and the parent
+    holds no more pickled copies than are on their way.
 
     Args:
-        options: what it is like.
-        number: of the worker, in its pool.
-        outgoing: what is on its way to all workers of the pool.
-        inherited: what it has from the moment when a task was submitted.
+        options: how the worker is made.
+        number: the number of the worker in its pool.
+        outgoing: the bytes on their way to all workers of the pool.
+        inherited: the state that the worker inherits, from when a task was submitted.
 
     Attributes:
         process: the process.
-        pipe: the parent's end of the socket.
-        line: the parent's end of another, which ends the worker when it is closed.
-        running: what it was given, in order; the first is what it works on.
-        ready: it has started.
-        served: how many jobs it has ended.
-        stopping: it was told to end.
-        init_error: the error of its initializer, after which it ends by itself.
-        kill_reason: why the pool has killed it: "timeout", "evicted", "interrupted",
-            "stuck", or "confused", where it has sent what is no answer.
-        ran: how long its task could run.
-        idle: how long it did nothing.
-        base: bytes it held before its first task.
-        inherits_memory: it holds much that it inherited by fork, which is not counted.
-        began: when the first of running was given to it (time.monotonic).
-        gone: what becomes readable when the process ends.
-        kills: the kernel's count of kills for memory where it runs.
-        mark: what all that its tasks start has in its environment.
-        started: what descends from it, as of the last look, with the start of each.
-        killed: whether the kernel has killed it for memory.
-        lost: whether the kernel has killed for memory what its task has started.
-        watched: its socket is in the selector.
-        reaped: it is no more.
+        pipe: the parent's end of the socket for messages.
+        line: the parent's end of another socket; closing it ends the worker.
+        running: the jobs that the worker was given, in order; it works on the first.
+        ready: the worker has started.
+        served: the number of jobs that the worker has ended.
+        stopping: the worker was told to end.
+        init_error: the error of the initializer, after which the worker ends by itself.
+        kill_reason: why the pool has killed the worker, such as "timeout", "evicted",
+            "interrupted", "stuck", or "confused" if it has sent something else than its
+            answers; None if the pool has not killed it.
+        ran: the time in which the worker's task could run.
+        idle: the time in which the worker used no CPU.
+        base: bytes that the worker held before its first task.
+        inherits_memory: the worker inherited much memory by fork, which is not counted.
+        began: when the first job of ``running`` began (time.monotonic).
+        gone: a descriptor that becomes readable when the process ends.
+        kills: the kernel's count of kills for memory in the cgroup of the worker.
+        mark: the mark in the environment of all processes that descend from the worker.
+        started: the descendants of the worker at the last look, with the start of each.
+        killed: whether the kernel has killed the worker for memory.
+        lost: whether the kernel has killed a descendant of the worker for memory.
+        watched: the socket is in the selector.
+        reaped: the process has ended, and its parent has collected the exit code.
     """
 
     def __init__(
@@ -144,14 +145,15 @@ class WorkerHandle:
         self.pid = self.process.pid or 0
         self.ran = schedstat.RunTime(self.pid)
         self.idle = schedstat.IdleTime(self.pid, time.monotonic())
-        # From here, as it may take too much before it can do so: by its main module.
+        # The parent does this: the worker's main module may take too much memory
+        # before the worker could do it.
         processes.offer_to_oom_killer(self.pid)
-        # A sentinel may be held open by what the worker forks; a pidfd cannot.
+        # Processes that the worker forks may hold a sentinel open, but not a pidfd.
         self._pidfd = _open_pidfd(self.pid)
         self.gone = self.process.sentinel if self._pidfd is None else self._pidfd
 
     def _start(self, there: socket.socket, its_line: socket.socket) -> None:
-        """Start the process, and leave it its ends of the sockets."""
+        """Start the process, and close the worker's ends of the sockets here."""
         try:
             with inheritance.startable():
                 self.process.start()
@@ -164,35 +166,39 @@ class WorkerHandle:
             its_line.close()
 
     def has_ended(self) -> bool:
-        """Whether the process has ended, where nothing else may tell."""
+        """Whether the process has ended; False if a pidfd will report its end."""
         return self._pidfd is None and self.process.exitcode is not None
 
     def room(self, max_tasks: int | None, most: int) -> int:
-        """How many jobs it can still be given, before it is replaced or has many."""
+        """The number of jobs that the worker can still be given.
+
+        Args:
+            max_tasks: the tasks after which a worker is replaced, or None.
+            most: the most jobs that a worker may have at a time.
+        """
         left = most if max_tasks is None else max_tasks - self.served
         return min(left, most) - len(self.running)
 
     def is_free(self, max_tasks: int | None) -> bool:
-        """Whether it can be given anything."""
+        """Whether the worker can accept a job."""
         ends = self.stopping or self.kill_reason is not None
         return self.ready and not ends and self.room(max_tasks, 1 << 30) > 0
 
     @property
     def may_hold(self) -> bool:
-        """Whether it can be given a job before it is ready."""
+        """Whether the worker can hold a job until it is ready."""
         ends = self.stopping or self.kill_reason is not None
         return not self.ready and not self.running and not ends
 
     def on_ready(self, base: int, *, inherits_memory: bool) -> None:
-        """It is ready, and holds so many bytes before its first task."""
+        """Note that the worker is ready, and its bytes before the first task."""
         self.ready, self.base, self.inherits_memory = True, base, inherits_memory
         self.began = time.monotonic()
 
     def give(self, jobs: list[Job]) -> bool:
-        """Send jobs; False where not all of it could be written at once.
+        """Give jobs to the worker; returns False if some bytes could not be written.
 
-        A worker that is not ready is sent none: it holds them, and they may be taken
-        back until then.
+        While the worker is not ready, nothing is sent, and the jobs may be taken back.
         """
         if not self.running:
             self.began = time.monotonic()
@@ -201,7 +207,7 @@ class WorkerHandle:
         return self.flush()
 
     def take_back(self) -> list[Job]:
-        """The jobs that it holds and was not sent, none of which has begun."""
+        """Take back the jobs that were not sent, none of which has begun."""
         jobs = [] if self.ready else list(self.running)
         if jobs:
             self.running.clear()
@@ -211,18 +217,18 @@ class WorkerHandle:
         return jobs
 
     def ended(self) -> None:
-        """It has ended the first of what it was given."""
+        """Note that the worker has ended its first job."""
         self.running.popleft()
         self.served += 1
         self.began = time.monotonic()
 
     def stop(self) -> bool:
-        """Tell it to end after what it was given."""
+        """Tell the worker to end after its jobs; returns as `flush` does."""
         self.stopping = self._stops = True
         return self.flush()
 
     def flush(self) -> bool:
-        """Write what is still to be written; False where some is left."""
+        """Write what the socket takes; returns False if pickled bytes are left."""
         while self._write():
             if self._unsent:
                 if not self.ready or not self._outgoing.has_room():
@@ -236,7 +242,7 @@ class WorkerHandle:
         return False
 
     def _pack(self) -> None:
-        """Pickle what is to be written next: one job, or several small ones."""
+        """Pickle the next job, or several small ones."""
         together: list[bytes] = []
         size = 0
         while self._unsent and size < protocol.SMALL and self._outgoing.has_room():
@@ -267,14 +273,14 @@ class WorkerHandle:
             self._pieces.append(memoryview(part))
 
     def _write(self) -> bool:
-        """Write what is pickled; False where some is left."""
+        """Write pickled bytes; returns False if some are left."""
         while self._pieces:
             part = self._pieces[0]
             try:
                 written = self.pipe.send(part)
             except BlockingIOError:
                 return False
-            except OSError:  # it has died, which is told by other means
+            except OSError:  # the worker has died, which the selector reports
                 self._forget()
                 return True
             self._outgoing.size -= written
@@ -285,14 +291,14 @@ class WorkerHandle:
         return True
 
     def _forget(self) -> None:
-        """Write nothing more."""
+        """Drop all that is not written yet."""
         self._outgoing.size -= sum(map(len, self._pieces))
         self._pieces.clear()
         self._unsent.clear()
         self._stops = False
 
     def receive(self) -> list[protocol.Message]:
-        """The messages that have arrived; none of a worker that is confused."""
+        """The messages that have arrived; none from a confused worker."""
         for _ in range(_READS):
             try:
                 if not self._inbox.receive(self.pipe):
@@ -300,7 +306,7 @@ class WorkerHandle:
                     break
             except BlockingIOError:
                 break
-            except OSError:  # it has died
+            except OSError:  # the worker has died
                 self.is_closed = True
                 break
         try:
@@ -310,17 +316,17 @@ class WorkerHandle:
             return []
 
     def memory(self) -> Memory | None:
-        """What the process holds now, without what it has started."""
+        """The memory of the process now, without that of its descendants."""
         return read_memory(self.pid, inherits=self.inherits_memory)
 
     def look(self) -> None:
-        """See what descends from it."""
+        """Note the processes that descend from the worker."""
         tree = processes.descendants(self.pid)
         self.started = {pid: processes.start_ticks(pid) for pid in tree}
         del self.started[self.pid]
 
     def loss(self) -> int:
-        """2 where something that descends from it was killed; 1 where it is no more."""
+        """Look for lost descendants: 2 if one was killed, 1 if one is gone, else 0."""
         known = set(self.started)
         self.look()
         if any(processes.is_killed(pid) for pid in self.started):
@@ -328,26 +334,27 @@ class WorkerHandle:
         return 1 if known - set(self.started) else 0
 
     def has_reaped(self) -> bool:
-        """Whether a child of it has ended since this was asked the last time."""
+        """Whether the worker has waited for an ended child since the last call."""
         before, self._faults = self._faults, processes.faults_of_children(self.pid)
         return self._faults != before
 
     def kill(self, why: str) -> None:
-        """End it at once, with all that its task has started."""
+        """Kill the worker, with all processes that descend from it."""
         self.kill_reason = self.kill_reason or why
         processes.kill_tree(self.pid)
 
     def terminate(self) -> None:
-        """Send it SIGTERM, once; what it still answers counts."""
+        """Send SIGTERM to the worker, once; its later answers count."""
         if not self._terminated:
             self._terminated = True
-            with contextlib.suppress(OSError):  # it has ended
+            with contextlib.suppress(OSError):  # the worker has ended
                 self.process.terminate()
 
     def reap(self) -> int | None:
-        """Forget the process, which has ended; how, as an exit code.
+        """Collect the process, which has ended; returns its exit code.
 
-        Where it died in a task, what that has started ends, too.
+        If the worker died in a task, the processes that the task has started are
+        killed, too.
         """
         self.reaped = True
         self.process.join()
@@ -358,9 +365,10 @@ class WorkerHandle:
         return code
 
     def _end_tools(self) -> None:
-        """End what has lost its parent: what was seen, and what has the mark.
+        """Kill the processes of the task: those seen last, and those with the mark.
 
-        What an earlier task has left, and no longer descends from the worker, goes on.
+        A process that an earlier task has left behind, and that no longer descends from
+        the worker, goes on.
         """
         orphans.kill(
             pid
@@ -370,7 +378,7 @@ class WorkerHandle:
         orphans.end(self.mark, since=self.began)
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the sockets and the pidfd."""
         self._forget()
         self.pipe.close()
         self.line.close()
@@ -380,10 +388,11 @@ class WorkerHandle:
 
 
 def _open_sockets() -> list[socket.socket]:
-    """Both pairs of sockets of a worker, or an error and none of them.
+    """Open both pairs of sockets of a worker, or raise an error and open none.
 
-    multiprocessing leaves files open where it runs out of them in the middle of a start
-    (CPython's popen_forkserver, `os.dup`), so there have to be enough for all of it.
+    If files run out in the middle of a start, multiprocessing leaves some of them open
+    (CPython's popen_forkserver, `os.dup`). So there have to be enough files for the
+    whole start.
     """
     with contextlib.ExitStack() as opened:
         ends: list[socket.socket] = []
@@ -402,7 +411,7 @@ def _make_process(
     there: socket.socket,
     its_line: socket.socket,
 ) -> BaseProcess:
-    # Windows hands on no socket before the rest; a fork runs its function at once.
+    # Windows passes no socket ahead of the arguments; a fork runs its function at once.
     early = not options.forks and sys.platform != "win32"
     name.line = its_line if early else None
     process = _process(options.context)(

@@ -1,4 +1,4 @@
-"""What a pool of processes was asked to be, checked once."""
+"""The options of a pool of processes, and their checks."""
 
 from __future__ import annotations
 
@@ -32,17 +32,18 @@ if TYPE_CHECKING:
     from coresize.processes.inheritance import Inheritance
 
 
-#: Bytes of the path of a socket.
+#: The most bytes of the path of a socket.
 _SOCKET_PATH = 107
 
-#: What bounds the pools that a worker makes itself.
+#: The variable that bounds the pools that a worker makes itself.
 _SHARE = "CORESIZE_MAX_CORES"
 
 
 def _forget_forkserver() -> None:
-    """Let a child that was forked start a forkserver of its own.
+    """Let a forked child start a forkserver of its own.
 
-    multiprocessing would wait for that of the parent, which is no child of this one.
+    multiprocessing would wait for the parent's forkserver, which is not a child of this
+    process.
     """
     server: Any = forkserver._forkserver  # noqa: SLF001
     if server._forkserver_pid is not None:  # noqa: SLF001
@@ -62,14 +63,14 @@ class PoolOptions(Value):
 
     Attributes:
         context: how processes are started.
-        forks: they are forked from this very process.
-        initializer: what each worker calls first, or None.
-        initargs: its arguments.
-        max_tasks: how many tasks a worker ends before it is replaced, or None.
-        insists: the variables of the pool replace what the user has set.
-        measured: memory is asked for, so each worker tells the peak of each task.
+        forks: workers are forked from this process itself.
+        initializer: a function that each worker calls first, or None.
+        initargs: the arguments of the initializer.
+        max_tasks: the tasks after which a worker is replaced, or None.
+        insists: the variables of the pool replace those that the user has set.
+        measured: ``memory=`` is given, so workers report the peak of each task.
         timeout: seconds that a task may take, or None.
-        oom_retries: how often a task that was killed for memory is run again.
+        oom_retries: how often a task is run again after a kill for memory.
     """
 
     context: BaseContext
@@ -83,11 +84,11 @@ class PoolOptions(Value):
     oom_retries: int
 
     def initial(self) -> tuple[object, object]:
-        """The initializer and its arguments, as a worker can have them.
+        """The initializer and its arguments, in the form that is sent to a worker.
 
-        A function that has no name in a worker travels by value. So do the arguments
-        where a worker imports no main module, but for what travels only while a process
-        is started, as a lock does.
+        A function that has no name in a worker is sent by value. So are the arguments
+        if workers import no main module; except for arguments that can be sent only
+        while a process is started, such as a lock.
 
         Raises:
             TransferError: the initializer cannot be pickled.
@@ -101,7 +102,7 @@ class PoolOptions(Value):
         return Carried(self.initializer), arguments
 
     def advice(self, error: Exception) -> str:
-        """What may help where a worker cannot be started; empty for nothing known."""
+        """Advice for a worker that cannot be started; empty if there is none."""
         if "SemLock" not in str(error):
             return ""
         method = self.context.get_start_method()
@@ -113,15 +114,15 @@ class PoolOptions(Value):
     def bequeathed(
         self, inheritance: Inheritance, environment: dict[str, str]
     ) -> Inheritance:
-        """What a worker inherits, with variables of its own.
+        """The state that a worker inherits, with the variables of the pool added.
 
-        What the user has set for threads stays, unless the pool was given their number.
-        Its share of the cores is a worker's in any case: it bounds the pools that the
-        worker makes itself.
+        Variables for threads that the user has set stay, unless the pool was given
+        ``threads=``. The worker's share of the cores is set in any case: it bounds the
+        pools that the worker makes itself.
 
         Args:
-            inheritance: what it would inherit.
-            environment: the variables that it has from its start.
+            inheritance: the state without these variables.
+            environment: the variables of the pool.
         """
         present = inheritance.environment
         users = {} if self.insists else exports.of_user(present)
@@ -140,18 +141,18 @@ def check(
     oom_retries: int,
     threads: int | None,
 ) -> None:
-    """See that what was asked is possible.
+    """Check the arguments of a pool.
 
     Raises:
         ConfigError: a number is not valid.
-        TypeError: an argument is of another kind.
+        TypeError: an argument has the wrong type.
     """
     if threads is not None:
         check_count("threads", threads, 1)
     check_count("oom_retries", oom_retries, 0)
     check_callable("initializer", initializer)
     if max_tasks is not None:
-        whole = operator.index(max_tasks)  # a TypeError says that it is none
+        whole = operator.index(max_tasks)  # raises TypeError if it is no whole number
         if whole <= 0:
             allowed = "a whole number: max_tasks_per_child must be >= 1"
             raise ConfigError("max_tasks_per_child", max_tasks, allowed)
@@ -160,10 +161,10 @@ def check(
 
 
 def check_fork() -> None:
-    """See that no thread is alive besides this one.
+    """Check that no other thread is alive.
 
     Raises:
-        CoresizeError: there is one, and a fork would take its locks along.
+        CoresizeError: another thread is alive, and a fork would copy its locks.
     """
     others = threading.active_count() - 1
     if others:
@@ -175,12 +176,13 @@ def check_fork() -> None:
 
 
 def context(asked: BaseContext | None, max_tasks: int | None) -> BaseContext:
-    """How workers are started: as asked, or forkserver where that is; never fork.
+    """The context that starts workers: the given one, else forkserver or spawn.
 
-    Where workers are replaced it is spawn, as the standard library documents it.
+    By default it is forkserver on Linux, and spawn elsewhere or if workers are replaced
+    after some tasks, as the standard library documents it. It is never fork.
 
     Raises:
-        ConfigError: it is no context of multiprocessing.
+        ConfigError: ``asked`` is no context of multiprocessing.
     """
     if asked is not None and not hasattr(asked, "get_start_method"):
         allowed = 'multiprocessing.get_context("spawn"), or another, or None'
@@ -195,28 +197,29 @@ def context(asked: BaseContext | None, max_tasks: int | None) -> BaseContext:
 
 
 def _has_room_for_socket() -> bool:
-    """Whether a forkserver can have its socket among temporary files (unix(7): 107).
+    """Whether the path of a forkserver's socket is short enough (unix(7): 107 bytes).
 
-    Below a long TMPDIR, as batch systems set it, it cannot.
+    The socket is a temporary file. Some batch systems set a TMPDIR that is too long.
     """
     longest = "/pymp-12345678/listener-12345678"
     return len(os.fsencode(tempfile.gettempdir() + longest)) <= _SOCKET_PATH
 
 
 def _preload() -> None:
-    """Let the forkserver import what every worker needs, unless the user said what.
+    """Let the forkserver import the module of workers, unless the user chose modules.
 
-    In place of the main module: that must find the environment of its worker.
+    By default, the forkserver would import the main module; but this must be imported
+    in the environment of its worker.
     """
     if forkserver._forkserver._preload_modules == ["__main__"]:  # type: ignore[attr-defined]  # noqa: SLF001
         forkserver.set_forkserver_preload(["coresize.executor.pool.worker"])
 
 
 def environment(threads: int, cores: int) -> dict[str, str]:
-    """What each worker has from its start.
+    """The environment variables that each worker has from its start.
 
     Args:
-        threads: of BLAS and OpenMP in each.
-        cores: the share of each.
+        threads: threads of BLAS and OpenMP in each worker.
+        cores: cores of each worker.
     """
     return {**dict.fromkeys(exports.THREADS, str(threads)), _SHARE: str(cores)}

@@ -1,4 +1,4 @@
-"""What stands behind a pool of processes: how calls and maps become jobs of workers."""
+"""How a pool of processes turns calls and maps into jobs for its dispatcher."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-#: Seconds that a chunk should take: long beside the cost of sending it, short beside
-#: the time that a person waits; and calls in one, however quick.
+#: Seconds that a chunk should take: long compared with the cost of sending it, short
+#: compared with the time that a person waits; and the most calls of a chunk.
 _TARGET = 0.02
 _LARGEST = 512
 
-#: Bytes of a chunk of several calls, or of their results: to send more at once saves
+#: The most bytes of a chunk of several calls, or of their results; larger chunks save
 #: nothing.
 _CHUNK_BYTES = 1024**2
 
-#: What may be taken ahead is so many chunks at least.
+#: A chunk has at most this part of the items that may be taken ahead of the reader.
 _PARTS = 8
 
 
 class Processes:
-    """Runs calls in processes; what `Caller` is where all is to be serial.
+    """Runs calls in processes; where all calls are serial, `Caller` takes its place.
 
     Args:
         options: how workers are made, and what bounds their tasks.
-        size: how many workers there may be.
+        size: the number of workers that there may be.
         environment: variables that each worker has from its start.
-        spec: what ``memory=`` says; None where nothing is said.
+        spec: the argument ``memory=``; None if it is not given.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class Processes:
 
     @property
     def unfinished(self) -> set[Unfinished]:
-        """The maps that are to be finished before no more calls are taken."""
+        """The maps that have calls to start before the pool takes no more calls."""
         return self.dispatcher.unfinished
 
     @property
     def broken(self) -> str | bool:
-        """Why no more calls are taken."""
+        """Why the pool takes no more calls; False if it takes them."""
         return self.dispatcher.broken or False
 
     def submit(
@@ -105,7 +105,7 @@ class Processes:
         buffersize: int | None,
     ) -> Chunking:
         """How the calls of a map are made: in chunks."""
-        del executor  # the workers end without it
+        del executor  # the dispatcher takes jobs without it
         made = self.dispatcher.options
         alone = made.measured or made.timeout is not None
         return Chunking(
@@ -128,7 +128,7 @@ class Processes:
         )
 
     def finish(self) -> None:
-        """Take all of what is to be mapped."""
+        """Start all remaining calls of maps."""
         self.dispatcher.finish()
 
     def close(
@@ -138,31 +138,31 @@ class Processes:
         self.dispatcher.close(cancel=cancel, terminate=terminate, interrupt=interrupt)
 
     def join(self) -> None:
-        """Wait until all has ended."""
+        """Wait until the dispatcher has ended."""
         self.dispatcher.join()
 
     def drop(self) -> None:
-        """Take no more calls, as nobody holds the pool; a finalizer."""
+        """Take no more calls, since no reference to the pool is left; a finalizer."""
         self.dispatcher.drop()
 
     def _need(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
-        """Bytes that a call was declared to need; None for none."""
+        """Bytes that a call is declared to need; None if nothing is declared."""
         return self._spec.of(args, kwargs) if self._spec else None
 
 
 class Chunking:
-    """The calls of a map in a pool of processes, in chunks.
+    """Makes the chunks of a map in a pool of processes.
 
-    Chunks are as large as takes about the same time, learned from those that have
-    ended; each call in one is answered for itself.
+    The size of a chunk is learned from calls that have ended, so that a chunk takes
+    about 20 ms. Each call of a chunk has its own answer.
 
     Args:
-        dispatcher: what serves the workers.
-        function: what is called.
-        need: bytes that a call needs, by its arguments.
-        chunksize: calls in a chunk; None learns it.
+        dispatcher: the dispatcher of the pool.
+        function: the function that is called.
+        need: returns the bytes that a call needs, from its arguments.
+        chunksize: calls in a chunk; None learns the number.
         buffersize: items that may be taken ahead of the reader; None for a default.
-        ahead: chunks that keep all workers busy.
+        ahead: the number of chunks that keep all workers busy.
     """
 
     most_running: int | None = None
@@ -206,9 +206,9 @@ class Chunking:
             message = self._function, items
             payload = transfer.dump_within(message, self._function, AT_ONCE)
         except TransferError:
-            if len(items) > 1:  # one of them cannot be pickled, and fails alone
+            if len(items) > 1:  # some item cannot be pickled, and must fail alone
                 return self.make(items[:1], notify)
-            payload = None  # the error is told when it is due
+            payload = None  # the call gets the error when a worker is to take it
         chunk = Chunk(self._function, items[:], payload, None, notify)
         chunk.dispatcher = self._dispatcher
         if len(items) == 1:
@@ -219,7 +219,7 @@ class Chunking:
 
 
 class Chunk(jobs.Calls):
-    """A chunk of a map, to be started when there is room for its results."""
+    """A chunk of a map, which starts when there is room for its results."""
 
     __slots__ = ("dispatcher", "failure")
 
@@ -231,7 +231,7 @@ class Chunk(jobs.Calls):
         self.failure = None
 
     def measure(self, need: Callable[[Args], int | None], args: Args) -> None:
-        """Ask what its one call needs; what that raises is the error of the call."""
+        """Note the need of the only call; an error of ``need`` is that of the call."""
         try:
             self.need = need(args)
         except Exception as error:  # noqa: BLE001 - a callable of the user's
@@ -261,10 +261,10 @@ class Chunk(jobs.Calls):
 
 
 def specify(memory: Memory | None) -> MemorySpec | None:
-    """What ``memory=`` of a pool says; None where nothing is said.
+    """The argument ``memory=`` of a pool as a specification; None if it is not given.
 
     Raises:
-        ConfigError: it is no size, nor what tells one.
+        ConfigError: the argument is not valid.
     """
     if memory is None:
         return None

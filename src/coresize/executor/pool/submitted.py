@@ -1,4 +1,4 @@
-"""What other threads submit to the dispatcher: jobs, and that it should end."""
+"""What other threads pass to the dispatcher: jobs, and requests to end."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ if TYPE_CHECKING:
 
     from coresize.executor.jobs import Job
 
-#: Seconds after which it is looked again, whoever notifies.
+#: Seconds after which a waiting thread looks again, even if it is not notified.
 _PATIENCE = 0.1
 
 
 class Submitted:
-    """Jobs that have arrived, and the socket that wakes the dispatcher.
+    """The jobs that have arrived, and the socket that wakes the dispatcher.
 
     Attributes:
-        lock: held by whoever changes what is below.
-        arrived: the jobs, in their order.
+        lock: held by a thread that adds a job, or changes an attribute for the
+            dispatcher to see.
+        arrived: the jobs that the dispatcher has not taken yet, in order.
         backlog: the bytes of jobs that are pickled and wait for a worker.
-        closing: none is taken any more.
-        cancelling: those that have not begun are to be cancelled.
-        terminated: those that run are to get SIGTERM as well.
-        interrupted: those that run are to be killed as well.
-        broken: why none can be taken; None where they can.
-        cause: the error behind that, if one is.
-        asleep: the dispatcher waits for the wakeup.
-        wakeup: the socket that becomes readable then.
+        closing: no more jobs are taken.
+        cancelling: the jobs that have not begun are to be cancelled.
+        terminated: the workers are to get SIGTERM as well.
+        interrupted: the workers are to be killed as well.
+        broken: why no job can be taken; None if jobs are taken.
+        cause: the error behind ``broken``, or None.
+        asleep: the dispatcher waits, or is about to wait, for an event.
+        wakeup: the socket that becomes readable to wake the dispatcher.
         ended: the dispatcher has ended.
     """
 
@@ -55,11 +56,11 @@ class Submitted:
         self._waker.settimeout(0)
 
     def put(self, job: Job) -> bool:
-        """Take a job; whether the dispatcher sleeps, and has to be woken.
+        """Take a job; returns whether the dispatcher sleeps, and has to be woken.
 
         Raises:
             BrokenProcessPool: workers cannot start.
-            RuntimeError: it is closed.
+            RuntimeError: the pool is closed.
         """
         with self.lock:
             if self.broken is not None:
@@ -73,24 +74,29 @@ class Submitted:
             return self.asleep
 
     def take_back(self, job: Job) -> None:
-        """Forget a job, if it is still there: its caller gets an error."""
+        """Remove a job whose caller gets an error, if it is still in ``arrived``."""
         with self.lock, contextlib.suppress(ValueError):
             self.arrived.remove(job)
             job.leave_queue()
 
     def spoil(self, why: str, cause: BaseException | None) -> None:
-        """Take no more, for a reason."""
+        """Take no more jobs, since the pool is broken.
+
+        Args:
+            why: the text of the errors that jobs get from now on.
+            cause: the error behind that, or None.
+        """
         with self.lock:
             self.broken, self.cause = why, cause
 
     def error(self) -> BrokenProcessPool:
-        """Why no job is taken, as an error."""
+        """A new error that says why no job is taken."""
         error = BrokenProcessPool(self.broken)
         error.__cause__ = self.cause
         return error
 
     def shut(self, *, cancel: bool, terminate: bool, interrupt: bool) -> None:
-        """Take no more."""
+        """Take no more jobs; for the arguments see `Dispatcher.close`."""
         with self.lock:
             self.closing = True
             self.cancelling |= cancel or terminate or interrupt
@@ -98,23 +104,24 @@ class Submitted:
             self.interrupted |= interrupt
 
     def wake(self) -> None:
-        """Wake the dispatcher, if it sleeps."""
+        """Wake the dispatcher, if it waits for an event."""
         with self.lock:
             asleep = self.asleep
         if asleep:
-            with contextlib.suppress(OSError):  # it is awake, or has ended
+            with contextlib.suppress(OSError):  # already woken, or ended
                 self._waker.send(b"!")
 
     def drain(self, _events: int) -> None:
-        """Read what has woken the dispatcher."""
+        """Read the bytes that have woken the dispatcher."""
         with contextlib.suppress(BlockingIOError):
             self.wakeup.recv(4096)
 
     def wait_until(self, settled: Callable[[], bool]) -> None:
-        """Wait until something is true of what was submitted, or the dispatcher ends.
+        """Wait until a condition is true, or the dispatcher ends.
 
         Args:
-            settled: looks whether it is true, after each turn of the dispatcher.
+            settled: returns whether the condition is true; called, with the lock held,
+                after each turn of the dispatcher.
         """
         with self._settled:
             self._watched += 1
@@ -123,7 +130,7 @@ class Submitted:
             self._watched -= 1
 
     def settle(self) -> None:
-        """A turn of the dispatcher has given what could be given."""
+        """Notify waiting threads that a turn has given all jobs that it could give."""
         if self._watched:
             with self._settled:
                 self._settled.notify_all()

@@ -1,4 +1,4 @@
-"""What runs in a worker's process."""
+"""The code that runs in a worker's process: receive calls, make them, answer."""
 
 from __future__ import annotations
 
@@ -26,44 +26,44 @@ if TYPE_CHECKING:
 
 
 # -----------------------------------------------------------------------------
-# Memory that tasks have freed and the allocator keeps: given back between tasks.
+# Returning freed memory to the kernel between tasks.
 #
-# The C library keeps up to 64 MiB and more of what is freed, for the next that asks
-# (mallopt(3), M_TRIM_THRESHOLD, whose default grows). Between tasks nobody may ask for
-# long: what an idle worker keeps is missing elsewhere, and it would be taken for a part
-# of what the next task needs.
+# The C library keeps 64 MiB and more of freed memory for the next allocation
+# (mallopt(3), M_TRIM_THRESHOLD, whose default grows). Between tasks, there may be no
+# allocation for long. Memory that an idle worker keeps is missing elsewhere, and would
+# count as memory of the next task.
 
 
-#: Bytes above what is in use that are worth a look for what is free.
+#: A worker looks for free memory if its memory has grown by more than these bytes.
 _MUCH = 8 * 1024**2
 
 
 class Heap:
-    """The memory of this process, from its start on."""
+    """The allocated memory of this process, observed from the start of the worker."""
 
     def __init__(self) -> None:
         self._used = _held()
         self._peak = processes.resident_peak()
 
     def trim(self) -> None:
-        """Give back what is free, where there may be much of it."""
+        """Return free memory to the kernel, if there may be much of it."""
         if processes.resident_peak() <= self._peak + _MUCH:
-            return  # it never held much
+            return  # the process never held much
         held = _held()
         if held > self._used + _MUCH:
             _trimmer()(0)
-            self._used = _held()  # what is left is in use
+            self._used = _held()  # the rest is in use
         self._used = min(self._used, held)
 
 
 def _held() -> int:
-    """Bytes apart from files; 0 where the kernel does not tell."""
+    """Resident bytes apart from files; 0 if the kernel does not tell."""
     memory = read_memory()
     return memory.private if memory else 0
 
 
 def _trimmer() -> Callable[[int], object]:
-    """malloc_trim(3) of the GNU C library; elsewhere nothing."""
+    """malloc_trim(3) of the GNU C library; elsewhere a function without effect."""
     try:
         import ctypes
 
@@ -73,15 +73,15 @@ def _trimmer() -> Callable[[int], object]:
     return found
 
 
-#: Bytes that a worker inherits by fork from which on they are told apart: what it only
-#: inherited is not counted as its own, and what it copied of that is. The kernel walks
-#: its page tables for the answer, which is why others are spared that.
+#: A forked worker that inherits more than these bytes does not count them as its own,
+#: until it writes to them. To tell them apart, the kernel walks the page tables of the
+#: process, so other workers are spared this.
 _INHERITANCE = 32 * 1024**2
 
-#: Seconds of a task that is too short to have freed much.
+#: A task of at most these seconds is too short to have freed much memory.
 _QUICK = 0.005
 
-#: Seconds within which several Ctrl-C are of the same hand, and count as one.
+#: Seconds within which several Ctrl-C count as one.
 _MOMENT = 1.0
 
 
@@ -94,16 +94,16 @@ def work(
     measured: bool,
     environment: Mapping[str, str],
 ) -> None:
-    """Receive calls, make them, send what comes of them; until told to end.
+    """Receive calls, make them and send the answers, until told to end.
 
     Args:
         pipe: the socket to the parent.
-        line: another, over which nothing is sent, and which ends with the parent; None
-            where the name of this process has brought it.
-        initializer: what is called first.
-        initargs: its arguments.
-        measured: tell the peak memory of each task.
-        environment: variables of a worker that was forked; another has them already.
+        line: another socket, over which nothing is sent; when the parent ends, so does
+            this process. None if the name of this process has brought the socket.
+        initializer: a function that is called first, or None.
+        initargs: the arguments of the initializer.
+        measured: report the peak memory of each task.
+        environment: variables of a forked worker; other workers have them already.
     """
     if line is not None:
         lines.die_with_parent(line)
@@ -135,18 +135,18 @@ class _Worker:
         self.measured = measured
         self.inherits_memory = False
         self.inbox = protocol.Inbox()
-        #: Where the parent was when it submitted what is to run, and where that has
-        #: brought this process. In between it may be where a task has gone.
+        #: The parent's folder when it submitted the next call, and the folder that this
+        #: process has last entered for a call; a task may have left it since.
         self.submitted_in = self.entered = inheritance.folder()
         #: Whether the user's code is running.
         self.calling = False
         self._interrupted = float("-inf")
 
     def guard_answers(self) -> None:
-        """Let Ctrl-C end what a task does, and not how that is told.
+        """Let Ctrl-C interrupt the user's code, but not the sending of an answer.
 
-        A terminal sends it to the workers as well, and again as long as the key is
-        held. The second one would come while the first is pickled.
+        A terminal sends SIGINT to the workers as well, and repeats it while the key is
+        held. The second one would arrive while the error of the first is pickled.
         """
         is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         if is_default and threading.current_thread() is threading.main_thread():
@@ -159,17 +159,17 @@ class _Worker:
             raise KeyboardInterrupt
 
     def get_ready(self) -> None:
-        """Tell what this process holds before its first task."""
+        """Report that this process is ready, and the bytes that it holds now."""
         own, alone = self._own(), read_memory("self", inherits=True)
         self.inherits_memory = bool(
             alone and own.private - alone.private > _INHERITANCE
         )
         kind = protocol.INHERITS_MEMORY if self.inherits_memory else b""
-        with contextlib.suppress(OSError):  # the parent is gone, as loop() will see
+        with contextlib.suppress(OSError):  # the parent is gone: loop() ends
             self.send(protocol.READY, kind, peak=self._own().private)
 
     def loop(self) -> None:
-        """Until told to end, or the parent is gone."""
+        """Make calls until this worker is told to end, or the parent is gone."""
         heap = Heap()
         try:
             while self._receive():
@@ -197,7 +197,7 @@ class _Worker:
         peak: int = 0,
         seconds: float = 0.0,
     ) -> None:
-        """Send an answer, of the call that is due where it is one."""
+        """Send a message to the parent, with the number of the call that is due."""
         processes.end_if_forked(self.pid)
         parts = protocol.pack(
             kind, payload, number=self.number, peak=peak, seconds=seconds
@@ -210,7 +210,7 @@ class _Worker:
         while True:
             try:
                 return self.inbox.receive(self.pipe)
-            except BlockingIOError:  # a task has made all descriptors so
+            except BlockingIOError:  # a task has made all descriptors non-blocking
                 os.set_blocking(self.pipe.fileno(), True)
 
     def _write(self, part: bytes) -> None:
@@ -223,10 +223,10 @@ class _Worker:
                 os.set_blocking(self.pipe.fileno(), True)
 
     def _enter(self) -> None:
-        """Be in the folder that the call was submitted in.
+        """Change to the folder in which the call was submitted.
 
         Raises:
-            OSError: it is there no more.
+            OSError: the folder no longer exists.
         """
         if self.submitted_in is not None and self.submitted_in != self.entered:
             os.chdir(self.submitted_in)
@@ -237,7 +237,7 @@ class _Worker:
             self.calling = True
             self._enter()
             function, args, kwargs = pickle.loads(payload)  # noqa: S301 - the parent's
-        except BaseException as error:  # noqa: BLE001 - it is sent on
+        except BaseException as error:  # noqa: BLE001 - the error is sent on
             self.calling = False
             processes.end_if_forked(self.pid, error)
             self._fail(error, 0, 0.0)
@@ -245,15 +245,15 @@ class _Worker:
         self._run(function, args, kwargs)
 
     def _calls(self, payload: bytes | bytearray) -> None:
-        """Several calls of one function, each answered for itself as soon as it ends.
+        """Make several calls of one function, and answer each as soon as it ends.
 
-        So that a death takes one of them along and no more.
+        So if the worker dies, only one of the calls is lost.
         """
         try:
             self.calling = True
             self._enter()
             function, every = pickle.loads(payload)  # noqa: S301 - the parent's own
-        except BaseException as error:  # noqa: BLE001 - it is sent on
+        except BaseException as error:  # noqa: BLE001 - the error is sent on
             self.calling = False
             processes.end_if_forked(self.pid, error)
             self._fail(error, 0, -1.0)
@@ -278,7 +278,7 @@ class _Worker:
             failed = type(value) is transfer.Failure
             payload = transfer.dump_value(value)
             self.calling = False
-        except BaseException as error:  # noqa: BLE001 - it is sent on
+        except BaseException as error:  # noqa: BLE001 - the error is sent on
             self.calling = False
             processes.end_if_forked(self.pid, error)
             peak = self._own().anonymous_peak if self.measured else 0
@@ -293,7 +293,7 @@ class _Worker:
         self.send(protocol.ERROR, payload, peak, seconds)
 
     def _own(self) -> memory.Memory:
-        """The memory of this process; nothing where the kernel does not tell."""
+        """The memory of this process; all zero if the kernel does not tell."""
         return read_memory("self", inherits=self.inherits_memory) or _NOTHING
 
 

@@ -1,4 +1,4 @@
-"""The workers of a pool, and what to listen to."""
+"""The workers of a pool, and the selector that reports their events."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from coresize.processes.inheritance import Inheritance
 
 
-#: Seconds that workers have to end by themselves.
+#: Seconds in which workers may end by themselves.
 _PATIENCE = 5.0
 
 
 class Workers:
-    """The workers of a pool, with the selector that tells of them.
+    """The workers of a pool, with the selector that reports their events.
 
     Args:
-        options: what workers are like.
-        size: how many there may be.
-        environment: variables that each has from its start.
+        options: how workers are made.
+        size: the number of workers that there may be.
+        environment: variables that each worker has from its start.
         exchange: called with a worker and events when its socket is ready.
         on_exit: called with a worker when its process has ended.
     """
@@ -54,39 +54,40 @@ class Workers:
         self._outgoing = Outgoing()
 
     def listen_to(self, wakeup: socket.socket, drain: Callable[[int], None]) -> None:
-        """Tell when a wakeup has rung."""
+        """Call a function when the socket that wakes the dispatcher is readable."""
         self.selector.register(wakeup, selectors.EVENT_READ, drain)
 
     @property
     def busy(self) -> list[WorkerHandle]:
-        """Those that have something to do."""
+        """The workers that have a job."""
         return [worker for worker in self.handles if worker.running]
 
     @property
     def has_room(self) -> bool:
-        """Whether one more may be started: who forks later forks beside threads."""
+        """Whether one more worker may be started; no fork beside a running thread."""
         room = len(self.handles) < self.size
         return room and not self._options.forks and self.starts.may_try
 
     def empty(self) -> bool:
-        """End all workers; whether there are none left, or they cannot be replaced.
+        """End all workers; returns True once none is left, or if none can be replaced.
 
-        What they keep of earlier tasks is memory that one task alone may need.
+        Workers keep memory of earlier tasks, which a task that runs alone may need.
         """
         if self._options.forks:
             return True
         for worker in self.handles:
-            if not worker.ready and not worker.kill_reason:  # it may never be
+            if not worker.ready and not worker.kill_reason:  # it may never be ready
                 worker.kill("unused")
             elif not worker.stopping and not worker.stop():
                 self.listen(worker, writing=True)
         return not self.handles
 
     def resize(self, size: int) -> None:
-        """Have as many as that; where there are more, the idlest are told to end.
+        """Change the number of workers; surplus ones with the fewest jobs end first.
 
         Args:
-            size: how many there may be. A pool that forks starts none later.
+            size: the number of workers that there may be. A pool that forks starts no
+                worker later.
         """
         if size == self.size:
             return
@@ -104,11 +105,11 @@ class Workers:
         """Start a worker.
 
         Args:
-            inheritance: what it inherits.
-            environment: variables that this one has besides those of all.
+            inheritance: the state that the worker inherits.
+            environment: variables of this worker, besides those of all workers.
 
         Raises:
-            Exception: it cannot be started.
+            Exception: the worker cannot be started.
         """
         self._number += 1
         worker = WorkerHandle(
@@ -133,14 +134,19 @@ class Workers:
         return worker
 
     def listen(self, worker: WorkerHandle, *, writing: bool) -> None:
-        """Tell when a worker has written, and when more can be written to it."""
+        """Watch a worker's socket.
+
+        Args:
+            worker: the worker.
+            writing: report also when more can be written.
+        """
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
         change = self.selector.modify if worker.watched else self.selector.register
         change(worker.pipe, events, partial(self._exchange, worker))
         worker.watched = True
 
     def flush(self) -> None:
-        """Write what had to wait until less was on its way."""
+        """Write the jobs that had to wait until fewer bytes were on their way."""
         if self._outgoing.held and self._outgoing.has_room():
             self._outgoing.held = False
             for worker in self.handles:
@@ -148,25 +154,25 @@ class Workers:
                     self.listen(worker, writing=True)
 
     def ignore(self, worker: WorkerHandle) -> None:
-        """Tell no more of its socket; its end is told by other means."""
+        """Watch a worker's socket no more; the end of its process is still reported."""
         if worker.watched:
             self.selector.unregister(worker.pipe)
             worker.watched = False
 
     def remove(self, worker: WorkerHandle) -> int | None:
-        """Forget a worker that has ended; with what exit code."""
+        """Remove a worker that has ended; returns its exit code."""
         self.selector.unregister(worker.gone)
         self.ignore(worker)
         self.handles.remove(worker)
         return worker.reap()
 
     def drop(self, worker: WorkerHandle) -> None:
-        """End a worker that has begun nothing, and wait for that."""
+        """Kill a worker that has begun no job, and wait for its end."""
         worker.kill("unused")
         self.remove(worker)
 
     def end(self) -> None:
-        """Let workers end by themselves, those that have begun to work at all."""
+        """End all workers: let those that are ready end by themselves, kill others."""
         for worker in self.handles:
             if worker.ready and not worker.kill_reason:
                 worker.stop()
