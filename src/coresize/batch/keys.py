@@ -108,7 +108,7 @@ def _field(item: Any, name: str) -> object:
 
 
 def _plain(value: Any) -> Any:  # noqa: PLR0911 - a line for each kind
-    """A value as JSON has it, with the name of its type where that is another."""
+    """Plain content for JSON, with the name of the type if JSON lacks that type."""
     cls = type(value)
     if value is None or cls in (str, int, float, bool):
         return value

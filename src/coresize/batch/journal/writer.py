@@ -17,12 +17,13 @@ The engine calls the writer in this order:
 Tasks that ended because the run was stopped or its executor broke are not written.
 
 After a crash at any moment, every other outcome that was reported is in the journal,
-and the next start reports it without running the task again (unless its status is in
-``retry``). A task that was not committed runs again; a task may run twice, but has one
-row, since the key is unique. A crash in the middle of a commit leaves SQLite's rollback
-journal (``-journal``), from which the next process that opens the file, even a reader,
-undoes the commit. So readers do not open the file read-only. A crash before the first
-commit leaves a file without tables, which the next start takes as a new journal.
+and the next start reports it without running the task again (unless its status is
+"cancelled" or in ``retry``). A task that was not committed runs again; a task may run
+twice, but has one row, since the key is unique. A crash in the middle of a commit
+leaves SQLite's rollback journal (``-journal``), from which the next process that opens
+the file, even a reader, undoes the commit. So readers do not open the file read-only. A
+crash before the first commit leaves a file without tables, which the next start takes
+as a new journal.
 
 One process writes; any number may read meanwhile (``coresize status``, a merge). Two
 locks of the system keep other writers out, but no reader, until the writer closes the
