@@ -693,11 +693,14 @@ from coresize import ProcessPoolExecutor, profile_task, run_batch
 def double(number):
     return 2 * number
 
+def end():
+    os.kill(os.getpid(), 9)
+
 if __name__ == "__main__":
     for method in ("forkserver", "spawn", "fork"):
         with ProcessPoolExecutor(2, multiprocessing.get_context(method)) as pool:
             assert list(pool.map(double, range(3))) == [0, 2, 4]
-            error = pool.submit(os.kill, pool.submit(os.getpid).result(), 9).exception()
+            error = pool.submit(end).exception()
             print(type(error).__name__)
     print(sorted(one.value for one in run_batch(double, range(3), progress=False)))
     print(profile_task(double, 1).threads)

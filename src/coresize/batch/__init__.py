@@ -1,1 +1,1 @@
-"""Many tasks, run to the end over any executor: outcomes, journal, shards, merge."""
+"""Runs many tasks to the end on any executor: outcomes, journal, shards, merge."""

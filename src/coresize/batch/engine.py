@@ -1,7 +1,7 @@
-"""The loop of a batch: input to flights, flights to journal, journal to outcomes.
+"""The loop of a batch: it submits items, writes outcomes and reports them.
 
-Rule 1: an outcome is given out after it is written. Rule 2: what is taken from the
-input, is in flight, or waits to be written is bounded, whatever the input.
+Rule 1: an outcome is written before it is reported. Rule 2: the number of items that
+are taken from the input, in flight, or waiting to be written is bounded for any input.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
 
 
 # -----------------------------------------------------------------------------
-# What a batch needs by its options: an executor, a journal, a history.
+# The executor, journal and history that the options of a batch ask for.
 
 
 def open_recorder(
     function: Callable[[Any], Any], options: Options, settings: Settings
 ) -> Recorder | None:
-    """What keeps the history, where that is asked for, here or in the settings."""
+    """The recorder of the history, if the options or the settings ask for it."""
     asked = settings.history if options.history is None else options.history
     if not asked:
         return None
@@ -60,22 +60,22 @@ def open_recorder(
 def open_journal(
     function: Callable[[Any], Any], shard: Shard | None, options: Options
 ) -> Journal | None:
-    """The journal, where one is asked for."""
+    """The journal, if the options ask for one."""
     if options.journal is None:
         return None
     identity = identify(function, shard, options.serializer)
     try:
         return Journal(options.journal, identity)
     except JournalError:
-        # Maybe of a run that was dropped, and is about to end; a task may not wait for
-        # that, as it may be of that very run.
+        # The journal may belong to a run that was dropped and is about to end. A task
+        # must not wait for that, since it may be a task of that run.
         if nesting.is_task() or not exit_hooks.wait():
             raise
     return Journal(options.journal, identity)
 
 
 def open_pool(options: Options, settings: Settings) -> Pool:
-    """The executor, made where it is not the caller's own."""
+    """The executor: the caller's, or a new one."""
     return Pool(
         options.executor,
         max_workers=options.max_workers,
@@ -87,33 +87,33 @@ def open_pool(options: Options, settings: Settings) -> Pool:
     )
 
 
-#: Seconds between two looks at the clock while nothing ends.
+#: The most seconds that the loop waits for a task to end.
 _LOOK = 0.5
 
-#: Seconds between two commits to the journal: what ends meanwhile is written together.
+#: Seconds between two commits to the journal; each writes all tasks that have ended.
 _COMMIT = 0.05
 
 #: Seconds between two writes of the status.
 _STATUS = 1.0
 
-#: Changes of the count of workers that are kept.
+#: The most changes of the number of workers that the report has.
 _KEPT = 1000
 
-#: What becomes of tasks when a run is stopped, and their workers with it, as by Ctrl-C:
-#: at the next start they run again.
+#: Statuses of tasks that end because their run is stopped, as by Ctrl-C, and their
+#: workers with it: the next start runs these tasks again.
 _LOST = ("cancelled", "killed", "crashed")
 
-#: Outcomes of earlier starts that are read from the journal at once.
+#: The most outcomes of earlier starts that are read before they are reported.
 _SKIPPED = 1000
 
 
 class Engine:
-    """What runs one batch.
+    """Runs one batch.
 
     Args:
-        function: what is called with each item.
+        function: the function; it is called with one item.
         items: the input.
-        options: how.
+        options: the other arguments of `run_batch`.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Engine:
     ) -> None:
         self._options = options
         self._journal: Journal | None = None
-        with contextlib.ExitStack() as undo:  # of what is open where the rest fails
+        with contextlib.ExitStack() as undo:  # closes everything if a step fails
             claim = Claim(
                 options.shard,
                 by=options.shard_by,
@@ -137,7 +137,7 @@ class Engine:
             self._recorder = open_recorder(function, options, settings)
             self._pool = open_pool(options, settings)
             undo.callback(self._pool.close, interrupted=False)
-            if self._pool.traits.pickles:  # an error now, and not one for each task
+            if self._pool.traits.pickles:  # one error now instead of one for each task
                 transfer.dump(function, function)
             self._journal = open_journal(function, shard, options)
             undo.callback(self._close_journal)
@@ -145,7 +145,7 @@ class Engine:
             undo.pop_all()
 
     def _prepare(self, function: Callable[[Any], Any], claim: Claim) -> None:
-        """What needs nothing but memory, and a first status."""
+        """Make the parts that cannot fail, and write the first status."""
         options = self._options
         self._status = [
             StatusFile(path, str(claim.shard or "0/1"))
@@ -170,13 +170,13 @@ class Engine:
     # --- The loop ---------------------------------------------------------------
 
     def steps(self) -> Generator[Outcome, None, None]:
-        """The outcomes as they come; who reads them calls `end` when that is over.
+        """Yield the outcomes as tasks end; the caller then calls `end`.
 
-        There is nothing to clean up here, since the garbage collector may close it.
+        The generator cleans nothing up, since the garbage collector may close it.
 
         Raises:
             CoresizeError: the executor is broken.
-            ConfigError: a key comes twice.
+            ConfigError: two items have the same key.
             JournalError: the journal cannot be written.
         """
         entries: Iterator[Entry] | None = iter(self._input)
@@ -207,7 +207,7 @@ class Engine:
         )
 
     def _fill(self, entries: Iterator[Entry]) -> bool:
-        """Submit what there is room for; True where the input has ended."""
+        """Submit items while there is room; returns True at the end of the input."""
         rate, ended = self._tally.rate, len(self._ended)
         while len(self._known) < _SKIPPED and self._in_flight.has_room(rate, ended):
             entry = next(entries, None)
@@ -220,7 +220,7 @@ class Engine:
         return False
 
     def _recall(self, entry: Entry) -> bool:
-        """Whether an earlier start has done it; its outcome is then known."""
+        """Whether an earlier start has run the task; `_known` then has its outcome."""
         if self._journal is None:
             return False
         result = self._journal.take(entry.key, entry.index)
@@ -231,10 +231,10 @@ class Engine:
         return True
 
     def _settle(self, *, last: bool) -> Iterator[Outcome]:
-        """The outcomes of what has ended, after they are written."""
+        """Write the outcomes of tasks that have ended, then yield them."""
         self._land(self._patience())
         overdue = time.monotonic() - self._committed >= _COMMIT
-        # In the caller nothing is ever in flight, though the next may end at once.
+        # A serial executor has no task in flight here, though the next may end at once.
         idle = not self._in_flight.pending and (last or not self._pool.is_serial)
         if not self._ended or not (overdue or idle):
             return
@@ -274,14 +274,14 @@ class Engine:
 
     def _write(self, ended: list[tuple[Outcome, object]]) -> None:
         if self._journal:
-            # Of which task an executor died nobody knows: all of them run again.
+            # No one knows which task broke the executor: all lost tasks run again.
             told = [one for one in ended if not _is_lost(one[0])]
             self._journal.write(told)
             self._committed = time.monotonic()
         for outcome, _ in ended:
             self._tally.add(outcome)
 
-    # --- Around it --------------------------------------------------------------
+    # --- Status, end and report -------------------------------------------------
 
     def _count_workers(self) -> int:
         return self._pool.observe().workers
@@ -306,11 +306,11 @@ class Engine:
                 file.write(progress, state)
 
     def end(self, *, done: bool = False, interrupted: bool = False) -> None:
-        """Cancel what has not begun, wait for what runs, write what has ended; once.
+        """Cancel tasks that have not begun, wait for the rest, write outcomes; once.
 
         Args:
-            done: all has been run.
-            interrupted: what runs is killed, where that can be, and not waited for.
+            done: all tasks have been run.
+            interrupted: running tasks are killed, if possible, and not waited for.
         """
         if not self._ending.acquire(blocking=False):
             return
@@ -324,7 +324,7 @@ class Engine:
             self.kill()
             raise
         finally:
-            # It was said; what is lost will run again.
+            # The error was reported already; tasks that are not written run again.
             with contextlib.suppress(JournalError):
                 self._land(0.0)
                 self._write([one for one in self._ended if one[0].status not in _LOST])
@@ -340,14 +340,14 @@ class Engine:
             self._display.close(stopped=self._stopped)
 
     def abandon(self) -> None:
-        """End what was never begun."""
+        """End a batch that was never read."""
         if self._ending.acquire(blocking=False):
             self._pool.close(interrupted=False)
             self._write_status("stopped")
             self._close_journal()
 
     def kill(self) -> None:
-        """End what runs, where that can be."""
+        """Kill the running tasks, if possible."""
         self._pool.close(interrupted=True)
 
     def _close_journal(self) -> None:
@@ -355,7 +355,7 @@ class Engine:
             self._journal.close()
 
     def report(self) -> BatchReport:
-        """What it has come to so far."""
+        """The report so far."""
         tally, state = self._tally, self._pool.observe()
         return BatchReport(
             done=tally.done,
@@ -376,21 +376,21 @@ class Engine:
 
 
 def _is_lost(outcome: Outcome) -> bool:
-    """Whether the executor broke, and not a task that has raised the same error."""
+    """Whether the executor broke; a task that raises the same error is not lost."""
     return outcome.status == "crashed" and isinstance(outcome.error, BrokenExecutor)
 
 
 # -----------------------------------------------------------------------------
-# The outcomes of one batch, as somebody reads them; and its end, whoever brings it.
+# The reader of the outcomes of one batch, and the four ways in which a batch ends.
 #
-# A batch is over when it was read to its end, fails, is closed, or when nobody holds it
-# any more. In the first three somebody waits for what still runs. The last is told by
-# the garbage collector, in any thread at all: there a thread is started that ends the
-# batch, since a finalizer never waits (`coresize.processes.exit_hooks`). For that
-# reason this is no generator: its ``finally`` could not tell who closes it.
+# A batch ends when it was read to its end, fails, is closed, or has no reference left.
+# In the first three cases the caller waits for running tasks. In the last case the
+# garbage collector calls the finalizer, in any thread. A finalizer must not wait, so it
+# starts a thread that ends the batch (`coresize.processes.exit_hooks`). This is why the
+# reader is no generator: a ``finally`` block cannot tell who closes it.
 
 
-#: Failures that are raised together at the end, at most.
+#: The most failures that are raised together at the end.
 _RAISED = 1000
 
 
@@ -398,12 +398,12 @@ class Reader:
     """An iterator over the outcomes of a batch.
 
     Args:
-        engine: runs the batch.
-        name: of its function.
-        raises: errors are raised together at the end.
+        engine: the engine that runs the batch.
+        name: the name of the function.
+        raises: the errors of tasks are raised together at the end.
 
     Attributes:
-        begun: somebody has asked for outcomes, or closed it.
+        begun: an outcome was requested, or the reader was closed.
     """
 
     def __init__(self, engine: Engine, name: str, *, raises: bool) -> None:
@@ -423,8 +423,8 @@ class Reader:
         """The next outcome.
 
         Raises:
-            StopIteration: there is none.
-            BaseExceptionGroup: tasks have failed, where that is to be raised.
+            StopIteration: all outcomes were read.
+            BaseExceptionGroup: tasks have failed, and `raises` was set.
             CoresizeError: the batch cannot go on.
         """
         if self._over:
@@ -444,12 +444,12 @@ class Reader:
         return outcome
 
     def close(self, *, interrupted: bool = False) -> None:
-        """End it: cancel what has not begun, and wait for what runs, or kill that.
+        """End the batch: cancel tasks that have not begun, wait for or kill the rest.
 
         Args:
-            interrupted: what runs is killed, where that can be.
+            interrupted: running tasks are killed, if possible.
         """
-        self._steps.close()  # which raises where another thread is reading
+        self._steps.close()  # raises an error if another thread is reading
         self._end(interrupted=interrupted)
 
     def _end(self, *, done: bool = False, interrupted: bool = False) -> None:
@@ -480,15 +480,15 @@ class Reader:
             exit_hooks.later(end, hurry=engine.kill)
 
 
-#: Those that are to be ended before the program ends.
+#: The readers to close before the program ends.
 _open: weakref.WeakSet[Reader] = weakref.WeakSet()
 
 
-@atexit.register  # before the pools: the last that registers goes first
+@atexit.register  # runs before the pools' hooks: the last one registered runs first
 def _finish() -> None:
-    """At the end of the program: what was left early is ended, and its journal closed.
+    """End the batches that are still open, and close their journals, at exit.
 
-    One that another thread is reading, a daemon's, is left alone.
+    A batch that a daemon thread is reading is left alone.
     """
     interrupted = exit_hooks.is_interrupted()
     for reader in list(_open):

@@ -1,4 +1,4 @@
-"""The executor that a batch runs over: by name, or the caller's own."""
+"""The executor of a batch: a new one, by name, or the caller's."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ _ALLOWED = '"process", "thread", "serial", "joblib", or an executor'
 
 
 class Pool:
-    """An executor, and what a batch has to know of it.
+    """The executor of a batch, with its traits.
 
     Args:
         executor: a name, or an executor, which stays open when the batch ends.
-        max_workers: workers at most; of a foreign executor, how many it has.
+        max_workers: the most workers; for the caller's executor, how many it has.
         memory: bytes that one task needs, as for `coresize.ProcessPoolExecutor`.
         cpus: cores that one task keeps busy.
         timeout: seconds that one task may take.
-        oom_retries: how often a task that was killed for memory is run again.
-        settings: what the user decided, where that was loaded already.
+        oom_retries: how often a task that was killed for memory runs again.
+        settings: the settings, if the caller has loaded them already.
 
     Attributes:
-        executor: what tasks are submitted to.
-        traits: what the executor is like.
-        slots: how many tasks it runs at a time; None where nobody knows.
+        executor: the executor to which tasks are submitted.
+        traits: its traits.
+        slots: how many tasks it runs at a time; None if that is not known.
 
     Raises:
-        ConfigError: an argument is not valid, or nothing that this executor can do.
+        ConfigError: an argument is not valid, or this executor does not support it.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Pool:
 
     @property
     def breaks(self) -> bool:
-        """Whether a worker that dies may cost all tasks that were submitted."""
+        """Whether the death of one worker may lose all tasks that were submitted."""
         return self.traits.pickles and not self.traits.survives
 
     def _limited(self, made: Executor, memory: Memory) -> Executor:
@@ -115,24 +115,24 @@ class Pool:
 
     @property
     def hint(self) -> str:
-        """What may help where it is broken, and it does not say so itself."""
+        """Advice for the error about a broken executor; "" if only one task is lost."""
         if self.traits.survives:
             return ""
         return " (executor='process' would lose a single task)"
 
     def observe(self) -> PoolState:
-        """What it is like now."""
+        """The state of the executor now."""
         if self.traits.measures:
             state: PoolState = self._inner.observe()  # type: ignore[attr-defined]
             return state
         return PoolState(workers=self.slots or 0, kills=0, evictions=0, need=None)
 
     def close(self, *, interrupted: bool) -> None:
-        """End it, if it was made here; after Ctrl-C at once."""
+        """Shut the executor down, if it was made here; after Ctrl-C without waiting."""
         if not self._owned:
             return
         if interrupted:
-            # As on leaving `with`: what runs is not waited for.
+            # As a `with` block does after Ctrl-C: do not wait for running tasks.
             self.executor.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
         else:
             self.executor.shutdown(cancel_futures=True)

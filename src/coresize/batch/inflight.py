@@ -1,4 +1,4 @@
-"""The tasks in flight: submitted and not yet answered; and those to be tried again."""
+"""The tasks in flight, which have no answer yet, and those that wait for a retry."""
 
 from __future__ import annotations
 
@@ -28,16 +28,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("coresize")
 
-#: Tasks submitted ahead: enough for all workers, and for so many seconds at the rate
-#: that is seen; where they are quick, that is what keeps workers busy.
+#: Tasks submitted ahead: _AHEAD for each worker, plus the tasks of _SECONDS at the
+#: current rate, which keep workers busy with quick tasks; at most _MOST.
 _AHEAD, _SECONDS, _MOST = 4, 0.1, 1024
 
-#: Seconds before a task is tried again: the first time, and at most.
+#: Seconds before a retry: of the first retry, and at most.
 _BACKOFF, _LONGEST = 0.5, 60.0
 
 
-#: Tasks that an executor is given at first where nobody knows how many it runs at a
-#: time; and by how much the throughput has to grow for twice as many.
+#: The first size of a `Window`, and the growth of the throughput that doubles the size.
 _FIRST, _GROWS = 16, 1.1
 
 
@@ -56,7 +55,7 @@ class Window:
         self._since = time.monotonic()
 
     def note_end(self) -> None:
-        """A task has ended."""
+        """Note that a task has ended, and adapt the size after each round."""
         self._ended += 1
         if self._settled or self._ended < self.size:
             return
@@ -76,12 +75,12 @@ class Window:
 
 
 class InFlight:
-    """The tasks of one batch that an executor has.
+    """The tasks of one batch that are in flight or wait for a retry.
 
     Args:
         pool: the executor.
-        task: what is called with each item.
-        ahead: tasks that may be submitted ahead; None goes by the rate.
+        task: the task; it is called with one item.
+        ahead: how many tasks may be submitted ahead; None adapts it to the rate.
     """
 
     def __init__(self, pool: Pool, task: Task, ahead: int | None) -> None:
@@ -98,26 +97,26 @@ class InFlight:
 
     @property
     def pending(self) -> int:
-        """Tasks that are in flight or to be tried again."""
+        """Number of tasks that are in flight or wait for a retry."""
         return len(self.futures) + len(self._later)
 
     def has_room(self, rate: float, ended: int) -> bool:
-        """Whether one more may be submitted.
+        """Whether one more task may be submitted.
 
         Args:
-            rate: tasks a second, as seen so far.
-            ended: tasks that have ended and whose results are still held.
+            rate: tasks per second so far.
+            ended: number of tasks that have ended and whose results are still held.
         """
         if self.broken:
             return False
-        if self._pool.is_serial:  # what is submitted has ended
+        if self._pool.is_serial:  # a submitted task has ended already
             return not self.futures
         slots = self._pool.slots or 0
         most = self._ahead
         if most is None and self._window is not None:
             most = self._window.size
         elif most is None:
-            # A pool that breaks loses all of them.
+            # A pool that breaks loses all submitted tasks.
             more = 0 if self._pool.breaks else int(rate * _SECONDS)
             most = min(_AHEAD * slots + more, _MOST)
         if (len(self.futures) + ended) * self._each > MOST_BYTES:
@@ -125,17 +124,17 @@ class InFlight:
         return len(self.futures) < max(most, slots, 1)
 
     def start(self, entry: Entry) -> None:
-        """Submit a task."""
+        """Submit the task of an entry."""
         entry.tries += 1
         entry.began = time.monotonic()
         try:
             future = self._pool.executor.submit(self._task, entry.item)
-        except RuntimeError as error:  # broken, or shut down
+        except RuntimeError as error:  # the executor is broken or shut down
             entry.tries -= 1
             self.broken = error
             self.retry(entry, 0.0)
             return
-        except Exception as error:  # noqa: BLE001 - of this task alone
+        except Exception as error:  # noqa: BLE001 - it fails this task alone
             future = Future()
             future.set_exception(error)
         self.futures[future] = entry
@@ -147,22 +146,22 @@ class InFlight:
         self._answered_futures.put(future)
 
     def retry(self, entry: Entry, delay: float | None = None) -> None:
-        """Try a task again, after a while that doubles each time, up to a minute."""
+        """Schedule a retry, after a delay that doubles each time, up to a minute."""
         if delay is None:
             delay = min(_BACKOFF * 2 ** (entry.tries - 1), _LONGEST)
         due = time.monotonic() + delay
         heapq.heappush(self._later, (due, next(self._order), entry))
 
     def due(self) -> Iterator[Entry]:
-        """The tasks whose time has come to be tried again."""
+        """Yield the entries whose retry is due."""
         while self._later and not self.broken and self._later[0][0] <= time.monotonic():
             yield heapq.heappop(self._later)[2]
 
     def completed(self, patience: float) -> Iterator[tuple[Entry, Future[Answer]]]:
-        """The tasks that have been answered; waits for one, but not for ever.
+        """Yield the tasks that have an answer; waits for the first one.
 
         Args:
-            patience: seconds.
+            patience: the most seconds to wait.
         """
         if self._later:
             patience = min(patience, max(0.0, self._later[0][0] - time.monotonic()))
@@ -178,9 +177,9 @@ class InFlight:
             return
 
     def cancel(self) -> list[Entry]:
-        """Cancel what has not begun; the entries that will not be tried again."""
+        """Cancel tasks that have not begun; returns the entries that get no retry."""
         for future in self.futures:
-            with contextlib.suppress(Exception):  # somebody else's; it runs on
+            with contextlib.suppress(Exception):  # of a foreign executor; the task runs
                 future.cancel()
         dropped = [entry for _, _, entry in self._later]
         self._later.clear()
@@ -190,7 +189,7 @@ class InFlight:
 def outcome_of(
     entry: Entry, future: Future[Answer], decode: Callable[[Any], object] | None
 ) -> tuple[Outcome, object, float | None]:
-    """What became of a task; its value as written; when it began, if it did."""
+    """The outcome of a task; its encoded value; the time when it began, or None."""
     attempts = max(entry.tries - 1 + (_told(future, "attempts") or 1), 1)
     seen = _told(future, "peak_memory")
     error = _error_of(future)
@@ -229,9 +228,9 @@ def outcome_of(
 
 
 def _told(future: object, name: str) -> int | None:
-    """A number that a pool of coresize has left at its future; None of any other.
+    """A number that a pool of coresize has set on its future; None on other futures.
 
-    It is not asked for as an attribute: some futures have any attribute, as proxies.
+    The lookup uses ``__dict__``, since proxies of futures have any attribute.
     """
     attributes = getattr(future, "__dict__", None)
     number = attributes.get(name) if type(attributes) is dict else None
@@ -239,7 +238,7 @@ def _told(future: object, name: str) -> int | None:
 
 
 def _error_of(future: Future[Answer]) -> BaseException | None:
-    """What a task has raised; or what its future raises when it is asked."""
+    """The error of a task; or the error that its future raises on access; or None."""
     try:
         return CancelledError() if future.cancelled() else future.exception()
     except KeyboardInterrupt:
@@ -249,7 +248,7 @@ def _error_of(future: Future[Answer]) -> BaseException | None:
 
 
 def _size_of_result(future: Future[Answer]) -> int:
-    """Bytes of what a task has returned, or about as many."""
+    """Bytes of the value that a task has returned, or an estimate."""
     size = _told(future, "result_bytes")
     if size is None and _error_of(future) is None:
         size = estimate(future.result()[1])
@@ -257,7 +256,7 @@ def _size_of_result(future: Future[Answer]) -> int:
 
 
 def _unreadable(error: BaseException) -> transfer.TransferError:
-    """For a value that cannot be read back, so that no later start could either."""
+    """The error for a value that cannot be decoded, so no later start could read it."""
     text = f"{type(error).__name__}: {error}"
     msg = f"the result cannot be read back as it was written for the journal: {text}"
     return transfer.TransferError(msg)
@@ -266,7 +265,7 @@ def _unreadable(error: BaseException) -> transfer.TransferError:
 def _ended(
     entry: Entry, error: BaseException, attempts: int, seen: int | None
 ) -> Outcome:
-    """The outcome of a task whose function did not come to its end."""
+    """The outcome of a task whose executor returned an error instead of an answer."""
     status = status_of(error)
     if isinstance(error, CancelledError):
         status, attempts = "cancelled", entry.tries - 1

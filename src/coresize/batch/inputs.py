@@ -1,4 +1,4 @@
-"""The input of a batch: each item with its key, and only those of this shard."""
+"""The input of a batch: the items of this shard, each with its key."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class Entry:
-    """One item that is to be run.
+    """One item to run.
 
     Attributes:
-        index: its place in the input.
-        key: what it is known by.
+        index: the place of the item in the input.
+        key: the text that identifies the item.
         item: the item.
-        tries: how often it was submitted.
-        began: when it was, the last time, by the monotonic clock.
-        seconds: from then until the executor had an answer.
+        tries: how often the item was submitted.
+        began: when it was submitted the last time, by the monotonic clock.
+        seconds: seconds from then until the executor had an answer.
     """
 
     __slots__ = ("began", "index", "item", "key", "seconds", "tries")
@@ -45,17 +45,16 @@ class Input:
     """The items of a batch.
 
     Args:
-        items: any iterable, endless too.
-        key: what gives an item its key, or the name of a field; None is a stable hash
-            where keys are needed, else the place in the input.
-        shard: the part to take; None is all.
-        keyed: keys are needed: they are told apart, and one that comes twice is an
-            error.
+        items: any iterable, even an endless one.
+        key: a function that returns the key of an item, or the name of a field; None
+            takes a stable hash if keys are needed, else the place in the input.
+        shard: the shard whose items are taken; None takes all items.
+        keyed: keys are needed, and the same key for two items is an error.
 
     Attributes:
-        whole: how many there are in all; None where that cannot be told.
-        total: how many there are to take; None where that cannot be told.
-        read: how many were read so far, those of other shards, too.
+        whole: number of items of all shards; None if that is not known.
+        total: number of items of this shard; None if that is not known.
+        read: number of items read so far, with those of other shards.
     """
 
     def __init__(
@@ -83,10 +82,10 @@ class Input:
         return None
 
     def check(self) -> None:
-        """See before anything runs that no key comes twice, where that is possible.
+        """Check a sequence before any task runs: no two items have the same key.
 
         Raises:
-            ConfigError: one does, or has no stable hash.
+            ConfigError: two items have the same key, or an item has no stable hash.
         """
         if not self._keyed or not isinstance(self._items, Sequence):
             return
@@ -97,7 +96,7 @@ class Input:
             raise _repeated(repeated)
 
     def __iter__(self) -> Iterator[Entry]:
-        """The entries, as they are asked for."""
+        """Yield the entries of this shard, and check keys that `check` could not."""
         checked = not self._keyed or isinstance(self._items, Sequence)
         repeated: list[str] = []
         with contextlib.closing(SeenKeys()) as seen:
@@ -110,7 +109,7 @@ class Input:
             raise _repeated(repeated)
 
     def _told(self, seen: SeenKeys | None, repeated: list[str]) -> Iterator[Entry]:
-        """The entries of this shard; keys that come twice are added to a list."""
+        """Yield the entries of this shard; add each repeated key to the list."""
         shard, index = self._shard, -1
         by_key = shard is not None and shard.by == "key"
         for index, item in enumerate(self._items):
@@ -133,12 +132,12 @@ class Input:
             raise
 
 
-#: More keys than that are not named.
+#: The most repeated keys that the error names.
 _NAMED = 10
 
 
 def _repeated(repeated: list[str]) -> ConfigError:
-    """The error for keys that come twice."""
+    """The error for keys that several items have."""
     named = ", ".join(repeated[:_NAMED])
     if len(repeated) > _NAMED:
         named += f" and {len(repeated) - _NAMED} more"

@@ -1,4 +1,4 @@
-"""Keys: texts that tell the tasks of a batch apart, the same at every start. Pure."""
+"""Keys: texts that identify the tasks of a batch, the same at every start. Pure."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _ALLOWED = (
 
 
 def stable_key(item: object) -> str:
-    """A text for an item, the same in every process and on every machine.
+    """The key of an item, the same in every process and on every machine.
 
-    Short texts and whole numbers are their own keys, of all else it is a hash (BLAKE2b,
-    RFC 7693) of the content.
+    Short texts and whole numbers are their own keys; the key of any other item is a
+    hash (BLAKE2b, RFC 7693) of its content.
 
     Raises:
-        ConfigError: the content of the item cannot be told.
+        ConfigError: the item has a type whose content is not known.
 
     >>> stable_key("user-17"), stable_key(17), stable_key({"b": 1, "a": (2,)})
     ('user-17', '17', '1373684f03b107b66e4d12181353ff26')
@@ -51,23 +51,23 @@ def digest(content: object) -> str:
     """A hash of plain content, of 32 hexadecimal digits.
 
     Raises:
-        ConfigError: the content cannot be told.
+        ConfigError: a value has a type whose content is not known.
     """
     text = json.dumps(_plain(content), ensure_ascii=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def bucket(key: str, count: int) -> int:
-    """One of so many buckets for a key, the same everywhere."""
+    """The bucket of a key, from 0 to count - 1, the same on every machine."""
     hashed = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8)
     return int.from_bytes(hashed.digest(), "big") % count
 
 
 def checked(key: object, item: object) -> str:
-    """A key as the user's function gave it.
+    """The key that the user's function returned for an item, as text.
 
     Raises:
-        ConfigError: it is no text and no number.
+        ConfigError: the key is neither a text of UTF-8 nor a number, or is too long.
     """
     if isinstance(key, str) and len(key) > LONGEST:
         allowed = f"a text of at most {LONGEST} characters, such as a hash of it"
@@ -100,7 +100,7 @@ def named(name: str) -> Callable[[Any], object]:
 def _field(item: Any, name: str) -> object:
     try:
         return item[name]
-    except TypeError:  # it has no fields; a mapping's own attributes are no field
+    except TypeError:  # an item without fields; of a mapping, only fields count
         return getattr(item, name)
 
 
@@ -108,7 +108,7 @@ def _field(item: Any, name: str) -> object:
 
 
 def _plain(value: Any) -> Any:  # noqa: PLR0911 - a line for each kind
-    """A value as JSON has it, with the name of its type where that is another."""
+    """Plain content for JSON, with the name of the type if JSON lacks that type."""
     cls = type(value)
     if value is None or cls in (str, int, float, bool):
         return value
@@ -143,7 +143,7 @@ def _ordered(value: Any) -> list[Any]:
     return [_plain(one) for one in value]
 
 
-#: How the content of what is no JSON is told.
+#: For each type, the function that turns a value into plain content for JSON.
 _KINDS: dict[type | tuple[type, ...], Callable[[Any], Any]] = {
     enum.Enum: lambda value: _plain(value.value),
     dict: _mapping,

@@ -1,4 +1,4 @@
-"""How a batch is to be run, checked before anything is."""
+"""The options of a batch, checked before any task runs."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 _FLAG = "true or false"
 
-#: What a settings file and the command line say of a batch, and what `run_batch`
-#: checks. The names are those of its arguments, but for ``function``, ``items`` and
-#: ``parameters``, which are read from there, and ``workers`` and ``parallel``.
+#: The options that a settings file and the command line may set, and that `run_batch`
+#: checks. The names are those of its arguments, except for ``function``, ``items``,
+#: ``parameters``, ``workers`` and ``parallel``, which the command translates.
 OPTIONS = (
     option("function", "text", '"module:function"'),
     option(
@@ -128,7 +128,7 @@ OPTIONS = (
     ),
 )
 
-#: What only `run_batch` takes.
+#: The options that only `run_batch` takes.
 _MORE = (
     option("max_workers", "whole", "a number above 0", least=1),
     option("buffersize", "whole", "a number above 0", least=1),
@@ -137,7 +137,7 @@ _MORE = (
 
 
 class Options(Value):
-    """What `coresize.run_batch` takes, but for the function and the items."""
+    """The arguments of `coresize.run_batch`, except for the function and the items."""
 
     executor: Executor | str
     max_workers: int | None
@@ -184,10 +184,10 @@ class Options(Value):
             raise ConfigError("item_size", size, allowed)
 
     def _check_names(self) -> None:
-        """See that statuses are known and no name is empty, as a variable not set is.
+        """Check that statuses are known, and no name is empty (an unset variable).
 
         Raises:
-            ConfigError: one is not.
+            ConfigError: a status is not known, or a name is empty.
         """
         for status in self.retry:
             if status not in BAD:

@@ -1,4 +1,4 @@
-"""What became of each task of a batch: failure is data. Pure."""
+"""The outcome of each task of a batch, and the report of the batch. Pure."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Literal, TypeAlias
 
-    #: ok: there is a value. failed: the function raised. oom, crashed, killed, timeout:
-    #: its worker ended before it did. cancelled: it was not begun, or Ctrl-C ended it.
-    #: skipped: it was ok at an earlier start, and its value is in the journal.
+    #: ok: the task has a value. failed: the function raised an error. oom, crashed,
+    #: killed, timeout: the worker ended before the task. cancelled: the task did not
+    #: begin, or Ctrl-C ended it. skipped: the task was ok at an earlier start, and the
+    #: journal has its value.
     Status: TypeAlias = Literal[
         "ok",
         "failed",
@@ -34,12 +35,12 @@ if TYPE_CHECKING:
     ]
 
 
-#: What a task may have come to; those that are not good are counted as failures.
+#: All statuses; tasks with a status in BAD count as failures.
 GOOD = ("ok", "skipped")
 BAD = ("failed", "oom", "crashed", "killed", "timeout")
 STATUSES = ("ok", *BAD, "cancelled", "skipped")
 
-#: The status for the end of a worker, the most special first.
+#: The status for each error that reports the end of a worker; subclasses come first.
 _ENDS: tuple[tuple[type[BaseException], Status], ...] = (
     (TaskOutOfMemoryError, "oom"),
     (TaskTimeoutError, "timeout"),
@@ -49,27 +50,27 @@ _ENDS: tuple[tuple[type[BaseException], Status], ...] = (
 
 
 class Outcome(Value):
-    """What became of one task.
+    """The outcome of one task.
 
     Attributes:
-        key: what the task is known by.
-        index: its place in the input, from 0.
+        key: the text that identifies the task.
+        index: the place of the item in the input, from 0.
         status: "ok", "failed", "oom", "crashed", "killed", "timeout", "cancelled" or
             "skipped".
-        value: what the function returned; None where there is none.
-        error: what was raised instead; None where there is a value.
-        traceback: of that error, as text; empty where there is none.
+        value: the value that the function returned; None without one.
+        error: the error that the task has instead of a value; None with a value.
+        traceback: the traceback of the error, as text; empty without one.
         attempts: how often the task was started.
-        peak_memory: bytes, the most that its worker had resident while it ran, without
-            pages of files; None of threads, of tasks below a millisecond, and where
-            the system does not tell.
-        wall: seconds that the last attempt took; of a task that did not end, as by a
-            timeout or a kill: since it was handed on.
-        cpu: seconds of CPU time that it took; 0 of a task that did not end.
-        waited: seconds in which it was ready to run and had no CPU, as others had it or
-            a quota was used up; 0 where nobody tells, as of threads, and of a task that
-            comes after one of less than a millisecond (Linux).
-        worker: the process that ran it, or the thread.
+        peak_memory: the most bytes that the worker had resident during the task,
+            without pages of files; None for threads, for tasks below a millisecond, and
+            where the system does not report it.
+        wall: seconds that the last attempt took; if the task did not end, as after a
+            timeout or a kill, seconds since it was submitted.
+        cpu: seconds of CPU time that the task took; 0 if it did not end.
+        waited: seconds in which the task was ready to run but had no CPU, as others had
+            it or a quota was used up; 0 where that is not known, as for threads, and
+            for a task after one of less than a millisecond (Linux).
+        worker: the process or thread that ran the task.
     """
 
     key: str
@@ -87,15 +88,15 @@ class Outcome(Value):
 
     @property
     def ok(self) -> bool:
-        """Whether there is a value."""
+        """Whether the task has succeeded, now or at an earlier start."""
         return self.status in GOOD
 
     @property
     def message(self) -> str:
-        """The type and the text of the error; empty where there is none."""
+        """The type and the text of the error; empty without an error."""
         if self.error is None:
             return ""
-        if type(self.error) is CoresizeError:  # of an earlier start, type and text
+        if type(self.error) is CoresizeError:  # from the journal: has the type already
             return str(self.error)
         name = type(self.error).__name__
         try:
@@ -107,7 +108,7 @@ class Outcome(Value):
 
 
 def status_of(error: BaseException) -> Status:
-    """The status of a task that got an error in place of a value.
+    """The status of a task that has this error.
 
     >>> from coresize import TaskTimeoutError
     >>> status_of(TaskTimeoutError("late", exit_code=-9, peak_memory=0))
@@ -122,27 +123,27 @@ def status_of(error: BaseException) -> Status:
 
 
 # -----------------------------------------------------------------------------
-# What a batch came to, as values, one line, or JSON. Pure.
+# The report of a batch, as values, one line, or JSON. Pure.
 
 
 class BatchReport(Value):
-    """What a batch came to so far.
+    """The state of a batch, during the batch or at its end.
 
     Attributes:
-        done: tasks that have ended, with those that a resume skipped.
-        total: how many there are; None where the input does not tell.
-        counts: how many of each status.
-        failed: how many have no value.
-        retries: how often a task was run again because it had failed.
-        elapsed: seconds.
-        rate: tasks a second, without skipped ones.
+        done: number of tasks that have ended, with those that a resume skipped.
+        total: number of all tasks; None if the input has no length.
+        counts: number of tasks by status.
+        failed: number of tasks that have failed.
+        retries: how often a task ran again because it had failed.
+        elapsed: seconds since the start.
+        rate: tasks per second, without skipped tasks.
         startup: seconds until the first task began.
-        workers: (seconds since the start, how many workers), each time that changed.
-        kills: how often a worker was killed for memory, whatever became of its task.
-        evictions: how often a task was ended before the kernel would have killed one.
-        need: bytes that a task may take, as learned; None where that was not asked.
-        peak_memory: bytes, the most of one task; None where it was not measured.
-        line: all that in one line.
+        workers: (seconds since the start, number of workers) at each change.
+        kills: workers killed for memory, whether or not their tasks succeeded later.
+        evictions: how often a task was ended before the kernel would kill a process.
+        need: bytes that a task may take, as learned; None if that was not requested.
+        peak_memory: the most bytes that one task took; None if it was not measured.
+        line: a summary in one line.
     """
 
     done: int
@@ -162,7 +163,7 @@ class BatchReport(Value):
 
     @property
     def startup_share(self) -> float:
-        """The part of the time until the first task began."""
+        """The start-up as a part of the elapsed time, 0 to 1."""
         return min(1.0, self.startup / self.elapsed) if self.elapsed else 0.0
 
     def __str__(self) -> str:
@@ -183,9 +184,9 @@ class BatchReport(Value):
         return " | ".join(parts)
 
     def as_json(self) -> str:
-        """All of it as JSON, for programs."""
+        """The report as JSON, for programs."""
         return json.dumps({**self.as_dict(), "startup_share": self.startup_share})
 
 
-#: From this part on it is worth a word.
+#: The smallest part of the time for which the start-up is mentioned.
 _WORTH = 0.05

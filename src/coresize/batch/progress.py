@@ -1,4 +1,4 @@
-"""How far a batch is: counts, rate, time left; as a line, a bar, or for a callback."""
+"""The progress of a batch: counts, rate, time left; as a line, a bar or a callback."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from coresize.batch.outcomes import Outcome
 
     #: None: lines to the log. True: a bar at a terminal, else lines to standard error.
-    #: False: nothing. Or what is called with each `Progress`.
+    #: False: nothing. Or a function that is called with each `Progress`.
     Show: TypeAlias = bool | Callable[["Progress"], object] | None
 
 
 # -----------------------------------------------------------------------------
-# Standard error as people watch it: lines, and a bar where there is room for one.
+# Standard error, for people: lines, and a bar on a terminal that has room for one.
 #
-# Whether anybody can see them is nothing that a run depends on: what cannot be written,
-# as the disk is full or the reader has gone, is left out.
+# A run must not depend on who reads standard error: text that cannot be written, as the
+# disk is full or the reader has gone, is dropped.
 
 
 def say(line: object) -> None:
-    """A line to standard error, if there is one that can be written."""
+    """Write a line to standard error, if it is open and can be written."""
     if sys.stderr is not None:
         with unhurt():
             print(line, file=sys.stderr, flush=True)  # noqa: T201 - it was asked for
@@ -43,17 +43,17 @@ def say(line: object) -> None:
 
 @contextlib.contextmanager
 def unhurt() -> Iterator[None]:
-    """Errors of writing to standard error do no harm."""
+    """Ignore errors of writing to standard error in the block."""
     try:
         yield
-    except (OSError, ValueError):  # or it has been closed
+    except (OSError, ValueError):  # ValueError: it is closed
         discard(sys.stderr)
 
 
 def discard(stream: TextIO) -> None:
     """Empty the buffer of a stream that cannot be written.
 
-    Python would try again when the program ends, and end with status 120.
+    Otherwise Python writes the buffer again at exit, and exits with status 120.
     """
     with contextlib.suppress(OSError, ValueError, AttributeError):
         number = stream.fileno()
@@ -69,7 +69,7 @@ def discard(stream: TextIO) -> None:
 
 
 def bar(total: int | None) -> Any:
-    """A bar of tqdm, where there is a terminal, and it is installed; else None."""
+    """A bar of tqdm, if standard error is a terminal and tqdm is installed; or None."""
     if not _has_room():
         return None
     try:
@@ -84,41 +84,41 @@ def bar(total: int | None) -> Any:
 
 
 def _has_room() -> bool:
-    """Whether standard error is a terminal, and has rows and columns."""
+    """Whether standard error is a terminal with rows and columns."""
     if sys.stderr is None or not sys.stderr.isatty():
         return False
     try:
         return all(os.get_terminal_size(sys.stderr.fileno()))
-    except OSError:  # one that does not tell
+    except OSError:  # the size is not known
         return True
 
 
 _log = logging.getLogger("coresize")
 
-#: Seconds between two lines: at first few, later many.
+#: Seconds between two lines: the first interval, the longest, and the growth factor.
 _FIRST, _MOST, _GROWTH = 1.0, 60.0, 1.5
 
-#: Seconds between two calls of a bar or a callback.
+#: Seconds between two updates of a bar or calls of a callback.
 _OFTEN = 0.1
 
-#: The part of the run's time that showing it may take.
+#: The largest part of the run's time that showing the progress may take.
 _SHARE = 0.005
 
 
 class Progress(Value):
-    """How far a batch is.
+    """The progress of a batch.
 
     Attributes:
-        done: tasks that have ended, with those that a resume skipped.
-        total: how many there are; None where the input does not tell.
-        counts: how many of each status.
-        failed: how many have no value.
-        skipped: how many were ok at an earlier start.
+        done: number of tasks that have ended, with those that a resume skipped.
+        total: number of all tasks; None if the input has no length.
+        counts: number of tasks by status.
+        failed: number of tasks that have failed.
+        skipped: number of tasks that were ok at an earlier start.
         elapsed: seconds since the start.
-        rate: tasks a second, without skipped ones.
-        eta: seconds that are left; None where that cannot be told.
-        workers: how many there are now.
-        memory: bytes that this process and its workers hold; None where nobody tells.
+        rate: tasks per second, without skipped tasks.
+        eta: seconds that are left; None if that is not known.
+        workers: number of workers now.
+        memory: bytes that this process and its workers hold; None if that is not known.
     """
 
     done: int
@@ -151,10 +151,10 @@ def _skipped(count: int) -> list[str]:
 
 
 class Throttle:
-    """Says when something is due again: not too often, nor for much of the time.
+    """Limits how often an action is done, and the part of the time that it takes.
 
     Args:
-        interval: seconds between two times, at least.
+        interval: the least seconds between two actions.
     """
 
     def __init__(self, interval: float) -> None:
@@ -163,7 +163,7 @@ class Throttle:
         self._next = self._begun + interval
 
     def due(self) -> bool:
-        """Whether it is time."""
+        """Whether the next action is due."""
         return time.monotonic() >= self._next
 
     def __enter__(self) -> None:
@@ -178,7 +178,7 @@ class Tally:
     """The counts of one run.
 
     Args:
-        total: how many tasks there are, None where the input does not tell.
+        total: number of all tasks; None if the input has no length.
     """
 
     def __init__(self, total: int | None) -> None:
@@ -192,18 +192,18 @@ class Tally:
         self._ended: float | None = None
 
     def add(self, outcome: Outcome, *, earlier: bool = False) -> None:
-        """Count one more; of an earlier start, where it was not run now."""
+        """Count an outcome; ``earlier``: its task ran at an earlier start."""
         self.counts[outcome.status] += 1
         self.earlier += earlier
         self.peak_memory = max(self.peak_memory, outcome.peak_memory or 0)
 
     def begun(self, moment: float) -> None:
-        """A task began (seconds since 1970); that of the first ends the start-up."""
+        """Note when a task began (seconds since 1970); the first ends the start-up."""
         if self._start is not None:
             self.startup, self._start = max(0.0, moment - self._start), None
 
     def stop(self) -> None:
-        """The run has ended."""
+        """Stop the clock: the run has ended."""
         self._ended = time.perf_counter()
 
     @property
@@ -213,22 +213,22 @@ class Tally:
 
     @property
     def done(self) -> int:
-        """Tasks that have ended."""
+        """Number of tasks that have ended."""
         return sum(self.counts.values())
 
     @property
     def failed(self) -> int:
-        """Tasks that have ended without a value."""
+        """Number of tasks that have failed."""
         return sum(self.counts[status] for status in BAD)
 
     @property
     def rate(self) -> float:
-        """Tasks a second that were not skipped."""
+        """Tasks per second, without those of earlier starts."""
         run = self.done - self.earlier
         return run / self.elapsed if run else 0.0
 
     def progress(self, workers: int, memory: int | None) -> Progress:
-        """How far it is now."""
+        """The progress now."""
         eta = None
         if self.total is not None and self.rate:
             eta = max(0, self.total - self.done) / self.rate
@@ -246,10 +246,10 @@ class Tally:
         )
 
     def closing(self, *, stopped: bool = False) -> str:
-        """The last line.
+        """The last line of the run.
 
         Args:
-            stopped: it was ended before all was done.
+            stopped: the run was ended before all tasks were done.
         """
         run, skipped = self.done - self.earlier, self.counts["skipped"]
         each = self.elapsed / run if run else 0.0
@@ -266,12 +266,12 @@ class Tally:
 
 
 class Display:
-    """Shows how far a run is, not too often.
+    """Shows the progress of a run, not too often.
 
     Args:
-        show: how.
+        show: how the progress is shown.
         tally: the counts.
-        workers: tells how many workers there are.
+        workers: a function that returns the number of workers.
     """
 
     def __init__(self, show: Show, tally: Tally, workers: Callable[[], int]) -> None:
@@ -284,7 +284,7 @@ class Display:
         self._throttle = Throttle(_OFTEN if self._often else _FIRST)
 
     def tick(self) -> None:
-        """Show it, if it is time."""
+        """Show the progress, if that is due."""
         if self._call is not None and self._throttle.due():
             with self._throttle:
                 self._show()
@@ -297,10 +297,10 @@ class Display:
             self._call(self._tally.progress(self._workers(), memory))
 
     def close(self, *, stopped: bool = False) -> None:
-        """Show the end.
+        """Show the end of the run.
 
         Args:
-            stopped: it comes before all is done.
+            stopped: the run was ended before all tasks were done.
         """
         if self._often:
             self._show()
@@ -321,7 +321,7 @@ def _bar(show: Show, tally: Tally) -> Any:
 
 
 def _line(show: Show) -> Callable[[Progress], object] | None:
-    """What is called with each progress."""
+    """The function that is called with each progress, or None."""
     if show is None:
         return lambda progress: _log.info("%s", progress)
     if show is True:
@@ -336,7 +336,7 @@ def _closing(show: Show) -> Callable[[str], object] | None:
 
 
 def held() -> int | None:
-    """Bytes that this process and its descendants hold apart from files."""
+    """Bytes that this process and its descendants hold, without files; or None."""
     total = None
     for pid in processes.descendants(processes.own()):
         memory = read_memory(pid)

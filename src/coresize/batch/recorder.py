@@ -1,4 +1,4 @@
-"""What tasks of a batch took, kept for the history: a fair part of many."""
+"""Records in the history what the tasks of a batch took; of many, a fair sample."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("coresize")
 
-#: Tasks of one run that are kept.
+#: The most tasks of one run that are kept.
 _KEPT = 2000
 
 _NOTHING = (
@@ -32,12 +32,12 @@ _NOTHING = (
 
 
 class Recorder:
-    """The tasks of one run.
+    """Collects the tasks of one run, and saves them in the history.
 
     Args:
-        name: of the function.
-        size_of_item: what gives the size of an item; None takes a number as it is, and
-            of what has a length its length.
+        name: the name of the function.
+        size_of_item: a function that returns the size of an item; None takes the value
+            of a number, and the length of an item that has one.
     """
 
     def __init__(self, name: str, size_of_item: Callable[[Any], float] | None) -> None:
@@ -47,17 +47,17 @@ class Recorder:
         self._largest: tuple[float | None, int, float, float] | None = None
         self._count = self._unmeasured = 0
         self._told = False
-        # The same tasks each time, as far as they come in the same order.
+        # A fixed seed: the same tasks in the same order give the same sample.
         self._random = random.Random(0)  # noqa: S311 - a sample, no secret
 
     def add(self, item: Any, outcome: Outcome) -> None:
-        """Take note of a task, if it is a measure of anything."""
+        """Keep a task that has succeeded and was measured."""
         if outcome.status != "ok":
             return
         if outcome.peak_memory is None:
             self._unmeasured += 1
             return
-        alone = outcome.wall - outcome.waited  # on a machine with a core for it
+        alone = outcome.wall - outcome.waited  # as with a core of its own
         row = (self._size(item), outcome.peak_memory, alone, outcome.cpu)
         if self._largest is None or row[1] > self._largest[1]:
             self._largest = row
@@ -70,7 +70,7 @@ class Recorder:
                 self._rows[place] = row
 
     def _size(self, item: Any) -> float | None:
-        """Of an item; unknown where what tells it has failed, which is said once."""
+        """The size of an item; None if the function fails, which is logged once."""
         try:
             size = self._size_of(item)
             return None if size is None else size_of(size)
@@ -82,7 +82,7 @@ class Recorder:
             return None
 
     def save(self, *, workers: int, throughput: float) -> None:
-        """Write them; where that is not possible, say so in the log."""
+        """Write the tasks to the history; log why that is not possible."""
         if self._largest is None:
             if self._unmeasured:
                 _log.warning(_NOTHING, self._name)
@@ -96,7 +96,7 @@ class Recorder:
 
 
 def _size_of(item: Any) -> float | None:
-    """What an item tells of its size by itself."""
+    """The value of a number that is not negative, or the length of an item; or None."""
     if isinstance(item, numbers.Real):
         number = float(item)
         return number if number >= 0 else None

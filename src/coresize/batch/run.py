@@ -1,4 +1,4 @@
-"""Many tasks run to the end, over any executor, with what became of each."""
+"""Runs many tasks to the end, on any executor, and returns an outcome for each."""
 
 from __future__ import annotations
 
@@ -54,60 +54,63 @@ def run_batch(
     history: bool | str | None = None,
     item_size: Callable[[Any], float] | None = None,
 ) -> BatchRun[T]:
-    """Run a function over items to the end, whatever becomes of single ones.
+    """Run a function on all items, even if single tasks fail.
 
-    The batch runs while the `BatchRun` that this returns is read: iterate over it,
-    or call ``results()`` or ``wait()``. No error of a task ends it; each becomes an
-    `Outcome`. With a journal, what has ended is on disk before it is reported, and the
-    next start goes on from there.
+    The batch runs while the returned `BatchRun` is read: iterate over it, or call
+    ``results()`` or ``wait()``. The error of a task does not end the batch; it is part
+    of the task's `Outcome`. With a journal, an outcome is on disk before it is
+    reported, and the next start continues from there.
 
     Args:
-        fn: what is called with each item. With "process", of a module or, with the
-            extra ``cloudpickle``, of any kind.
+        fn: the function; it is called with one item. With "process", it must belong to
+            a module, unless the extra ``cloudpickle`` is installed.
         items: the items; an endless iterator is read as tasks end.
         executor: "process", "thread", "serial", "joblib" (its active backend), or an
-            executor, which stays open.
-        max_workers: workers at most; None is what `coresize.plan_workers` says.
+            executor, which the batch does not shut down.
+        max_workers: the most workers; None takes the number of `coresize.plan_workers`.
         memory: bytes that one task needs, "2GiB", a callable of the item, a
             `coresize.TaskProfile`, or "auto" to learn it. Then a task that was killed
-            for memory is run again, alone, so it must be safe to run twice.
-        cpus: cores that one task keeps busy; of threads, below 1, the part of its time
-            that it computes.
-        key: a function that gives each item a text or number of its own, or the name
-            of a field; with a journal, None is a hash of the item.
-        journal: the SQLite file to keep what ended in, and to go on from. It is of one
-            function (by name), its arguments bound by `functools.partial`, and one
-            shard. Beside it are a lock and a ``.status.json``.
-        shard: a `Shard`, "i/n", or "auto" for the place in an array job; None is what
-            CORESIZE_SHARD says, else all. That variable is for one batch of a program,
-            and for none of its tasks; "0/1" is all items, whatever it says.
-        retries: how often a task that failed is run again, after 0.5 s, 1 s ... 60 s.
-        timeout: seconds that a task may take, in which it could run; only with
-            "process".
-        on_error: "collect" leaves failures to the outcomes; "raise" raises them
-            together when everything else is done.
+            for memory runs again, alone, so it must be safe to run twice.
+        cpus: cores that one task keeps busy; for threads, a number below 1 is the part
+            of its time that a task computes.
+        key: a function that returns a unique text or number for an item, or the name
+            of a field; with a journal, None takes a hash of the item.
+        journal: the SQLite file that stores the outcomes, and from which the next start
+            continues. It belongs to one function (by name), the arguments bound to it
+            by `functools.partial`, and one shard. A lock file and a ``.status.json``
+            file are beside it.
+        shard: a `Shard`, "i/n", or "auto" for the index in an array job; None takes
+            CORESIZE_SHARD, or all items if that is not set. The variable is for one
+            batch of a program and never for a batch in a task; "0/1" always means all
+            items.
+        retries: how often a failed task runs again, after 0.5 s, 1 s ... 60 s.
+        timeout: seconds that a task may take, without the time in which it could not
+            run; only with "process".
+        on_error: "collect" leaves failures in the outcomes; "raise" raises them
+            together after all tasks have ended.
         progress: True for a bar at a terminal (with the extra ``progress``) or lines on
             standard error; None for lines in the log "coresize", at INFO; False for
-            none; or what is called with each `coresize.batch.progress.Progress`.
-        retry: what became of tasks at an earlier start that are run again, such as
-            ("failed", "oom").
-        retry_timeouts: retries are for what took too long, too.
-        oom_retries: how often a task that was killed for memory is run again.
-        serializer: how the journal keeps values: "json", or "pickle" for any kind;
-            to read a pickle runs code of whoever wrote it.
-        shard_by: how "i/n" deals items out: "index" in turn, "key" by a hash.
-        buffersize: tasks that are in flight or wait at most; None goes by the rate.
-        history: keep what tasks took under the function's name, or this one, for
-            ``plan_workers(profile="history:NAME")``; None is what the settings say.
-        item_size: a function that gives the size of an item for the history; None takes
-            a number as it is, and of what has a length its length.
+            nothing; or a function of each `coresize.batch.progress.Progress`.
+        retry: statuses such as ("failed", "oom"): a task that ended with one of them at
+            an earlier start runs again.
+        retry_timeouts: ``retries`` also apply to tasks that exceeded the timeout.
+        oom_retries: how often a task that was killed for memory runs again.
+        serializer: how the journal stores values: "json", or "pickle" for any type;
+            reading a pickle runs code of whoever wrote it.
+        shard_by: how "i/n" assigns items: "index" in turn, "key" by a hash of the key.
+        buffersize: the most tasks in flight or waiting; None adapts it to the rate.
+        history: record what tasks took under the function's name, or this name, for
+            ``plan_workers(profile="history:NAME")``; None follows the settings.
+        item_size: a function that returns the size of an item for the history; None
+            takes the value of a number, and the length of an item that has one.
 
     Returns:
-        The batch, yet to be read.
+        The batch; its tasks start when it is read.
 
     Raises:
-        ConfigError: an argument is not valid, or two items have one key.
-        JournalError: the journal is of another run, in use, or cannot be written.
+        ConfigError: an argument is not valid, or two items have the same key.
+        JournalError: the journal belongs to another run, is in use, or cannot be
+            written.
         TransferError: the function cannot be sent to another process.
 
     >>> from coresize import run_batch
@@ -147,26 +150,26 @@ def run_batch(
 def parallel_map(
     fn: Callable[[Any], T], items: Iterable[Any], **options: Any
 ) -> list[T]:
-    """The values of a function over items, in their order; `run_batch` in short.
+    """Return the values of a function for all items, in the order of the items.
 
-    The first failure ends it: what has not begun is cancelled, and what the function
-    raised is raised here, with a note that names the item. It does all items, whatever
-    CORESIZE_SHARD says.
+    This is a short form of `run_batch`. The first failure ends it: tasks that have not
+    begun are cancelled, and the error of the task is raised, with a note that names the
+    item. It ignores CORESIZE_SHARD.
 
     Args:
-        fn: as of `run_batch`.
-        items: as of `run_batch`.
-        options: as of `run_batch`.
+        fn: as for `run_batch`.
+        items: as for `run_batch`.
+        options: as for `run_batch`.
 
     Raises:
-        BaseException: what a task raised, or how it ended.
+        BaseException: the error that a task raised, or that says how it ended.
 
     >>> from coresize import parallel_map
     >>> parallel_map(abs, [-1, -2, -3], executor="thread")
     [1, 2, 3]
     """
     values: dict[int, T] = {}
-    # It is a part of something larger, which is not split by splitting this.
+    # The map is one step of a larger program; CORESIZE_SHARD does not split this step.
     part = nesting.task() if options.get("shard") is None else contextlib.nullcontext()
     with part:
         begun = run_batch(fn, items, **options)
@@ -181,12 +184,12 @@ def parallel_map(
 
 
 class BatchRun(Generic[T]):
-    """A batch, which runs while it is read.
+    """A batch that runs while it is read.
 
-    Iterating gives the outcome of each task as it ends; what is in flight is bounded,
-    so a reader who stops for a while stops the batch. ``results()`` gives the values,
-    and ``wait()`` drops them; each reads the batch to its end, once. Closing it, or
-    leaving it as a context manager, cancels what has not begun.
+    Iterate over it for the outcome of each task, as tasks end. The number of tasks in
+    flight is bounded, so the batch pauses when its reader does. ``results()`` returns
+    the values, and ``wait()`` drops them; each reads the batch to its end, once. To
+    close the batch, or to leave its ``with`` block, cancels tasks that have not begun.
     """
 
     def __init__(
@@ -199,24 +202,24 @@ class BatchRun(Generic[T]):
         self._begun = False
 
     def __iter__(self) -> Iterator[Outcome]:
-        """The outcomes, as tasks end.
+        """Return an iterator over the outcomes, as tasks end.
 
         Raises:
-            ExceptionGroup: tasks have failed, at the end, where ``on_error="raise"``.
+            ExceptionGroup: at the end, tasks have failed, with ``on_error="raise"``.
             CoresizeError: the executor is broken, or the journal cannot be written.
         """
         self._begun = True
         return self._reader
 
     def results(self) -> list[T | BaseException]:
-        """The values in the order of the input, those of earlier starts among them.
+        """Return the values in the order of the input, with those of earlier starts.
 
-        In place of a value that is not there stands the error, as of
+        A task without a value has its error there, as with
         ``asyncio.gather(return_exceptions=True)``.
 
         Raises:
-            CoresizeError: outcomes were read already.
-            ExceptionGroup: tasks have failed, where ``on_error="raise"``.
+            CoresizeError: the outcomes were read already.
+            ExceptionGroup: tasks have failed, with ``on_error="raise"``.
         """
         if self._begun:
             msg = "outcomes were read already: either iterate, or call results()"
@@ -227,18 +230,18 @@ class BatchRun(Generic[T]):
         return [found[index] for index in sorted(found)]
 
     def wait(self) -> BatchReport:
-        """Run to the end, for what is in the journal or for what tasks do."""
+        """Run to the end for the journal or for side effects; drop the values."""
         for _ in self:
             pass
         return self._engine.report()
 
     @property
     def report(self) -> BatchReport:
-        """What the batch has come to so far; one that nobody has read is run first."""
+        """The report of the batch so far; a batch that nobody has read is run first."""
         return self._engine.report() if self._begun else self.wait()
 
     def close(self) -> None:
-        """Cancel what has not begun, wait for what runs, write what has ended."""
+        """Cancel tasks that have not begun, wait for the rest, write their outcomes."""
         self._begun = True
         self._reader.close()
 
@@ -251,13 +254,13 @@ class BatchRun(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close it; after Ctrl-C without waiting for tasks that are running."""
+        """Close the batch; after Ctrl-C, do not wait for tasks that are running."""
         self._begun = True
         interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
         self._reader.close(interrupted=interrupted)
 
     def __del__(self) -> None:
-        """Warn of what nobody has read; the reader ends the batch."""
+        """Warn if nobody has read the batch; the `Reader` ends it."""
         if not getattr(self, "_begun", True):
             text = f"the batch of {self._name} was never read, so nothing of it ran"
             warnings.warn(text, RuntimeWarning, stacklevel=2, source=self)

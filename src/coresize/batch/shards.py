@@ -1,4 +1,4 @@
-"""Shards: which part of a batch is done here."""
+"""Shards: the part of a batch that this program runs."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ _BY = ("index", "key")
 
 
 class Shard(Value):
-    """One of several parts of a batch that together are all of it.
+    """One of n parts of a batch; together the parts are the whole batch.
 
     Args:
-        text: "i/n": the part i of n, counted from 0; "0/4" to "3/4".
-        by: "index" deals the items out in turn, as they come: shard 0 of 4 takes 0, 4,
-            8 ...; "key" goes by a hash of the key, so that items which are added later
-            move no other.
+        text: "i/n": part i of n parts, counted from 0; "0/4" to "3/4".
+        by: "index" assigns items in turn: shard 0 of 4 takes items 0, 4, 8 ...; "key"
+            assigns an item by a hash of its key, so items that are added later do not
+            move others to another shard.
 
     Attributes:
-        index: which part, from 0.
-        count: how many parts there are.
-        by: how items are dealt out.
+        index: the number of this part, from 0.
+        count: the number of parts.
+        by: how items are assigned.
 
     Raises:
-        ConfigError: the text is no such part.
+        ConfigError: the text is not a valid part.
 
     >>> from coresize import Shard
     >>> shard = Shard("1/4")
@@ -63,7 +63,7 @@ class Shard(Value):
         super().__init__(index=index, count=count, by=by)
 
     def takes(self, index: int, key: str = "") -> bool:
-        """Whether an item is of this part, by its place in the input or its key."""
+        """Whether this part takes an item, by its place in the input or its key."""
         if self.by == "key":
             return bucket(key, self.count) == self.index
         return index % self.count == self.index
@@ -100,24 +100,24 @@ def _parsed(text: object) -> tuple[int, int]:
 def find_shard(
     shard: Shard | str | None, *, by: By = "index", host: Host | None = None
 ) -> Shard | None:
-    """The part that is to be done: as given, or of CORESIZE_SHARD, or of an array job.
+    """The shard to run: from the argument, CORESIZE_SHARD or the array job.
 
     Args:
-        shard: a `Shard`, "i/n", "auto" for the place in an array job, or None for what
-            CORESIZE_SHARD says.
-        by: how items are dealt out, where that is not said yet.
-        host: the machine; None is this one.
+        shard: a `Shard`, "i/n", "auto" for the index in an array job, or None for the
+            value of CORESIZE_SHARD.
+        by: how items are assigned, unless `shard` is a `Shard`.
+        host: the machine; None is this machine.
 
     Returns:
-        The part, or None for the whole.
+        The shard, or None for all items.
 
     Raises:
-        ConfigError: it is no such part, or there is no array job.
+        ConfigError: the text is not a valid shard, or this is not an array job.
     """
     if isinstance(shard, Shard):
         return shard
     host = host or current()
-    named = shard is not None  # "" is an error: a variable that is not set, perhaps
+    named = shard is not None  # "" is an error: perhaps from an unset variable
     text = shard if named else host.variables(frozenset({SHARD})).get(SHARD)
     if text is None:
         return None
@@ -125,11 +125,11 @@ def find_shard(
 
 
 # -----------------------------------------------------------------------------
-# Array jobs of batch schedulers: which of its jobs this one is.
+# Array jobs of batch schedulers: the index of this job.
 
 
 class _Array(Value):
-    """The variables of one scheduler: index, first, last, step, count; "" is none."""
+    """Names of a scheduler's variables for index, first, last, step, count; or ""."""
 
     scheduler: str
     index: str
@@ -145,11 +145,11 @@ def _array(scheduler: str, index: str, *, none: str = "", **names: str) -> _Arra
     return _Array(scheduler=scheduler, index=index, none=none, **fields)
 
 
-#: Schedulers that count from 0 give "0" for first. What a job that is no array has in
-#: place of an index is ``none``. Sources: sbatch(1), qsub(1) of Grid Engine, the PBS
-#: Professional and the Torque user's guide, LSF's "Environment variables set for job
-#: execution", AWS Batch "Array jobs", Kubernetes "Indexed Job", Cloud Run "Container
-#: runtime contract".
+#: First is "0" for schedulers that count from 0. ``none`` is the value of the index
+#: variable in a job that is no array. Sources: sbatch(1), qsub(1) of Grid Engine, the
+#: PBS Professional and the Torque user's guide, LSF's "Environment variables set for
+#: job execution", AWS Batch "Array jobs", Kubernetes "Indexed Job", Cloud Run
+#: "Container runtime contract".
 ARRAYS = (
     _array(
         "Slurm",
@@ -193,7 +193,7 @@ NAMES = frozenset(
 
 
 def place(host: Host) -> str:
-    """The place of this job among those of its array, as "i/n"."""
+    """The place of this job in its array, as "i/n"."""
     present = host.variables(NAMES)
     found = [one for one in ARRAYS if present.get(one.index, one.none) != one.none]
     if not found:
@@ -216,7 +216,7 @@ def _range(array: _Array, present: dict[str, str]) -> tuple[int, int, int]:
     """First, last and step of the indices of an array job.
 
     Raises:
-        ConfigError: they cannot be told.
+        ConfigError: the variables do not determine the indices.
     """
     if SHARDS in present:
         return _given_range(array, present[SHARDS])
@@ -237,7 +237,7 @@ def _range(array: _Array, present: dict[str, str]) -> tuple[int, int, int]:
 
 
 def _given_range(array: _Array, text: str) -> tuple[int, int, int]:
-    """Of "4", "1-4" or "1-10:3"; a number alone where the scheduler counts from 0."""
+    """First, last and step of "1-4" or "1-10:3", or of "4" if the array starts at 0."""
     bounds, _, step = text.partition(":")
     first, dash, last = bounds.partition("-")
     parts = (first, last or "0", step or "1")
@@ -264,35 +264,35 @@ def is_whole(text: str) -> bool:
 
 
 # -----------------------------------------------------------------------------
-# Which batch of a program CORESIZE_SHARD and CORESIZE_STATUS are for.
+# The batch of a program to which CORESIZE_SHARD and CORESIZE_STATUS apply.
 #
-# Whoever sets them, as ``coresize shards`` does, means one batch: that of the program
-# that is started. But a program may run several, its tasks may run batches of their
-# own, and what it starts inherits its environment. A batch that is sharded by mistake
-# leaves the items of all other shards out, and nobody hears of it. So:
+# The variables, as set by ``coresize shards``, are meant for one batch: that of the
+# program that it starts. But a program may run several batches, its tasks may run their
+# own, and its child processes inherit its environment. A batch that is sharded by
+# mistake silently leaves out the items of all other shards. So:
 #
-# 1. A task takes nothing from them, whatever executor runs it, nor does `parallel_map`.
-# 2. The first other batch of a program claims them. What the program starts after that
-#    inherits CORESIZE_CLAIMED as well, and so knows that they are not for it.
-# 3. A second batch is refused, unless its shard is named, or it goes on with the
-#    journal of the first.
+# 1. A batch in a task, in any executor, ignores the variables; so does `parallel_map`.
+# 2. The first other batch of a program claims them. Processes that the program starts
+#    later inherit CORESIZE_CLAIMED too, which tells them to ignore the variables.
+# 3. A second batch is refused, unless it names its shard or continues the journal of
+#    the first batch.
 
 
 _log = logging.getLogger("coresize")
 
 
 class Claim:
-    """What one batch was given of the variables.
+    """The claim of one batch to the variables.
 
     Args:
-        shard: the part that the batch was told to do; None where it was told none.
-        by: how the items are dealt out.
-        journal: the path of the journal of the batch; None for none.
-        name: of the function of the batch.
+        shard: the shard that the batch names; None if it names none.
+        by: how items are assigned.
+        journal: the path of the journal of the batch; None without a journal.
+        name: the name of the function of the batch.
 
     Attributes:
-        shard: the part to do; None for all items.
-        status: a second place for the status; None for none.
+        shard: the shard to run; None for all items.
+        status: the path of a second status file; None for none.
 
     Raises:
         ConfigError: a variable is not valid, or another batch has claimed it.
@@ -321,12 +321,12 @@ class Claim:
         return find_shard(shard, by=by, host=self._host)
 
     def _is_meant(self) -> bool:
-        """Whether this is the part that the variable speaks of, where it speaks."""
+        """Whether the variables are for this batch: it names no other shard."""
         if not self._named or SHARD not in self._own:
             return True
         try:
             spoken_of = find_shard(None, host=self._host)
-        except ConfigError:  # "auto" in no array job: what is named does not need it
+        except ConfigError:  # "auto" in no array job; the named shard does not need it
             return False
         return str(self.shard) == str(spoken_of)
 
@@ -348,26 +348,26 @@ class Claim:
             self.status = self._own.get(STATUS)
 
     def _is_of(self, other: Claim) -> bool:
-        """Whether this one bars another: not an earlier start with its journal."""
+        """Whether this claim bars another one; a start with the same journal may go."""
         if self._host is not other._host or self._own != other._own:
             return False
         return self._journal is None or self._journal != other._journal
 
     def release(self) -> None:
-        """The batch has not come to run: another may have them."""
+        """Give the variables back, for another batch: this one has not begun."""
         global _first  # noqa: PLW0603 - it belongs to the process
         with _lock:
             if _first is self:
                 _first = None
 
 
-#: The batch that has them, if any.
+#: The batch that has claimed the variables, if any.
 _first: Claim | None = None
 _lock = threading.Lock()
 
 
 def own_shard() -> Shard | None:
-    """The part of the program that this is, by the variable; None for none.
+    """The shard of this program, by CORESIZE_SHARD; None if that does not apply.
 
     Raises:
         ConfigError: the variable is not valid.
@@ -376,7 +376,7 @@ def own_shard() -> Shard | None:
 
 
 def _own(host: Host) -> dict[str, str]:
-    """The variables as far as they are for this program."""
+    """The variables that apply to this program."""
     present = host.variables(frozenset({SHARD, STATUS, CLAIMED}))
     pid, _, taken = present.pop(CLAIMED, "").partition(" ")
     if pid and pid != str(processes.own()):
@@ -395,7 +395,7 @@ _told = False
 
 
 def _tell(shard: str) -> None:
-    """Say once that a worker of whatever pool does all items."""
+    """Log once that a batch in a worker of any pool runs all items."""
     global _told  # noqa: PLW0603 - it belongs to the process
     if not _told:
         _told = True
@@ -407,7 +407,7 @@ def _tell(shard: str) -> None:
 
 
 def _mark(own: dict[str, str], host: Host) -> None:
-    """Let what this program starts know that they were for this one."""
+    """Tell later child processes that the variables are for this program."""
     if isinstance(host, Live):
         taken = f"{own.get(SHARD, '')} {own.get(STATUS, '')}"
         os.environ[CLAIMED] = f"{processes.own()} {taken}"

@@ -1,8 +1,8 @@
-"""What runs in the place where a task runs: the function, measured, whatever it does.
+"""The code that runs in a worker: it calls the function and measures the call.
 
-Rule 1: it is imported in every worker, so it imports little. Rule 2: what a function
-raises comes back as an answer: so that the executor in between, of whatever library,
-has only good news to carry.
+Rule 1: every worker imports this module, so the module imports little. Rule 2: an
+error of the function returns as an answer, so that no executor, of whatever library,
+has to handle it.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ if TYPE_CHECKING:
 
     _Written = TypeVar("_Written", bound=Sized)
 
-    #: Whether there is a value; the value, or the error; a traceback; seconds; seconds
-    #: of CPU time; seconds of waiting for a CPU; bytes; who; when it began.
+    #: Whether the task has a value; the value, or the error; the traceback; seconds;
+    #: seconds of CPU time; seconds of waiting for a CPU; peak memory in bytes; the
+    #: worker; the time when the task began.
     Answer: TypeAlias = tuple[
         bool, Any, str, float, float, float, int | None, str, float
     ]
 
-#: What takes less than this cannot fill much memory, and is not measured: to ask the
-#: kernel would take a part of that.
+#: Seconds. A shorter task cannot fill much memory and is not measured, since reading
+#: the kernel's counts would take a good part of that time.
 _QUICK = 0.001
 
-#: Whether VmHWM of this process is to be reset before the next task.
+#: Whether VmHWM of this process must be reset before the next task.
 _stale = True
 
-#: Whether this process knows that it is a worker, of whatever executor.
+#: Whether this process has removed the program's variables from its environment.
 _forgotten = False
 
 
@@ -45,8 +46,8 @@ class Task:
 
     Args:
         func: the function.
-        encode: how a value is written, None for not at all.
-        crosses: it runs in a process of its own, from which answers are sent.
+        encode: a function that encodes the value for the journal; None without one.
+        crosses: the task runs in another process, which sends the answer.
     """
 
     __slots__ = ("crosses", "encode", "func")
@@ -66,7 +67,7 @@ class Task:
         return _task, (self.func, self.encode, self.crosses, processes.own())
 
     def __call__(self, item: Any) -> Answer:
-        """Call it; the answer says what came of it."""
+        """Call the function with an item; the answer has its value or its error."""
         began, clock, pid = time.time(), time.perf_counter, processes.own()
         cpu_clock = time.process_time if self.crosses else time.thread_time
         mark = _reset() if self.crosses else None
@@ -101,7 +102,7 @@ def _task(
     crosses: bool,  # noqa: FBT001 - as __reduce__ gives it
     program: int,
 ) -> Task:
-    """A task where it runs; in another process than the batch, that is a worker."""
+    """Rebuild a task; a process other than that of the batch becomes a worker."""
     global _forgotten  # noqa: PLW0603 - it belongs to the process
     if not _forgotten and processes.own() != program:
         nesting.forget_program()
@@ -114,9 +115,10 @@ def _who(crosses: bool) -> str:  # noqa: FBT001 - of one place
 
 
 def _reset() -> schedstat.Mark | None:
-    """Count from here on, but after a quick task, which has not read the counts.
+    """Reset the counts, except after a quick task, which has not read them.
 
-    Returns from where on waiting for a CPU counts; None where that is not asked.
+    Returns:
+        The mark from which waiting for a CPU is counted; None without a reset.
     """
     global _stale  # noqa: PLW0603 - it belongs to the process
     if not _stale:
@@ -137,10 +139,10 @@ def _peak() -> int | None:
 
 
 def to_json(value: object) -> str:
-    """A value as JSON, which comes back as it was, but tuples as lists.
+    """A value as JSON; reading it back gives the same value, but lists for tuples.
 
     Raises:
-        TransferError: JSON cannot hold it.
+        TransferError: JSON cannot represent the value, or it is too long.
     """
     import json
 
@@ -169,25 +171,25 @@ def _keeps_keys(value: object) -> bool:
 
 
 def to_pickle(value: object) -> bytes:
-    """A value, pickled.
+    """A value as a pickle.
 
     Raises:
-        TransferError: no journal can hold it.
+        TransferError: the pickle is too long for a journal.
     """
     return checked(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
 
 
-#: Bytes of a value as written that a journal can hold: SQLite's limit for a row
-#: (SQLITE_MAX_LENGTH, 10**9), less what else is in it. What is longer is told by who
-#: ran the task, before it travels, and costs this task alone.
+#: The most bytes of an encoded value: SQLite's limit for a row (SQLITE_MAX_LENGTH,
+#: 10**9), less the other columns. The worker refuses a longer value before sending it,
+#: which fails this task alone.
 LONGEST = 995_000_000
 
 
 def checked(written: _Written) -> _Written:
-    """A value as written, which is not too long.
+    """An encoded value, after a check of its length.
 
     Raises:
-        TransferError: it is.
+        TransferError: the value is too long.
     """
     if len(written) > LONGEST:
         raise transfer.TransferError(too_long(len(written), LONGEST))
@@ -195,14 +197,14 @@ def checked(written: _Written) -> _Written:
 
 
 def too_long(size: int, limit: int) -> str:
-    """What is said of a value that no journal can hold."""
+    """The message for a value that is too long for a journal."""
     return (
         f"the result is too long for the journal ({size} bytes as written, of at most "
         f"{limit}): write it to a file in the task, and return the path of that"
     )
 
 
-#: How values are written, by serializer.
+#: The function that encodes a value, by serializer.
 ENCODERS: dict[str, Callable[[object], str | bytes]] = {
     "json": to_json,
     "pickle": to_pickle,

@@ -87,6 +87,6 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_sweep(commands)
     history.add_history(commands)
     machine.add_record(commands)
-    for command in commands.choices.values():  # whose usage is shown
+    for command in commands.choices.values():  # errors show the usage of the command
         command.set_defaults(parser=command)
     return parser

@@ -1,4 +1,4 @@
-"""The sub-command ``batch``: a function over items, by the settings of a file."""
+"""The sub-command ``batch``: runs a function on items, with a settings file."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from coresize.batch.run import BatchRun
     from coresize.cli.options import Commands
 
-#: Failures that are named at the end.
+#: The most failures that are named at the end.
 _NAMED = 10
 
-#: What is said where neither the command line nor the file has it.
+#: The errors if neither the command line nor the file has an option.
 _NEEDED = {
     "function": "no function is named: give it on the command line, or as `function` "
     "in the file of --config",
@@ -36,7 +36,7 @@ _NEEDED = {
 
 
 def add_batch(commands: Commands) -> None:
-    """A function over items."""
+    """Add the sub-command ``batch``."""
     text = "run a function on items: coresize batch tasks:run --items cases.jsonl"
     command = commands.add_parser("batch", help=text)
     command.add_argument("function", nargs="?", help="the function: module:name")
@@ -84,7 +84,7 @@ def _how_to_go_on(given: dict[str, Any], signals: Signals) -> str:
 
 
 def _given(words: argparse.Namespace) -> dict[str, Any]:
-    """What is asked for by name: the command line before the file."""
+    """The options that are set, by name: the command line overrides the file."""
     from coresize.cli import batch_config
 
     given: dict[str, Any] = {}
@@ -93,7 +93,7 @@ def _given(words: argparse.Namespace) -> dict[str, Any]:
         for note in notes:
             streams.complain(f"coresize: note: {note}")
     given.update(batch_config.check_words(vars(words)))
-    if words.parallel is not None:  # it goes before the variable, too
+    if words.parallel is not None:  # it overrides the variable, too
         os.environ[VARIABLES["parallel"]] = str(int(words.parallel))
     for name, text in _NEEDED.items():
         if name not in given:
@@ -114,13 +114,13 @@ def _begin(given: dict[str, Any]) -> BatchRun[Any]:
     parallel, workers = arguments.pop("parallel", None), arguments.pop("workers", None)
     if not _is_parallel(parallel):
         arguments["executor"] = "serial"
-        for name in ("timeout", "memory"):  # what runs here cannot be ended
+        for name in ("timeout", "memory"):  # a task in this process cannot be ended
             arguments.pop(name, None)
     return run_batch(function, items, max_workers=workers, progress=True, **arguments)
 
 
 def _is_parallel(given: bool | None) -> bool:  # noqa: FBT001 - None is not given
-    """Whether anything is to run in parallel: the environment goes before a file."""
+    """Whether tasks run in parallel: the environment overrides the file."""
     settings = load_settings()
     if settings.origins["parallel"] != DEFAULT or given is None:
         return settings.parallel

@@ -1,4 +1,4 @@
-"""The settings file of a batch: what ``coresize batch`` takes, by name."""
+"""The settings file of a batch: the options of ``coresize batch``, by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-#: Other names that people's files have.
+#: Other names for options that users' files have.
 OTHER_NAMES = {
     "parallel_execution": "parallel",
     "num_workers": "workers",
@@ -28,12 +28,12 @@ _Config = schema_of("BatchConfig", OPTIONS)
 
 
 def load(path: str) -> tuple[dict[str, Any], list[str]]:
-    """What a settings file says, by name, and notes about names that stand for others.
+    """The options in a settings file, by name, and notes about names that were renamed.
 
-    The table ``batch`` of a file is read where it has one, else the whole.
+    If the file has a table ``batch``, only that table is read.
 
     Raises:
-        ConfigError: the file cannot be read, or something in it is not valid.
+        ConfigError: the file cannot be read, or an option is not valid.
     """
     content = settings_files.read_table(path, "config")
     table = content.get("batch", content)
@@ -46,10 +46,10 @@ def load(path: str) -> tuple[dict[str, Any], list[str]]:
 
 
 def check_words(words: Mapping[str, Any]) -> dict[str, Any]:
-    """What a command line says, by name; None is not given.
+    """The options of a command line, by name, without those that are None.
 
     Raises:
-        ConfigError: something in it is not valid.
+        ConfigError: an option is not valid.
     """
     known = _Config.model_fields
     named = {

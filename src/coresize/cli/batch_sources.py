@@ -1,4 +1,4 @@
-"""The items of a batch as they stand in files, and its function by name."""
+"""Reads the items of a batch from files, and imports its function by name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ITEMS = (
 
 
 def read_items(source: str) -> list[Any]:
-    """The items that a file holds, or the paths that a pattern matches.
+    """The items in a file, or the paths that a pattern matches.
 
     Args:
         source: a path, or "@" and a pattern.
@@ -56,7 +56,7 @@ def _read_lines(_source: str, text: str) -> list[Any]:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines as files have them; `str.splitlines` ends them at U+2028, too."""
+    """The lines of a file; `str.splitlines` would also split them at U+2028."""
     return text.split("\n")
 
 
@@ -84,7 +84,7 @@ def _read_table(source: str, text: str) -> list[Any]:
                 raise ConfigError("items", f"{source}, line {rows.line_num}", allowed)
             items.append(item)
     except csv.Error as error:
-        # The reader counts a line when it has read it.
+        # The reader counts a line only after reading it.
         where = f"{source}, line {rows.line_num + 1}"
         raise ConfigError("items", where, f"valid CSV ({error})") from None
     return items
@@ -106,10 +106,10 @@ _READERS: dict[str, Callable[[str, str], list[Any]]] = {
 
 
 def load_function(name: str) -> Callable[..., Any]:
-    """The function that "module:function" names; the working folder is looked in, too.
+    """Import the function "module:function", also from the working folder.
 
     Raises:
-        ConfigError: there is none, or no such module.
+        ConfigError: there is no such function or module.
         CoresizeError: the module cannot be imported.
     """
     module_name, colon, path = name.partition(":")
@@ -127,11 +127,11 @@ def load_function(name: str) -> Callable[..., Any]:
 
 
 def _imported(module: str, name: str) -> Any:
-    """The module of a function, whatever is in it."""
+    """Import the module of a function, and report any error of its code."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        # Else it is one that the user's module imports.
+        # Otherwise the missing module is one that the user's module imports.
         if error.name and f"{module}.".startswith(f"{error.name}."):
             allowed = f"a module that can be imported from here ({error})"
             raise ConfigError("function", name, allowed) from None
@@ -142,10 +142,10 @@ def _imported(module: str, name: str) -> Any:
 
 
 def _failure(module: str, error: Exception) -> str:
-    """Why a module cannot be imported, in one line, with where that is."""
+    """Why and where the import of a module failed, in one line."""
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     last = traceback.extract_tb(error.__traceback__)[-1]
-    # The error of a file that cannot be parsed says itself where that is.
+    # The message of a SyntaxError names the place itself.
     if not isinstance(error, SyntaxError):
         reason = f"{reason} ({last.filename}, line {last.lineno})"
     return f"the module {module} cannot be imported: {reason}"

@@ -1,4 +1,4 @@
-"""The sub-command ``diagnose``: why it is slow here."""
+"""The sub-command ``diagnose``: why programs are slow here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add_diagnose(commands: Commands) -> None:
-    """Checks of this machine, or a watch of a program."""
+    """Add the sub-command ``diagnose``."""
     text = "find out why programs are slow here, and what to do"
     command = commands.add_parser("diagnose", help=text)
     command.add_argument("--json", action="store_true", help="print JSON, for programs")
@@ -69,7 +69,7 @@ def _diagnose(options: argparse.Namespace) -> tuple[str, int]:
 
 
 def _watch(options: argparse.Namespace) -> tuple[str, int]:
-    """Until the time is over, the program has ended, or Ctrl-C."""
+    """Watch a process until the time is over, the process has ended, or Ctrl-C."""
     from coresize.diagnosis import watch
 
     _check_watch(options)
@@ -94,7 +94,7 @@ def _watch(options: argparse.Namespace) -> tuple[str, int]:
 
 
 def _check_watch(options: argparse.Namespace) -> None:
-    """Refuse what is left out, and what has nothing to do with a watch."""
+    """Refuse a watch without a process, and options that do not apply to a watch."""
     if options.pid is None:
         options.parser.error("--watch needs --pid PID, the process to watch")
     for name in ("main", "fail_on", "quick"):

@@ -1,4 +1,4 @@
-"""The sub-command ``history``: what was recorded of earlier runs."""
+"""The sub-command ``history``: shows the recorded tasks of earlier runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add_history(commands: Commands) -> None:
-    """Show, export, forget."""
+    """Add the sub-command ``history``."""
     text = "show what run_batch(history=True) has recorded, by function"
     command = commands.add_parser("history", help=text)
     command.add_argument("name", nargs="?", help="the function: module:name")

@@ -27,7 +27,7 @@ _RECORDED_BY = "# Recorded by coresize"
 
 
 def add_report(commands: Commands, of_host: argparse.ArgumentParser) -> None:
-    """Everything that is known."""
+    """Add the sub-command ``report``."""
     text = "print the limits and all facts, gaps and warnings behind them"
     command = commands.add_parser("report", parents=[of_host], help=text)
     command.add_argument("--json", action="store_true", help="print JSON, for programs")
@@ -35,7 +35,7 @@ def add_report(commands: Commands, of_host: argparse.ArgumentParser) -> None:
 
 
 def add_cores(commands: Commands, of_host: argparse.ArgumentParser) -> None:
-    """The number of cores."""
+    """Add the sub-command ``cores``."""
     text = "print only the number of cores: make -j$(coresize cores)"
     command = commands.add_parser("cores", parents=[of_host], help=text)
     command.add_argument(
@@ -56,14 +56,14 @@ def add_cores(commands: Commands, of_host: argparse.ArgumentParser) -> None:
 
 
 def add_memory(commands: Commands, of_host: argparse.ArgumentParser) -> None:
-    """The memory."""
+    """Add the sub-command ``memory``."""
     text = "print the memory available now, in bytes"
     command = commands.add_parser("memory", parents=[of_host], help=text)
     command.set_defaults(run=_memory)
 
 
 def add_record(commands: Commands) -> None:
-    """A host file."""
+    """Add the sub-command ``record``."""
     text = "record this machine in a file, for --host or a bug report"
     command = commands.add_parser("record", help=text)
     command.add_argument(
@@ -95,7 +95,7 @@ def _report(options: argparse.Namespace) -> str:
 
 
 def _checked(options: argparse.Namespace) -> Host:
-    """The machine, of which no setting is wrong, even one that is not asked for."""
+    """The machine, after a check of all its settings, even unused ones."""
     host = given.host(options)
     settings.load_settings(host=host)
     return host
@@ -132,6 +132,6 @@ def _record(options: argparse.Namespace) -> str:
 
 
 def _replaceable(path: Path) -> bool:
-    """Whether a file is a host file, or empty: nothing of the user's is lost."""
+    """Whether a file is a host file or empty, so that replacing it loses nothing."""
     start = path.read_bytes()[:100]
     return not start or start.startswith((_RECORDED_BY.encode(), b"format = "))

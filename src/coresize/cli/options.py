@@ -1,4 +1,4 @@
-"""What several sub-commands take: a machine, and how workers are planned."""
+"""Options of several sub-commands: the machine, and the plan of the workers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def host(options: argparse.Namespace) -> Host:
-    """The machine that is asked about."""
+    """The machine of ``--host``, or this machine."""
     if options.host is None:
         return current()
     if options.host == "-":
@@ -43,7 +43,7 @@ def host(options: argparse.Namespace) -> Host:
 
 
 def of_host() -> argparse.ArgumentParser:
-    """The option for a recorded machine."""
+    """A parser with the option for a recorded machine."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument(
         "--host",
@@ -53,7 +53,7 @@ def of_host() -> argparse.ArgumentParser:
     return parser
 
 
-#: Options that say what a task needs, and how many workers there may be.
+#: Options for the needs of a task, and for the number of tasks and workers.
 _NEEDS = (
     ("--memory", str, "SIZE", 'memory that one task needs, such as "2GiB"'),
     ("--cpus", float, "N", "cores that one task keeps busy (default: 1)"),
@@ -81,9 +81,9 @@ def add(
     """Add the options of a table that have a name on the command line.
 
     Args:
-        parser: or a group of one.
+        parser: the parser, or a group of it.
         options: the table.
-        strict: argparse refuses what is no choice; else whoever checks the values does.
+        strict: argparse refuses an unknown choice; otherwise a later check does.
     """
     for row in options:
         words: dict[str, Any] = {"dest": row.name, "help": row.help}
@@ -107,7 +107,7 @@ _TYPES: dict[str, Callable[[str], object]] = {
 
 
 def of_plan() -> argparse.ArgumentParser:
-    """The options that decide how many workers there are."""
+    """A parser with the options that decide the number of workers."""
     parser = argparse.ArgumentParser(add_help=False, parents=[of_host()])
     needs = parser.add_argument_group("what a task needs")
     for name, kind, metavar, text in _NEEDS:
@@ -126,13 +126,13 @@ def of_plan() -> argparse.ArgumentParser:
 
 
 def is_planned(options: argparse.Namespace) -> bool:
-    """Whether any option says that there are several processes, or what they need."""
+    """Whether any option plans several processes, or names their needs."""
     names = [name.strip("-").replace("-", "_") for name, *_ in _NEEDS]
     return any(getattr(options, name) is not None for name in names)
 
 
 def settings_of(options: argparse.Namespace, machine: Host) -> Settings:
-    """The settings, with those of the command line."""
+    """The settings, with the options of the command line."""
     return load_settings(
         command_line={row.name: getattr(options, row.name, None) for row in SETTINGS},
         file=options.config,
@@ -143,7 +143,7 @@ def settings_of(options: argparse.Namespace, machine: Host) -> Settings:
 def plan_of(
     options: argparse.Namespace, limits: Limits, settings: Settings
 ) -> WorkerPlan:
-    """The plan for what the options say."""
+    """The plan of the workers for these options."""
     from coresize.planning.plan import plan_workers
 
     return plan_workers(

@@ -1,4 +1,4 @@
-"""The sub-command ``profile``: what a command needs."""
+"""The sub-command ``profile``: measures what a command needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def add_profile(commands: Commands) -> None:
-    """What a command needs, by running it."""
+    """Add the sub-command ``profile``."""
     text = "run a command and measure it: coresize profile -- python step.py"
     command = commands.add_parser("profile", help=text)
     command.add_argument("--json", action="store_true", help="print JSON, for programs")
@@ -72,7 +72,7 @@ def _profile(options: argparse.Namespace) -> tuple[str, int]:
 
 
 def _failure(code: int | None) -> str | None:
-    """Why a profile is not to be believed."""
+    """Why a profile is not reliable; None if the command has succeeded."""
     if not code:
         return None
     text = "The command failed, so this does not show what it needs"
@@ -83,7 +83,7 @@ def _failure(code: int | None) -> str | None:
 
 
 def _save(profile: TaskProfile, name: str, status: int) -> int:
-    """Keep a profile; what was measured is printed even where it cannot be kept."""
+    """Save a profile, unless the command failed; returns the exit status."""
     if status:
         streams.complain("coresize: warning: the command failed: nothing is saved")
         return status
@@ -91,7 +91,7 @@ def _save(profile: TaskProfile, name: str, status: int) -> int:
 
 
 def keep(profile: TaskProfile, name: str) -> int:
-    """Save a profile, and say where or why not; returns the exit status."""
+    """Save a profile, and print its path or the error; returns the exit status."""
     from coresize.planning import profile_files
 
     try:

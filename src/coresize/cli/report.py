@@ -34,7 +34,7 @@ def as_json(
     settings: Rows = (),
     warnings: Sequence[str] = (),
 ) -> dict[str, object]:
-    """What ``coresize report --json`` prints (docs/reference/report.md)."""
+    """The output of ``coresize report --json`` (docs/reference/report.md)."""
     cpu, memory = limits.cpu, limits.memory
     return {
         "cpu": {
@@ -69,7 +69,7 @@ def as_text(
     settings: Rows = (),
     warnings: Sequence[str] = (),
 ) -> str:
-    """A report that can be read on 80 columns: answers, then facts, gaps, warnings."""
+    """A report for 80 columns: the answers, then facts, gaps and warnings."""
     warnings = (*limits.warnings, *warnings)
     return "\n".join(
         [
@@ -93,7 +93,7 @@ def as_text(
 
 
 def plan_as_text(plan: WorkerPlan, limits: Limits, settings: Rows) -> str:
-    """A plan for people: the sentence, every bound, limits and settings it obeys."""
+    """A plan for people: the sentence, all bounds, the limits and the settings."""
     warnings = (*plan.warnings, *limits.warnings)
     memory = plan.memory_per_worker
     each = "unknown" if memory is None else format_bytes(memory)
@@ -122,7 +122,7 @@ def plan_as_text(plan: WorkerPlan, limits: Limits, settings: Rows) -> str:
 
 
 def settings_as_text(settings: Rows) -> Iterator[str]:
-    """Each setting that somebody set, with the place that it came from."""
+    """Yield each setting that is not a default, with its origin."""
     chosen = [row for row in settings if row["origin"] != DEFAULT]
     yield "SETTINGS for planning workers" if chosen else "SETTINGS defaults only"
     for row in chosen:
@@ -132,7 +132,7 @@ def settings_as_text(settings: Rows) -> Iterator[str]:
 
 
 def profile_as_json(profile: TaskProfile, exit_code: int | None) -> dict[str, object]:
-    """What ``coresize profile --json`` prints: bytes and seconds."""
+    """The output of ``coresize profile --json``, in bytes and seconds."""
     return {
         "peak_memory": profile.peak_memory,
         "idle_memory": profile.idle_memory,
@@ -147,12 +147,12 @@ def profile_as_json(profile: TaskProfile, exit_code: int | None) -> dict[str, ob
 
 
 def profile_as_text(profile: TaskProfile, ended: str, failure: str | None) -> str:
-    """A measured profile for people, with what to do with it.
+    """A measured profile for people, with advice on its use.
 
     Args:
-        profile: what was measured.
+        profile: the profile.
         ended: how the command ended.
-        failure: why it is not to be believed, where the command failed.
+        failure: why the profile is not reliable, if the command failed.
     """
     spread = ""
     if len(profile.peaks) > 1:
@@ -234,7 +234,7 @@ def _amount(fact: Fact) -> str:
 
 
 def _beside(start: str, where: str) -> list[str]:
-    """The place on the same line where it fits, else below; none for a variable."""
+    """Add the place on the same line if it fits, else below; a variable has none."""
     line = start if start.endswith(where) else f"{start}  {where}"
     return [line] if len(line) <= WIDTH else [start[:WIDTH], *_wrap_path(where)]
 
@@ -255,7 +255,7 @@ def _wrap(text: str) -> list[str]:
 
 
 def _wrap_path(path: str) -> list[str]:
-    """A path on as many lines as it needs, broken after slashes where it can be."""
+    """A path on as many lines as it needs, broken after slashes if possible."""
     lines = [_INDENT]
     for component in path.replace("/", "/\0").split("\0"):
         if len(lines[-1]) + len(component) > WIDTH and lines[-1].strip():

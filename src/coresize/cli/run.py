@@ -1,4 +1,4 @@
-"""The sub-commands ``env`` and ``run``: the answer for programs that do not ask."""
+"""The sub-commands ``env`` and ``run``: variables for programs without coresize."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FORCE = "replace variables that are already set"
 
 
 def add_env(commands: Commands, of_plan: argparse.ArgumentParser) -> None:
-    """The variables that other programs read."""
+    """Add the sub-command ``env``."""
     text = 'print variables for other programs: eval "$(coresize env)"'
     command = commands.add_parser("env", parents=[of_plan], help=text)
     shape = command.add_mutually_exclusive_group()
@@ -48,7 +48,7 @@ def add_env(commands: Commands, of_plan: argparse.ArgumentParser) -> None:
 
 
 def add_run(commands: Commands, of_plan: argparse.ArgumentParser) -> None:
-    """Another program, with these variables."""
+    """Add the sub-command ``run``."""
     text = "run a program with these variables: coresize run -- Rscript analyse.R"
     command = commands.add_parser("run", parents=[of_plan], help=text)
     command.add_argument("--force", action="store_true", help=_FORCE)
@@ -57,17 +57,17 @@ def add_run(commands: Commands, of_plan: argparse.ArgumentParser) -> None:
 
 
 def add_words(command: argparse.ArgumentParser) -> None:
-    """The command line of another program, after ``--``."""
+    """Add the argument for the command line of another program, after ``--``."""
     command.add_argument(
         "words", nargs=argparse.REMAINDER, metavar="-- CMD", help="the program to run"
     )
 
 
 def words_of(options: argparse.Namespace) -> list[str]:
-    """That command line.
+    """The command line of the other program.
 
     Raises:
-        SystemExit: there is none.
+        SystemExit: no command line was given.
     """
     words: list[str] = options.words
     if words[:1] == ["--"]:
@@ -79,13 +79,13 @@ def words_of(options: argparse.Namespace) -> list[str]:
 
 
 def cannot_start(word: str, error: OSError) -> int:
-    """Say that a program cannot be started; returns the shell's exit status for it."""
+    """Report that a program cannot be started; returns the exit status of a shell."""
     streams.complain(f"coresize: error: {word}: {error.strerror}")
     return 127 if isinstance(error, FileNotFoundError) else 126
 
 
 def look_for(word: str) -> int:
-    """Say so where a program cannot be started; returns as `cannot_start`, or 0."""
+    """Check that a program can be started; returns 0, or as `cannot_start` does."""
     if shutil.which(word):
         return 0
     code = errno.ENOENT
@@ -96,7 +96,7 @@ def look_for(word: str) -> int:
 
 def _env(options: argparse.Namespace) -> str:
     machine = given.host(options)
-    # Of a recorded machine nobody knows what its user has set.
+    # The variables of a recorded machine's user are not known.
     present = os.environ if machine is current() else {}
     variables = _variables(options, machine, present)
     if options.json:
@@ -110,22 +110,22 @@ def _env(options: argparse.Namespace) -> str:
 
 def _run(options: argparse.Namespace) -> tuple[str, int]:
     words = words_of(options)
-    # What `coresize run` itself has set around this one is not the user's.
+    # Variables that an outer `coresize run` has set are not the user's.
     present = exports.of_user(os.environ)
     variables = _variables(options, given.host(options), present)
     environment = exports.marked(os.environ, variables)
     try:
-        if sys.platform == "win32":  # there exec leaves the caller without a result
+        if sys.platform == "win32":  # there, exec returns no result to the caller
             import subprocess
 
             done = subprocess.run(words, env=environment, check=False)  # noqa: S603
             return "", done.returncode
-        # exec would keep that they are ignored: `CMD | head` would not end.
+        # A program inherits ignored signals; `CMD | head` would not end.
         for name in _IGNORED:
             signal.signal(getattr(signal, name), signal.SIG_DFL)
         os.execvpe(words[0], words, environment)  # noqa: S606 - as the user asked
     except OSError as error:
-        for name in _IGNORED:  # what is said of it may have no reader
+        for name in _IGNORED:  # the error may have no reader
             signal.signal(getattr(signal, name), signal.SIG_IGN)
         return "", cannot_start(words[0], error)
 
@@ -133,7 +133,7 @@ def _run(options: argparse.Namespace) -> tuple[str, int]:
 def _variables(
     options: argparse.Namespace, machine: Host, present: Mapping[str, str]
 ) -> dict[str, str]:
-    """What is to be set: all, less what the user has set."""
+    """The variables to set: all, without those that the user has set."""
     settings = given.settings_of(options, machine)
     plan = given.plan_of(options, available.detect(machine), settings)
     for warning in plan.warnings:
@@ -141,6 +141,6 @@ def _variables(
     alone = not given.is_planned(options) and settings.workers is None
     variables = exports.variables(plan, alone=alone)
     wanted = exports.wanted(variables, present, force=options.force)
-    if settings.reserve_cores:  # it is taken off already
+    if settings.reserve_cores:  # they are subtracted already
         wanted[VARIABLES["reserve_cores"]] = "0"
     return wanted

@@ -1,4 +1,4 @@
-"""The sub-commands for a batch in several parts: ``shards``, ``status``, ``merge``."""
+"""The sub-commands for a batch in shards: ``shards``, ``status``, ``merge``."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from coresize.cli.options import Commands
     from coresize.launch.local import Launcher, ShardProcess
 
-#: Seconds between two tables: at a terminal, and elsewhere where nothing changes.
+#: Seconds between two tables: at a terminal, and elsewhere while no state changes.
 _OFTEN, _SELDOM = 1.0, 60.0
 
 
 def add_shards(commands: Commands) -> None:
-    """All parts on this machine."""
+    """Add the sub-command ``shards``."""
     text = "run all shards of a batch here: coresize shards 4 -- CMD --shard {shard}"
     of_parts = _options()
     command = commands.add_parser("shards", parents=[of_parts], help=text)
@@ -62,7 +62,7 @@ def _options() -> argparse.ArgumentParser:
 
 
 def add_status(commands: Commands) -> None:
-    """How far runs are."""
+    """Add the sub-command ``status``."""
     text = "show the progress of batches: coresize status out-*.sqlite"
     command = commands.add_parser("status", help=text)
     command.add_argument("paths", nargs="+", metavar="PATH", help="journals")
@@ -74,7 +74,7 @@ def add_status(commands: Commands) -> None:
 
 
 def add_merge(commands: Commands) -> None:
-    """Several journals as one."""
+    """Add the sub-command ``merge``."""
     text = "merge the journals of all shards: coresize merge out-*.sqlite -o all.csv"
     command = commands.add_parser("merge", help=text)
     command.add_argument("paths", nargs="+", metavar="JOURNAL", help="journals")
@@ -110,7 +110,7 @@ def _shards(
     from coresize.launch.local import Launcher
 
     if options.words[:1] and options.words[0].startswith("-"):
-        # To argparse what comes after N is all of the program.
+        # argparse takes all words after N for the command line of the program.
         end = (*options.words, "--").index("--")
         of_parts.parse_args(options.words[:end], options)
         options.words = options.words[end:]
@@ -123,7 +123,7 @@ def _shards(
         retry_oom=options.retry_oom,
     )
     missing = run.look_for(launcher.parts[0].words[0])
-    if missing:  # it would be so in every part
+    if missing:  # every shard would fail
         return "", missing
     view = _View(launcher)
     code = launcher.run(view.show)
@@ -139,7 +139,7 @@ def _shards(
 
 
 class _View:
-    """The table of the parts: at a terminal over the last one, else when it changes."""
+    """The table of the shards; at a terminal, each table overwrites the last one."""
 
     def __init__(self, launcher: Launcher) -> None:
         self._launcher = launcher
@@ -150,7 +150,7 @@ class _View:
         self._is_blind = False
 
     def show(self, *, last: bool = False) -> None:
-        """Show it, if it is time."""
+        """Print the table, if that is due or a state has changed."""
         states = [part.state for part in self._launcher.parts]
         due = time.monotonic() >= self._next or (last and self._terminal)
         if not (due or states != self._states):
@@ -163,7 +163,7 @@ class _View:
         self._lines = text.count("\n") + 1
         try:
             streams.write(text)
-        except CoresizeError as error:  # the parts go on, whoever looks at them
+        except CoresizeError as error:  # the shards go on without a reader
             if not self._is_blind:
                 streams.complain(f"coresize: warning: {error}")
             self._is_blind = True
@@ -235,7 +235,7 @@ def _merge(options: argparse.Namespace) -> tuple[str, int]:
     from coresize.batch.journal.merge import merge
     from coresize.errors import MergeError
 
-    signals = Signals()  # so that what is half written is removed
+    signals = Signals()  # an interrupt removes a half-written file
     try:
         merged = merge(
             options.paths,

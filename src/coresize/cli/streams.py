@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 #: The exit status after Ctrl-C, as of a shell: 128 and the number of SIGINT.
 INTERRUPTED = 130
 
-#: The signal that ends a program which writes to a pipe that nobody reads; Python
-#: ignores it, and raises an error instead.
+#: The signal that ends a program which writes to a pipe without a reader; Python
+#: ignores the signal, and raises an error instead.
 NO_READER = int(getattr(signal, "SIGPIPE", 13))
 
 
 def read() -> str:
-    """All of standard input.
+    """Read all of standard input.
 
     Raises:
-        CoresizeError: it is closed.
+        CoresizeError: standard input is closed.
     """
     if sys.stdin is None:
         msg = "standard input is closed"
@@ -38,19 +38,19 @@ def read() -> str:
 
 
 def complain(text: str) -> None:
-    """To standard error, if there is one: never to standard output."""
+    """Write a text to standard error, if that is open; never to standard output."""
     if sys.stderr is not None:
         progress.say(_printable(text, sys.stderr))
 
 
 def write(text: str, end: str = "\n") -> bool:
-    """To standard output. A reader that leaves early has seen enough.
+    """Write a text to standard output; a reader that closes it early is no error.
 
     Returns:
-        False where the reader has gone, so that nobody will read any more.
+        False if the reader has gone.
 
     Raises:
-        CoresizeError: it is closed, or cannot be written.
+        CoresizeError: standard output is closed, or cannot be written.
     """
     if sys.stdout is None:
         msg = "standard output is closed"
@@ -67,26 +67,26 @@ def write(text: str, end: str = "\n") -> bool:
 
 
 class _Reader:
-    """Of standard output."""
+    """The reader of standard output."""
 
     has_gone = False
 
 
 def _divert(stream: TextIO) -> None:
-    """Let what is left in the buffer not be tried again when Python ends."""
+    """Divert a stream to the null device, where Python writes its buffer at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 def settle(status: int) -> int:
-    """Write what is still in the buffers, at the end of the program.
+    """Flush standard output and error at the end of the program.
 
     Args:
         status: the exit status so far.
 
     Returns:
-        The exit status; 2 where it was 0, and output is lost.
+        The exit status; 2 if it was 0 and output is lost.
     """
     if sys.stdout is not None:
         try:
@@ -111,16 +111,16 @@ def is_terminal() -> bool:
 
 
 def move_up(lines: int) -> None:
-    """Let what comes next stand over so many lines of a terminal.
+    """Let the next output overwrite the last lines of a terminal.
 
-    ECMA-48: CPL moves up, ED erases what is below.
+    ECMA-48: CPL moves up, ED erases the lines below.
     """
-    with contextlib.suppress(OSError):  # the next write will tell
+    with contextlib.suppress(OSError):  # the next write reports the error
         print(f"\x1b[{lines}F\x1b[J", end="")
 
 
 def _printable(text: str, stream: TextIO) -> str:
-    """With escapes for what would steer a terminal or cannot be encoded."""
+    """Escape characters that would control a terminal or cannot be encoded."""
     shown = "\n".join(map(one_line, text.split("\n")))
     encoding = stream.encoding or "utf-8"
     return shown.encode(encoding, "backslashreplace").decode(encoding)

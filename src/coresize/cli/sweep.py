@@ -1,4 +1,4 @@
-"""The sub-command ``sweep``: which number of workers is best here."""
+"""The sub-command ``sweep``: finds the best number of workers here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def add_sweep(commands: Commands) -> None:
-    """The best number of workers, by trying."""
+    """Add the sub-command ``sweep``."""
     text = "find the best number of workers: coresize sweep -- CMD -j {workers}"
     command = commands.add_parser("sweep", help=text)
     command.add_argument(
@@ -73,7 +73,7 @@ def _sweep(options: argparse.Namespace) -> tuple[str, int]:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """See that all that is asked for can be, before anything is measured."""
+    """Check all options before anything is measured."""
     if options.points is not None:
         for name in _OF_TRIALS:
             if getattr(options, name) is not None:
@@ -90,12 +90,12 @@ def _check(options: argparse.Namespace) -> None:
         profile_files.check_name(options.save, "--save")
 
 
-#: Options that say how trials are made.
+#: The options for trials.
 _OF_TRIALS = ("workers", "repeat", "timeout")
 
 
 def _so_far(rounds: Rounds, options: argparse.Namespace) -> str:
-    """What was measured before it was interrupted; it is neither kept nor drawn."""
+    """The result before the interrupt; it is neither saved nor plotted."""
     try:
         return _text(rounds.result(interrupted=True), options)
     except CoresizeError as error:
@@ -104,7 +104,7 @@ def _so_far(rounds: Rounds, options: argparse.Namespace) -> str:
 
 
 def _told(result: SweepResult, options: argparse.Namespace) -> tuple[str, int]:
-    """The answer; it is printed even where it cannot be drawn or kept."""
+    """The result and the status; the result is printed even if it cannot be saved."""
     status = 0
     if options.plot is not None:
         status = _draw(result, options.plot)
@@ -130,7 +130,7 @@ def _text(result: SweepResult, options: argparse.Namespace) -> str:
 
 
 def _counts(text: str) -> list[int] | str:
-    """The counts, or "auto"."""
+    """The numbers of workers in a text, or "auto"."""
     if text == "auto":
         return text
     try:

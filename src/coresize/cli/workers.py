@@ -1,4 +1,4 @@
-"""The sub-command ``workers``: how many, and why."""
+"""The sub-command ``workers``: the number of workers, and its reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def add_workers(commands: Commands, of_plan: argparse.ArgumentParser) -> None:
-    """The safe number of workers for a task."""
+    """Add the sub-command ``workers``."""
     text = "print a safe number of workers: pytest -n $(coresize workers)"
     command = commands.add_parser("workers", parents=[of_plan], help=text)
     shape = command.add_mutually_exclusive_group()

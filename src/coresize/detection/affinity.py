@@ -50,9 +50,9 @@ def _count(cpus: frozenset[int]) -> Fact:
 def physical_cores(host: Host, cpus: AbstractSet[int] | None) -> Finding:
     """The number of physical cores among the CPUs of the affinity mask.
 
-    Distinct (package, core) pairs on Linux (kernel
-    Documentation/admin-guide/cputopology.rst); elsewhere the whole machine's, as the
-    platform tells.
+    On Linux, the number of distinct (package, core) pairs (kernel
+    Documentation/admin-guide/cputopology.rst); elsewhere, the number of cores of the
+    whole machine, from the platform.
     """
     where, source = "the platform", "system:physical_cores"
     count = host.physical_cores()
@@ -76,7 +76,7 @@ def physical_cores(host: Host, cpus: AbstractSet[int] | None) -> Finding:
 
 
 def _core(host: Host, cpu: int) -> tuple[str, int]:
-    """The package and core of a CPU; numbers, but that a package may be -1."""
+    """The package and core of a CPU; both are numbers, and a package may be -1."""
     package = host.read(_TOPOLOGY.format(cpu, "physical_package_id")).strip()
     units.whole(package.removeprefix("-"))
     return package, units.whole(host.read(_TOPOLOGY.format(cpu, "core_id")))

@@ -1,4 +1,4 @@
-"""The front door: how much of this machine this process may really use."""
+"""The public functions: how much of this machine this process may really use."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ def available_cores(
     and of every visible ancestor (v1, v2 or both), the share that a batch scheduler
     announces, and the caps CORESIZE_MAX_CORES and LOKY_MAX_CPU_COUNT. An override
     (CORESIZE_OVERRIDE_CORES, else PARALLELLY_OVERRIDE_CORES, else PYTHON_CPU_COUNT)
-    replaces all but the caps. Where nothing at all is known the answer is 1.
-    Everything is read anew at each call: a quota that changes while the program runs
-    is seen by the next call.
+    replaces all but the caps. If no limit is known at all, the answer is 1. Each call
+    reads everything anew: after a change of a quota, the next call returns the new
+    number.
 
     Args:
         reserve: whole cores to keep free; None takes CORESIZE_RESERVE_CORES, or 0.
-        rounding: what becomes of a fraction: "nearest" (8.342 is 8, 1.5 is 2), "floor"
+        rounding: how a fraction is rounded: "nearest" (8.342 is 8, 1.5 is 2), "floor"
             or "ceil".
-        physical: count physical cores, not hardware threads, of those that the affinity
-            permits. On Linux from the topology files, elsewhere the machine's.
+        physical: count physical cores, not hardware threads: on Linux, those that the
+            affinity permits, from the topology files; elsewhere, those of the machine.
 
     Raises:
         ConfigError: an argument or one of the CORESIZE variables is malformed.
 
-    Quotas are known on Linux alone; macOS has no affinity either, and Windows job
-    objects are not read.
+    Only Linux has quotas. macOS has no affinity either, and coresize does not read the
+    job objects of Windows.
 
     Sources: kernel Documentation/scheduler/sched-bwc.rst and
     Documentation/admin-guide/cgroup-v2.rst, "CPU".
@@ -62,16 +62,17 @@ def available_cores(
 def available_memory() -> int:
     """The bytes of memory that this process can still use now.
 
-    The smallest, over the own cgroup and every visible ancestor, of the limit less the
-    working set (usage without inactive file pages), and what the machine has available.
-    Swap is not counted. CORESIZE_OVERRIDE_MEMORY replaces this, CORESIZE_MAX_MEMORY and
-    the share that a batch scheduler announces bound it. 0 means that nothing is left,
-    or that nothing is known: then ``detect().memory.available`` is None.
+    The minimum of the memory that the machine has available and, for the own cgroup and
+    every visible ancestor, the limit less the working set (usage without inactive file
+    pages). Swap is not counted. CORESIZE_OVERRIDE_MEMORY replaces this number;
+    CORESIZE_MAX_MEMORY and the share that a batch scheduler announces bound it. 0 means
+    that no memory is left, or that nothing is known: then ``detect().memory.available``
+    is None.
 
     Raises:
         ConfigError: one of the CORESIZE variables is malformed.
 
-    cgroup limits are known on Linux alone; elsewhere this is what psutil calls
+    Only Linux has cgroup limits; elsewhere this is the number that psutil calls
     available.
 
     Sources: kernel Documentation/admin-guide/cgroup-v2.rst, "Memory", and proc(5),
@@ -85,19 +86,19 @@ def available_memory() -> int:
 
 
 def detect(host: Host | None = None) -> Limits:
-    """What this process may use, which fact binds, and what could not be read.
+    """The limits of this process, the facts that bind, and sources that are unreadable.
 
     Args:
-        host: the machine to ask; None is this one. `coresize.testing` has others.
+        host: the machine; None is this machine. `coresize.testing` has others.
 
     Returns:
-        Cores (a float: nothing is rounded here) and bytes of memory, with every fact
-        and where it was read.
+        Cores (a float, which is not rounded) and bytes of memory, with all facts and
+        the places where they were read.
 
     Raises:
         ConfigError: one of the CORESIZE variables is malformed.
 
-    On macOS, Windows and others it holds what psutil tells. Sources: those of
+    On macOS, Windows and others, the facts come from psutil. Sources: those of
     `available_cores` and `available_memory`.
 
     >>> from coresize import detect
@@ -122,7 +123,7 @@ def cores_of(
 ) -> int:
     """The cores of any machine; see `available_cores`."""
     variables, membership = _read_common(host)
-    # A recording may have more CPUs in the affinity than online; a kernel has not.
+    # In a recording, the affinity may have more CPUs than are online; not in a kernel.
     capacity = not isinstance(host, Live)
     findings = sources.cpu(
         host, membership, variables, capacity=capacity, physical=physical
@@ -145,5 +146,5 @@ def memory_limits(host: Host) -> MemoryLimits:
 
 
 def _read_common(host: Host) -> tuple[dict[str, str], Membership]:
-    """What every resource needs, read once."""
+    """The variables and the membership, which every resource needs."""
     return sources.read_variables(host), sources.read_membership(host)

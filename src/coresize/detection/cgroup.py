@@ -1,8 +1,8 @@
-"""Where the limits of this process are: membership x mounts -> chains of directories.
+"""Finds the cgroup directories that limit this process, from membership and mounts.
 
 Rule 1: the own cgroup *and every visible ancestor* count, through every mount that
-shows one. Rule 2: a mount that cannot contain the own path belongs to a neighbour; its
-numbers are never taken, and the limit is a gap.
+shows one of them. Rule 2: a mount that cannot contain the own path belongs to a
+neighbour; its numbers are never used, and the limit is a gap.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _EVERYWHERE = "notify_on_release"
 
 
 class Membership(Value):
-    """The two files that say where this process is, read once for all controllers.
+    """The two files that locate this process, read once for all controllers.
 
     Attributes:
-        cgroup: the text of /proc/self/cgroup, empty where it cannot be read.
-        mountinfo: the text of /proc/self/mountinfo, likewise.
-        problems: the file and the reason, of each that cannot be read.
+        cgroup: the text of /proc/self/cgroup; empty if the file cannot be read.
+        mountinfo: the text of /proc/self/mountinfo; empty if it cannot be read.
+        problems: path and reason for each file that cannot be read.
     """
 
     cgroup: str
@@ -47,12 +47,12 @@ class Membership(Value):
     problems: tuple[tuple[str, str], ...]
 
     def of(self, cgroup: str) -> Membership:
-        """That of another process, by its /proc/PID/cgroup, through the same mounts."""
+        """The membership of another process, by its /proc/PID/cgroup; same mounts."""
         return Membership(cgroup=cgroup, mountinfo=self.mountinfo, problems=())
 
 
 def read_membership(host: Host) -> Membership:
-    """Both files as they are; empty where the platform has no cgroups."""
+    """Read both files; the texts are empty if the platform has no cgroups."""
     if host.platform != "linux":
         return Membership(cgroup="", mountinfo="", problems=())
     texts = []
@@ -68,14 +68,14 @@ def read_membership(host: Host) -> Membership:
 
 @keep_last
 def _membership(texts: tuple[str, str, tuple[tuple[str, str], ...]]) -> Membership:
-    """One object for as long as the texts stay the same, so that comparing is quick."""
+    """Return the same object while the texts are the same: comparisons are quick."""
     cgroup, mountinfo, problems = texts
     return Membership(cgroup=cgroup, mountinfo=mountinfo, problems=problems)
 
 
 @keep_last
 def locate(membership: Membership, controller: str, resource: Resource) -> Located:
-    """The chains that limit this process by one controller, and what is hidden."""
+    """The chains that limit this process by one controller, and the gaps."""
     gaps = tuple(
         Gap(resource=resource, source="cgroup", where=where, reason=reason)
         for where, reason in membership.problems
@@ -88,7 +88,7 @@ def locate(membership: Membership, controller: str, resource: Resource) -> Locat
         where = MOUNTINFO
         reason = f"no mount shows the {controller} controller of cgroup {own[1]}"
     else:
-        # Where the file says nothing at all, the roots of the mounts are believed.
+        # If the file is empty, the roots of the mounts are used.
         roots = _roots(mountinfo, controller)
         chains = () if membership.cgroup.strip() else roots
         answered = not roots or any(gap.where == CGROUP for gap in gaps)
@@ -105,8 +105,8 @@ def _chains(
 ) -> tuple[Chain, ...]:
     """The chain of the own cgroup below each mount that can contain it.
 
-    Without the directories that a later mount covers: it shows them itself, or it shows
-    a neighbour's.
+    Directories that a later mount covers are left out: that mount shows them itself, or
+    it shows directories of a neighbour.
     """
     mounts = parse_cgroup.cgroup_mounts(mountinfo, version, controller)
     points = list(mounts)
@@ -126,10 +126,10 @@ def _chains(
 def check_shown(
     host: Host, version: int, mount_point: str, resource: Resource
 ) -> Iterator[Gap]:
-    """A gap where a mount that should show the own cgroup shows nothing.
+    """Yield a gap if a mount that should show the own cgroup shows nothing.
 
-    For when no limit file was found, which is lawful: a v2 group may lack the
-    controller. But something else may also be mounted above the mount.
+    Called when no limit file was found. That is valid, since a v2 group may lack the
+    controller; but another mount may also hide this one.
     """
     where = f"{mount_point}/{'cgroup.controllers' if version == 2 else _EVERYWHERE}"
     try:
@@ -143,15 +143,15 @@ def climb(path: str, root: str, mount_point: str) -> tuple[str, ...] | None:
     """The directories of a cgroup and its ancestors below one mount, nearest first.
 
     Args:
-        path: the own cgroup, as /proc/self/cgroup has it.
+        path: the own cgroup, as in /proc/self/cgroup.
         root: the directory of the hierarchy that is mounted.
-        mount_point: where it is mounted.
+        mount_point: the directory on which it is mounted.
 
     Returns:
-        None when the mount cannot contain the path. ``..`` is a component like any
-        other, with one exception: a root of nothing but ``..``, and more of them than
-        the path begins with, is an ancestor of the own cgroup. Its limit holds, and
-        what lies between is not known.
+        The directories, or None if the mount cannot contain the path. ``..`` is a
+        component like any other, with one exception: a root that consists of ``..``
+        only, more of them than the path begins with, is an ancestor of the own cgroup.
+        Its limit applies; the directories between are not known.
     """
     own = _components(path)
     shown = _components(root)
@@ -172,7 +172,7 @@ def _components(path: str) -> list[str]:
 
 
 def _steps_up(components: list[str]) -> int:
-    """How many ``..`` a path begins with."""
+    """The number of ``..`` at the beginning of a path."""
     steps = 0
     while components[steps : steps + 1] == [".."]:
         steps += 1
@@ -180,7 +180,7 @@ def _steps_up(components: list[str]) -> int:
 
 
 def _roots(mountinfo: str, controller: str) -> tuple[Chain, ...]:
-    """The roots of all mounts, for when the own path is not known at all."""
+    """The roots of all mounts, used if the own path is not known at all."""
     return tuple(
         (version, (point,))
         for version in (1, 2)

@@ -1,6 +1,6 @@
-"""What the v1 directories of a chain say.
+"""Reads the limits in the v1 directories of a chain.
 
-The files named are those of the kernel's Documentation/admin-guide/cgroup-v1.
+The files are documented in the kernel's Documentation/admin-guide/cgroup-v1.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def quotas(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def _in_cores(host: Host, quota: Fact, where: str) -> Finding:
-    """A quota in microseconds divided by its period, which is a file of its own."""
+    """A quota in microseconds divided by its period, which is in another file."""
     period = read_fact(
         host, where, units.positive, resource="cpu", role="limit", source=CFS_QUOTA[1]
     )
@@ -52,7 +52,7 @@ def _in_cores(host: Host, quota: Fact, where: str) -> Finding:
 
 @keep_last
 def _ratio(content: tuple[float, str], where: str) -> Fact:
-    """A quota in cores, and the texts of its two files."""
+    """The fact for a quota in cores and the texts of its two files."""
     amount, raw = content
     return Fact(
         resource="cpu",
@@ -65,10 +65,10 @@ def _ratio(content: tuple[float, str], where: str) -> Fact:
 
 
 def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
-    """The memory limits of each directory, and what is left below them (memory.rst).
+    """The memory limits of each directory, and the bytes left below them (memory.rst).
 
-    ``hierarchical_memory_limit`` is the tightest limit that binds, of ancestors that
-    cannot be seen too.
+    ``hierarchical_memory_limit`` is the tightest limit that binds, including those of
+    ancestors that are not visible.
     """
     told: Finding | None = None
     for directory in directories:
@@ -109,10 +109,10 @@ def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
 def _binds(
     host: Host, ancestor: str, limit: Finding | None, told: Finding | None
 ) -> bool:
-    """Whether an ancestor's limit binds those below it.
+    """Whether the limit of an ancestor binds the directories below it.
 
-    use_hierarchy says so. Where it cannot be read, an ancestor that is tighter than the
-    tightest that binds, as those below tell it, does not.
+    The file use_hierarchy decides. If it cannot be read, the limit does not bind if it
+    is tighter than the tightest binding limit that the directories below report.
     """
     try:
         return host.read(f"{ancestor}/memory.use_hierarchy").strip() != "0"
@@ -126,7 +126,7 @@ def _binds(
 
 
 def _says_the_same(hierarchical: Finding, limit: Finding | None) -> bool:
-    """Whether no ancestor is tighter than the directory itself: the usual case."""
+    """Whether no ancestor has a tighter limit than the directory: the usual case."""
     return (
         isinstance(hierarchical, Fact)
         and isinstance(limit, Fact)

@@ -1,6 +1,6 @@
-"""What the v2 directories of a chain say.
+"""Reads the limits in the v2 directories of a chain.
 
-The files are those of the kernel's Documentation/admin-guide/cgroup-v2.rst.
+The files are documented in the kernel's Documentation/admin-guide/cgroup-v2.rst.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ def quotas(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
-    """The memory limits of each directory, and what is left below them.
+    """The memory limits of each directory, and the bytes left below them.
 
-    Crossing memory.max kills; crossing memory.high throttles, so it is kept apart.
+    The kernel kills a process above memory.max, but only throttles it above
+    memory.high; so memory.high is a separate, soft limit.
     """
     for directory in directories:
         hard = read_fact(

@@ -1,4 +1,4 @@
-"""What the kernel has counted in the cgroups of this process: throttling, swap."""
+"""The kernel's counters of the cgroups of this process: throttling, kills, swap."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ KILLS = {1: "memory.oom_control", 2: "memory.events"}
 
 
 class Throttling(Value):
-    """How often a cgroup had used up its quota, since it was made.
+    """How often a cgroup has used up its quota since its creation.
 
     Attributes:
-        where: its cpu.stat.
-        periods: periods of the quota in which something ran.
-        throttled: those of them in which it was used up.
-        seconds: that all its CPUs together had to wait.
+        where: the path of its cpu.stat.
+        periods: periods of the quota in which a task ran.
+        throttled: periods in which the quota was used up.
+        seconds: seconds that all its CPUs together had to wait.
     """
 
     where: str
@@ -42,7 +42,7 @@ class Throttling(Value):
         return self.throttled / self.periods if self.periods else 0.0
 
     def since(self, before: Throttling) -> Throttling:
-        """What came after an earlier look at the same file."""
+        """The difference from an earlier reading of the same file."""
         return Throttling(
             where=self.where,
             periods=self.periods - before.periods,
@@ -52,7 +52,7 @@ class Throttling(Value):
 
 
 def throttling(host: Host | None = None) -> dict[str, Throttling]:
-    """The counts of the own cgroup and every visible ancestor, by file.
+    """The throttling of the own cgroup and every visible ancestor, by file.
 
     Source: kernel Documentation/scheduler/sched-bwc.rst, "Statistics".
     """
@@ -73,7 +73,7 @@ def throttling(host: Host | None = None) -> dict[str, Throttling]:
 def tightest(
     after: dict[str, Throttling], before: dict[str, Throttling]
 ) -> Throttling | None:
-    """Of what came between two looks, that of the cgroup which was throttled most."""
+    """The difference between two readings, of the cgroup that was throttled most."""
     between = [
         now.since(before[where]) for where, now in after.items() if where in before
     ]
@@ -119,7 +119,7 @@ def read_files(
 
 
 def parse_stat(text: str) -> dict[str, int]:
-    r"""Lines of a name and a number; all others are passed over.
+    r"""Parse lines of a name and a number; other lines are skipped.
 
     >>> parse_stat("nr_periods 10\nnr_throttled 3\n")
     {'nr_periods': 10, 'nr_throttled': 3}
@@ -133,21 +133,21 @@ def parse_stat(text: str) -> dict[str, int]:
 
 
 def memory_events(host: Host | None = None) -> dict[str, dict[str, int]]:
-    """The counts of events of memory, by file: "oom_kill" is one (v1 and v2)."""
+    """The counts of memory events, by file and event, such as "oom_kill" (v1, v2)."""
     found = read_stat("memory", "memory", KILLS[2], host)
     return found or read_stat("memory", "memory", KILLS[1], host)
 
 
 def oom_groups(host: Host | None = None) -> list[str]:
-    """The files of the own cgroup and its ancestors where one kill takes all."""
+    """The memory.oom.group files by which one kill ends all processes of a cgroup."""
     texts = read_files("memory", "memory", "memory.oom.group", host)
     return [where for where, text in texts.items() if text.strip() == "1"]
 
 
 def swap_used(host: Host | None = None) -> tuple[int, str]:
-    """Bytes that are swapped out, and where that is said; "" where nobody tells.
+    """Bytes that are swapped out, and the file that reports them; "" if none does.
 
-    Of this cgroup, else of the machine: then that is /proc/meminfo.
+    The bytes are those of this cgroup, else those of the machine, from /proc/meminfo.
     """
     for where, text in read_files(
         "memory", "memory", "memory.swap.current", host
@@ -169,8 +169,8 @@ def swap_used(host: Host | None = None) -> tuple[int, str]:
 def pressures(host: Host | None = None) -> list[tuple[str, str, float]]:
     """Resource, file, and percent of the last minute in which some task waited.
 
-    Of the own cgroup (v2), else of the machine. Source: kernel
-    Documentation/accounting/psi.rst.
+    The percentages are those of the own cgroup (v2), else those of the machine. Source:
+    kernel Documentation/accounting/psi.rst.
     """
     machine = host or current()
     found = []

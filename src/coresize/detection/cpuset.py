@@ -1,4 +1,4 @@
-"""The CPUs of the cpuset, for when the affinity, which contains it, is not known."""
+"""The CPUs of the cpuset; read only if the affinity, which includes it, is unknown."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from coresize.detection.reading import Finding
     from coresize.host import Host
 
-#: By version of cgroups. What was asked for (cpuset.cpus) counts in v1 alone, and where
-#: the kernel does not tell what is effective: v2 may grant something else.
+#: Files by version of cgroups. The requested CPUs (cpuset.cpus) count in v1 only, if
+#: the kernel does not report the effective ones: v2 may grant others.
 _FILES = {
     1: ("cpuset.effective_cpus", "cpuset.cpus"),
     2: ("cpuset.cpus.effective",),

@@ -1,9 +1,10 @@
-"""What environment variables say: overrides, caps, and the batch scheduler's share.
+"""Limits from environment variables: overrides, caps, and the scheduler's share.
 
-Rule 1: variables are read at the call, never at import. Rule 2: an empty value is
-unset, but where it hides all (`coresize.host.EMPTY_IS_NONE`). Rule 3: a malformed value
-of our own raises ConfigError, since the user can mend it; anybody else's is a gap.
-Rule 4: one variable is one source.
+Rule 1: variables are read at the call, never at import. Rule 2: an empty variable
+counts as unset, except one that then hides all devices
+(`coresize.host.EMPTY_IS_NONE`). Rule 3: a malformed variable of coresize raises
+ConfigError, since the user can correct it; any other malformed variable is a gap. Rule
+4: one variable is one source.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ _SIZE = f"{units.SIZES}, or unset it"
 _RESERVE = "CORESIZE_RESERVE_CORES"
 _RESERVES = "a whole number of cores, 0 or above, or unset it"
 
-#: Resource, role, parser, and of our own what is allowed, by variable. Of the
-#: overrides the first that holds wins.
+#: Resource, role and parser by variable; and, for variables of coresize, the allowed
+#: values. The first valid override wins.
 _VARIABLES: dict[str, tuple[Resource, Role, Parser, str | None]] = {
     "CORESIZE_OVERRIDE_CORES": ("cpu", "override", units.cores, _CORES),
     "PARALLELLY_OVERRIDE_CORES": ("cpu", "override", units.cores, None),
@@ -56,8 +57,8 @@ _VARIABLES: dict[str, tuple[Resource, Role, Parser, str | None]] = {
     "CUDA_VISIBLE_DEVICES": ("gpu", "limit", parse.devices, None),
 }
 
-#: The variables that say "inside a job of this scheduler". What a scheduler sets
-#: besides is believed with its mark alone: NSLOTS or NCPUS may be anybody's.
+#: The variables that mark a job of a scheduler. The scheduler's other variables count
+#: only with its mark: NSLOTS or NCPUS may come from anyone.
 MARKS = {
     "SLURM_JOB_ID": "slurm",
     "PBS_JOBID": "pbs",
@@ -72,22 +73,22 @@ MARKS = {
     "GALAXY_SLOTS": "galaxy",
 }
 
-#: All the variables that are looked at first.
+#: All variables that are read first.
 NAMES = frozenset({*_VARIABLES, *MARKS, _RESERVE})
 
 
 def read_variables(host: Host) -> dict[str, str]:
-    """The variables that are set, of all that any source here looks at first."""
+    """The variables of `NAMES` that are set."""
     return host.variables(NAMES)
 
 
 def findings(
     host: Host, present: dict[str, str], resource: Resource
 ) -> Iterator[Finding]:
-    """What the variables that are present say about one resource.
+    """Yield the facts and gaps about one resource from the variables that are set.
 
     Raises:
-        ConfigError: a variable of coresize's own is malformed, of whatever resource.
+        ConfigError: a variable of coresize is malformed, for any resource.
     """
     if not present:
         return
@@ -113,7 +114,7 @@ def findings(
 
 @keep_last
 def _finding(text: str, name: str) -> Finding | None:
-    """What one variable says; None where it says that it is not set."""
+    """The fact or gap from one variable; None if its value means "not set"."""
     resource, role, parser, allowed = _VARIABLES[name]
     source = f"env:{name}"
     try:
@@ -133,7 +134,7 @@ def reserved_cores(present: dict[str, str]) -> int:
     """The cores that CORESIZE_RESERVE_CORES keeps free; 0 when it is not set.
 
     Raises:
-        ConfigError: it is not a whole number, 0 or above.
+        ConfigError: the variable is not a whole number, 0 or above.
     """
     text = present.get(_RESERVE)
     if text is None:

@@ -1,4 +1,4 @@
-"""One job: what its scheduler's variables, and files they name, say of this host."""
+"""One job of a scheduler: its limits on this host, from variables and their files."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Job:
     """A job as its scheduler's variables describe it.
 
     Attributes:
-        scheduler: which one.
+        scheduler: the name of the scheduler.
         host: the machine, for the files that variables name.
-        resource: which resource is asked for.
-        env: the variables.
+        resource: the resource to find limits for.
+        env: the variables of the scheduler.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Job:
         self.env = env
 
     def ask(self, name: str, parser: Callable[[str], float | None]) -> Finding | None:
-        """What one variable says; None where it is not set or sets no limit."""
+        """The fact or gap from a variable; None if it is not set or sets no limit."""
         if name not in self.env:
             return None
         raw = self.env[name]
@@ -47,7 +47,7 @@ class Job:
         return self.fact(name, amount, name, raw) if amount is not None else None
 
     def ask_file(self, name: str, parser: Callable[[str], float]) -> Finding | None:
-        """What the file that a variable names says."""
+        """The fact or gap from the file that a variable names; None if it is unset."""
         if name not in self.env:
             return None
         where = self.env[name]
@@ -59,7 +59,7 @@ class Job:
         return self.fact(name, amount, where, text.strip())
 
     def own(self, parser: Callable[[str], dict[str, int]]) -> Callable[[str], float]:
-        """A parser for this host's slots, of one for the slots of all hosts."""
+        """Turn a parser for the slots of all hosts into one for those of this host."""
 
         def own_slots(text: str) -> float:
             return float(slots_here(parser(text), self.host.hostname()))
@@ -67,7 +67,7 @@ class Job:
         return own_slots
 
     def fact(self, name: str, amount: float | None, where: str, raw: str) -> Fact:
-        """A cap by this scheduler."""
+        """A cap that this scheduler sets."""
         return Fact(
             resource=self.resource,
             amount=amount,
@@ -78,7 +78,7 @@ class Job:
         )
 
     def gap(self, name: str, reason: str) -> Gap:
-        """What this scheduler set and nobody can use."""
+        """A gap: a variable of this scheduler that cannot be used."""
         return Gap(
             resource=self.resource,
             source=f"{self.scheduler}:{name}",
@@ -98,7 +98,7 @@ def mebibytes(text: str) -> int:
 
 
 def first(*answers: Finding | None) -> Iterator[Finding]:
-    """The answers up to and with the first fact: what comes after is a fallback."""
+    """Yield the answers up to the first fact, with it; later answers are fallbacks."""
     for answer in answers:
         if answer:
             yield answer
@@ -107,10 +107,10 @@ def first(*answers: Finding | None) -> Iterator[Finding]:
 
 
 def slots_here(slots: dict[str, int], hostname: str | None) -> int:
-    """This host's slots; names may be short on one side and qualified on the other.
+    """The slots of this host; one of two equal names may be short, the other qualified.
 
     Raises:
-        ParseError: this host is not listed, or several are that it may be.
+        ParseError: no host in the list matches this host, or several do.
     """
     if hostname is None and len(slots) == 1:
         return next(iter(slots.values()))

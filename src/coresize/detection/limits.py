@@ -1,4 +1,4 @@
-"""Many facts, one answer for each resource: the minimum, and the fact that binds.
+"""Combines all facts about a resource: the minimum, and the fact that binds.
 
 Rule 1: pure; the order of the facts never matters, and a further limit never raises
 the answer. Rule 2: an override replaces what was detected, then caps still apply.
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
     from coresize.model import Resource, Role
 
-#: What becomes of a fraction of a core.
+#: The ways to round a fraction of a core.
 ROUNDINGS = ("nearest", "floor", "ceil")
 
-#: Of facts with equal amounts the first of these binds: a limit that is no tighter
-#: than the machine is not worth naming.
+#: The order in which facts with equal amounts bind: a limit that equals the machine's
+#: capacity is not worth naming.
 _ORDER = {"override": "0", "capacity": "1", "limit": "2", "cap": "3"}
 
 
 def combine(findings: Iterable[Fact | Gap]) -> Limits:
-    """Everything that was found, as what this process may use."""
+    """The limits of this process, from all facts and gaps."""
     found = tuple(findings)
     facts = tuple(fact for fact in found if isinstance(fact, Fact))
     gaps = tuple(gap for gap in found if isinstance(gap, Gap))
@@ -50,13 +50,13 @@ def combine(findings: Iterable[Fact | Gap]) -> Limits:
 
 
 def cpu_limit(findings: Iterable[Fact | Gap]) -> float | None:
-    """The cores alone, as `combine_cpu` finds them; None when nothing is known."""
+    """Only the limit in cores of `combine_cpu`; None if no fact is known."""
     binding = _binding(_of("cpu", findings))
     return binding.amount if binding else None
 
 
 def combine_cpu(findings: Iterable[Fact | Gap]) -> CpuLimits:
-    """The cores: the minimum of everything that was found about them."""
+    """The limits of the cores: the minimum of all facts about cores."""
     facts = _of("cpu", findings)
     binding = _binding(facts)
     affinity = _least(fact for fact in facts if fact.source == AFFINITY)
@@ -71,10 +71,10 @@ def combine_cpu(findings: Iterable[Fact | Gap]) -> CpuLimits:
 
 
 def combine_memory(findings: Iterable[Fact | Gap]) -> MemoryLimits:
-    """The memory: the tightest limit that is below the machine's total.
+    """The limits of the memory: the tightest limit below the machine's total.
 
-    A limit at or above the total limits nothing. An override is believed whatever the
-    machine has, for what is available as for the limit.
+    A limit at or above the total does not count. An override always counts, even above
+    the total; it is both the limit and the available memory.
     """
     facts = _of("memory", findings)
     total = _least_bytes(facts, "capacity")
@@ -104,7 +104,7 @@ def _of(resource: Resource, findings: Iterable[Fact | Gap]) -> list[Fact]:
 
 
 def _binding(facts: Sequence[Fact]) -> Fact | None:
-    """The fact with the least amount of those that join the minimum."""
+    """The fact with the least amount among those whose role counts."""
     overridden = "override" in [fact.role for fact in facts]
     joining = ("override", "cap") if overridden else ("capacity", "limit", "cap")
     return min(
@@ -127,14 +127,14 @@ def _least_bytes(facts: Iterable[Fact], role: Role) -> int | None:
     return None if least is None else int(least)
 
 
-# --- What a person should look at ---------------------------------------------
+# --- Warnings -----------------------------------------------------------------
 
 
 def _warnings(
     facts: Sequence[Fact], gaps: Sequence[Gap], cpu: CpuLimits, memory: MemoryLimits
 ) -> Iterator[str]:
     for gap in gaps:
-        if gap.where.isupper():  # a variable, which somebody set and can mend
+        if gap.where.isupper():  # a variable, which its user can correct
             yield f"{gap.where} is ignored: {gap.reason}"
     for fact in facts:
         if fact.role == "override" and fact.resource == "cpu":
@@ -163,7 +163,7 @@ def _as_cores(amount: float) -> str:
     return f"{amount:g} CPUs"
 
 
-# --- From what may be used to numbers ---------------------------------------------
+# --- From limits to numbers -------------------------------------------------------
 
 
 def whole_cores(
@@ -172,12 +172,12 @@ def whole_cores(
     """The whole cores in a limit, at least 1.
 
     Args:
-        limit: cores, maybe a fraction; None when nothing is known, which counts as 1.
-        rounding: "nearest" (a half goes up), "floor" or "ceil".
-        reserve: whole cores to keep free, taken off after rounding.
+        limit: cores, maybe a fraction; None, if no limit is known, counts as 1.
+        rounding: "nearest" (a half is rounded up), "floor" or "ceil".
+        reserve: whole cores to keep free, subtracted after rounding.
 
     Raises:
-        ConfigError: rounding or reserve is none of these.
+        ConfigError: rounding or reserve is not valid.
 
     >>> whole_cores(8.342), whole_cores(1.5), whole_cores(0.2)
     (8, 2, 1)
@@ -187,7 +187,7 @@ def whole_cores(
     if rounding not in ROUNDINGS:
         raise ConfigError("rounding", rounding, '"nearest", "floor" or "ceil"')
     if reserve != 0:
-        from coresize.arguments import check_count  # few keep any free
+        from coresize.arguments import check_count  # rarely needed
 
         reserve = check_count("reserve", reserve, 0)
     cores = limit or 0.0
@@ -201,23 +201,23 @@ def whole_cores(
 
 
 def memory_budget(memory: MemoryLimits, fraction: float) -> int | None:
-    """The bytes that workers may use: a part of what is available now."""
+    """The bytes that workers may use: a part of the memory available now."""
     left = memory_left(memory)
     return None if left is None else int(left * fraction)
 
 
 def memory_left(memory: MemoryLimits) -> int | None:
-    """The bytes that can be taken before a limit is met; None when unknown.
+    """The bytes that can be allocated before a limit is reached; None if unknown.
 
-    Below memory.high where one is set, since what crosses it is throttled to a crawl
-    (kernel Documentation/admin-guide/cgroup-v2.rst, "memory.high").
+    If memory.high is set, it counts as a limit, since the kernel heavily throttles a
+    process above it (kernel Documentation/admin-guide/cgroup-v2.rst, "memory.high").
     """
     known = (memory.available, memory.soft_available)
     return min((n for n in known if n is not None), default=None)
 
 
 def memory_limit(limits: Limits) -> str:
-    """Which memory limit what was killed may have met."""
+    """A sentence on the memory limit that a killed process may have reached."""
     memory = limits.memory
     if memory.limit is None or memory.binding is None:
         return "there is no memory limit below the machine's"

@@ -1,10 +1,11 @@
-"""Text to values, one function per grammar.
+"""Parses texts, with one function per grammar.
 
-Rule 1: a parser takes text and touches nothing; it raises ParseError and nothing else.
-Rule 2: no sentinel leaves here: "no limit" is None, and what is no number is an error.
+Rule 1: a parser takes a text, has no side effects, and raises only ParseError.
+Rule 2: no parser returns a sentinel: "no limit" is None, and a text that is not a
+number is an error.
 Rule 3: digits are ASCII digits. ``int()`` also takes ``+5``, ``1_000`` and the digits
 of other scripts, none of which the kernel or a scheduler writes.
-Rule 4: lines end at the newline alone, not at what else ``splitlines()`` breaks at.
+Rule 4: only a newline ends a line, not the other characters of ``splitlines()``.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 #: Documentation/admin-guide/cgroup-v2.rst, "cpu.max").
 _DEFAULT_PERIOD_US = 100_000
 
-#: cgroup v1 writes "unlimited" as the largest page multiple below 2**63, which differs
-#: by page size, or as ULONG_MAX; all of them are at least this.
+#: cgroup v1 writes "unlimited" as the largest multiple of the page size below 2**63, or
+#: as ULONG_MAX; all these numbers are at least this.
 _UNLIMITED_BYTES = 2**63 - 2**20
 
 #: More CPUs than any kernel is built for (NR_CPUS); a list that names more is garbage.
@@ -69,17 +70,17 @@ def cpu_list(text: str) -> frozenset[int]:
 
 
 def cpu_list_length(text: str) -> float | None:
-    """The CPUs in a list as cores; None for an empty one: "as the parent"."""
+    """The number of CPUs in a list; None for an empty list, "as the parent"."""
     return float(len(cpu_list(text))) or None
 
 
 def online(text: str) -> float:
-    """The CPUs in the list of those online, as cores; there is always one."""
+    """The number of CPUs in the list of online CPUs; an empty list is an error."""
     return cpu_list_length(text) or fail("empty")
 
 
 def format_cpu_list(cpus: Iterable[int]) -> str:
-    """The list format of CPUs: the inverse of `cpu_list`."""
+    """The text of a list of CPUs: the inverse of `cpu_list`."""
     ranges: list[list[int]] = []
     ordered = sorted(cpus)
     if ordered and ordered[-1] - ordered[0] == len(ordered) - 1:
@@ -94,10 +95,10 @@ def format_cpu_list(cpus: Iterable[int]) -> str:
 
 
 def devices(text: str) -> float:
-    """The GPUs in CUDA_VISIBLE_DEVICES: numbers or names, up to the first invalid one.
+    """The number of GPUs in CUDA_VISIBLE_DEVICES, up to the first invalid one.
 
-    ``-1``, ``NoDevFiles`` and an empty text hide all (CUDA C Programming Guide,
-    "Environment Variables").
+    A GPU is a number or a name. ``-1``, ``NoDevFiles`` and an empty text hide all GPUs
+    (CUDA C Programming Guide, "Environment Variables").
     """
     count = 0
     for device in text.split(","):
@@ -120,7 +121,7 @@ def memory_limit(text: str) -> int | None:
 
 
 def line(text: str, *starts: str) -> str:
-    """The first line that begins as one of the starts does, tried in their order."""
+    """The first line that begins with the first start; without one, the next start."""
     for start in starts:
         for candidate in text.split("\n"):
             if candidate.startswith(start):
@@ -145,7 +146,7 @@ def meminfo(text: str) -> int:
 
 
 def meminfo_total(text: str) -> int:
-    """Bytes in the line MemTotal, which are some."""
+    """Bytes in the line MemTotal; 0 is an error."""
     return meminfo(text) or fail(f"{shown(text)} is not above 0")
 
 

@@ -1,9 +1,9 @@
-"""The texts that say where this process is, under the rules of `parse`.
+"""Parses /proc/self/cgroup and mountinfo, under the rules of `parse`.
 
-Lines end at the newline and mountinfo fields at the space alone, since names of cgroups
-may hold every other character that ``splitlines()`` and ``split()`` break at. A
-carriage return before the newline is taken for an editor's. Lines that cannot be
-understood are passed over: others may hold the answer.
+Only a newline ends a line, and only a space ends a field of mountinfo, since names of
+cgroups may contain the other characters that ``splitlines()`` and ``split()`` break at.
+A carriage return before the newline is dropped, as if an editor had added it. Invalid
+lines are skipped: others may have the answer.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def own_cgroup(text: str, controller: str) -> tuple[int, str] | None:
     2. the controllers of a v1 hierarchy, or ``name=X``, which has none,
     3. the path, raw: it may hold colons and spaces, and ``/..`` at its start.
 
-    A controller is v1 where a v1 hierarchy names it, else v2. Lines of another form are
-    passed over; None is for a text that says nothing of the controller.
+    A controller is v1 if a v1 hierarchy names it, else v2. Lines of another form are
+    skipped; None means that no line applies to the controller.
     """
     unified = None
     for row in text.split("\n"):
@@ -42,13 +42,13 @@ def own_cgroup(text: str, controller: str) -> tuple[int, str] | None:
     return unified
 
 
-#: What a mountinfo line of lxcfs holds: a file system that shows a container its share
-#: of the machine instead of the machine.
+#: The word in a mountinfo line of lxcfs, a file system that shows a container its share
+#: of the machine instead of the whole machine.
 LXCFS = "lxcfs"
 
 
 def cgroup_lines(text: str) -> str:
-    """The lines of mountinfo that `cgroup_mounts` looks at."""
+    """The lines of mountinfo that `cgroup_mounts` reads."""
     return "".join(f"{row}\n" for row in text.split("\n") if " - cgroup" in row)
 
 
@@ -63,13 +63,13 @@ def cgroup_mounts(text: str, version: int, controller: str) -> dict[str, str]:
         if its_kind != kind:
             continue
         if version == 2 or controller in options.replace(" ", ",").split(","):
-            roots.pop(point, None)  # so that the order is that of what is seen
+            roots.pop(point, None)  # keeps the order of the visible mounts
             roots[point] = root
     return roots
 
 
 def mounts(text: str, word: str = " - ") -> Iterator[tuple[str, str, str, str]]:
-    """File system, mount point, root and super options, of lines that hold a word.
+    """File system, mount point, root and super options of each line with the word.
 
     proc(5), kernel show_mountinfo. The fields, each ended by one space:
 
@@ -79,10 +79,10 @@ def mounts(text: str, word: str = " - ") -> Iterator[tuple[str, str, str, str]]:
     6.   mount options
     7.   optional fields, any number, ended by ``-``
     8-9. file system type and source
-    10.  super options, which name the controllers of v1 and may hold spaces
+    10.  super options, which name the controllers of v1 and may contain spaces
     """
     for row in _rows_with(text, word):
-        before, _, after = row.partition(" - ")  # no field before is a lone dash
+        before, _, after = row.partition(" - ")  # no earlier field is a lone dash
         fields = before.split(" ", 5)
         kind, _, rest = after.rstrip("\r").partition(" ")
         if len(fields) == 6:
@@ -91,7 +91,7 @@ def mounts(text: str, word: str = " - ") -> Iterator[tuple[str, str, str, str]]:
 
 
 def _rows_with(text: str, word: str) -> Iterator[str]:
-    """The lines that hold a word; of thousands, most are not even cut out."""
+    """Yield the lines with a word; of thousands, the others are not even copied."""
     at = text.find(word)
     while at >= 0:
         end = text.find("\n", at)

@@ -18,7 +18,7 @@ def slurm_count(text: str, node: int | None) -> int:
 
     Args:
         text: the counts.
-        node: the place in the list; None is understood where all counts are the same.
+        node: the place in the list; None is valid if all counts are the same.
     """
     counts = []
     for part in text.strip().split(","):
@@ -62,7 +62,7 @@ def host_pairs(text: str) -> dict[str, int]:
 def pe_hosts(text: str) -> dict[str, int]:
     """Slots by host in an SGE PE_HOSTFILE, whose lines are ``HOST N QUEUE PROCS``.
 
-    Lines of another form are passed over: they may be about another host.
+    Lines of another form are skipped: they may be about another host.
     """
     slots = []
     for row in text.split("\n"):

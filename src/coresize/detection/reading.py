@@ -1,7 +1,7 @@
-"""One file, one question: the meeting point of reading and parsing.
+"""Reads one file and parses it into a fact or a gap.
 
-Rule: a file is read anew at every call. What a text means is a pure function of the
-text, so the meaning of the last text may be kept, and no limit is.
+Rule: a file is read anew at every call. The result of parsing is a pure function of the
+text, so the result for the last text may be kept; a limit is never kept.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ def read_fact(
     source: str,
     lines: tuple[str, ...] = (),
 ) -> Finding | None:
-    """What a file says, a gap where it cannot be read or understood, None for no file.
+    """The fact in a file; a gap if it cannot be read or parsed; None if it is missing.
 
-    Of a file of many lines the one that begins as the first of ``lines`` does is
-    parsed, or as the second where there is none, and so on.
+    With ``lines``, only one line is parsed: the first one that begins with the first of
+    these texts; without such a line, with the second text, and so on.
 
-    A file that does not exist says nothing, about its own level or any other: the v2
-    root has no cpu.max, and a leaf may lack the controller.
+    A missing file tells nothing about its own level or any other: the v2 root has no
+    cpu.max, and a leaf may lack the controller.
     """
     try:
         text = host.read(where)
@@ -97,7 +97,7 @@ def _fact(
     parse: Callable[[str], float | None],
     labels: tuple[Resource, Role, str],
 ) -> Fact:
-    """What the text of a file, or of one line of it, says."""
+    """The fact in the text of a file, or of one of its lines."""
     resource, role, source = labels
     return Fact(
         resource=resource,

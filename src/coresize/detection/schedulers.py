@@ -1,10 +1,10 @@
 """The share of this host that a batch scheduler announces, as caps.
 
-Rule 1: a scheduler is asked only where its mark is set (environ.MARKS). Rule 2: only
-the share of this host counts, never the job's total. Rule 3: every answer is a cap and
-joins the minimum, so nested schedulers need no order.
+Rule 1: the variables of a scheduler are read only if its mark is set (environ.MARKS).
+Rule 2: only the share of this host counts, never the job's total. Rule 3: every answer
+is a cap and joins the minimum, so nested schedulers need no order.
 
-Which variable means what, with its sources, is in docs/reference/environment.md.
+docs/reference/environment.md has the meaning of each variable, with sources.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _OAR_FILES = ("OAR_NODEFILE", "OAR_NODE_FILE", "OAR_FILE_NODES", "OAR_RESOURCE_F
 
 
 class Scheduler(Value):
-    """One scheduler: the variables it sets, and what they say of each resource."""
+    """One scheduler: its variables, and a function for the share of each resource."""
 
     names: frozenset[str]
     shares: dict[Resource, Callable[[Job], Iterator[Finding]]]
@@ -41,7 +41,7 @@ class Scheduler(Value):
 def findings(
     host: Host, inside: Sequence[str], resource: Resource
 ) -> Iterator[Finding]:
-    """What each of the schedulers that we are inside of says about one resource."""
+    """Yield the facts and gaps about one resource from the schedulers of this job."""
     for name in inside:
         scheduler = SCHEDULERS[name]
         if resource in scheduler.shares:
@@ -50,7 +50,7 @@ def findings(
 
 
 def _pbs_cpu(job: Job) -> Iterator[Finding]:
-    """TORQUE's CPUs per node; OpenPBS's of this chunk, else this host's slots."""
+    """The CPUs per node (TORQUE) or of this chunk (OpenPBS), else this host's slots."""
     return first(
         job.ask("PBS_NUM_PPN", count),
         job.ask("NCPUS", count),
@@ -75,7 +75,7 @@ def _sge_cpu(job: Job) -> Iterator[Finding]:
 
 
 def _lsf_cpu(job: Job) -> Iterator[Finding]:
-    """This host's slots; LSB_DJOB_NUMPROC is the job's total, for want of any list."""
+    """This host's slots; without any list, the job's total (LSB_DJOB_NUMPROC)."""
     lists = (
         job.ask("LSB_MCPU_HOSTS", job.own(parse_jobs.host_pairs)),
         job.ask("LSB_HOSTS", job.own(parse_jobs.host_lines)),
@@ -97,7 +97,7 @@ def _oar_cpu(job: Job) -> Iterator[Finding]:
 
 
 def _htcondor_cpu(job: Job) -> Iterator[Finding]:
-    """``Cpus`` of the machine ad, not OMP_NUM_THREADS: a user sets that one too."""
+    """``Cpus`` of the machine ad; not OMP_NUM_THREADS, which users set too."""
     return first(
         job.ask_file(_MACHINE_AD, lambda text: parse_jobs.classad(text, "Cpus"))
     )
@@ -113,17 +113,17 @@ def _htcondor_memory(job: Job) -> Iterator[Finding]:
 
 
 def _flux_cpu(job: Job) -> Iterator[Finding]:
-    """Flux sets no count; it binds the job by affinity."""
+    """A fact without an amount: Flux sets no count, and binds the job by affinity."""
     yield job.fact("FLUX_JOB_ID", None, "FLUX_JOB_ID", job.env["FLUX_JOB_ID"])
 
 
 def _nomad_cpu(job: Job) -> Iterator[Finding]:
-    """The reserved cores; NOMAD_CPU_LIMIT is in MHz and no count."""
+    """The reserved cores; NOMAD_CPU_LIMIT is in MHz and not a count."""
     return first(job.ask("NOMAD_CPU_CORES", parse.cpu_list_length))
 
 
 def _nomad_memory(job: Job) -> Iterator[Finding]:
-    """The hard limit, which is the maximum where memory is oversubscribed."""
+    """The hard limit: the maximum if memory is oversubscribed, else the limit."""
     return first(
         job.ask("NOMAD_MEMORY_MAX_LIMIT", mebibytes),
         job.ask("NOMAD_MEMORY_LIMIT", mebibytes),
@@ -131,7 +131,7 @@ def _nomad_memory(job: Job) -> Iterator[Finding]:
 
 
 def _lambda_cpu(job: Job) -> Iterator[Finding]:
-    """The share that comes with the memory; the sandbox shows more CPUs than that."""
+    """The CPUs that come with the memory; the sandbox shows more CPUs than these."""
     return first(
         job.ask(_LAMBDA_SIZE, lambda text: units.positive(text) / _LAMBDA_MB_PER_CPU)
     )
@@ -152,7 +152,7 @@ def _galaxy_memory(job: Job) -> Iterator[Finding]:
     return first(job.ask("GALAXY_MEMORY_MB", mebibytes))
 
 
-#: By the names that `environ.MARKS` gives.
+#: The schedulers, by their names in `environ.MARKS`.
 SCHEDULERS = {
     "slurm": Scheduler(
         names=slurm.NAMES, shares={"cpu": slurm.cpu, "memory": slurm.memory}

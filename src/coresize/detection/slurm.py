@@ -37,7 +37,7 @@ _LAST_NORMAL_STEP = 0xFFFFFFF0
 
 
 def cpu(job: Job) -> Iterator[Finding]:
-    """A step's task has its own CPUs; a batch script has the job's on this node."""
+    """The CPUs of a step's task, or, for a batch script, of the job on this node."""
     if not _on_node(job):
         return
     if not _in_step(job):
@@ -59,7 +59,7 @@ def cpu(job: Job) -> Iterator[Finding]:
 
 
 def memory(job: Job) -> Iterator[Finding]:
-    """Of this node; both variables are unset when the job has all of it."""
+    """The memory on this node; if the job has all of it, both variables are unset."""
     if not _on_node(job):
         return
     per_node = job.ask("SLURM_MEM_PER_NODE", _bytes)
@@ -70,7 +70,7 @@ def memory(job: Job) -> Iterator[Finding]:
 
 
 def _share(job: Job, cpus: Fact, tasks: Fact) -> Fact:
-    """The whole CPUs of each of the tasks on this node."""
+    """The CPUs of each task on this node, a whole number."""
     share = max(1.0, (cpus.amount or 0) // (tasks.amount or 1))
     return job.fact(cpus.where, share, cpus.where, f"{cpus.raw} / {tasks.raw} tasks")
 
@@ -104,12 +104,12 @@ def _at_this_node(job: Job) -> Callable[[str], float]:
 
 
 def _bytes(text: str) -> int | None:
-    """None for 0, which stands for all of the node's memory."""
+    """The bytes; None for 0, which means all of the node's memory."""
     return parse_jobs.slurm_mebibytes(text) or None
 
 
 def _on_node(job: Job) -> bool:
-    """Whether slurmd runs here: an salloc shell stays on the login node."""
+    """Whether slurmd runs on this host; an salloc shell stays on the login node."""
     return "SLURMD_NODENAME" in job.env
 
 

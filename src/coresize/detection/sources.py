@@ -1,4 +1,4 @@
-"""Ask every source that can limit this process; no limit is kept between calls."""
+"""Reads every source that can limit this process; keeps no limit between calls."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _of_cgroups(
     resource: Resource,
     ask: Mapping[int, Source],
 ) -> Iterator[Finding]:
-    """What the cgroups that limit this process by one controller say."""
+    """Yield the facts and gaps from the cgroups that limit this process."""
     chains, gaps = cgroup.locate(membership, controller, resource)
     yield from gaps
     for version, directories in chains:
@@ -71,19 +71,19 @@ def cpu(
     capacity: bool = True,
     physical: bool = False,
 ) -> Iterator[Finding]:
-    """What the machine, the affinity, the cgroups and the environment say about cores.
+    """Facts and gaps about cores: machine, affinity, cgroups and environment.
 
     Args:
         host: the machine.
-        membership: in which cgroups this process is, of `read_membership`.
-        variables: in which job, and the overrides, of `read_variables`.
-        capacity: ask for the CPUs online even where that cannot change the answer. The
+        membership: the cgroups of this process, from `read_membership`.
+        variables: the marks of the job and the overrides, from `read_variables`.
+        capacity: read the CPUs online even if they cannot change the answer. The
             kernel keeps the affinity within them (sched_getaffinity(2)); only lxcfs
-            shows a container fewer, and mountinfo shows lxcfs.
+            shows fewer CPUs to a container, and mountinfo shows lxcfs.
         physical: count physical cores too.
 
     Raises:
-        ConfigError: a variable of coresize's own is malformed.
+        ConfigError: a variable of coresize is malformed.
     """
     mask, cpus = affinity.affinity(host)
     if capacity or not cpus or _may_show_fewer(membership):
@@ -108,9 +108,9 @@ def _may_show_fewer(membership: Membership) -> bool:
 def memory(
     host: Host, membership: Membership, variables: dict[str, str]
 ) -> Iterator[Finding]:
-    """What the machine, the cgroups and the environment say about memory.
+    """Facts and gaps about memory: machine, cgroups and environment.
 
-    Takes and raises what `cpu` does.
+    Arguments and errors are those of `cpu`.
     """
     yield from system.memory(host)
     yield from _of_cgroups(host, membership, "memory", "memory", _MEMORY)
@@ -119,6 +119,6 @@ def memory(
 
 
 def others(host: Host, variables: dict[str, str]) -> Iterator[Finding]:
-    """The GPUs that the environment leaves, and how many workers a pool can have."""
+    """Facts and gaps about GPUs, from the environment, and about workers of a pool."""
     yield from environ.findings(host, variables, "gpu")
     yield from system.most_workers(host)

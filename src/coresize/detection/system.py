@@ -1,4 +1,4 @@
-"""What the machine itself has: its CPUs and its memory."""
+"""The CPUs and the memory of the machine itself."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MEMINFO = "/proc/meminfo"
 
 
 def online_cpus(host: Host) -> Iterator[Finding]:
-    """The number of CPUs online, as the kernel's file and as the platform tell it.
+    """The number of CPUs online, from the kernel's file and from the platform.
 
-    They differ where lxcfs writes a container's share into the file, and where a C
-    library answers with the affinity.
+    The numbers differ if lxcfs writes a container's share into the file, or if a C
+    library returns the affinity.
     """
     online = read_fact(
         host,
@@ -42,7 +42,7 @@ def online_cpus(host: Host) -> Iterator[Finding]:
 
 
 def memory(host: Host) -> Iterator[Finding]:
-    """The machine's memory in bytes: all of it, and what is available now."""
+    """The machine's memory in bytes: the total, and the memory available now."""
     asked: tuple[tuple[Role, str, Callable[[str], int]], ...] = (
         ("capacity", "MemTotal:", parse.meminfo_total),
         ("available", "MemAvailable:", parse.meminfo),
@@ -83,7 +83,7 @@ def address_space(host: Host) -> Iterator[Finding]:
 
 
 def _told(resource: Resource, role: Role, name: str, amount: float | None) -> Finding:
-    """What the platform says where no file does."""
+    """The fact or gap from the platform, used if no file has the number."""
     source = f"system:{name}"
     if amount is None:
         reason = "this platform or recording does not tell"
@@ -100,13 +100,13 @@ def _told(resource: Resource, role: Role, name: str, amount: float | None) -> Fi
     )
 
 
-#: WaitForMultipleObjects waits for 64 handles, of which a pool needs three for itself
+#: WaitForMultipleObjects waits for 64 handles, and a pool itself needs three of them
 #: (learn.microsoft.com, and CPython's concurrent.futures.process).
 _WINDOWS_WORKERS = 61
 
 
 def most_workers(host: Host) -> Iterator[Finding]:
-    """The processes that one pool can have: bounded on Windows alone."""
+    """The most processes that one pool can have; only Windows has a bound."""
     if host.platform == "win32":
         yield Fact(
             resource="workers",

@@ -1,4 +1,4 @@
-"""What is left below a memory limit now: the limit less the working set."""
+"""The memory that is left below a limit now: the limit less the working set."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def available(
     """The bytes left below the hard limit, and the soft limit, of one directory.
 
     The working set is the usage less the inactive file pages, which the kernel drops
-    before it kills (the rule of kubelet's ``memory.available``). It is never below 0:
-    the two files are read one after the other.
+    before it kills (the rule of kubelet's ``memory.available``). A difference below 0
+    counts as 0, since the two files are read one after the other.
 
     Args:
         host: the machine.
-        limits: what the directory's limit files say.
+        limits: the facts and gaps from the directory's limit files.
         usage: the file with the bytes in use.
         stat: the file with the inactive file pages.
-        inactive: how their line begins; the first that is there counts.
+        inactive: the possible starts of their line; the first one found counts.
     """
     bounds = [
         fact for fact in limits if isinstance(fact, Fact) and fact.amount is not None

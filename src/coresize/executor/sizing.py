@@ -38,23 +38,14 @@ def plan(
     """Plan the workers of an executor; logs the plan at INFO, with active overrides.
 
     Args:
-<<<<<<< HEAD
-        max_workers: as many as the caller says, or None for what fits. A plan is taken
-            as it is.
-        memory: bytes that one task needs.
-        cpus: cores that one task keeps busy.
-        cpu_share: the part of its time that a task computes.
-        usual: the number where nobody says one, neither here nor in the settings; None
-            for what fits.
-        decided: the settings, where they were loaded already.
-=======
-        max_workers: the number that the caller wants, or None for one that fits.
+        max_workers: the number that the caller wants, or None for one that fits. A
+            plan is returned unchanged.
         memory: bytes that one task needs.
         cpus: cores that one task keeps busy.
         cpu_share: the part of its time that a task computes.
         usual: the number if neither ``max_workers`` nor a setting gives one; None for
             one that fits.
->>>>>>> prose2
+        decided: the settings, if the caller has loaded them already.
 
     Raises:
         ConfigError: ``max_workers`` is not above 0.
@@ -87,15 +78,10 @@ def _profile(cpu_share: float | None) -> TaskProfile | None:
     return TaskProfile(cpu_share=cpu_share)
 
 
-<<<<<<< HEAD
 def _settings(
     max_workers: int | None, usual: int | None, decided: Settings | None
 ) -> Settings:
-    """What the user decided; parallel stays off, however many workers are asked for."""
-=======
-def _settings(max_workers: int | None, usual: int | None) -> Settings:
-    """The user's settings with ``max_workers``; a plan brings its own ``parallel``."""
->>>>>>> prose2
+    """The user's settings with ``max_workers``, which does not turn ``parallel`` on."""
     check_workers(max_workers)
     found = decided or settings.load_settings(defaults={"workers": usual})
     if max_workers is None:

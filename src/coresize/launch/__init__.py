@@ -1,1 +1,1 @@
-"""The shards of a batch, started and waited for."""
+"""Starts the shards of a batch, and waits for them."""

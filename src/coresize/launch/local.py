@@ -1,10 +1,10 @@
-"""The shards of a batch on this machine: any program, started, watched, measured.
+"""Starts, watches and measures the shards of a batch on this machine; of any program.
 
-Rule 1: each shard gets its part of cores and memory, by the variables that ``coresize
-run`` sets; so it is ``coresize run`` that starts it. Rule 2: the kernel's count of
-kills decides what ran out of memory. Rule 3: signals to this program reach its shards,
-and when it ends they have ended; if it is killed they are, or a restart would run them
-twice.
+Rule 1: each shard gets its part of the cores and memory, by the variables that
+``coresize run`` sets; so ``coresize run`` starts the shard. Rule 2: the kernel's count
+of kills decides which shard ran out of memory. Rule 3: this program passes signals on
+to its shards, and does not end before them. If it is killed, they are killed too;
+otherwise a restart would run them twice.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ if TYPE_CHECKING:
 
     from coresize.measuring.meters import Meter
 
-#: Seconds between two looks at what runs.
+#: Seconds between two checks of the running shards.
 _LOOK = 0.2
 
-#: Seconds that shards have to end after a signal was passed on.
+#: Seconds in which shards must end after a signal; then they are killed.
 _GRACE = 10.0
 
 
 class ShardProcess:
-    """One shard: its program, and what became of it.
+    """The program of one shard, and its state.
 
     Attributes:
         shard: "i/n".
         words: the command line.
-        log: the file that its output goes to.
+        log: the file for the output of the program.
         state: "waiting", "running", "done", "failed", "oom" or "stopped".
-        code: what it ended with; minus the signal where one ended it.
-        pid: its process; None before it is started.
-        seconds: how long it has run, the last time.
-        peak: bytes, the most of all its processes together.
+        code: the exit status; minus the signal if a signal ended the program.
+        pid: the process; None before the start.
+        seconds: how long the last start has run.
+        peak: the most bytes of all its processes together.
     """
 
     def __init__(self, index: int, count: int, words: Sequence[str], logs: str) -> None:
@@ -76,10 +76,10 @@ class ShardProcess:
         self._began = 0.0
 
     def start(self, share: Mapping[str, str]) -> None:
-        """Start it, with what it may use.
+        """Start the program, with the variables of its cores and memory.
 
         Raises:
-            CoresizeError: its log cannot be written.
+            CoresizeError: the log cannot be written.
         """
         inherited = {n: text for n, text in os.environ.items() if n != CLAIMED}
         variables = {**share, SHARD: self.shard, STATUS: self._status}
@@ -101,10 +101,10 @@ class ShardProcess:
         self._began = time.monotonic()
 
     def _open_log(self) -> TextIO:
-        """The log, to add to; what the last start has left as its status is removed.
+        """Open the log for appending; remove the status file of the last start.
 
         Raises:
-            CoresizeError: it cannot be written.
+            CoresizeError: the log cannot be written.
         """
         log = Path(self.log)
         try:
@@ -116,7 +116,7 @@ class ShardProcess:
             raise CoresizeError(msg) from None
 
     def look(self) -> None:
-        """Measure it, and see whether it has ended."""
+        """Measure the program, and update the state if it has ended."""
         if self._command is None or self.state != "running":
             return
         self.seconds = time.monotonic() - self._began
@@ -130,23 +130,23 @@ class ShardProcess:
         self.state = "done" if self.code == 0 else "oom" if killed else "failed"
 
     def send(self, number: int) -> None:
-        """Pass a signal on to it and all that it started."""
+        """Send a signal to the program and all processes that it started."""
         if self._command:
             self._command.send(number)
 
     def kill(self) -> None:
-        """End it, and all that it started, at once."""
+        """Kill the program and all processes that it started."""
         if self._command and self._command.is_running:
             self.code = self._command.kill()
             self.state = "stopped"
 
     def progress(self) -> dict[str, Any]:
-        """How far its batch is, where it tells."""
+        """The progress of the shard's batch, from its status file; may be empty."""
         return status.read(self._status) or {}
 
     @property
     def resume(self) -> str:
-        """The command that starts it again."""
+        """The command that starts the shard again."""
         return f"{SHARD}={self.shard} {shlex.join(self.words)}"
 
 
@@ -160,20 +160,21 @@ class Launcher:
     """All shards of a batch on this machine.
 
     Args:
-        count: how many there are.
-        words: the command line, in which {shard}, {index} and {count} are filled in.
-        logs: the folder of their logs.
-        memory: what one needs, "12GiB"; so many run at once as fit. None is all.
-        at_once: so many at once at most.
-        retry_oom: what was killed for memory is run again, alone, after all others.
+        count: the number of shards.
+        words: the command line, with the placeholders {shard}, {index} and {count}.
+        logs: the folder of the logs.
+        memory: the memory of one shard, "12GiB": as many shards run at a time as fit.
+            None sets no such bound.
+        at_once: the most shards that run at a time.
+        retry_oom: shards that were killed for memory run again at the end, one by one.
 
     Attributes:
         parts: the shards.
-        at_once: how many run at once.
+        at_once: the most shards that run at a time.
 
     Raises:
-        ConfigError: a number is not above 0, or the size is none.
-        InsufficientMemoryError: not even one fits.
+        ConfigError: a number is not above 0, or the size is not valid.
+        InsufficientMemoryError: the memory is not enough for one shard.
     """
 
     def __init__(
@@ -189,8 +190,8 @@ class Launcher:
         for name, number in (("shards", count), ("at_once", at_once)):
             if number is not None:
                 check_count(name, number, 1)
-        # Below another `coresize shards` these are parts of its part: of i/n the part
-        # j/m is (i + n*j)/(n*m), in turn or by a hash alike.
+        # Inside another `coresize shards`, these are parts of its shard i/n: part j/m
+        # of that shard is (i + n*j)/(n*m), both by index and by key.
         first, step = 0, 1
         if outer := shards.own_shard():
             first, step = outer.index, outer.count
@@ -207,12 +208,12 @@ class Launcher:
         self._deadline = 0.0
 
     def run(self, show: Callable[[], object]) -> int:
-        """Run all to the end; returns 0 where every shard has, else 1 or 128 + signal.
+        """Run all shards; returns 0 if all have succeeded, else 1 or 128 + signal.
 
         Args:
-            show: called now and then, for whoever looks at `parts`.
+            show: a function that is called repeatedly, to show `parts`.
         """
-        # What is ignored, as by nohup, stays so.
+        # Signals that are ignored, as by nohup, stay ignored.
         numbers = [n for n in signals.ending() if signal.getsignal(n) != signal.SIG_IGN]
         with signals.handled(numbers, self._forward):
             try:
@@ -253,7 +254,7 @@ class Launcher:
                     part.kill()
 
     def _forward(self, number: int, _frame: object) -> None:
-        """Let a signal that ends a program reach the shards first."""
+        """Pass a signal on to the shards; a second signal kills them at once."""
         again = self._signal is not None
         self._signal = number
         self._deadline = time.monotonic() + (0.0 if again else _GRACE)
@@ -262,7 +263,7 @@ class Launcher:
 
 
 def share_of(at_once: int) -> dict[str, str]:
-    """The variables that hand one of so many its part of cores and memory."""
+    """The variables that give each of `at_once` shards its part of cores and memory."""
     cores = max(1, available.available_cores() // at_once)
     found = {"CORESIZE_MAX_CORES": str(cores)}
     fraction = load_settings().memory_fraction

@@ -1,1 +1,1 @@
-"""What a batch has done, in a file: written, read, merged and exported."""
+"""The journal of a batch: the file, its lock, its status file, merge and export."""

@@ -1,4 +1,4 @@
-"""The tasks of journals in one file: another journal, lines of JSON, or a table."""
+"""Writes the tasks of journals to one file: a journal, lines of JSON, or a table."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def write(
     *,
     csv_safe: bool = False,
 ) -> int:
-    """Write the tasks that have ended, in the order of the input; how many.
+    """Write the tasks that have ended, in the order of the input; returns their number.
 
     Args:
         paths: the journals.
-        identity: what their run is of.
-        items: how many the input has; None where that is not known.
-        output: a file, whose suffix says of what kind it is.
-        csv_safe: no text in a table is a formula to a spreadsheet.
+        identity: the identity of their run.
+        items: the number of items of the input; None if it is not known.
+        output: the file; its suffix determines the format.
+        csv_safe: write texts in a table so that no spreadsheet takes one for a formula.
 
     Raises:
-        JournalError: it cannot be written, or a value cannot be read.
+        JournalError: the file cannot be written, or a value cannot be decoded.
     """
     rows = _rows(paths)
     export = EXPORTS.get(suffix(output))
@@ -66,14 +66,14 @@ def _rows(paths: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _plain(path: str, row: dict[str, Any], serializer: str) -> dict[str, Any]:
-    """A row with its value as it was; `merging.merge` has asked whether that may be."""
+    """A row with its value decoded; `merge.merge` has checked that this is allowed."""
     if row["status"] == "ok":
         row["value"] = journals.decoded(path, row["key"], row["value"], serializer)
     return row
 
 
 def _json(value: object) -> str:
-    """A value as JSON, and what JSON has not as Python shows it."""
+    """A value as JSON; values that JSON does not have are texts, by ``repr``."""
     try:
         return json.dumps(value, default=_shown)
     except (TypeError, ValueError, RecursionError):  # odd keys, circles, huge numbers
@@ -101,7 +101,7 @@ def _write_lines(
 
 # --- Tables ---------------------------------------------------------------------
 
-#: The columns of a table.
+#: The columns of a CSV table.
 TABLE = tuple(name for name in schema.COLUMNS if name != "traceback")
 
 
@@ -110,7 +110,8 @@ def _write_table(
     rows: Iterator[dict[str, Any]],
     csv_safe: bool,  # noqa: FBT001 - of one place
 ) -> int:
-    # Told of both characters, Python 3.11 quotes both: one alone would begin a line.
+    # With both characters, Python 3.11 quotes both; otherwise a lone "\r" or "\n" would
+    # not be quoted, and begin a line.
     writer = csv.writer(_Lines(file), lineterminator="\r\n")
     writer.writerow(TABLE)
     shown = _inert if csv_safe else _cell
@@ -121,7 +122,7 @@ def _write_table(
 
 
 class _Lines:
-    """A file in which each line ends as on POSIX."""
+    """A file that replaces the CR LF at the end of each line by LF."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -131,29 +132,30 @@ class _Lines:
 
 
 def _cell(value: object) -> object:
-    """A value as a table has it; texts and numbers as they are."""
+    """The cell of a value: texts and numbers as text, other values as JSON."""
     if value is None or isinstance(value, (str, int, float)):
         try:
             return "" if value is None else str(value)
-        except ValueError:  # a number of more digits than Python shows
+        except ValueError:  # an integer of more digits than `str` converts
             return _shown(value)
     return _json(value)
 
 
 def _inert(value: object) -> object:
-    """A cell that a spreadsheet takes for no formula (OWASP, "CSV Injection")."""
+    """The cell of a value; no spreadsheet takes it for a formula (as `_ACTIVE`)."""
     cell = _cell(value)
     if isinstance(cell, str) and cell.startswith(_ACTIVE) and not _NUMBER(cell):
         return f"'{cell}"
     return cell
 
 
-#: How a formula begins, in some spreadsheet: OWASP's list, with wide characters.
+#: Characters that begin a formula in some spreadsheet, with wide ones: the list of
+#: OWASP, "CSV Injection".
 _ACTIVE = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-?inf", re.ASCII).fullmatch
 
 
-#: What writes the tasks as such, by the suffix of the file.
+#: The function that writes the tasks as text, by the suffix of the file.
 EXPORTS: dict[str, Callable[[TextIO, Iterator[dict[str, Any]], bool], int]] = {
     "jsonl": _write_lines,
     "ndjson": _write_lines,
@@ -162,5 +164,5 @@ EXPORTS: dict[str, Callable[[TextIO, Iterator[dict[str, Any]], bool], int]] = {
 
 
 def suffix(output: str) -> str:
-    """What the name of a file ends in, after its last dot, as `EXPORTS` has it."""
+    """The suffix of a file's name, without its dot, as in `EXPORTS`."""
     return Path(output).suffix.removeprefix(".")

@@ -1,4 +1,4 @@
-"""Whose run a batch is: its function by name, and what is bound to it by content."""
+"""The identity of a run: the function by name, the arguments bound to it by content."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 def identify(
     function: Callable[..., Any], shard: Shard | None, serializer: str
 ) -> Identity:
-    """Whose run it is, the same at every start.
+    """The identity of a run, the same at every start.
 
     Raises:
-        ConfigError: an argument that is bound to the function has no stable content.
+        ConfigError: an argument that is bound to the function has no stable hash, or
+            the name of the function does not identify it.
     """
     bound: list[object] = []
     while isinstance(function, functools.partial):
@@ -42,17 +43,17 @@ def identify(
         function=name_of(function),
         parameters=parameters,
         shard=str(part),
-        shard_by=part.by if part.count > 1 else "index",  # of all it is the same
+        shard_by=part.by if part.count > 1 else "index",  # no matter for one part
         serializer=serializer,
     )
 
 
 def _check_named(function: object) -> None:
-    """See that the name of a function says all about it.
+    """Check that the name of a function identifies it.
 
     Raises:
-        ConfigError: it holds what its name does not tell: it is a lambda, of another
-            function, a method of an object, or an object.
+        ConfigError: the function is a lambda, is defined in a function, is a method of
+            an object, or is an object; it may have state that its name does not show.
     """
     name = getattr(function, "__qualname__", "<object>")
     of = getattr(function, "__self__", None)
@@ -66,7 +67,7 @@ def _check_named(function: object) -> None:
 
 
 def name_of(function: object) -> str:
-    """The module and name of a function; of a program its file stands for the module.
+    """The module and name of a function; for a main module, the name of its file.
 
     >>> import json
     >>> name_of(json.dumps)

@@ -1,23 +1,24 @@
-"""The lock of a journal: one writer for one file, whatever that file is called.
+"""The lock of a journal: it allows one writer for one file, under all its names.
 
-A file has many names: relative paths, symbolic links, bind mounts, hard links. So there
-are two locks, both of the system, which ends them with the process, whoever kills it:
+A file has many names: relative paths, symbolic links, bind mounts, hard links. So a
+writer holds two locks. Both belong to the system, which ends them with the process,
+even if the process is killed:
 
-1. Beside the real path, a second SQLite file, since SQLite knows how to lock on every
-   system, and on the network disks of clusters. Who looks (`is_locked`) looks there. A
-   lock on the journal itself, as SQLite has it, would keep readers out.
-2. On the file itself (its inode), where Linux has locks of open files (fcntl(2),
+1. Beside the real path, a second SQLite file is locked, since SQLite can lock files on
+   every system, and on the network disks of clusters. `is_locked` looks at this lock. A
+   lock of SQLite on the journal itself would keep readers out.
+2. On Linux, the file itself (its inode) is locked by a lock of the open file (fcntl(2),
    F_OFD_SETLK): one byte far behind all that SQLite reads, writes or locks (its lock
-   bytes are at 1 GiB, "File Locking And Concurrency In SQLite Version 3"). It finds
-   hard links and bind mounts, of which the real path says nothing. A file system that
-   has no such locks leaves the first one alone.
+   bytes are at 1 GiB, "File Locking And Concurrency In SQLite Version 3"). This lock
+   covers hard links and bind mounts, which the real path does not reveal. On a file
+   system without such locks, only the first lock is held.
 
-The delicate part: the system drops *all* the POSIX locks that a process has on a file
-as soon as the process closes *any* descriptor of it, those of SQLite in the middle of a
-commit among them. So a file that this process has locked is never opened twice here
-(`_held` knows), and its descriptor is closed after the connection that writes. A lock
-of an open file also lives as long as any child that was forked with it; so a child
-closes what it has inherited, which ends no lock of its parent.
+The delicate part: when a process closes *any* descriptor of a file, the system drops
+*all* POSIX locks that the process has on that file, even those of SQLite in the middle
+of a commit. So this module never opens a file twice that this process has locked (it
+looks in `_held`), and closes its descriptor after the connection that writes. A lock of
+an open file also lives as long as any forked child that has inherited it. So a child
+closes the descriptors that it inherits, which does not end the locks of its parent.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    #: The device and the inode: what a file is, whatever it is called.
+    #: The device and the inode, which identify a file under all its names.
     Inode: TypeAlias = tuple[int, int]
 
 SUFFIX = ".lock"
 
-#: Behind all that a database can have: SQLite's largest is 2**48 bytes.
+#: Behind the end of any database: SQLite's largest has 2**48 bytes.
 _BYTE = 2**62
 
 #: Files that this process has locked, with the descriptor of each.
@@ -58,11 +59,11 @@ class Lock:
     """The right to write to a journal, until it is closed or the process ends.
 
     Args:
-        path: the journal; it is made where it is not there.
+        path: the journal; it is created if it does not exist.
 
     Raises:
-        JournalError: somebody has it.
-        sqlite3.Error: there can be no lock.
+        JournalError: another run holds the lock.
+        sqlite3.Error: the file beside the journal cannot be locked.
         OSError: the journal cannot be written.
     """
 
@@ -82,24 +83,24 @@ class Lock:
             self._beside.close()
             raise
         _held[self._inode] = self._file
-        # Who drops a journal without closing it must not keep others out.
+        # A journal that is dropped without being closed must not keep other runs out.
         self._release = weakref.finalize(self, _release, self._inode, self._file)
         self._release.atexit = False
 
     def is_removed(self) -> bool:
-        """Whether the journal has no name any more, so that nobody will find it."""
+        """Whether the journal has no name left, so that no process can open it."""
         return (
             _held.get(self._inode) == self._file and not os.fstat(self._file).st_nlink
         )
 
     def close(self) -> None:
-        """Let others write. To be called when the journal itself is closed."""
+        """Unlock the journal. Call this after the journal itself is closed."""
         self._release()
         self._beside.close()
 
 
 def _release(inode: Inode, file: int) -> None:
-    """Close the descriptor; in a forked child it is another's, and closed already."""
+    """Close the descriptor, unless this is a forked child, which has closed it."""
     if _held.get(inode) == file:
         del _held[inode]
         os.close(file)
@@ -119,7 +120,7 @@ def _inode_of(status: os.stat_result) -> Inode:
 
 
 def _lock_beside(path: str) -> sqlite3.Connection:
-    """The lock beside the real path.
+    """Lock the file beside the real path.
 
     Raises:
         JournalError: another process has it.
@@ -140,12 +141,12 @@ def _lock_beside(path: str) -> sqlite3.Connection:
     return lock
 
 
-#: What a system says where somebody has a lock, and not where it knows of none.
+#: The errors of a lock that another process holds; others mean "not supported".
 _TAKEN = (errno.EAGAIN, errno.EACCES)
 
 
 def _lock_file(file: int) -> bool:
-    """Lock what a file is; False where another has it."""
+    """Lock the inode of an open file; returns False if another process locks it."""
     try:
         import fcntl
 
@@ -162,7 +163,7 @@ def _lock_file(file: int) -> bool:
 
 
 def _forget_inherited() -> None:
-    """In a forked child: what its parent has locked is the parent's."""
+    """In a forked child, close the descriptors that the parent has locked."""
     for file in _held.values():
         with contextlib.suppress(OSError):
             os.close(file)
@@ -174,7 +175,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def is_locked(path: str) -> bool:
-    """Whether a run has a journal open for writing; nothing is made or kept by asking.
+    """Whether a run has a journal open for writing; this leaves no file or lock behind.
 
     Args:
         path: the journal.
@@ -182,7 +183,7 @@ def is_locked(path: str) -> bool:
     lock = storage.real_path(path) + SUFFIX
     if not Path(lock).is_file():
         return False
-    # mode=rw: a file that has gone meanwhile is not made again.
+    # mode=rw: a file that has been removed meanwhile is not created again.
     uri = f"file:{quote(os.fsencode(lock))}?mode=rw"
     try:
         with contextlib.closing(

@@ -1,4 +1,4 @@
-"""The journals of all shards as one: what is missing or twice is never passed over."""
+"""Merges the journals of all shards; missing or repeated tasks are always reported."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
     from coresize.batch.journal.schema import Identity
 
-#: How many keys are named of those that are twice or missing.
+#: The most repeated or missing keys that a message names.
 _NAMED = 10
 
 
 class Merged(Value):
-    """What was merged.
+    """The result of a merge.
 
     Attributes:
         path: the file that was written.
-        tasks: how many tasks are in it.
-        failed: how many of them have not ended well.
-        problems: what is not whole, where that was allowed.
+        tasks: the number of tasks in the file.
+        failed: the number of these tasks that have not succeeded.
+        problems: a sentence for each gap, if gaps were allowed.
     """
 
     path: str
@@ -50,26 +50,27 @@ def merge(
     allow_pickle: bool = False,
     csv_safe: bool = False,
 ) -> Merged:
-    """Join the journals of all shards of one run into one file.
+    """Merge the journals of all shards of one run into one file.
 
-    Tasks stand in the order of the input, whatever the order of the journals. The file
-    is written whole or not at all, with the mode of the one that was there.
+    The tasks are in the order of the input, whatever the order of the journals. The
+    file is written whole or not at all, and gets the mode of the file that it replaces.
 
     Args:
         paths: the journals.
-        output: a journal, or with the suffix .jsonl, .ndjson or .csv the tasks as such.
-        allow_partial: shards and tasks may be missing, and tasks may have failed to
-            end; a key that is twice is an error all the same.
-        allow_pickle: values that journals hold as pickles may be read, for .jsonl and
-            .csv. That runs code of whoever wrote them, so it is never done because a
-            journal says so. Into a journal they go as they are, unread.
-        csv_safe: in a table, a text that a spreadsheet would take for a formula begins
-            with an apostrophe (OWASP, "CSV Injection"); numbers stay.
+        output: a journal or, with the suffix .jsonl, .ndjson or .csv, a text file.
+        allow_partial: shards and tasks may be missing, and tasks may not have ended; a
+            key that occurs twice is still an error.
+        allow_pickle: pickled values may be read, for .jsonl and .csv. That runs code of
+            whoever wrote them, so a journal alone never causes it. A merge into a
+            journal copies the pickles unread.
+        csv_safe: in a table, a text that a spreadsheet would take for a formula gets an
+            apostrophe in front (OWASP, "CSV Injection"); numbers stay.
 
     Raises:
-        ConfigError: a path is none.
-        JournalError: a file is no journal, or cannot be written.
-        MergeError: the journals are of different runs, keys are twice or missing.
+        ConfigError: a path is not valid.
+        JournalError: a file is not a journal, or cannot be written.
+        MergeError: the journals are of different runs, or keys occur twice or are
+            missing.
 
     >>> merge(["nowhere.sqlite"], "all.jsonl")
     Traceback (most recent call last):
@@ -104,7 +105,7 @@ _PICKLED = (
 
 
 class _Part(Value):
-    """One journal: its path, whose it is, and the items of the whole input."""
+    """One journal: its path, identity and shard; the number of items in the input."""
 
     path: str
     identity: Identity
@@ -128,14 +129,14 @@ def _part(path: str) -> _Part:
     return _Part(path=path, identity=identity, shard=shard, items=items)
 
 
-# --- What may be wrong ----------------------------------------------------------
+# --- Checks -----------------------------------------------------------------------
 
 
 def _check_same(parts: Sequence[_Part]) -> None:
-    """See that all are of one run.
+    """Check that all journals belong to one run.
 
     Raises:
-        MergeError: they are not.
+        MergeError: the journals belong to different runs.
     """
     first = parts[0]
     for name in ("function", "parameters", "shard_by", "serializer"):
@@ -173,10 +174,10 @@ def _check_shards(parts: Sequence[_Part]) -> list[str]:
 
 
 class _Tasks:
-    """The keys of all journals: what is twice, what has not ended, what has failed.
+    """The tasks of all journals: repeated keys, tasks that have not ended, failures.
 
     Args:
-        items: how many the input has.
+        items: the number of items of the input.
     """
 
     def __init__(self, items: int) -> None:
@@ -187,7 +188,7 @@ class _Tasks:
         self._stale: list[str] = []
 
     def look(self, parts: Sequence[_Part]) -> None:
-        """Read all that is in some journals."""
+        """Read all tasks of the journals."""
         with contextlib.closing(storage.SeenKeys()) as seen:
             for number, part in enumerate(parts):
                 for row in reader.read(part.path):
@@ -208,11 +209,11 @@ class _Tasks:
             self._stale.append(repr(key))
 
     def twice(self) -> list[str]:
-        """A sentence about what no file can have, if there is any."""
+        """A sentence about the keys that occur twice, if there are any."""
         return _told("keys are twice", self._twice, len(self._twice))
 
     def missing(self) -> list[str]:
-        """Sentences about what is not whole."""
+        """Sentences about tasks and items that are missing or outdated."""
         waiting, stale, unseen = self._waiting, self._stale, self._items.unmarked()
         left = self._items.count - self._items.marked
         return [
@@ -223,12 +224,12 @@ class _Tasks:
 
 
 class _Items:
-    """The places of an input, of which some are marked; memory for those alone.
+    """Marks for the items of an input; only marked pages take memory.
 
-    A journal may say that its input has any number of items, also where that is wrong.
+    A journal may claim any number of items, even a wrong one.
 
     Args:
-        count: how many there are.
+        count: the number of items.
     """
 
     def __init__(self, count: int) -> None:
@@ -237,7 +238,7 @@ class _Items:
         self._pages: dict[int, bytearray] = {}
 
     def mark(self, item: int) -> bool:
-        """Mark one; False where it is marked already, or there is none."""
+        """Mark an item; returns False if it has a mark already, or does not exist."""
         if item >= self.count:
             return False
         page = self._pages.setdefault(item // _PAGE, bytearray(_PAGE))
@@ -248,7 +249,7 @@ class _Items:
         return True
 
     def unmarked(self) -> list[str]:
-        """The first that are not marked."""
+        """The first items without a mark."""
         if self.marked == self.count:
             return []
         none = bytearray(_PAGE)
@@ -260,7 +261,7 @@ class _Items:
         return list(itertools.islice(left, _NAMED))
 
 
-#: Items whose marks are kept together.
+#: The number of items on a page of marks.
 _PAGE = 4096
 
 
@@ -274,11 +275,12 @@ def _named(names: Sequence[str], count: int) -> str:
 
 
 def _check_output(output: str, parts: Iterable[_Part]) -> None:
-    """See that nothing is lost by writing there.
+    """Check that writing the output destroys nothing.
 
     Raises:
-        JournalError: it is no plain file, or a run is writing to it.
-        MergeError: the file is there and no merge of before, or of no known kind.
+        JournalError: the output is not a plain file, or a run is writing to it.
+        MergeError: the output is one of the journals, exists and is not an earlier
+            merge, or has an unknown suffix.
     """
     with schema.explained(output):
         schema.refuse_odd(output)
@@ -299,12 +301,12 @@ def _check_output(output: str, parts: Iterable[_Part]) -> None:
         raise MergeError([problem])
 
 
-#: Suffixes of journals that a merge writes.
+#: The suffixes of a journal that a merge writes.
 _OF_JOURNALS = ("sqlite", "sqlite3", "db")
 
 
 def _is_merge(path: str, suffix: str) -> bool:
-    """Whether a file looks like what is written here."""
+    """Whether a file looks like the output of an earlier merge."""
     if suffix not in export.EXPORTS:
         try:
             return reader.describe(path)[0].shard == "0/1"

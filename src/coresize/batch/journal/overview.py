@@ -1,4 +1,4 @@
-"""How far runs are, from their journals and status files."""
+"""The progress of runs, from their journals and status files."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-#: Seconds after which a run that has not written its status is silent.
+#: Seconds after which a run that has not updated its status is "silent".
 _SILENT = 60.0
 
 
 class RunStatus(Value):
-    """How far one run is.
+    """The progress of one run.
 
     Attributes:
-        path: its journal or status file.
+        path: the journal or status file of the run.
         shard: "i/n".
-        state: "running", "done", "stopped" (it can go on), "killed" (its process is
-            gone), "silent" (it has not written for a minute), "starting" (it has not
-            written yet), or "unknown".
-        done: tasks that have ended.
-        total: how many there are; None where that is not known.
-        failed: how many have no value.
-        rate: tasks a second.
-        eta: seconds that are left; None where that is not known.
-        workers: how many it has.
-        memory: bytes that it and its workers hold; None where that is not known.
-        pid: its process, or None.
+        state: "running", "done", "stopped" (it can be continued), "killed" (its process
+            is gone), "silent" (no status for a minute), "starting" (no status yet), or
+            "unknown".
+        done: number of tasks that have ended.
+        total: number of all tasks; None if that is not known.
+        failed: number of tasks that have failed.
+        rate: tasks per second.
+        eta: seconds that are left; None if that is not known.
+        workers: number of workers.
+        memory: bytes that the run and its workers hold; None if that is not known.
+        pid: the process of the run, or None.
         host: the machine, or "".
     """
 
@@ -60,13 +60,13 @@ class RunStatus(Value):
 
 
 def look(path: str) -> RunStatus:
-    """How far a run is.
+    """The progress of a run.
 
     Args:
-        path: its journal, or its status file.
+        path: the journal or the status file of the run.
 
     Raises:
-        JournalError: there is no such file, or it is neither.
+        JournalError: there is no such file, or the file is neither of these.
     """
     is_status = path.endswith(status.SUFFIX)
     with schema.explained(path):
@@ -85,7 +85,7 @@ def look(path: str) -> RunStatus:
 def _of_status(path: str, found: dict[str, Any]) -> RunStatus:
     fields: dict[str, Any] = {name: found.get(name) for name in RunStatus.__slots__}
     fields.update(path=path, state=_state(found))
-    if fields["state"] == "killed":  # its journal knows more than its last status
+    if fields["state"] == "killed":  # the journal is newer than the status
         with contextlib.suppress(JournalError):
             counts = reader.count(path.removesuffix(status.SUFFIX))
             fields.update(_counted(counts))
@@ -119,7 +119,7 @@ def _of_journal(path: str) -> RunStatus:
 
 
 def _counted(counts: Mapping[str | None, int]) -> dict[str, int]:
-    """How many have ended, and how many of them have no value."""
+    """The numbers of tasks that have ended, and that have failed."""
     return {
         "done": sum(number for name, number in counts.items() if name is not None),
         "failed": sum(counts.get(name, 0) for name in BAD),
@@ -149,7 +149,7 @@ def _row(
 
 
 def journals_of(paths: Sequence[str]) -> list[str]:
-    """Paths without those of files that only stand beside a journal.
+    """The paths, without those of the files that belong to a journal in the list.
 
     >>> journals_of(["a", "a.lock", "a.status.json", "b.status.json"])
     ['a', 'b.status.json']
@@ -170,7 +170,7 @@ _HEAD = ("SHARD", "STATE", "DONE", "FAILED", "RATE", "ETA", "MEMORY", "PID", "RU
 
 
 def table(rows: Sequence[RunStatus]) -> str:
-    """Several runs as a table that can be read on a terminal."""
+    """The progress of several runs as a table for a terminal."""
     return columns([_HEAD, *(_cells(row) for row in rows)])
 
 
@@ -190,7 +190,7 @@ def _cells(row: RunStatus) -> tuple[str, ...]:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as lines, each column as wide as it must be."""
+    """Rows of cells as lines; each column is as wide as its widest cell."""
     rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(

@@ -1,4 +1,4 @@
-"""Journals that are only looked at, also while somebody writes them."""
+"""Reads journals, also while a run is writing to them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 def describe(path: str) -> tuple[Identity, int | None]:
-    """Whose run a journal is of, and how many items the whole input has, if known.
+    """The identity of a journal's run, and the number of items of all shards, if known.
 
     Raises:
-        JournalError: it is no journal, or cannot be read.
+        JournalError: the file is not a journal, or cannot be read.
     """
     with schema.explained(path), contextlib.closing(schema.open_to_read(path)) as file:
         return schema.identity_of(file, path), schema.items_of(file, path)
 
 
 def count(path: str) -> dict[str | None, int]:
-    """How many tasks are in a journal, by status.
+    """The number of tasks in a journal, by status; None: the task has not ended.
 
     Raises:
-        JournalError: it is no journal, or cannot be read.
+        JournalError: the file is not a journal, or cannot be read.
     """
     with schema.explained(path), contextlib.closing(schema.open_to_read(path)) as file:
         schema.identity_of(file, path)
@@ -36,10 +36,10 @@ def count(path: str) -> dict[str | None, int]:
 
 
 def read(path: str) -> Iterator[dict[str, object]]:
-    """The tasks in a journal by the names of its columns, in the order of the input.
+    """Yield the tasks in a journal, by column name, in the order of the input.
 
     Raises:
-        JournalError: it is no journal, or cannot be read.
+        JournalError: the file is not a journal, or cannot be read.
     """
     with schema.explained(path), contextlib.closing(schema.open_to_read(path)) as file:
         for row in file.execute(schema.ALL):

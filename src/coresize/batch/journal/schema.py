@@ -1,4 +1,4 @@
-"""What is in the file of a journal: its tables, and whose run it is."""
+"""The content of a journal: its tables, the identity of its run, and its errors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Any
 
-#: "core" in ASCII; SQLite keeps it for programs in the head of the file.
+#: "core" in ASCII, the application id in the header of the SQLite file.
 _APPLICATION = 0x636F7265
 _FORMAT = 2
 
-#: What is known of a task that has ended.
+#: The columns that a task has after it has ended.
 RESULT = (
     "status",
     "value",
@@ -71,14 +71,14 @@ ALL = f"SELECT {', '.join(COLUMNS)} FROM tasks ORDER BY item, key"  # noqa: S608
 
 
 class Identity(Value):
-    """Whose run it is: what must be the same for results to belong together.
+    """The identity of a run: fields that must be equal to continue or merge a journal.
 
     Attributes:
         function: the module and name of the function.
-        parameters: a hash of the arguments that are bound to it.
+        parameters: a hash of the arguments that are bound to the function.
         shard: "i/n".
         shard_by: "index" or "key".
-        serializer: how values are written.
+        serializer: how values are encoded.
     """
 
     function: str
@@ -88,12 +88,12 @@ class Identity(Value):
     serializer: str
 
 
-#: What the parameters are, of which a journal has the hash alone.
+#: A description of the parameters for messages; a journal has only their hash.
 BOUND = "arguments bound to its function (functools.partial)"
 
 _KEPT = Identity.__slots__
 
-#: How values may be written.
+#: The ways to encode values.
 SERIALIZERS = ("json", "pickle")
 _HINTS = {
     "function": "take another file for another function",
@@ -103,10 +103,10 @@ _HINTS = {
 
 
 def prepare(file: sqlite3.Connection, path: str, identity: Identity) -> None:
-    """Make the tables in a new file; see that another belongs to this run.
+    """Create the tables in a new file, or check that the file belongs to this run.
 
     Raises:
-        JournalError: it does not.
+        JournalError: the file belongs to another run.
     """
     if file.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
         file.executescript(f"BEGIN; {_TABLES} {_HEAD}")  # all of it or nothing
@@ -126,10 +126,10 @@ def prepare(file: sqlite3.Connection, path: str, identity: Identity) -> None:
 
 
 def identity_of(file: sqlite3.Connection, path: str) -> Identity:
-    """Whose run a journal is of.
+    """The identity of the run of a journal.
 
     Raises:
-        JournalError: it is no journal, or of another format.
+        JournalError: the file is not a journal, is damaged, or has another format.
     """
     if file.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
         raise JournalError(path, "it is an SQLite file, but no journal of coresize")
@@ -147,12 +147,12 @@ def identity_of(file: sqlite3.Connection, path: str) -> Identity:
 
 
 def has_tasks(file: sqlite3.Connection) -> bool:
-    """Whether any task is in it."""
+    """Whether a journal has any task."""
     return file.execute("SELECT 1 FROM tasks LIMIT 1").fetchone() is not None
 
 
 def set_items(file: sqlite3.Connection, items: int | None) -> None:
-    """How many items the whole input has, over all shards; None if unknown."""
+    """Store the number of items of all shards; None if it is not known."""
     if items is None:
         file.execute("DELETE FROM run WHERE name = 'items'")
     else:
@@ -160,7 +160,7 @@ def set_items(file: sqlite3.Connection, items: int | None) -> None:
 
 
 def items_of(file: sqlite3.Connection, path: str) -> int | None:
-    """How many that were; None where the input was not read to its end.
+    """The number of items of all shards; None if the input was not read to its end.
 
     Raises:
         JournalError: the file is damaged.
@@ -174,18 +174,18 @@ def items_of(file: sqlite3.Connection, path: str) -> int | None:
     return int(text)
 
 
-# --- What a row may be ------------------------------------------------------------
+# --- The check of rows --------------------------------------------------------------
 #
-# A journal is data of others, and SQLite stores any kind of value in any column, so
-# each row is checked as it comes in: what is wrong is an error of the file, and not of
-# whatever would be done with it.
+# A journal may come from anyone, and SQLite stores any type of value in any column. So
+# each row is checked when it is read: a wrong value is reported as an error of the
+# file, and not as an error of the code that would use the value.
 
 #: The largest number that SQLite holds.
 _LARGEST = 2**63 - 1
 
 
 def storable(value: object) -> object:
-    r"""A value as SQLite can hold it, as near as possible.
+    r"""The value that SQLite can hold and that is nearest to this one.
 
     >>> storable(2**70) == 2**63 - 1, storable(float("nan")), storable("\ud800")
     (True, 0.0, '\\ud800')
@@ -218,16 +218,16 @@ _ROW: dict[str, tuple[type, ...]] = {
 
 @functools.lru_cache(maxsize=100)
 def _wrong(kinds: tuple[type, ...]) -> str | None:
-    """The first column of a row whose value is of no kind that is ever written."""
+    """The first column whose value has a type that coresize never writes, or None."""
     columns = zip(COLUMNS, kinds, strict=True)
     return next((name for name, kind in columns if kind not in _ROW[name]), None)
 
 
 def check_row(path: str, row: tuple[Any, ...]) -> None:
-    """See that a row of `COLUMNS` is one that may have been written.
+    """Check that coresize may have written a row of `COLUMNS`.
 
     Raises:
-        JournalError: it is not.
+        JournalError: the row has a value that coresize never writes.
     """
     name = _wrong(tuple(map(type, row)))
     if name:
@@ -239,17 +239,17 @@ def check_row(path: str, row: tuple[Any, ...]) -> None:
 
 
 def row_of(path: str, row: tuple[Any, ...]) -> dict[str, Any]:
-    """A row of `ALL` by the names of its columns.
+    """A row of `ALL` by the names of its columns, after a check.
 
     Raises:
-        JournalError: a value is of no kind that is ever written.
+        JournalError: the row has a value that coresize never writes.
     """
     check_row(path, row)
     return dict(zip(COLUMNS, row, strict=True))
 
 
 def damaged(path: str, what: str) -> JournalError:
-    """The error for a journal in which something stands that is never written."""
+    """The error for a journal with content that coresize never writes."""
     hint = "take a copy that is whole, or another file to begin anew"
     return JournalError(path, f"it is damaged ({what}): {hint}")
 
@@ -261,11 +261,12 @@ def check_path(name: str, path: Any) -> str:
     """The path of a journal that a caller gave, as text.
 
     Args:
-        name: the argument that it comes from.
-        path: what was given.
+        name: the name of the argument.
+        path: the path.
 
     Raises:
-        ConfigError: to SQLite it is the name of no file that is kept, or of none.
+        ConfigError: SQLite would take the path for something other than a file, or the
+            path names a folder or nothing.
     """
     text = storage.check_path(name, path)
     if text.endswith(("/", os.sep)):
@@ -276,16 +277,16 @@ def check_path(name: str, path: Any) -> str:
     return text
 
 
-#: Names that mean another file in each process, even where that is plain.
+#: Names that mean a different file in each process, even if that file is plain.
 _STREAMS = ("/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")
 
 
 def refuse_odd(path: str) -> None:
-    """See that a path leads to a plain file, or to none yet.
+    """Check that a path leads to a plain file, or to no file yet.
 
     Raises:
-        JournalError: it leads to something else, which keeps nothing, or hangs.
-        OSError: nobody can look.
+        JournalError: the path leads to something else, which stores nothing or hangs.
+        OSError: the path cannot be examined.
     """
     stream = os.path.abspath(path).startswith(_STREAMS)  # noqa: PTH100 - links stay
     kind = "a stream of this process" if stream else storage.oddity(path)
@@ -296,19 +297,19 @@ def refuse_odd(path: str) -> None:
 
 
 def open_to_read(path: str) -> sqlite3.Connection:
-    """A journal for reading; nothing is made where none is.
+    """Open a journal for reading; a file that does not exist is not created.
 
     Raises:
         JournalError: there is no such file.
-        sqlite3.Error: it cannot be read.
+        sqlite3.Error: the file cannot be read.
     """
     refuse_odd(path)
     if not Path(path).is_file():
         raise JournalError(path, "there is no such file")
-    # Not read-only: after a crash the reader has to put it right first.
+    # Not read-only: after a crash, the reader must first roll back half a commit.
     file = sqlite3.connect(storage.real_path(path), timeout=60)
     try:
-        file.execute("PRAGMA trusted_schema = OFF")  # it may be of anybody
+        file.execute("PRAGMA trusted_schema = OFF")  # its author may be anyone
     except BaseException:
         file.close()
         raise
@@ -316,7 +317,7 @@ def open_to_read(path: str) -> sqlite3.Connection:
 
 
 def explained(path: str) -> AbstractContextManager[None]:
-    """Errors of SQLite and of the system as such of the journal."""
+    """Turn errors of SQLite and of the system in the block into a `JournalError`."""
     return storage.sqlite_errors(functools.partial(_error, path))
 
 
@@ -343,7 +344,7 @@ def _reason(error: sqlite3.Error, code: int) -> str:
     return _REASONS.get(code, f"{error}")
 
 
-#: What is said where a journal has gone while it was written.
+#: The message for a journal that was removed or replaced during the run.
 MOVED = (
     "it was removed, renamed or replaced while this run was writing to it, so what has "
     "ended since then is not kept: start again with a path that nobody else touches"

@@ -1,4 +1,4 @@
-"""The status file beside a journal: how far a run is, for those who only look."""
+"""The status file beside a journal: the progress of a run, for other programs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SUFFIX = ".status.json"
 
 
 class StatusFile:
-    """The file beside one journal, or where else it is wanted.
+    """The status file of a run, beside its journal or at another path.
 
     Args:
         path: the file.
@@ -38,10 +38,10 @@ class StatusFile:
         }
 
     def write(self, progress: Progress, state: str) -> None:
-        """Replace the file, whole or not at all; one that cannot be is left.
+        """Replace the file, whole or not at all; leave it if it cannot be replaced.
 
         Args:
-            progress: how far it is.
+            progress: the progress of the run.
             state: "running", "done" or "stopped".
         """
         content = {
@@ -50,7 +50,7 @@ class StatusFile:
             **self._known,
             "updated": time.time(),
         }
-        # The journal is what counts; and a pipe, as a status, is not waited for.
+        # Errors are ignored: the journal matters. A pipe is refused, not waited for.
         with (
             contextlib.suppress(OSError, ValueError),
             storage.replacing(self._path) as file,
@@ -59,20 +59,20 @@ class StatusFile:
 
 
 def paths(journal: str | None, named: str | None) -> list[str]:
-    """Where the status is to be written: beside a journal, and at a second place."""
+    """The paths of the status files: beside the journal, and a second, named one."""
     return [*([beside(journal)] if journal else []), *([named] if named else [])]
 
 
 def beside(journal: str) -> str:
-    """The status file of a journal, whatever that is called, and wherever one looks."""
+    """The path of the status file of a journal, the same for all symbolic links."""
     return storage.real_path(journal) + SUFFIX
 
 
 def read(path: str) -> dict[str, Any] | None:
-    """What a status file says; None where there is none that can be read.
+    """The content of a status file; None if there is no valid one.
 
-    It may be of anybody, or half of another program: what is of no kind that is ever
-    written there is no status.
+    The file may be from any program: a field with a type or value that coresize never
+    writes makes it invalid.
     """
     try:
         content = json.loads(storage.read(path))
@@ -86,7 +86,7 @@ def read(path: str) -> dict[str, Any] | None:
     return None if wrong else content
 
 
-#: Numbers in a status are never larger.
+#: Bounds for the numbers in a status.
 _LARGEST = 2**63
 _LARGEST_PID = 2**31
 

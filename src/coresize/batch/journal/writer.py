@@ -1,10 +1,37 @@
-"""The journal of a batch: every task that has ended, in one SQLite file.
+"""Writes the journal of a batch: every task that has ended, in one SQLite file.
 
-Rule 1: what is reported is written, durably, before. Rule 2: many ends are written in
-one commit, as many as have come while the last was written. Rule 3: rollback journals
-and no write-ahead log, which does not work on the file systems that clusters share
-(SQLite, "Write-Ahead Logging", disadvantage 2). Rule 4: one writer: it holds a lock,
-of the system, which ends with its process.
+The engine calls the writer in this order:
+
+1. Open: lock the file, then create the tables and the identity of the run in one
+   transaction, or check the identity that is there.
+2. `note_items`: the number of items; none if the input has no length. It is written
+   again when the input has been read to its end.
+3. `take`, for each item: return the row of an earlier start, if there is one. A new
+   task is noted in memory only; a new place in the input waits for the next commit.
+4. `write`, in one commit: all tasks that have ended, 0.05 s after the last commit, or
+   sooner if no task is in flight. The engine reports the outcomes after the commit.
+5. `expect`, about once a second and at the end: the tasks that were taken and have not
+   ended, with status NULL. A merge names them as tasks that have not ended.
+6. `close`: commit, close the file, then unlock it.
+
+Tasks that ended because the run was stopped or its executor broke are not written.
+
+After a crash at any moment, every other outcome that was reported is in the journal,
+and the next start reports it without running the task again (unless its status is
+"cancelled" or in ``retry``). A task that was not committed runs again; a task may run
+twice, but has one row, since the key is unique. A crash in the middle of a commit
+leaves SQLite's rollback journal (``-journal``), from which the next process that opens
+the file, even a reader, undoes the commit. So readers do not open the file read-only. A
+crash before the first commit leaves a file without tables, which the next start takes
+as a new journal.
+
+One process writes; any number may read meanwhile (``coresize status``, a merge). Two
+locks of the system keep other writers out, but no reader, until the writer closes the
+file or its process ends (`locks`). A commit and a read wait for each other by the locks
+of SQLite, for 60 s at most. ``synchronous = FULL`` makes a commit wait for the disk.
+There is no write-ahead log, since it does not work on the file systems that clusters
+share (SQLite, "Write-Ahead Logging", disadvantage 2). The rollback journal is truncated
+after each commit, and removed when the file is closed.
 """
 
 from __future__ import annotations
@@ -31,30 +58,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-#: Seconds to wait for somebody who reads the file at the moment.
+#: The most seconds to wait for a process that is reading the file.
 _PATIENCE = 60.0
 
-#: Tasks of earlier starts that are read at once.
+#: The most tasks of earlier starts that are read at once.
 _BLOCK = 500
 
-#: How values come back, by the serializer that wrote them.
+#: The function that decodes a value, by serializer.
 DECODERS: dict[str, Callable[[Any], object]] = {
     "json": json.JSONDecoder().decode,
     "pickle": pickle.loads,
 }
 
 
-#: Bytes of a row that are neither its value nor one of its texts, at most.
+#: The most bytes of a row without its value and its texts.
 _HEAD = 1000
 
-#: Bytes that a character takes in UTF-8, at most.
+#: The most bytes of a character in UTF-8.
 _WIDEST = 4
 
 
 class _Ahead:
-    """What is known of tasks, read in blocks in the order that it was written.
+    """The rows of earlier starts, read in blocks, in the order of writing.
 
-    That is nearly the order of the input, unless that has changed: then blocks shrink.
+    The order of the input is nearly the same; if the input has changed, blocks shrink.
     """
 
     def __init__(self, file: sqlite3.Connection, path: str) -> None:
@@ -64,7 +91,7 @@ class _Ahead:
         self._end = self._size = 0
 
     def take(self, key: str) -> tuple[Any, ...] | None:
-        """The place in the input and the result of one task, once."""
+        """The place in the input and the result of a task, or None; once."""
         row = self._rows.pop(key, None)
         return self._find(key) if row is None else row
 
@@ -85,7 +112,7 @@ class _Ahead:
         self._end = rows[-1][0] if rows else last
 
     def _checked(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The place in the input and the result, of a row with its number."""
+        """The place in the input and the result from a row that begins with its id."""
         schema.check_row(self._path, row[1:])
         return row[2:-1]
 
@@ -94,12 +121,12 @@ class Journal:
     """A journal that is open for writing.
 
     Args:
-        path: the file; it is made where it is not there.
-        identity: whose run it is.
+        path: the file; it is created if it does not exist.
+        identity: the identity of the run.
 
     Raises:
-        JournalError: it is of another run, in use by another process, no journal, or
-            cannot be written.
+        JournalError: the file belongs to another run, is in use by another run, is not
+            a journal, or cannot be written.
     """
 
     def __init__(self, path: str, identity: Identity) -> None:
@@ -117,9 +144,9 @@ class Journal:
                 raise
 
     def _opened(self, identity: Identity) -> tuple[sqlite3.Connection, _Ahead | None]:
-        """The file, and what is known of tasks, if anything is."""
-        # A run may be read in another thread than the one that began it.
-        where = storage.real_path(self.path)  # the folder may be another later
+        """The open file, and the rows of earlier starts, if there are any."""
+        # A run may be read in another thread than the one that started it.
+        where = storage.real_path(self.path)  # the working folder may change later
         file = sqlite3.connect(where, timeout=_PATIENCE, check_same_thread=False)
         self._limit = file.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
         try:
@@ -134,7 +161,7 @@ class Journal:
         return file, known
 
     def take(self, key: str, index: int) -> tuple[Any, ...] | None:
-        """Take note that a task is in the input; its result, if anything is known.
+        """Note that a task is in the input; returns its earlier result, or None.
 
         Raises:
             JournalError: the file cannot be read.
@@ -150,10 +177,10 @@ class Journal:
         return None
 
     def recalled(self, key: str, index: int, result: tuple[Any, ...]) -> Outcome:
-        """What became of a task at an earlier start, of what is written about it.
+        """The outcome of a task at an earlier start, from the result that `take` found.
 
         Raises:
-            JournalError: its value cannot be read.
+            JournalError: the value cannot be decoded.
         """
         status, value, error, traceback, attempts, peak, *times, worker = result
         wall, cpu, waited = times
@@ -176,10 +203,10 @@ class Journal:
         )
 
     def fitted(self, outcome: Outcome, value: Any) -> tuple[Outcome, Any]:
-        """An outcome and its value as written, or a failure where no row holds that.
+        """An outcome and its encoded value, or a failure if the row would be too long.
 
-        Workers refuse what is too long for every journal (`task.LONGEST`); this is for
-        an SQLite that was built to hold less.
+        Workers refuse values that are too long for any journal (`task.LONGEST`); this
+        check is for an SQLite that was built with a lower limit.
         """
         size = _HEAD + _WIDEST * len(outcome.key) + len(value or "")
         if value is None or size <= self._limit:
@@ -190,10 +217,10 @@ class Journal:
         return Outcome(**{**fields, "error": error}), None
 
     def write(self, ended: Iterable[tuple[Outcome, object]]) -> None:
-        """Write what became of tasks, each with its value as written.
+        """Write the outcomes of tasks, each with its encoded value, in one commit.
 
         Raises:
-            JournalError: the file cannot be written; then none of them is.
+            JournalError: the file cannot be written; then no outcome is written.
         """
         now = time.time()
         rows = [_row(one, value, now) for one, value in ended]
@@ -202,7 +229,7 @@ class Journal:
             self._taken.pop(str(row[0]), None)
 
     def expect(self) -> None:
-        """Write which tasks were taken and have not ended.
+        """Write the tasks that were taken and have not ended.
 
         Raises:
             JournalError: the file cannot be written.
@@ -220,22 +247,22 @@ class Journal:
                 raise
 
     def note_items(self, items: int | None) -> None:
-        """Note how many items there are in all; None where that is not known yet."""
+        """Write the number of items of all shards; None if it is not known yet."""
         with schema.explained(self.path):
             schema.set_items(self._file, items)
             self._file.commit()
 
     def check_kept(self) -> None:
-        """See that what was written can be found.
+        """Check that the file still has a name.
 
         Raises:
-            JournalError: the file was removed, or another took its place.
+            JournalError: the file was removed or replaced.
         """
         if self._lock.is_removed():
             raise JournalError(self.path, schema.MOVED)
 
     def close(self) -> None:
-        """Leave the file to others."""
+        """Commit, close the file, and unlock it for other runs."""
         with contextlib.suppress(sqlite3.Error):
             self._file.commit()
             self._file.execute("PRAGMA journal_mode = DELETE")
@@ -244,9 +271,9 @@ class Journal:
 
 
 def _row(one: Outcome, value: object, now: float) -> tuple[object, ...]:
-    """A row of `schema.END`, in which there is nothing that SQLite cannot hold.
+    """A row of `schema.END`, with values that SQLite can hold.
 
-    A key is such a text already (`keys.checked`), and found again only as it is.
+    The key stays unchanged, since tasks are found by it; `keys.checked` has checked it.
     """
     told = (
         *(one.message, one.traceback, one.attempts, one.peak_memory),
@@ -257,10 +284,10 @@ def _row(one: Outcome, value: object, now: float) -> tuple[object, ...]:
 
 
 def decoded(path: str, key: str, value: Any, serializer: str) -> object:
-    """A value as it was before it was written.
+    """The value of a task, decoded.
 
     Raises:
-        JournalError: it is no such text, or a pickle that cannot be read here.
+        JournalError: the value is not valid, or is a pickle that cannot be read here.
     """
     try:
         return DECODERS[serializer](value)
@@ -276,10 +303,10 @@ def write_whole(
     rows: Iterable[dict[str, object]],
     items: int | None,
 ) -> int:
-    """A journal of all shards, as if there had been one; returns how many tasks.
+    """Write a journal as of a run without shards; returns the number of tasks.
 
     Raises:
-        JournalError: it cannot be written; what was there before is left.
+        JournalError: the file cannot be written; the old file is left.
     """
     fields: dict[str, Any] = identity.as_dict()
     whole = Identity(**{**fields, "shard": "0/1", "shard_by": "index"})
