@@ -107,7 +107,7 @@ with ProcessPoolExecutor(3, context, memory={memory!r}) as pool:
         pool.submit(abs, -1).result()
     refused = threading.Event()
     seen = OnWarning(refused.set)
-    pool._dispatcher.settle()  # its thread is there
+    pool._dispatcher._start()  # its thread is there
     allow(count())
     first = pool.submit(failures.wait_for, go)
     futures = [pool.submit(failures.echo, number) for number in range(20)]
@@ -126,7 +126,7 @@ with ProcessPoolExecutor(3, context, memory={memory!r}) as pool:
 def test_processes_that_are_always_refused(tmp_path):
     program = """
 with ProcessPoolExecutor(3) as pool:
-    pool._dispatcher.settle()
+    pool._dispatcher._start()
     allow(count())
     error = pool.submit(failures.echo, 1).exception()
     print(json.dumps([type(error).__name__, str(error)]))
