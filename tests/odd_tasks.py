@@ -269,3 +269,15 @@ def give(size, _item):
 
 def length(content, *_):
     return len(content)
+
+
+def _too_deep(error):
+    raise RecursionError(f"no depth left to pickle the causes of {error}")
+
+
+def fail_too_deep_to_pickle():
+    """As where tblib lets pickle go through all causes of an error."""
+    import copyreg
+
+    copyreg.pickle(RecursionError, _too_deep)
+    raise RecursionError("of a task")

@@ -362,3 +362,11 @@ def test_limits_in_front_of_a_pool_pass_on_odd_errors(pool):
     gate = limit_memory(pool, memory="1MiB")
     error = gate.submit(odd_tasks.raise_odd, "frozen").exception(60)
     assert isinstance(error, odd_tasks.FrozenError)
+
+
+def test_an_error_whose_causes_are_too_deep_travels_without_them():
+    with ProcessPoolExecutor(1) as pool:
+        error = pool.submit(odd_tasks.fail_too_deep_to_pickle).exception(60)
+        assert (type(error), error.args) == (RecursionError, ("of a task",))
+        assert "RecursionError: of a task" in str(error.__cause__)
+        assert pool.submit(abs, -1).result(60) == 1

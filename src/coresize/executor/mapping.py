@@ -224,6 +224,7 @@ class Map:
         except BaseException:
             self._leave()
             raise
+        self._wait_for_others()
         self._begun = True
 
     # --- From the input -----------------------------------------------------------

@@ -263,12 +263,45 @@ def dump_error(error: BaseException) -> tuple[bytes, str]:
     """The pickled error, or a pickled substitute, and its traceback as text."""
     text = traceback_of(error)
     try:
-        content = pickle.dumps(error)
-        pickle.loads(content)  # noqa: S301 - written one line above
+        content = _dump_checked(error)
+    except RecursionError:
+        content = _dump_bare(error)
     except BaseException:  # noqa: BLE001 - pickle calls the user's code
-        line = _formatted(traceback.format_exception_only, error)
-        content = pickle.dumps(_substitute(line))
+        content = _dump_substitute(error)
     return content, text
+
+
+def _dump_checked(error: object) -> bytes:
+    """The pickled error, which was unpickled once to see that it can be."""
+    content = pickle.dumps(error)
+    pickle.loads(content)  # noqa: S301 - written one line above
+    return content
+
+
+class _Bare:
+    """Pickles as an error alone, whatever `copyreg` says of errors."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        return BaseException.__reduce__(self.error)
+
+
+def _dump_bare(error: BaseException) -> bytes:
+    """The pickled error without its traceback and causes, or a pickled substitute.
+
+    Libraries such as tblib let `pickle` go through tracebacks and causes, which may be
+    deeper than `pickle` can follow: those of a RecursionError are.
+    """
+    try:
+        return _dump_checked(_Bare(error))
+    except BaseException:  # noqa: BLE001 - pickle calls the user's code
+        return _dump_substitute(error)
+
+
+def _dump_substitute(error: BaseException) -> bytes:
+    return pickle.dumps(_substitute(_formatted(traceback.format_exception_only, error)))
 
 
 def load_error(content: bytes, text: str) -> BaseException:
