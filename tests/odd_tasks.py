@@ -272,7 +272,8 @@ def length(content, *_):
 
 
 def _too_deep(error):
-    raise RecursionError(f"no depth left to pickle the causes of {error}")
+    msg = f"no depth left to pickle the causes of {error}"
+    raise RecursionError(msg)
 
 
 def fail_too_deep_to_pickle():
