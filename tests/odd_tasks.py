@@ -281,4 +281,4 @@ def fail_too_deep_to_pickle():
     import copyreg
 
     copyreg.pickle(RecursionError, _too_deep)
-    raise RecursionError("of a task")
+    raise RecursionError("deep")
