@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any, TypeAlias
 
-    from coresize.executor.admission.needs import Memory
+    from coresize.executor.admission.needs import MemoryNeed
 
     #: What to call, with what, by how many workers.
     Contender: TypeAlias = Callable[
@@ -77,7 +77,7 @@ def _coresize(
     function: Callable[[int], Any],
     items: Sequence[int],
     workers: int,
-    memory: Memory | None = None,
+    memory: MemoryNeed | None = None,
 ) -> Iterator[Any]:
     from coresize import ProcessPoolExecutor
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     T = TypeVar("T")
 
-    from coresize.executor.admission.needs import Memory
+    from coresize.executor.admission.needs import MemoryNeed
     from coresize.executor.mapping import Source
     from coresize.processes.exit_hooks import Unfinished
 
@@ -177,7 +177,7 @@ class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         nesting_level: int | None = None,
         inner_max_num_threads: int | None = None,
         *,
-        memory: Memory | None = None,
+        memory: MemoryNeed | None = None,
         **options: Any,
     ) -> None:
         super().__init__(

@@ -19,7 +19,7 @@ from coresize.executor.traits import PoolState, is_executor, traits_of
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from coresize.executor.admission.needs import Memory
+    from coresize.executor.admission.needs import MemoryNeed
     from coresize.planning.settings import Settings
 
 _log = logging.getLogger("coresize")
@@ -54,7 +54,7 @@ class Pool:
         executor: Executor | str,
         *,
         max_workers: int | None,
-        memory: Memory | None,
+        memory: MemoryNeed | None,
         cpus: float,
         timeout: float | None,
         oom_retries: int,
@@ -104,7 +104,7 @@ class Pool:
         """Whether the death of one worker may lose all tasks that were submitted."""
         return self.traits.pickles and not self.traits.survives
 
-    def _limited(self, made: Executor, memory: Memory) -> Executor:
+    def _limited(self, made: Executor, memory: MemoryNeed) -> Executor:
         if self.traits.measures:
             allowed = "None, and give it to the executor: ProcessPoolExecutor(memory=)"
             raise ConfigError("memory", memory, allowed)

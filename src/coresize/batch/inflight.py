@@ -190,8 +190,8 @@ def outcome_of(
     entry: Entry, future: Future[Answer], decode: Callable[[Any], object] | None
 ) -> tuple[Outcome, object, float | None]:
     """The outcome of a task; its encoded value; the time when it began, or None."""
-    attempts = max(entry.tries - 1 + (_told(future, "attempts") or 1), 1)
-    seen = _told(future, "peak_memory")
+    attempts = max(entry.tries - 1 + (_number_at(future, "attempts") or 1), 1)
+    seen = _number_at(future, "peak_memory")
     error = _error_of(future)
     if error is not None:
         return _ended(entry, error, attempts, seen), None, None
@@ -227,7 +227,7 @@ def outcome_of(
     return outcome, written if good else None, began
 
 
-def _told(future: object, name: str) -> int | None:
+def _number_at(future: object, name: str) -> int | None:
     """A number that a pool of coresize has set on its future; None on other futures.
 
     The lookup uses ``__dict__``, since proxies of futures have any attribute.
@@ -249,7 +249,7 @@ def _error_of(future: Future[Answer]) -> BaseException | None:
 
 def _size_of_result(future: Future[Answer]) -> int:
     """Bytes of the value that a task has returned, or an estimate."""
-    size = _told(future, "result_bytes")
+    size = _number_at(future, "result_bytes")
     if size is None and _error_of(future) is None:
         size = estimate(future.result()[1])
     return size or 0

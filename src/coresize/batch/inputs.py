@@ -91,7 +91,7 @@ class Input:
             return
         repeated: list[str] = []
         with contextlib.closing(SeenKeys()) as seen:
-            self.total = sum(1 for _ in self._told(seen, repeated))
+            self.total = sum(1 for _ in self._checked(seen, repeated))
         if repeated:
             raise _repeated(repeated)
 
@@ -100,7 +100,7 @@ class Input:
         checked = not self._keyed or isinstance(self._items, Sequence)
         repeated: list[str] = []
         with contextlib.closing(SeenKeys()) as seen:
-            for entry in self._told(None if checked else seen, repeated):
+            for entry in self._checked(None if checked else seen, repeated):
                 if repeated:
                     raise _repeated(repeated)
                 self.read = entry.index + 1
@@ -108,7 +108,7 @@ class Input:
         if repeated:
             raise _repeated(repeated)
 
-    def _told(self, seen: SeenKeys | None, repeated: list[str]) -> Iterator[Entry]:
+    def _checked(self, seen: SeenKeys | None, repeated: list[str]) -> Iterator[Entry]:
         """Yield the entries of this shard; add each repeated key to the list."""
         shard, index = self._shard, -1
         by_key = shard is not None and shard.by == "key"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from coresize.batch.progress import Show
     from coresize.batch.shards import By, Shard
-    from coresize.executor.admission.needs import Memory
+    from coresize.executor.admission.needs import MemoryNeed
 
     OnError: TypeAlias = Literal["collect", "raise"]
     Serializer: TypeAlias = Literal["json", "pickle"]
@@ -141,7 +141,7 @@ class Options(Value):
 
     executor: Executor | str
     max_workers: int | None
-    memory: Memory | None
+    memory: MemoryNeed | None
     cpus: float
     timeout: float | None
     oom_retries: int

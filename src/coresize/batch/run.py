@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from coresize.batch.outcomes import BatchReport, Outcome
     from coresize.batch.progress import Show
     from coresize.batch.shards import By, Shard
-    from coresize.executor.admission.needs import Memory
+    from coresize.executor.admission.needs import MemoryNeed
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ def run_batch(
     *,
     executor: Executor | str = "process",
     max_workers: int | None = None,
-    memory: Memory | None = None,
+    memory: MemoryNeed | None = None,
     cpus: float = 1,
     key: Callable[[Any], object] | str | None = None,
     journal: str | os.PathLike[str] | None = None,

@@ -50,7 +50,7 @@ def add_batch(commands: Commands) -> None:
 def _batch(words: argparse.Namespace) -> tuple[str, int]:
     from coresize.batch.outcomes import BAD
 
-    given = _given(words)
+    given = _merged(words)
     signals = Signals()
     failures: list[Outcome] = []
     try:
@@ -83,7 +83,7 @@ def _how_to_go_on(given: dict[str, Any], signals: Signals) -> str:
     return ""
 
 
-def _given(words: argparse.Namespace) -> dict[str, Any]:
+def _merged(words: argparse.Namespace) -> dict[str, Any]:
     """The options that are set, by name: the command line overrides the file."""
     from coresize.cli import batch_config
 

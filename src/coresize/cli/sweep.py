@@ -51,7 +51,7 @@ def add_sweep(commands: Commands) -> None:
 def _sweep(options: argparse.Namespace) -> tuple[str, int]:
     _check(options)
     if options.points is not None:
-        return _told(_from_file(options.points), options)
+        return _rendered(_from_file(options.points), options)
     from coresize.sweeping.sweep import rounds_of_command
 
     words = run.words_of(options)
@@ -69,7 +69,7 @@ def _sweep(options: argparse.Namespace) -> tuple[str, int]:
         return "", run.cannot_start(words[0], error)
     except KeyboardInterrupt:
         return _so_far(rounds, options), signals.status
-    return _told(result, options)
+    return _rendered(result, options)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -103,7 +103,7 @@ def _so_far(rounds: Rounds, options: argparse.Namespace) -> str:
         return ""
 
 
-def _told(result: SweepResult, options: argparse.Namespace) -> tuple[str, int]:
+def _rendered(result: SweepResult, options: argparse.Namespace) -> tuple[str, int]:
     """The result and the status; the result is printed even if it cannot be saved."""
     status = 0
     if options.plot is not None:

@@ -13,14 +13,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-    from coresize.detection.reading import Finding
+    from coresize.detection.reading import FactOrGap
     from coresize.host import Host
 
 _WHERE = "sched_getaffinity(0)"
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/{}"
 
 
-def affinity(host: Host) -> tuple[Finding, AbstractSet[int] | None]:
+def affinity(host: Host) -> tuple[FactOrGap, AbstractSet[int] | None]:
     """The number of CPUs in the affinity mask, and the CPUs (sched_getaffinity(2))."""
     try:
         cpus = host.affinity()
@@ -47,7 +47,7 @@ def _count(cpus: frozenset[int]) -> Fact:
     )
 
 
-def physical_cores(host: Host, cpus: AbstractSet[int] | None) -> Finding:
+def physical_cores(host: Host, cpus: AbstractSet[int] | None) -> FactOrGap:
     """The number of physical cores among the CPUs of the affinity mask.
 
     On Linux, the number of distinct (package, core) pairs (kernel

@@ -15,11 +15,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from coresize.detection.reading import Finding
+    from coresize.detection.reading import FactOrGap
     from coresize.host import Host
 
 
-def quotas(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
+def quotas(host: Host, directories: tuple[str, ...]) -> Iterator[FactOrGap]:
     """The CFS quota of each directory in cores (scheduler/sched-bwc.rst)."""
     for directory in directories:
         quota = read_fact(
@@ -36,7 +36,7 @@ def quotas(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
             yield quota
 
 
-def _in_cores(host: Host, quota: Fact, where: str) -> Finding:
+def _in_cores(host: Host, quota: Fact, where: str) -> FactOrGap:
     """A quota in microseconds divided by its period, which is in another file."""
     period = read_fact(
         host, where, units.positive, resource="cpu", role="limit", source=CFS_QUOTA[1]
@@ -64,13 +64,13 @@ def _ratio(content: tuple[float, str], where: str) -> Fact:
     )
 
 
-def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
+def memory(host: Host, directories: tuple[str, ...]) -> Iterator[FactOrGap]:
     """The memory limits of each directory, and the bytes left below them (memory.rst).
 
     ``hierarchical_memory_limit`` is the tightest limit that binds, including those of
     ancestors that are not visible.
     """
-    told: Finding | None = None
+    told: FactOrGap | None = None
     for directory in directories:
         stat = f"{directory}/memory.stat"
         limit = read_fact(
@@ -107,7 +107,7 @@ def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def _binds(
-    host: Host, ancestor: str, limit: Finding | None, told: Finding | None
+    host: Host, ancestor: str, limit: FactOrGap | None, told: FactOrGap | None
 ) -> bool:
     """Whether the limit of an ancestor binds the directories below it.
 
@@ -125,7 +125,7 @@ def _binds(
     return told.amount is not None and told.amount <= limit.amount
 
 
-def _says_the_same(hierarchical: Finding, limit: Finding | None) -> bool:
+def _says_the_same(hierarchical: FactOrGap, limit: FactOrGap | None) -> bool:
     """Whether no ancestor has a tighter limit than the directory: the usual case."""
     return (
         isinstance(hierarchical, Fact)

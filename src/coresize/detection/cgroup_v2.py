@@ -14,11 +14,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from coresize.detection.reading import Finding
+    from coresize.detection.reading import FactOrGap
     from coresize.host import Host
 
 
-def quotas(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
+def quotas(host: Host, directories: tuple[str, ...]) -> Iterator[FactOrGap]:
     """The CFS quota of each directory in cores."""
     for directory in directories:
         quota = read_fact(
@@ -33,7 +33,7 @@ def quotas(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
             yield quota
 
 
-def memory(host: Host, directories: tuple[str, ...]) -> Iterator[Finding]:
+def memory(host: Host, directories: tuple[str, ...]) -> Iterator[FactOrGap]:
     """The memory limits of each directory, and the bytes left below them.
 
     The kernel kills a process above memory.max, but only throttles it above

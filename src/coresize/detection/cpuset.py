@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from coresize.detection.reading import Finding
+    from coresize.detection.reading import FactOrGap
     from coresize.host import Host
 
 #: Files by version of cgroups. The requested CPUs (cpuset.cpus) count in v1 only, if
@@ -22,7 +22,7 @@ _FILES = {
 }
 
 
-def cpus(host: Host, version: int, directories: tuple[str, ...]) -> Iterator[Finding]:
+def cpus(host: Host, version: int, directories: tuple[str, ...]) -> Iterator[FactOrGap]:
     """The number of CPUs of the nearest cpuset that names any (cpuset(7))."""
     for directory in directories:
         for name in _FILES[version]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TypeAlias
 
-    from coresize.detection.reading import Finding
+    from coresize.detection.reading import FactOrGap
     from coresize.host import Host
     from coresize.model import Resource, Role
 
@@ -84,7 +84,7 @@ def read_variables(host: Host) -> dict[str, str]:
 
 def findings(
     host: Host, present: dict[str, str], resource: Resource
-) -> Iterator[Finding]:
+) -> Iterator[FactOrGap]:
     """Yield the facts and gaps about one resource from the variables that are set.
 
     Raises:
@@ -113,7 +113,7 @@ def findings(
 
 
 @keep_last
-def _finding(text: str, name: str) -> Finding | None:
+def _finding(text: str, name: str) -> FactOrGap | None:
     """The fact or gap from one variable; None if its value means "not set"."""
     resource, role, parser, allowed = _VARIABLES[name]
     source = f"env:{name}"

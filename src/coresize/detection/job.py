@@ -12,12 +12,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from coresize.detection.reading import Finding
+    from coresize.detection.reading import FactOrGap
     from coresize.host import Host
     from coresize.model import Resource
 
 
-class Job:
+class SchedulerJob:
     """A job as its scheduler's variables describe it.
 
     Attributes:
@@ -35,7 +35,7 @@ class Job:
         self.resource = resource
         self.env = env
 
-    def ask(self, name: str, parser: Callable[[str], float | None]) -> Finding | None:
+    def ask(self, name: str, parser: Callable[[str], float | None]) -> FactOrGap | None:
         """The fact or gap from a variable; None if it is not set or sets no limit."""
         if name not in self.env:
             return None
@@ -46,7 +46,7 @@ class Job:
             return self.gap(name, str(error))
         return self.fact(name, amount, name, raw) if amount is not None else None
 
-    def ask_file(self, name: str, parser: Callable[[str], float]) -> Finding | None:
+    def ask_file(self, name: str, parser: Callable[[str], float]) -> FactOrGap | None:
         """The fact or gap from the file that a variable names; None if it is unset."""
         if name not in self.env:
             return None
@@ -97,7 +97,7 @@ def mebibytes(text: str) -> int:
     return units.positive(text) * 1024**2
 
 
-def first(*answers: Finding | None) -> Iterator[Finding]:
+def first(*answers: FactOrGap | None) -> Iterator[FactOrGap]:
     """Yield the answers up to the first fact, with it; later answers are fallbacks."""
     for answer in answers:
         if answer:

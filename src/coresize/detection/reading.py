@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from coresize.host import Host
     from coresize.model import Resource, Role
 
-    Finding: TypeAlias = Fact | Gap
+    FactOrGap: TypeAlias = Fact | Gap
 
     _Content = TypeVar("_Content")
     _Key = TypeVarTuple("_Key")
@@ -66,7 +66,7 @@ def read_fact(
     role: Role,
     source: str,
     lines: tuple[str, ...] = (),
-) -> Finding | None:
+) -> FactOrGap | None:
     """The fact in a file; a gap if it cannot be read or parsed; None if it is missing.
 
     With ``lines``, only one line is parsed: the first one that begins with the first of

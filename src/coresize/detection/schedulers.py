@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from coresize import units
 from coresize.detection import parse, parse_jobs, slurm
-from coresize.detection.job import Job, count, first, mebibytes
+from coresize.detection.job import SchedulerJob, count, first, mebibytes
 from coresize.model import Fact, Gap, Value
 
 
@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from coresize.detection.reading import Finding
+    from coresize.detection.reading import FactOrGap
     from coresize.host import Host
     from coresize.model import Resource
 
@@ -35,21 +35,23 @@ class Scheduler(Value):
     """One scheduler: its variables, and a function for the share of each resource."""
 
     names: frozenset[str]
-    shares: dict[Resource, Callable[[Job], Iterator[Finding]]]
+    shares: dict[Resource, Callable[[SchedulerJob], Iterator[FactOrGap]]]
 
 
 def findings(
     host: Host, inside: Sequence[str], resource: Resource
-) -> Iterator[Finding]:
+) -> Iterator[FactOrGap]:
     """Yield the facts and gaps about one resource from the schedulers of this job."""
     for name in inside:
         scheduler = SCHEDULERS[name]
         if resource in scheduler.shares:
             env = host.variables(scheduler.names)
-            yield from scheduler.shares[resource](Job(name, host, resource, env))
+            yield from scheduler.shares[resource](
+                SchedulerJob(name, host, resource, env)
+            )
 
 
-def _pbs_cpu(job: Job) -> Iterator[Finding]:
+def _pbs_cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
     """The CPUs per node (TORQUE) or of this chunk (OpenPBS), else this host's slots."""
     return first(
         job.ask("PBS_NUM_PPN", count),
@@ -58,7 +60,7 @@ def _pbs_cpu(job: Job) -> Iterator[Finding]:
     )
 
 
-def _sge_cpu(job: Job) -> Iterator[Finding]:
+def _sge_cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
     """This host's slots; NSLOTS is the job's total, so it serves on one host only."""
     if "JOB_ID" not in job.env:  # SGE_ROOT alone is a submit host
         return iter(())
@@ -74,7 +76,7 @@ def _sge_cpu(job: Job) -> Iterator[Finding]:
     )
 
 
-def _lsf_cpu(job: Job) -> Iterator[Finding]:
+def _lsf_cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
     """This host's slots; without any list, the job's total (LSB_DJOB_NUMPROC)."""
     lists = (
         job.ask("LSB_MCPU_HOSTS", job.own(parse_jobs.host_pairs)),
@@ -84,26 +86,26 @@ def _lsf_cpu(job: Job) -> Iterator[Finding]:
     return first(*lists if any(lists) else [job.ask("LSB_DJOB_NUMPROC", count)])
 
 
-def _fujitsu_cpu(job: Job) -> Iterator[Finding]:
+def _fujitsu_cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
     """The cores of the virtual node."""
     return first(job.ask("PJM_VNODE_CORE", count))
 
 
-def _oar_cpu(job: Job) -> Iterator[Finding]:
+def _oar_cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
     """This host's lines in the node file, which has four names."""
     names = {job.env[name]: name for name in reversed(_OAR_FILES) if name in job.env}
     slots = job.own(parse_jobs.host_lines)
     return first(*(job.ask_file(name, slots) for name in reversed(names.values())))
 
 
-def _htcondor_cpu(job: Job) -> Iterator[Finding]:
+def _htcondor_cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
     """``Cpus`` of the machine ad; not OMP_NUM_THREADS, which users set too."""
     return first(
         job.ask_file(_MACHINE_AD, lambda text: parse_jobs.classad(text, "Cpus"))
     )
 
 
-def _htcondor_memory(job: Job) -> Iterator[Finding]:
+def _htcondor_memory(job: SchedulerJob) -> Iterator[FactOrGap]:
     """``Memory`` of the machine ad, in MiB."""
     return first(
         job.ask_file(
@@ -112,17 +114,17 @@ def _htcondor_memory(job: Job) -> Iterator[Finding]:
     )
 
 
-def _flux_cpu(job: Job) -> Iterator[Finding]:
+def _flux_cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
     """A fact without an amount: Flux sets no count, and binds the job by affinity."""
     yield job.fact("FLUX_JOB_ID", None, "FLUX_JOB_ID", job.env["FLUX_JOB_ID"])
 
 
-def _nomad_cpu(job: Job) -> Iterator[Finding]:
+def _nomad_cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
     """The reserved cores; NOMAD_CPU_LIMIT is in MHz and not a count."""
     return first(job.ask("NOMAD_CPU_CORES", parse.cpu_list_length))
 
 
-def _nomad_memory(job: Job) -> Iterator[Finding]:
+def _nomad_memory(job: SchedulerJob) -> Iterator[FactOrGap]:
     """The hard limit: the maximum if memory is oversubscribed, else the limit."""
     return first(
         job.ask("NOMAD_MEMORY_MAX_LIMIT", mebibytes),
@@ -130,24 +132,24 @@ def _nomad_memory(job: Job) -> Iterator[Finding]:
     )
 
 
-def _lambda_cpu(job: Job) -> Iterator[Finding]:
+def _lambda_cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
     """The CPUs that come with the memory; the sandbox shows more CPUs than these."""
     return first(
         job.ask(_LAMBDA_SIZE, lambda text: units.positive(text) / _LAMBDA_MB_PER_CPU)
     )
 
 
-def _lambda_memory(job: Job) -> Iterator[Finding]:
+def _lambda_memory(job: SchedulerJob) -> Iterator[FactOrGap]:
     """The configured memory."""
     return first(job.ask(_LAMBDA_SIZE, mebibytes))
 
 
-def _galaxy_cpu(job: Job) -> Iterator[Finding]:
+def _galaxy_cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
     """The slots of the job."""
     return first(job.ask("GALAXY_SLOTS", count))
 
 
-def _galaxy_memory(job: Job) -> Iterator[Finding]:
+def _galaxy_memory(job: SchedulerJob) -> Iterator[FactOrGap]:
     """The memory of the job in MiB."""
     return first(job.ask("GALAXY_MEMORY_MB", mebibytes))
 

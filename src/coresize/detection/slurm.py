@@ -13,8 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from coresize.detection.job import Job
-    from coresize.detection.reading import Finding
+    from coresize.detection.job import SchedulerJob
+    from coresize.detection.reading import FactOrGap
 
 NAMES = frozenset(
     {
@@ -36,7 +36,7 @@ NAMES = frozenset(
 _LAST_NORMAL_STEP = 0xFFFFFFF0
 
 
-def cpu(job: Job) -> Iterator[Finding]:
+def cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
     """The CPUs of a step's task, or, for a batch script, of the job on this node."""
     if not _on_node(job):
         return
@@ -58,7 +58,7 @@ def cpu(job: Job) -> Iterator[Finding]:
             yield cpus
 
 
-def memory(job: Job) -> Iterator[Finding]:
+def memory(job: SchedulerJob) -> Iterator[FactOrGap]:
     """The memory on this node; if the job has all of it, both variables are unset."""
     if not _on_node(job):
         return
@@ -69,13 +69,13 @@ def memory(job: Job) -> Iterator[Finding]:
     yield from first(per_node, per_cpu)
 
 
-def _share(job: Job, cpus: Fact, tasks: Fact) -> Fact:
+def _share(job: SchedulerJob, cpus: Fact, tasks: Fact) -> Fact:
     """The CPUs of each task on this node, a whole number."""
     share = max(1.0, (cpus.amount or 0) // (tasks.amount or 1))
     return job.fact(cpus.where, share, cpus.where, f"{cpus.raw} / {tasks.raw} tasks")
 
 
-def _times_cpus(job: Job, per_cpu: Fact) -> Finding:
+def _times_cpus(job: SchedulerJob, per_cpu: Fact) -> FactOrGap:
     """The memory of all CPUs on this node."""
     for cpus in _cpus_on_node(job):
         if isinstance(cpus, Fact):
@@ -85,14 +85,14 @@ def _times_cpus(job: Job, per_cpu: Fact) -> Finding:
     return job.gap(per_cpu.where, "the CPUs on this node are not known")
 
 
-def _cpus_on_node(job: Job) -> Iterator[Finding]:
+def _cpus_on_node(job: SchedulerJob) -> Iterator[FactOrGap]:
     return first(
         job.ask("SLURM_CPUS_ON_NODE", count),
         job.ask("SLURM_JOB_CPUS_PER_NODE", _at_this_node(job)),
     )
 
 
-def _at_this_node(job: Job) -> Callable[[str], float]:
+def _at_this_node(job: SchedulerJob) -> Callable[[str], float]:
     """A parser for this node's number in a list of numbers by node."""
     place = job.env.get("SLURM_NODEID")
 
@@ -108,12 +108,12 @@ def _bytes(text: str) -> int | None:
     return parse_jobs.slurm_mebibytes(text) or None
 
 
-def _on_node(job: Job) -> bool:
+def _on_node(job: SchedulerJob) -> bool:
     """Whether slurmd runs on this host; an salloc shell stays on the login node."""
     return "SLURMD_NODENAME" in job.env
 
 
-def _in_step(job: Job) -> bool:
+def _in_step(job: SchedulerJob) -> bool:
     """Whether srun started this process as a task."""
     try:
         step = units.whole(job.env.get("SLURM_STEP_ID", ""))

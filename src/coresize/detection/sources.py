@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from coresize.detection.cgroup import Membership
-    from coresize.detection.reading import Finding
+    from coresize.detection.reading import FactOrGap
     from coresize.host import Host
     from coresize.model import Resource
 
-    Source: TypeAlias = Callable[[Host, tuple[str, ...]], Iterator[Finding]]
+    Source: TypeAlias = Callable[[Host, tuple[str, ...]], Iterator[FactOrGap]]
 
 
 def _of_cgroups(
@@ -46,7 +46,7 @@ def _of_cgroups(
     controller: str,
     resource: Resource,
     ask: Mapping[int, Source],
-) -> Iterator[Finding]:
+) -> Iterator[FactOrGap]:
     """Yield the facts and gaps from the cgroups that limit this process."""
     chains, gaps = cgroup.locate(membership, controller, resource)
     yield from gaps
@@ -70,7 +70,7 @@ def cpu(
     *,
     capacity: bool = True,
     physical: bool = False,
-) -> Iterator[Finding]:
+) -> Iterator[FactOrGap]:
     """Facts and gaps about cores: machine, affinity, cgroups and environment.
 
     Args:
@@ -107,7 +107,7 @@ def _may_show_fewer(membership: Membership) -> bool:
 
 def memory(
     host: Host, membership: Membership, variables: dict[str, str]
-) -> Iterator[Finding]:
+) -> Iterator[FactOrGap]:
     """Facts and gaps about memory: machine, cgroups and environment.
 
     Arguments and errors are those of `cpu`.
@@ -118,7 +118,7 @@ def memory(
     yield from environ.findings(host, variables, "memory")
 
 
-def others(host: Host, variables: dict[str, str]) -> Iterator[Finding]:
+def others(host: Host, variables: dict[str, str]) -> Iterator[FactOrGap]:
     """Facts and gaps about GPUs, from the environment, and about workers of a pool."""
     yield from environ.findings(host, variables, "gpu")
     yield from system.most_workers(host)

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from coresize.detection.reading import Finding
+    from coresize.detection.reading import FactOrGap
     from coresize.host import Host
     from coresize.model import Resource, Role
 
@@ -19,7 +19,7 @@ ONLINE = "/sys/devices/system/cpu/online"
 MEMINFO = "/proc/meminfo"
 
 
-def online_cpus(host: Host) -> Iterator[Finding]:
+def online_cpus(host: Host) -> Iterator[FactOrGap]:
     """The number of CPUs online, from the kernel's file and from the platform.
 
     The numbers differ if lxcfs writes a container's share into the file, or if a C
@@ -38,10 +38,10 @@ def online_cpus(host: Host) -> Iterator[Finding]:
     listed = online.amount if isinstance(online, Fact) else None
     count = float(host.cpu_count() or 0) or None
     if listed is None or (count is not None and count != listed):
-        yield _told("cpu", "capacity", "cpu_count", count)
+        yield _fact("cpu", "capacity", "cpu_count", count)
 
 
-def memory(host: Host) -> Iterator[Finding]:
+def memory(host: Host) -> Iterator[FactOrGap]:
     """The machine's memory in bytes: the total, and the memory available now."""
     asked: tuple[tuple[Role, str, Callable[[str], int]], ...] = (
         ("capacity", "MemTotal:", parse.meminfo_total),
@@ -63,11 +63,11 @@ def memory(host: Host) -> Iterator[Finding]:
     else:
         return
     total, available = host.memory()
-    yield _told("memory", "capacity", "memory_total", total or None)
-    yield _told("memory", "available", "memory_available", available)
+    yield _fact("memory", "capacity", "memory_total", total or None)
+    yield _fact("memory", "available", "memory_available", available)
 
 
-def address_space(host: Host) -> Iterator[Finding]:
+def address_space(host: Host) -> Iterator[FactOrGap]:
     """RLIMIT_AS in bytes: it bounds address space, not memory (getrlimit(2))."""
     limit = read_fact(
         host,
@@ -82,7 +82,7 @@ def address_space(host: Host) -> Iterator[Finding]:
         yield limit
 
 
-def _told(resource: Resource, role: Role, name: str, amount: float | None) -> Finding:
+def _fact(resource: Resource, role: Role, name: str, amount: float | None) -> FactOrGap:
     """The fact or gap from the platform, used if no file has the number."""
     source = f"system:{name}"
     if amount is None:
@@ -105,7 +105,7 @@ def _told(resource: Resource, role: Role, name: str, amount: float | None) -> Fi
 _WINDOWS_WORKERS = 61
 
 
-def most_workers(host: Host) -> Iterator[Finding]:
+def most_workers(host: Host) -> Iterator[FactOrGap]:
     """The most processes that one pool can have; only Windows has a bound."""
     if host.platform == "win32":
         yield Fact(

@@ -12,18 +12,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from coresize.detection.reading import Finding
+    from coresize.detection.reading import FactOrGap
     from coresize.host import Host
 
 
 def available(
     host: Host,
-    limits: Iterable[Finding | None],
+    limits: Iterable[FactOrGap | None],
     *,
     usage: str,
     stat: str,
     inactive: tuple[str, ...],
-) -> Iterator[Finding]:
+) -> Iterator[FactOrGap]:
     """The bytes left below the hard limit, and the soft limit, of one directory.
 
     The working set is the usage less the inactive file pages, which the kernel drops

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, ParamSpec, TypeVar
 
-    from coresize.executor.admission.needs import Memory
+    from coresize.executor.admission.needs import MemoryNeed
     from coresize.executor.mapping import Source
     from coresize.processes.exit_hooks import Unfinished
 
@@ -43,7 +43,7 @@ _AHEAD = 32
 _LOOK = 0.1
 
 
-def limit_memory(executor: Executor, *, memory: Memory) -> Executor:
+def limit_memory(executor: Executor, *, memory: MemoryNeed) -> Executor:
     """An executor that hands tasks on to another executor only while they fit.
 
     A task is handed on if its need and the needs of running tasks fit together into the

@@ -2,7 +2,7 @@
 
 A map takes items from its input and makes *chunks* of calls of them. A chunk is *held*
 until there is room for its results; then it is *started*, which submits it to the
-executor. What differs between executors is in `Source` and `Calls`.
+executor. What differs between executors is in `Source` and `MapCalls`.
 
 **Bounds.** Three bounds keep a map from filling memory, whatever its input and results.
 At most 4096 items are taken ahead of the reader, and none while the arguments that are
@@ -68,7 +68,7 @@ MOST_BYTES = 32 * 1024**2
 _ALL = 1 << 62
 
 
-class Calls(Protocol):
+class MapCalls(Protocol):
     """The calls of a chunk, as an executor makes them.
 
     Attributes:
@@ -124,7 +124,7 @@ class Source(Protocol):
 
     def make(
         self, items: list[Args], notify: Callable[[], None]
-    ) -> tuple[Calls, int, int]:
+    ) -> tuple[MapCalls, int, int]:
         """A chunk of the first items: calls, their number, bytes of their arguments."""
 
 
@@ -141,7 +141,7 @@ class _Chunk:
 
     __slots__ = ("answered", "calls", "count", "result_bytes", "size")
 
-    calls: Calls
+    calls: MapCalls
 
     def __init__(self) -> None:
         self.count = self.size = self.answered = self.result_bytes = 0
@@ -392,7 +392,7 @@ class Map:
             self._taken -= count
         self._fill()
 
-    def _wait(self, calls: Calls, end: float | None) -> None:
+    def _wait(self, calls: MapCalls, end: float | None) -> None:
         calls.check()
         with self._changed:
             self._reading = True

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, ParamSpec, TypeVar
 
-    from coresize.executor.admission.needs import Memory
+    from coresize.executor.admission.needs import MemoryNeed
     from coresize.executor.mapping import Source
     from coresize.executor.pool.dispatcher import Dispatcher
     from coresize.executor.pool.handle import WorkerHandle
@@ -88,7 +88,7 @@ class ProcessPoolExecutor(MapExecutor):
         initargs: tuple[Any, ...] = (),
         *,
         max_tasks_per_child: int | None = None,
-        memory: Memory | None = None,
+        memory: MemoryNeed | None = None,
         cpus: float | None = None,
         timeout: float | None = None,
         oom_retries: int = 1,

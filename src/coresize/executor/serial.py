@@ -46,21 +46,21 @@ class Submitted:
         self.wanted = True
 
     def start(self) -> None:
-        """See `Calls.start`."""
+        """See `MapCalls.start`."""
         call, self._call = self._call, ()
         self._future = self._submit(*call)
         self._future.add_done_callback(self._ended)
 
     def check(self) -> None:
-        """See `Calls.check`."""
+        """See `MapCalls.check`."""
 
     def drop(self) -> None:
-        """See `Calls.drop`."""
+        """See `MapCalls.drop`."""
         if self._future is not None:
             self._future.cancel()
 
     def refuse(self, error: Exception) -> None:
-        """See `Calls.refuse`."""
+        """See `MapCalls.refuse`."""
         self._answer(Failed(CancelledError(str(error))), 0)
 
     def _ended(self, future: Future[Any]) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     #: whole: a whole number. number: above 0. part: above 0, and up to 1. flag: true or
     #: false. choice: a text of several. text: any. size: bytes, or "auto". list: of
     #: texts. table: of anything, by name.
-    Kind: TypeAlias = Literal[
+    OptionKind: TypeAlias = Literal[
         "whole", "number", "part", "flag", "choice", "text", "size", "list", "table"
     ]
 
@@ -38,7 +38,7 @@ class Option(Value):
     """
 
     name: str
-    kind: Kind
+    kind: OptionKind
     allowed: str
     default: Any
     least: int
@@ -50,7 +50,7 @@ class Option(Value):
 
 def option(
     name: str,
-    kind: Kind,
+    kind: OptionKind,
     allowed: str,
     *,
     default: object = None,

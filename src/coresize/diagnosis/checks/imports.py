@@ -53,7 +53,7 @@ _ADVICE = {
 
 def main_module(context: Context) -> Iterator[Finding]:
     """Whether and how fast a worker imports the main module, as spawn does it."""
-    path, module, *words = _given(context.main) if context.main else _own_main()
+    path, module, *words = _arguments(context.main) if context.main else _own_main()
     if not path:
         return
     try:
@@ -245,7 +245,7 @@ def is_module(name: str) -> bool:
     return PathFinder.find_spec(first, ["", *sys.path]) is not None
 
 
-def _given(main: tuple[str, ...]) -> list[str]:
+def _arguments(main: tuple[str, ...]) -> list[str]:
     """A program as a list: its path, its module name or "", and its arguments."""
     name, *words = main
     return [name, "" if Path(name).is_file() else name, *words]

@@ -68,7 +68,7 @@ def write(folder: str) -> None:
         file.write(_MEGABYTE)
 
 
-class Kind(Value):
+class Workload(Value):
     """One kind of work.
 
     Attributes:
@@ -87,7 +87,7 @@ class Kind(Value):
 
 
 KINDS = {
-    "compute": Kind(
+    "compute": Workload(
         title="pure computing",
         run=compute,
         why="the cores are shared with other programs, throttled, or hyper-threads, "
@@ -96,7 +96,7 @@ KINDS = {
         "finds the best number of workers for your task",
         computes=True,
     ),
-    "copy": Kind(
+    "copy": Workload(
         title="memory bandwidth",
         run=copy,
         why="the cores share the memory bandwidth, and a few cores use all of it",
@@ -104,14 +104,14 @@ KINDS = {
         "finds the best number",
         computes=True,
     ),
-    "pickling": Kind(
+    "pickling": Workload(
         title="pickling of 1 MB",
         run=pickling,
         why="the time is spent on memory access, not on computing",
         advice="send workers paths or ranges in place of large objects",
         computes=True,
     ),
-    "write": Kind(
+    "write": Workload(
         title="files in the temporary folder",
         run=write,
         why="the workers share the disk, and a few workers use all of its bandwidth",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     #: Bytes or a text such as "2GiB", a profile, "auto", or a function that returns the
     #: size of a task for its arguments.
-    Memory: TypeAlias = int | str | TaskProfile | Callable[..., int | str]
+    MemoryNeed: TypeAlias = int | str | TaskProfile | Callable[..., int | str]
 
 AUTO = "auto"
 _ALLOWED = (
@@ -35,7 +35,7 @@ class MemorySpec:
         learns: whether the need is learned.
     """
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: MemoryNeed) -> None:
         self.learns = memory == AUTO
         self.fixed: int | None = None
         self._of: Callable[..., int | str] | None = None
@@ -61,7 +61,7 @@ class MemorySpec:
         return to_bytes("memory", self._of(*args, **kwargs))
 
 
-def _is_profile(memory: Memory) -> TypeIs[TaskProfile]:
+def _is_profile(memory: MemoryNeed) -> TypeIs[TaskProfile]:
     """Whether the argument is a profile."""
     if isinstance(memory, (int, str)):
         return False

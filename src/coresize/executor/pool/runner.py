@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
-    from coresize.executor.admission.needs import Memory, MemorySpec
+    from coresize.executor.admission.needs import MemoryNeed, MemorySpec
     from coresize.executor.mapping import Args
     from coresize.executor.pool.options import PoolOptions
     from coresize.processes.exit_hooks import Unfinished
@@ -238,29 +238,29 @@ class Chunk(jobs.Calls):
             self.failure = error
 
     def start(self) -> None:
-        """See `Calls.start`."""
+        """See `MapCalls.start`."""
         if self.failure is not None:
             self.abandon(self.failure)
         else:
             self.dispatcher.submit(self)
 
     def check(self) -> None:
-        """See `Calls.check`."""
+        """See `MapCalls.check`."""
         self.dispatcher.refuse_inherited()
 
     def drop(self) -> None:
-        """See `Calls.drop`."""
+        """See `MapCalls.drop`."""
         self.cancelled = True
 
     def refuse(self, error: Exception) -> None:
-        """See `Calls.refuse`."""
+        """See `MapCalls.refuse`."""
         if isinstance(error, BrokenExecutor):
             self.abandon(error)
         else:
             self.cancel()
 
 
-def specify(memory: Memory | None) -> MemorySpec | None:
+def specify(memory: MemoryNeed | None) -> MemorySpec | None:
     """The argument ``memory=`` of a pool as a specification; None if it is not given.
 
     Raises:
