@@ -11,6 +11,7 @@ import contextlib
 import functools
 import gc
 import itertools
+import os
 import pickle
 import sys
 import threading
@@ -357,6 +358,24 @@ def test_a_value_that_is_late_is_a_timeout(make):
         else:
             with pytest.raises(TimeoutError):
                 list(values)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_copy_makes_no_calls_of_its_parent(name, make, tmp_path):
+    if name == "joblib":
+        return  # its own copy of a pool waits for the parent's workers
+    counted = tmp_path / "counted"
+    executor = make(1)
+    values = executor.map(functools.partial(tasks.count_in, counted), range(MANY))
+    pid = os.fork()
+    if not pid:
+        with contextlib.suppress(BaseException):
+            executor.shutdown()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    executor.shutdown()
+    assert counted.stat().st_size == MANY
+    assert len(list(values)) == MANY
 
 
 # --- What stays -----------------------------------------------------------------------

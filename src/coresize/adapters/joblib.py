@@ -17,10 +17,9 @@ from joblib.parallel import (
 )
 
 from coresize.executor.admission.needs import MemorySpec
-from coresize.executor.mapping import MapExecutor
 from coresize.executor.process import ProcessPoolExecutor
-from coresize.executor.serial import Submitting
-from coresize.executor.traits import Traits, of_caller, of_threads
+from coresize.executor.serial import OneByOneExecutor
+from coresize.executor.traits import Traits, of_caller, of_pool, of_threads
 from coresize.planning.plan import plan_workers
 
 
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
     from coresize.executor.admission.needs import MemoryNeed
-    from coresize.executor.mapping import Source
-    from coresize.processes.exit_hooks import Unfinished
 
 NAME = "coresize"
 
@@ -73,7 +70,7 @@ def register() -> None:
     register_parallel_backend(NAME, CoresizeBackend)
 
 
-class JoblibExecutor(MapExecutor):
+class JoblibExecutor(OneByOneExecutor):
     """The active backend of joblib, as an executor.
 
     Args:
@@ -89,25 +86,14 @@ class JoblibExecutor(MapExecutor):
     def __init__(self, n_jobs: int | None = None) -> None:
         configured = get_active_backend()[1]
         default = configured if configured not in (None, 1) else plan_workers().workers
+        super().__init__()
         self._parallel = Parallel(n_jobs=n_jobs or default).__enter__()
         self._backend = self._parallel._backend  # noqa: SLF001 - no public name
         self._max_workers: int = self._backend.effective_n_jobs(self._parallel.n_jobs)
         self._nested = self._backend.get_nested_backend()
         self.traits = self._find_traits()
         self._pending: set[Future[Any]] = set()
-        self._maps: set[Unfinished] = set()
         self._closed = False
-
-    @property
-    def _unfinished(self) -> set[Unfinished]:
-        return self._maps
-
-    def _calls(
-        self, fn: Callable[..., Any], *, chunksize: int | None, buffersize: int | None
-    ) -> Source:
-        del chunksize, buffersize  # they are submitted one by one
-        ahead = 2 * self._max_workers
-        return Submitting(self, JoblibExecutor.submit, fn, ahead=ahead)
 
     def _find_traits(self) -> Traits:
         """What the backend is like: where its calls run, and how many at a time."""
@@ -115,13 +101,7 @@ class JoblibExecutor(MapExecutor):
             return of_caller()
         if getattr(self._backend, "uses_threads", False):
             return of_threads(self._max_workers)
-        return Traits(
-            place="processes",
-            slots=self._max_workers,
-            survives=False,
-            ends_tasks=False,
-            measures=False,
-        )
+        return of_pool("processes", self._max_workers)
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs

@@ -85,9 +85,8 @@ class Pool:
         else:
             raise ConfigError("executor", executor, _ALLOWED)
         self.traits = traits_of(made)
-        self.slots = self.traits.slots if self.is_serial else max_workers
-        if self.slots is None:
-            self.slots = self.traits.slots
+        workers = None if self.is_serial else max_workers
+        self.slots = workers or self.traits.slots
         if self.is_serial and timeout is not None:
             _log.warning("a timeout is not kept where everything runs serially")
         self._inner = self.executor = made

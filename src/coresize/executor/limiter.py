@@ -14,8 +14,7 @@ from coresize.executor.admission.memory import Headroom
 from coresize.executor.admission.needs import MemorySpec
 from coresize.executor.admission.rules import Rules
 from coresize.executor.jobs import Job, key_of, tell
-from coresize.executor.mapping import MapExecutor
-from coresize.executor.serial import Submitting
+from coresize.executor.serial import OneByOneExecutor
 from coresize.executor.traits import Traits, shut_down, traits_of
 from coresize.processes import exit_hooks
 from coresize.processes.memory import read_memory
@@ -26,18 +25,12 @@ if TYPE_CHECKING:
     from typing import Any, ParamSpec, TypeVar
 
     from coresize.executor.admission.needs import MemoryNeed
-    from coresize.executor.mapping import Source
-    from coresize.processes.exit_hooks import Unfinished
 
     P = ParamSpec("P")
     T = TypeVar("T")
 
 #: More tasks than any executor runs at a time: the other executor has its own bound.
 _MOST = 100_000
-
-#: Calls of a map that are handed on ahead of the reader, if it is unknown how many the
-#: other executor runs at a time.
-_AHEAD = 32
 
 #: Seconds until the memory is checked again, since other programs may free some.
 _LOOK = 0.1
@@ -111,12 +104,12 @@ class _Waiting(Job):
 _open: weakref.WeakSet[_Handover] = weakref.WeakSet()
 
 
-class _Limited(MapExecutor):
+class _Limited(OneByOneExecutor):
     def __init__(self, executor: Executor, needs: MemorySpec) -> None:
+        super().__init__()
         self._executor = executor
         self._spec = needs
         self._handover = _Handover(executor, needs)
-        self._maps: set[Unfinished] = set()
         # When no reference to the executor is left, it takes no more calls.
         self._finalizer = weakref.finalize(self, exit_hooks.later, self._handover.close)
         self._finalizer.atexit = False
@@ -145,18 +138,6 @@ class _Limited(MapExecutor):
         else:
             self._handover.put(call)
         return call.future
-
-    @property
-    def _unfinished(self) -> set[Unfinished]:
-        return self._maps
-
-    def _calls(
-        self, fn: Callable[..., Any], *, chunksize: int | None, buffersize: int | None
-    ) -> Source:
-        del chunksize, buffersize  # calls are submitted one by one
-        slots = self.traits.slots
-        ahead = _AHEAD if slots is None else 2 * slots
-        return Submitting(self, _Limited.submit, fn, ahead=ahead)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
         """Take no more calls, and end the other executor when all calls are done.

@@ -430,9 +430,13 @@ class Map:
     def finish(self) -> None:
         """Start all calls; a partly read input that may be endless is left.
 
+        A copy in a forked child starts none: its parent does.
+
         Raises:
             BaseException: an error that the input raises.
         """
+        if self._pid != os.getpid():
+            return
         if self._read and not self._sized:
             self._exhausted = True
             self.start_all()  # another thread may be waiting for the input
@@ -455,11 +459,6 @@ class Map:
         for chunk in held:
             chunk.calls.refuse(RuntimeError("the executor was shut down"))
         self._let_go()
-
-    def finish_at_exit(self) -> None:
-        """Start all calls, unless this is a copy in a forked child."""
-        if self._pid == os.getpid():
-            self.finish()
 
     def start_all(self) -> None:
         """Start all held chunks, whatever their results need; this takes no input."""
@@ -587,7 +586,7 @@ def _finish_all() -> None:
     if exit_hooks.is_interrupted():
         return
     for unfinished in list(_unfinished):
-        unfinished.finish_at_exit()
+        unfinished.finish()
 
 
 # This hook runs before those that end the standard library's pools, which have been

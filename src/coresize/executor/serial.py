@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from coresize.arguments import check_callable, check_workers
 from coresize.executor.jobs import Failed
 from coresize.executor.mapping import MapExecutor
-from coresize.executor.traits import PoolState, Traits, of_caller
+from coresize.executor.traits import PoolState, Traits, of_caller, traits_of
 from coresize.processes import exit_hooks, nesting
 from coresize.units import estimate
 
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
     T = TypeVar("T")
+
+#: Calls of a map that are handed on ahead of the reader, if it is unknown how many the
+#: other executor runs at a time.
+_AHEAD = 32
 
 
 class Submitted:
@@ -131,6 +135,25 @@ class Submitting:
         if executor is not None:
             return self._method(executor, function, *args)
         return call_here(function, *args)
+
+
+class OneByOneExecutor(MapExecutor):
+    """An executor whose maps submit each call on its own, by its `submit`."""
+
+    def __init__(self) -> None:
+        self._maps: set[Unfinished] = set()
+
+    @property
+    def _unfinished(self) -> set[Unfinished]:
+        return self._maps
+
+    def _calls(
+        self, fn: Callable[..., Any], *, chunksize: int | None, buffersize: int | None
+    ) -> Source:
+        del chunksize, buffersize  # calls are submitted one by one
+        slots = traits_of(self).slots
+        ahead = _AHEAD if slots is None else 2 * slots
+        return Submitting(self, type(self).submit, fn, ahead=ahead)
 
 
 def call_here(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:

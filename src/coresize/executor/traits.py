@@ -59,12 +59,12 @@ class Traits(Value):
 
 def of_caller() -> Traits:
     """The traits of an executor that runs each call in the submitting thread."""
-    return _traits("caller", 1)
+    return of_pool("caller", 1)
 
 
 def of_threads(slots: int) -> Traits:
     """The traits of a pool of threads."""
-    return _traits("threads", slots)
+    return of_pool("threads", slots)
 
 
 def of_processes(slots: int) -> Traits:
@@ -92,8 +92,8 @@ def traits_of(executor: Executor) -> Traits:
         known = _KNOWN.get(f"{cls.__module__}.{cls.__qualname__}")
         if known is not None:
             place, count = known
-            return _traits(place, _counted(executor, count))
-    return _traits("processes", _counted(executor, _of_attribute))
+            return of_pool(place, _counted(executor, count))
+    return of_pool("processes", _counted(executor, _of_attribute))
 
 
 def is_executor(executor: object) -> bool:
@@ -127,7 +127,8 @@ def _takes(method: Callable[..., object], name: str) -> bool:
     return name in parameters or inspect.Parameter.VAR_KEYWORD in kinds
 
 
-def _traits(place: Place, slots: int | None) -> Traits:
+def of_pool(place: Place, slots: int | None) -> Traits:
+    """The traits of a pool that may lose all tasks when a worker dies."""
     return Traits(
         place=place, slots=slots, survives=False, ends_tasks=False, measures=False
     )

@@ -254,7 +254,7 @@ class Dispatcher:
 
     def finish(self) -> None:
         """Start all remaining calls of maps."""
-        for unfinished in [] if self.is_inherited else list(self.unfinished):
+        for unfinished in list(self.unfinished):
             unfinished.finish()
 
     def join(self) -> None:

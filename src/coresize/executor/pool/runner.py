@@ -127,10 +127,6 @@ class Processes:
             need=memory.rules.learned() if memory else None,
         )
 
-    def finish(self) -> None:
-        """Start all remaining calls of maps."""
-        self.dispatcher.finish()
-
     def close(
         self, *, cancel: bool = False, terminate: bool = False, interrupt: bool = False
     ) -> None:
