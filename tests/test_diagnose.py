@@ -754,7 +754,7 @@ def test_where_one_works_there_is_nothing_to_scale(details, reason):
 
 
 def finding(severity, title="t"):
-    text = dict.fromkeys(("check", "seen", "where", "why", "advice"), "x")
+    text = dict.fromkeys(("code", "check", "seen", "where", "why", "advice"), "x")
     return Finding(severity=severity, title=title, **text)
 
 

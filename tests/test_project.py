@@ -134,7 +134,7 @@ FACT = Fact(
     where="/w",
     raw="150000 100000",
 )
-GAP = Gap(resource="cpu", source="s", where="/w", reason="EACCES")
+GAP = Gap(code="unreadable", resource="cpu", source="s", where="/w", reason="EACCES")
 
 
 @pytest.mark.parametrize("value", [FACT, GAP])

@@ -46,7 +46,13 @@ class ConfigError(CoresizeError, ValueError):
 
 
 class ParseError(CoresizeError, ValueError):
-    """A text does not follow its grammar; the only error that parsers raise."""
+    """A text does not follow its grammar; the only error that parsers raise.
+
+    Attributes:
+        code: the code of the `coresize.model.Gap` that the text leaves.
+    """
+
+    code = "malformed"
 
 
 class HostFileError(CoresizeError, ValueError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Literal, NoReturn, TypeAlias, dataclass_transform
+    from typing import Any, Literal, NoReturn, Self, TypeAlias, dataclass_transform
 
     from typing_extensions import override as override  # noqa: PLC0414 - for others
 
@@ -145,16 +145,46 @@ class Gap(Value):
     """A source that could not be read or understood.
 
     Attributes:
+        code: the kind of reason: stable, while the wording of the reason changes.
+            docs/reference/codes.md lists all codes.
         resource: the resource that the source describes.
         source: the kind of source.
         where: the file, variable or call that was tried.
         reason: why the source gave no answer.
     """
 
+    code: str
     resource: Resource
     source: str
     where: str
     reason: str
+
+
+class Notice(str):
+    """A sentence about a problem that the user should look at, with a stable code.
+
+    Attributes:
+        code: the kind of problem: stable, while the wording of the sentence changes.
+            docs/reference/codes.md lists all codes.
+
+    >>> notice = Notice("unknown-variable", "CORESIZE_WORKER has no effect")
+    >>> notice.code, f"warning: {notice}"
+    ('unknown-variable', 'warning: CORESIZE_WORKER has no effect')
+    """
+
+    __slots__ = ("code",)
+
+    code: str
+
+    def __new__(cls, code: str, text: str) -> Self:
+        """Make a notice from its code and its sentence."""
+        notice = super().__new__(cls, text)
+        notice.code = code
+        return notice
+
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]
+        """The arguments of `__new__`, for copies and pickles."""
+        return self.code, str(self)
 
 
 class CpuLimits(Value):
@@ -212,7 +242,7 @@ class Limits(Value):
     memory: MemoryLimits
     facts: tuple[Fact, ...]
     gaps: tuple[Gap, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
 
     @property
     def overrides(self) -> tuple[Fact, ...]:

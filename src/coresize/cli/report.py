@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import TypeAlias
 
-    from coresize.model import Fact, Gap, Limits
+    from coresize.model import Fact, Gap, Limits, Notice
     from coresize.planning.profiles import TaskProfile
     from coresize.planning.values import WorkerPlan
 
@@ -32,7 +32,7 @@ def as_json(
     cores: int,
     reserve: int,
     settings: Rows = (),
-    warnings: Sequence[str] = (),
+    warnings: Sequence[Notice] = (),
 ) -> dict[str, object]:
     """The output of ``coresize report --json`` (docs/reference/report.md)."""
     cpu, memory = limits.cpu, limits.memory
@@ -57,6 +57,7 @@ def as_json(
         "facts": [fact.as_dict() for fact in limits.facts],
         "gaps": [gap.as_dict() for gap in limits.gaps],
         "warnings": [*limits.warnings, *warnings],
+        "warning_codes": [notice.code for notice in (*limits.warnings, *warnings)],
         "settings": list(settings),
     }
 
@@ -67,7 +68,7 @@ def as_text(
     cores: int,
     reserve: int,
     settings: Rows = (),
-    warnings: Sequence[str] = (),
+    warnings: Sequence[Notice] = (),
 ) -> str:
     """A report for 80 columns: the answers, then facts, gaps and warnings."""
     warnings = (*limits.warnings, *warnings)
@@ -85,7 +86,7 @@ def as_text(
             *(line for gap in limits.gaps for line in _gap_lines(gap)),
             "",
             "WARNINGS" if warnings else "WARNINGS none",
-            *(line for warning in warnings for line in _wrap(warning)),
+            *(line for notice in warnings for line in _notice_lines(notice)),
             "",
             *settings_as_text(settings),
         ]
@@ -116,7 +117,7 @@ def plan_as_text(plan: WorkerPlan, limits: Limits, settings: Rows) -> str:
             *settings_as_text(settings),
             "",
             "WARNINGS" if warnings else "WARNINGS none",
-            *(line for warning in warnings for line in _wrap(warning)),
+            *(line for notice in warnings for line in _notice_lines(notice)),
         ]
     )
 
@@ -222,8 +223,12 @@ def _fact_lines(fact: Fact) -> list[str]:
 def _gap_lines(gap: Gap) -> list[str]:
     return [
         *_beside(f"{gap.resource[:7]:9}{gap.source}", gap.where),
-        *_wrap(gap.reason),
+        *_wrap(f"{gap.reason} [{gap.code}]"),
     ]
+
+
+def _notice_lines(notice: Notice) -> list[str]:
+    return _wrap(f"{notice} [{notice.code}]")
 
 
 def _amount(fact: Fact) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from coresize import units
 from coresize.detection import parse
-from coresize.detection.reading import explain, keep_last
+from coresize.detection.reading import gap, keep_last, not_told
 from coresize.errors import ParseError
-from coresize.model import AFFINITY, Fact, Gap
+from coresize.model import AFFINITY, Fact
 
 
 TYPE_CHECKING = False
@@ -25,12 +25,9 @@ def affinity(host: Host) -> tuple[FactOrGap, AbstractSet[int] | None]:
     try:
         cpus = host.affinity()
     except OSError as error:
-        return Gap(
-            resource="cpu", source=AFFINITY, where=_WHERE, reason=explain(error)
-        ), None
+        return gap(error, resource="cpu", source=AFFINITY, where=_WHERE), None
     if not cpus:
-        reason = "this platform or recording does not tell"
-        return Gap(resource="cpu", source=AFFINITY, where=_WHERE, reason=reason), None
+        return not_told("cpu", AFFINITY, _WHERE), None
     return _count(frozenset(cpus)), cpus
 
 
@@ -56,15 +53,14 @@ def physical_cores(host: Host, cpus: AbstractSet[int] | None) -> FactOrGap:
     """
     where, source = "the platform", "system:physical_cores"
     count = host.physical_cores()
-    reason = "this platform or recording does not tell"
     if count is None and cpus:
         where, source = _TOPOLOGY.format("*", "core_id"), "system:topology"
         try:
             count = len({_core(host, cpu) for cpu in cpus})
         except (OSError, ParseError) as error:
-            reason = explain(error)
+            return gap(error, resource="cpu", source=source, where=where)
     if not count:
-        return Gap(resource="cpu", source=source, where=where, reason=reason)
+        return not_told("cpu", source, where)
     return Fact(
         resource="cpu",
         amount=float(count),

@@ -77,7 +77,13 @@ def _membership(texts: tuple[str, str, tuple[tuple[str, str], ...]]) -> Membersh
 def locate(membership: Membership, controller: str, resource: Resource) -> Located:
     """The chains that limit this process by one controller, and the gaps."""
     gaps = tuple(
-        Gap(resource=resource, source="cgroup", where=where, reason=reason)
+        Gap(
+            code="unreadable",
+            resource=resource,
+            source="cgroup",
+            where=where,
+            reason=reason,
+        )
         for where, reason in membership.problems
     )
     mountinfo = membership.mountinfo
@@ -85,18 +91,20 @@ def locate(membership: Membership, controller: str, resource: Resource) -> Locat
     if own:
         chains = _chains(mountinfo, controller, *own)
         answered = chains or any(gap.where == MOUNTINFO for gap in gaps)
-        where = MOUNTINFO
+        code, where = "not-mounted", MOUNTINFO
         reason = f"no mount shows the {controller} controller of cgroup {own[1]}"
     else:
         # If the file is empty, the roots of the mounts are used.
         roots = _roots(mountinfo, controller)
         chains = () if membership.cgroup.strip() else roots
         answered = not roots or any(gap.where == CGROUP for gap in gaps)
-        where = CGROUP
+        code, where = "not-listed", CGROUP
         reason = f"no line names the {controller} controller, although it is mounted"
     if answered:
         return chains, gaps
-    missing = Gap(resource=resource, source="cgroup", where=where, reason=reason)
+    missing = Gap(
+        code=code, resource=resource, source="cgroup", where=where, reason=reason
+    )
     return chains, (*gaps, missing)
 
 
@@ -136,7 +144,13 @@ def check_shown(
         host.read(where)
     except OSError as error:
         reason = f"the mount is hidden: {explain(error)}"
-        yield Gap(resource=resource, source="cgroup", where=where, reason=reason)
+        yield Gap(
+            code="mount-hidden",
+            resource=resource,
+            source="cgroup",
+            where=where,
+            reason=reason,
+        )
 
 
 def climb(path: str, root: str, mount_point: str) -> tuple[str, ...] | None:

@@ -47,7 +47,13 @@ def _in_cores(host: Host, quota: Fact, where: str) -> FactOrGap:
     if isinstance(period, Gap):
         return period
     reason = "missing beside a quota"
-    return Gap(resource="cpu", source=CFS_QUOTA[1], where=where, reason=reason)
+    return Gap(
+        code="period-missing",
+        resource="cpu",
+        source=CFS_QUOTA[1],
+        where=where,
+        reason=reason,
+    )
 
 
 @keep_last

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from coresize import units
 from coresize.detection import parse
-from coresize.detection.reading import keep_last
+from coresize.detection.reading import gap, keep_last
 from coresize.errors import ConfigError, ParseError
 from coresize.host import CPU_COUNT_OPTION
-from coresize.model import Fact, Gap
+from coresize.model import Fact
 
 
 TYPE_CHECKING = False
@@ -122,7 +122,7 @@ def _finding(text: str, name: str) -> FactOrGap | None:
     except ParseError as error:
         if allowed:
             raise ConfigError(name, text, allowed) from None
-        return Gap(resource=resource, source=source, where=name, reason=str(error))
+        return gap(error, resource=resource, source=source, where=name)
     if amount is None:
         return None
     return Fact(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coresize import units
-from coresize.detection.reading import explain
+from coresize.detection.reading import explain, gap
 from coresize.errors import ParseError
 from coresize.model import Fact, Gap
 
@@ -43,7 +43,7 @@ class SchedulerJob:
         try:
             amount = parser(raw)
         except ParseError as error:
-            return self.gap(name, str(error))
+            return self.gap(name, str(error), error.code)
         return self.fact(name, amount, name, raw) if amount is not None else None
 
     def ask_file(self, name: str, parser: Callable[[str], float]) -> FactOrGap | None:
@@ -55,7 +55,13 @@ class SchedulerJob:
             text = self.host.read(where)
             amount = parser(text)
         except (OSError, ParseError) as error:
-            return self.gap(name, f"{where}: {explain(error)}")
+            return gap(
+                error,
+                resource=self.resource,
+                source=self._source(name),
+                where=name,
+                reason=f"{where}: {explain(error)}",
+            )
         return self.fact(name, amount, where, text.strip())
 
     def own(self, parser: Callable[[str], dict[str, int]]) -> Callable[[str], float]:
@@ -72,19 +78,29 @@ class SchedulerJob:
             resource=self.resource,
             amount=amount,
             role="cap",
-            source=f"{self.scheduler}:{name}",
+            source=self._source(name),
             where=where,
             raw=raw,
         )
 
-    def gap(self, name: str, reason: str) -> Gap:
+    def _source(self, name: str) -> str:
+        return f"{self.scheduler}:{name}"
+
+    def gap(self, name: str, reason: str, code: str) -> Gap:
         """A gap: a variable of this scheduler that cannot be used."""
         return Gap(
+            code=code,
             resource=self.resource,
-            source=f"{self.scheduler}:{name}",
+            source=self._source(name),
             where=name,
             reason=reason,
         )
+
+
+class NotListedError(ParseError):
+    """A list of hosts does not name this host, or names several like it."""
+
+    code = "host-not-listed"
 
 
 def count(text: str) -> float:
@@ -110,7 +126,7 @@ def slots_here(slots: dict[str, int], hostname: str | None) -> int:
     """The slots of this host; one of two equal names may be short, the other qualified.
 
     Raises:
-        ParseError: no host in the list matches this host, or several do.
+        NotListedError: no host in the list matches this host, or several do.
     """
     if hostname is None and len(slots) == 1:
         return next(iter(slots.values()))
@@ -120,7 +136,7 @@ def slots_here(slots: dict[str, int], hostname: str | None) -> int:
         return slots[mine.pop()]
     what = "is more than one of those listed" if mine else "is not listed"
     msg = f"this host ({hostname or 'name unknown'}) {what}"
-    raise ParseError(msg)
+    raise NotListedError(msg)
 
 
 def _same_host(one: str, other: str) -> bool:

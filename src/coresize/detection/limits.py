@@ -15,6 +15,7 @@ from coresize.model import (
     Gap,
     Limits,
     MemoryLimits,
+    Notice,
 )
 from coresize.units import format_bytes
 
@@ -132,10 +133,10 @@ def _least_bytes(facts: Iterable[Fact], role: Role) -> int | None:
 
 def _warnings(
     facts: Sequence[Fact], gaps: Sequence[Gap], cpu: CpuLimits, memory: MemoryLimits
-) -> Iterator[str]:
+) -> Iterator[Notice]:
     for gap in gaps:
         if gap.where.isupper():  # a variable, which its user can correct
-            yield f"{gap.where} is ignored: {gap.reason}"
+            yield Notice("variable-ignored", f"{gap.where} is ignored: {gap.reason}")
     for fact in facts:
         if fact.role == "override" and fact.resource == "cpu":
             least = min(filter(None, (cpu.affinity, cpu.capacity)), default=None)
@@ -151,12 +152,15 @@ def _override_warnings(
     binding: Fact | None,
     most: float | None,
     shown: Callable[[float], str],
-) -> Iterator[str]:
+) -> Iterator[Notice]:
     named = f"{override.where}={override.raw}"
     if binding and binding.role == "cap":
-        yield f"{named} is lowered to {shown(binding.amount or 0)} by {binding.source}"
+        least = shown(binding.amount or 0)
+        text = f"{named} is lowered to {least} by {binding.source}"
+        yield Notice("override-lowered", text)
     elif most is not None and override.amount is not None and override.amount > most:
-        yield f"{named} is obeyed, although there are only {shown(most)} to use"
+        text = f"{named} is obeyed, although there are only {shown(most)} to use"
+        yield Notice("override-above-machine", text)
 
 
 def _as_cores(amount: float) -> str:

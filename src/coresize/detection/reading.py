@@ -82,12 +82,7 @@ def read_fact(
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ParseError) as error:
-        return Gap(
-            resource=resource,
-            source=source,
-            where=where,
-            reason=explain(error),
-        )
+        return gap(error, resource=resource, source=source, where=where)
 
 
 @keep_last
@@ -106,6 +101,35 @@ def _fact(
         source=source,
         where=where,
         raw=raw.strip(),
+    )
+
+
+def gap(
+    error: OSError | ParseError,
+    *,
+    resource: Resource,
+    source: str,
+    where: str,
+    reason: str = "",
+) -> Gap:
+    """The gap that an error leaves; without a reason, with the error's own."""
+    return Gap(
+        code=error.code if isinstance(error, ParseError) else "unreadable",
+        resource=resource,
+        source=source,
+        where=where,
+        reason=reason or explain(error),
+    )
+
+
+def not_told(resource: Resource, source: str, where: str = "the platform") -> Gap:
+    """The gap where the platform, or a recording, has no answer."""
+    return Gap(
+        code="not-told",
+        resource=resource,
+        source=source,
+        where=where,
+        reason="this platform or recording does not tell",
     )
 
 

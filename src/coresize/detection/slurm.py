@@ -82,7 +82,9 @@ def _times_cpus(job: SchedulerJob, per_cpu: Fact) -> FactOrGap:
             total = int((per_cpu.amount or 0) * (cpus.amount or 0))
             raw = f"{per_cpu.raw} x {cpus.raw} CPUs"
             return job.fact(per_cpu.where, total, per_cpu.where, raw)
-    return job.gap(per_cpu.where, "the CPUs on this node are not known")
+    return job.gap(
+        per_cpu.where, "the CPUs on this node are not known", "cpus-not-known"
+    )
 
 
 def _cpus_on_node(job: SchedulerJob) -> Iterator[FactOrGap]:

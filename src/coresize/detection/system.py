@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from coresize.detection import parse
-from coresize.detection.reading import read_fact
-from coresize.model import Fact, Gap
+from coresize.detection.reading import not_told, read_fact
+from coresize.model import Fact
 
 
 TYPE_CHECKING = False
@@ -86,10 +86,7 @@ def _fact(resource: Resource, role: Role, name: str, amount: float | None) -> Fa
     """The fact or gap from the platform, used if no file has the number."""
     source = f"system:{name}"
     if amount is None:
-        reason = "this platform or recording does not tell"
-        return Gap(
-            resource=resource, source=source, where="the platform", reason=reason
-        )
+        return not_told(resource, source)
     return Fact(
         resource=resource,
         amount=amount,

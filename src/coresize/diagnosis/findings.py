@@ -28,6 +28,8 @@ class Finding(Value):
 
     Attributes:
         severity: "error", "warning" or "note".
+        code: the kind of finding: stable, while the wording of the other texts changes.
+            docs/reference/codes.md lists all codes.
         check: the check that has made the finding.
         title: the finding in a few words.
         seen: the evidence, such as numbers.
@@ -37,6 +39,7 @@ class Finding(Value):
     """
 
     severity: Severity
+    code: str
     check: str
     title: str
     seen: str
@@ -123,6 +126,7 @@ def _details(finding: Finding) -> list[str]:
         *_part("where", finding.where),
         *_part("why", finding.why),
         *_part("do", finding.advice),
+        *_part("code", finding.code),
     ]
 
 

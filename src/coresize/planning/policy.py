@@ -13,7 +13,7 @@ from coresize.errors import InsufficientMemoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from coresize.model import Limits, Resource
+    from coresize.model import Limits, Notice, Resource
     from coresize.planning.values import Need, WorkerPlan
 
 #: The most workers whose tasks mostly wait: the larger of a fixed number and a number
@@ -36,7 +36,7 @@ def plan(
     caps: dict[str, int],
     override: tuple[str, int, str] | None = None,
     strict: bool = False,
-    warnings: tuple[str, ...] = (),
+    warnings: tuple[Notice, ...] = (),
 ) -> WorkerPlan:
     """The number of workers that is safe, with the bound that decides.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coresize.model import Notice
 from coresize.units import format_bytes, format_count
 
 
@@ -30,34 +31,41 @@ def sentence(decision: Decision) -> str:
     return f"{reason}; {others}" if others else reason
 
 
-def warnings(decision: Decision) -> Iterator[str]:
+def warnings(decision: Decision) -> Iterator[Notice]:
     """Sentences about problems that the user should look at."""
     need, bounds = decision.need, decision.bounds
     if need.memory and decision.budget is None:
-        yield (
+        yield Notice(
+            "memory-unknown",
             "the memory available here is not known, so it bounds nothing: "
-            "set CORESIZE_OVERRIDE_MEMORY"
+            "set CORESIZE_OVERRIDE_MEMORY",
         )
     if need.doubt:
-        yield f"what a task needs may be more or less: {need.doubt}"
+        text = f"what a task needs may be more or less: {need.doubt}"
+        yield Notice("need-doubtful", text)
     if need.gpus and "gpu" not in bounds:
-        yield (
+        yield Notice(
+            "gpus-unknown",
             "the number of GPUs is not known, so they bound nothing: "
-            "set CUDA_VISIBLE_DEVICES"
+            "set CUDA_VISIBLE_DEVICES",
         )
     if bounds.get("memory") == 0:
-        yield f"not even one task fits into memory ({_memory(decision)})"
+        text = f"not even one task fits into memory ({_memory(decision)})"
+        yield Notice("memory-below-need", text)
     if bounds["cpu"] == 0:
-        yield f"a task wants {need.cores:g} cores and there are {decision.cores}"
+        text = f"a task wants {need.cores:g} cores and there are {decision.cores}"
+        yield Notice("cores-below-need", text)
     if bounds.get("gpu") == 0:
-        yield f"not even one task has the GPUs it needs ({need.gpus:g})"
+        text = f"not even one task has the GPUs it needs ({need.gpus:g})"
+        yield Notice("gpus-below-need", text)
     if (
         decision.set_by
         and 0 < bounds.get("memory", decision.workers) < decision.workers
     ):
-        yield (
+        yield Notice(
+            "workers-above-memory",
             f"{decision.set_by} is obeyed, although memory has room for "
-            f"{bounds['memory']}"
+            f"{bounds['memory']}",
         )
 
 

@@ -13,7 +13,7 @@ import os
 
 from coresize.detection import environ
 from coresize.host import CLAIMED, MARK, SHARD, STATUS, current
-from coresize.model import Value
+from coresize.model import Notice, Value
 from coresize.planning import exports, settings_files
 from coresize.planning.options import SETTINGS
 from coresize.planning.values import DEFAULT
@@ -72,7 +72,7 @@ class Settings(Value):
     profiles: Mapping[str, TaskProfile]
     kinds: Mapping[str, Kind]
     origins: Mapping[str, str]
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
 
     def rows(self) -> list[dict[str, object]]:
         """Name, value and origin of each setting, as the report shows them."""
@@ -148,14 +148,15 @@ def load_settings(
     )
 
 
-def _misspelt(name: str) -> str:
+def _misspelt(name: str) -> Notice:
     """A sentence about an unknown variable that begins like those of coresize."""
     from difflib import get_close_matches
 
     ours = [variable.removeprefix(_PREFIX) for variable in sorted(_OURS)]
     near = get_close_matches(name.removeprefix(_PREFIX), ours, n=1)
     meant = f": did you mean {_PREFIX}{near[0]}?" if near else ""
-    return f"{name} is no variable of coresize, and has no effect{meant}"
+    text = f"{name} is no variable of coresize, and has no effect{meant}"
+    return Notice("unknown-variable", text)
 
 
 def _own(value: object) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from coresize import storage
 from coresize.errors import ConfigError
 from coresize.host import Live
+from coresize.model import Notice
 from coresize.texts import one_line
 
 
@@ -27,7 +28,7 @@ Found = dict[str, tuple[object, str]]
 
 def find(
     host: Host, file: str | None, present: dict[str, str]
-) -> tuple[Found, list[str]]:
+) -> tuple[Found, list[Notice]]:
     """The settings in the named file, or in the nearest one, with their origin.
 
     An unnamed file is obeyed only if it belongs to this user (or root): other users
@@ -55,7 +56,7 @@ def find(
             allowed = f"the path of a TOML or YAML file ({error.strerror})"
             raise ConfigError(by, named, allowed) from None
         return _at(named, _parsed(named, text, named=True) or {}), []
-    doubts: list[str] = []
+    doubts: list[Notice] = []
     for path in host.find_upward(FILES):
         try:
             doubt = host.doubt(path)
@@ -77,7 +78,7 @@ def _at(path: str, values: dict[str, object]) -> Found:
     return {name: (value, path) for name, value in values.items()}
 
 
-def _doubts(host: Host, path: str, doubt: str) -> list[str]:
+def _doubts(host: Host, path: str, doubt: str) -> list[Notice]:
     """A sentence about a file that is ignored; none if the file has no settings."""
     if path.endswith(_SHARED):
         try:
@@ -86,7 +87,8 @@ def _doubts(host: Host, path: str, doubt: str) -> list[str]:
         except (OSError, ConfigError):
             return []
     hint = f"name it by {CONFIG} if it is meant, or make it your own (chown, chmod o-w)"
-    return [f"the settings in {one_line(path)} are not obeyed: {doubt}; {hint}"]
+    text = f"the settings in {one_line(path)} are not obeyed: {doubt}; {hint}"
+    return [Notice("settings-file-ignored", text)]
 
 
 def read_table(path: str, setting: str) -> dict[str, object]:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
+    from coresize.model import Notice
+
 
 #: The origin of a setting that no place sets.
 DEFAULT = "default"
@@ -111,7 +113,7 @@ class WorkerPlan(int):
     binding: str
     bounds: dict[str, int]
     reason: str
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
 
     def __new__(
         cls,
@@ -122,7 +124,7 @@ class WorkerPlan(int):
         binding: str,
         bounds: dict[str, int],
         reason: str,
-        warnings: tuple[str, ...] = (),
+        warnings: tuple[Notice, ...] = (),
     ) -> Self:
         """Make a plan from its attributes, as `coresize.plan_workers` does."""
         plan = super().__new__(cls, workers)
@@ -138,8 +140,9 @@ class WorkerPlan(int):
         return plan
 
     def as_dict(self) -> dict[str, object]:
-        """The attributes by name."""
-        return dict(self.__dict__)
+        """The attributes by name, and the codes of the warnings."""
+        codes = [warning.code for warning in self.warnings]
+        return {**self.__dict__, "warning_codes": codes}
 
     __str__ = int.__repr__
     __setattr__ = Value.__setattr__
@@ -149,7 +152,7 @@ class WorkerPlan(int):
         return f"<WorkerPlan {self.reason}>"
 
     def __reduce__(self) -> tuple[Callable[..., WorkerPlan], tuple[dict[str, object]]]:
-        return _replan, (self.as_dict(),)
+        return _replan, (dict(self.__dict__),)
 
 
 def _replan(attributes: dict[str, object]) -> WorkerPlan:

@@ -34,6 +34,7 @@ def belief(context: Context) -> Iterator[Finding]:
     counted = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
     yield Finding(
         severity="error" if factor >= _FAR else "warning",
+        code="cpu-count-too-high",
         check="counted CPUs",
         title=f"programs that count CPUs start {factor:.3g} times too many workers",
         seen=f"{counted}; may be used: {context.machine_cores:g}",
@@ -86,6 +87,7 @@ _OVERRIDES = ("PARALLELLY_OVERRIDE_CORES", "PYTHON_CPU_COUNT")
 def _without_effect(name: str, reason: str, advice: str) -> Finding:
     return Finding(
         severity="warning",
+        code="override-ignored",
         check="overrides",
         title=f"{name} is set, and has no effect",
         seen=reason,
@@ -97,17 +99,20 @@ def _without_effect(name: str, reason: str, advice: str) -> Finding:
 
 def _override(where: str, raw: str, amount: float, allowed: float) -> Finding:
     severity: Severity = "note"
+    code = "override-active"
     title = f"an override is active: {where}={raw}"
     why = "it replaces the detected number of cores"
     if amount > allowed * _MUCH:
-        severity, title = "warning", f"{where}={raw} asks for more cores than there are"
+        severity, code = "warning", "override-above-cores"
+        title = f"{where}={raw} asks for more cores than there are"
         why = "workers without a core of their own wait for each other"
     elif amount * 2 <= allowed:
-        severity = "warning"
+        severity, code = "warning", "override-below-cores"
         title = f"{where}={raw} leaves {allowed - amount:g} of {allowed:g} cores idle"
         why = "cores that are paid for are idle"
     return Finding(
         severity=severity,
+        code=code,
         check="overrides",
         title=title,
         seen=f"override {amount:g}, without it {allowed:g}",
@@ -136,6 +141,7 @@ def caps(context: Context) -> Iterator[Finding]:
         if amount * 2 <= allowed:
             yield Finding(
                 severity="warning",
+                code="cap-below-cores",
                 check="caps",
                 title=f"{named} leaves {allowed - amount:g} of {allowed:g} cores idle",
                 seen=f"{amount:g} of {allowed:g} may be used",
@@ -146,6 +152,7 @@ def caps(context: Context) -> Iterator[Finding]:
     if workers is not None and allowed and workers > max(1.0, allowed) * _MUCH:
         yield Finding(
             severity="note",
+            code="workers-above-cores",
             check="caps",
             title=f"{name}={workers} asks for more workers than there are cores",
             seen=f"{workers} workers, {allowed:g} cores",
@@ -159,6 +166,7 @@ def caps(context: Context) -> Iterator[Finding]:
 def _serial(origin: str) -> Finding:
     return Finding(
         severity="warning",
+        code="parallel-off",
         check="caps",
         title="everything runs serially",
         seen=f"parallel = false, by {origin}",
@@ -176,6 +184,7 @@ def foreign(context: Context) -> Iterator[Finding]:
         title, _, meant = warning.partition(": ")
         yield Finding(
             severity="warning",
+            code=warning.code,
             check="variables without effect",
             title=title,
             seen=title.partition(" ")[0],
@@ -190,6 +199,7 @@ def foreign(context: Context) -> Iterator[Finding]:
     for name, value in variables.items():
         yield Finding(
             severity="note",
+            code="variable-unread-by-r",
             check="variables without effect",
             title=f"{name}={value} has no effect in R",
             seen=f"{name}={value}",

@@ -74,6 +74,7 @@ def compare(context: Context, space: storage.Space) -> Iterator[Finding]:
     if space.total < _SMALL:
         yield Finding(
             severity="warning",
+            code="shm-small",
             check="/dev/shm",
             title=f"/dev/shm has only {format_bytes(space.total)}",
             seen=f"size {format_bytes(space.total)}, free {format_bytes(space.free)}",
@@ -85,6 +86,7 @@ def compare(context: Context, space: storage.Space) -> Iterator[Finding]:
     elif space.free < _OF_JOBLIB:
         yield Finding(
             severity="note",
+            code="shm-small-for-joblib",
             check="/dev/shm",
             title=title,
             seen=f"free {format_bytes(space.free)}, and joblib wants 2 GB",
@@ -138,6 +140,7 @@ def temporary(context: Context) -> Iterator[Finding]:
 def _nowhere(error: FileNotFoundError) -> Finding:
     return Finding(
         severity="error",
+        code="temporary-folder-none",
         check="temporary folder",
         title="there is no folder for temporary files",
         seen=str(error.strerror),
@@ -151,6 +154,7 @@ def _nowhere(error: FileNotFoundError) -> Finding:
 def _missing(name: str, folder: str) -> Finding:
     return Finding(
         severity="warning",
+        code="temporary-folder-missing",
         check="temporary folder",
         title=f"{name}={folder} is not a folder",
         seen=f"{folder} is a file, does not exist, or cannot be accessed",
@@ -163,6 +167,7 @@ def _missing(name: str, folder: str) -> Finding:
 def _full(where: str, folder: str, space: storage.Space) -> Finding:
     return Finding(
         severity="warning",
+        code="temporary-folder-full",
         check="temporary folder",
         title=f"the disk of {folder} is nearly full",
         seen=f"free {format_bytes(space.free)} of {format_bytes(space.total)}",
@@ -176,6 +181,7 @@ def _full(where: str, folder: str, space: storage.Space) -> Finding:
 def _remote(where: str, folder: str, kind: str) -> Finding:
     return Finding(
         severity="warning",
+        code="temporary-folder-remote",
         check="temporary folder",
         title=f"temporary files in {folder} are on another machine ({kind})",
         seen=f"file system {kind}",
@@ -188,6 +194,7 @@ def _remote(where: str, folder: str, kind: str) -> Finding:
 def _overlay(where: str, folder: str, kind: str) -> Finding:
     return Finding(
         severity="note",
+        code="temporary-folder-overlay",
         check="temporary folder",
         title=f"temporary files in {folder} go to the container's own layer",
         seen=f"file system {kind}",
@@ -200,6 +207,7 @@ def _overlay(where: str, folder: str, kind: str) -> Finding:
 def _served(where: str, folder: str, kind: str) -> Finding:
     return Finding(
         severity="note",
+        code="temporary-folder-fuse",
         check="temporary folder",
         title=f"temporary files in {folder} go through a program ({kind})",
         seen=f"file system {kind}",

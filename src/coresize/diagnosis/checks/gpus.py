@@ -58,6 +58,7 @@ def compare(value: str, present: list[Gpu]) -> Iterator[Finding]:
         models = ", ".join(gpu.name for gpu in present)
         yield Finding(
             severity="note",
+            code="gpus-hidden",
             check="GPUs",
             title=f"{len(chosen)} of {len(present)} GPUs may be used",
             seen=f"{_VARIABLE}={value}; {models}",
@@ -80,6 +81,7 @@ def _unknown(value: str, unknown: list[str], present: list[Gpu]) -> Finding:
     numbers = f"only 0 to {len(present) - 1}" if len(present) > 1 else "only 0"
     return Finding(
         severity="error",
+        code="gpu-missing",
         check="GPUs",
         title=f"{_VARIABLE} names GPUs that are not there: {', '.join(unknown)}",
         seen=f"{_VARIABLE}={value}; there are {numbers if present else 'none'}",

@@ -96,6 +96,7 @@ def _broken(path: str, seen: str, kind: str = "") -> Finding:
         kind = "file"
     return Finding(
         severity="warning" if kind in ("file", "arguments") else "error",
+        code="main-not-importable",
         check="main module",
         title=f"workers cannot import {path}",
         seen=seen,
@@ -111,6 +112,7 @@ def _slow(path: str, seconds: float, costs: dict[str, float]) -> Finding:
     severity: Severity = "error" if seconds > _CLEAR else "warning"
     return Finding(
         severity=severity,
+        code="slow-main-import",
         check="main module",
         title=f"each worker takes {seconds:.1f} s to import {path}",
         seen=f"{seconds:.2f} s: {_heaviest(costs)}",
@@ -198,6 +200,7 @@ def imports(context: Context) -> Iterator[Finding]:
         return
     yield Finding(
         severity="warning" if total > _TOO_LONG else "note",
+        code="slow-imports",
         check="imports",
         title=f"the imports of this program take {total:.1f} s in each worker",
         seen=heavy,

@@ -31,6 +31,7 @@ def limits(context: Context) -> Iterator[Finding]:
         if left < _LITTLE:
             yield Finding(
                 severity="warning",
+                code="memory-nearly-used",
                 check="memory limits",
                 title=f"only {format_bytes(memory.available)} of memory is left",
                 seen=f"limit {format_bytes(memory.limit)}, working set "
@@ -44,6 +45,7 @@ def limits(context: Context) -> Iterator[Finding]:
     if high and left_below is not None and left_below < _LITTLE * high:
         yield Finding(
             severity="warning",
+            code="memory-high-near",
             check="memory limits",
             title=f"{format_bytes(left_below)} are left below memory.high",
             seen=f"memory.high {format_bytes(high)}",
@@ -63,6 +65,7 @@ def group(context: Context) -> Iterator[Finding]:
     for where in counters.oom_groups(context.host):
         yield Finding(
             severity="warning",
+            code="oom-group",
             check="memory.oom.group",
             title="one kill for memory takes the whole container",
             seen="memory.oom.group = 1",
@@ -83,6 +86,7 @@ def kills(context: Context) -> Iterator[Finding]:
             killed = format_count(count, "process", "processes")
             yield Finding(
                 severity="warning",
+                code="killed-for-memory",
                 check="kills",
                 title=f"the kernel has killed {killed} here for memory",
                 seen=f"oom_kill {count}",
@@ -103,6 +107,7 @@ def swap(context: Context) -> Iterator[Finding]:
     if used and limit and used > 0.01 * limit:
         yield Finding(
             severity="warning" if used > _LITTLE * limit else "note",
+            code="swap-used",
             check="swap",
             title=f"{format_bytes(used)} are swapped out"
             f"{' on the whole machine' if of_machine else ''}",
@@ -120,6 +125,7 @@ def pressure(context: Context) -> Iterator[Finding]:
         if percent >= _STALLED[resource]:
             yield Finding(
                 severity="warning",
+                code="pressure",
                 check="pressure",
                 title=f"tasks waited for {resource} {percent:.0f}% of the last minute",
                 seen=f"some avg60={percent:.2f}",

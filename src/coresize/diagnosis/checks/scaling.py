@@ -236,6 +236,7 @@ def _finding(name: str, speeds: dict[int, Speed], expected: float) -> Finding:
     fast = "are no faster than 1" if times < _SAME else f"are {times:.2g} times as fast"
     return Finding(
         severity="warning" if times < _BAD * expected and name == "compute" else "note",
+        code="poor-scaling",
         check="scaling",
         title=f"{kind.title}: {most} workers {fast}",
         seen=f"{seen} as fast as 1; {expected:.3g} were to be expected{missed}",

@@ -32,6 +32,7 @@ def methods(context: Context) -> Iterator[Finding]:
     slow = float(costs.get("spawn", 0.0)) > _LONG
     yield Finding(
         severity="warning" if slow else "note",
+        code="slow-process-start" if slow else "process-start",
         check="start methods",
         title="starting a Python process takes long here"
         if slow

@@ -73,6 +73,7 @@ def _product(
     )
     yield Finding(
         severity="warning" if is_set or threads > _MUCH * cores else "note",
+        code="too-many-threads",
         check="threads",
         title=f"{of} on {format_count(cores, 'core')}",
         seen=f"{named}: {total} threads in all, {round(total / cores, 1):g} for each "
@@ -87,6 +88,7 @@ def _product(
 def _no_number(name: str, text: str) -> Finding:
     return Finding(
         severity="warning",
+        code="thread-count-invalid",
         check="threads",
         title=f"{name}={text} is not a number of threads",
         seen=f"{name}={text}",

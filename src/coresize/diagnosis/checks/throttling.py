@@ -49,13 +49,18 @@ def compare(whole: Throttling, now: Throttling, seconds: float) -> Iterator[Find
     if whole.periods < _FEW or share < _SOME:
         return
     severity: Severity = "warning" if share >= _MUCH else "note"
-    title = f"the CPU quota was used up in {whole.share:.0%} of its periods"
+    code, title = (
+        "throttled",
+        f"the CPU quota was used up in {whole.share:.0%} of its periods",
+    )
     if lately >= _MOST:
         severity = "error"
     if lately >= _MOST or lately > whole.share:  # the present share is decisive
+        code = "throttled-now"
         title = f"the CPU quota is used up now, in {lately:.0%} of its periods"
     yield Finding(
         severity=severity,
+        code=code,
         check="throttling",
         title=title,
         seen=f"{whole.throttled} of {whole.periods} periods since it was made, "
