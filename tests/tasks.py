@@ -122,6 +122,29 @@ def compute(seconds):
         pass
 
 
+def wait_and_compute(waiting, computing):
+    wait(waiting)
+    compute(computing)
+
+
+def work_once(path, end):
+    """Succeed at first; later raise, exit or wait."""
+    if not Path(path).exists():
+        Path(path).touch()
+    elif end == "wait":
+        time.sleep(600)
+    elif end == "exit":
+        os._exit(3)
+    else:
+        raise ValueError(path)
+
+
+def require_variable(name, value):
+    """Fail unless a variable has this value."""
+    if os.environ.get(name) != value:
+        raise ValueError(os.environ.get(name))
+
+
 def refuse(first, second):
     raise OddError(first, second)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import signal
 import subprocess
@@ -274,10 +275,57 @@ def test_arguments_belong_to_the_task():
     assert profile.peak_memory >= 50 * MIB
 
 
-def test_a_short_task_is_no_waiting_one():
-    for _ in range(3):
-        profile = profile_task(tasks.compute, 0.004)
-        assert (profile.threads, profile.cpu_share) == (1, 1.0)
+@linux
+@pytest.mark.flaky(reruns=2)  # it measures
+@pytest.mark.parametrize(
+    ("task", "arguments", "least", "most"),
+    [
+        (tasks.compute, (0.004,), 0.8, 1.0),
+        (tasks.wait, (0.02,), 0.0, 0.2),
+        (tasks.wait_and_compute, (0.01, 0.01), 0.3, 0.7),
+        (abs, (-1,), 0.8, 1.0),
+    ],
+)
+def test_the_share_of_a_short_task_is_measured(task, arguments, least, most):
+    profile = profile_task(task, *arguments)
+    assert profile.threads == 1
+    assert least <= profile.cpu_share <= most
+    assert profile.wall < 0.05
+
+
+@pytest.mark.parametrize("end", ["raise", "exit", "wait"])
+def test_a_short_task_that_works_only_once_is_measured_once(end, tmp_path):
+    profile = profile_task(tasks.work_once, str(tmp_path / "once"), end)
+    assert (profile.threads, profile.cpu_share) == (1, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("present", "seen", "limit"),
+    [
+        ({}, "1", 1),
+        ({"OMP_NUM_THREADS": "3"}, "3", 3),
+        ({"OMP_NUM_THREADS": "4,2"}, "4,2", None),
+        ({"OMP_NUM_THREADS": "2", "CORESIZE_SET": "OMP_NUM_THREADS=2"}, "1", 1),
+    ],
+)
+def test_a_task_is_measured_with_the_threads_of_a_worker(present, seen, limit):
+    program = (
+        "from coresize import profile_task; import tasks\n"
+        "print(profile_task(tasks.require_variable, 'OMP_NUM_THREADS', "
+        f"{seen!r}).thread_limit)"
+    )
+    environment = {
+        name: text for name, text in os.environ.items() if "THREADS" not in name
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**environment, **present},
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == (f"{limit}\n", "")
 
 
 def test_several_runs_keep_the_largest_peak():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 from coresize.arguments import check_count
 from coresize.cli import report, run, streams
@@ -43,7 +44,7 @@ def add_profile(commands: Commands) -> None:
 
 def _profile(options: argparse.Namespace) -> tuple[str, int]:
     from coresize.measuring.commands import measure_command
-    from coresize.measuring.runs import summarize
+    from coresize.measuring.runs import limit_threads, summarize
     from coresize.planning import profile_files
 
     words = run.words_of(options)
@@ -53,7 +54,10 @@ def _profile(options: argparse.Namespace) -> tuple[str, int]:
     runs = []
     try:
         for _ in range(check_count("repeat", options.repeat, 1)):
-            runs.append(measure_command(words, options.method))
+            measured = measure_command(
+                words, options.method, variables=limit_threads(os.environ)
+            )
+            runs.append(measured)
             if runs[-1].exit_code != 0:
                 break
     except OSError as error:
@@ -64,7 +68,12 @@ def _profile(options: argparse.Namespace) -> tuple[str, int]:
     if options.json:
         text = json.dumps(report.profile_as_json(profile, code), indent=2)
     else:
-        text = report.profile_as_text(profile, exits.describe(code), _failure(code))
+        text = report.profile_as_text(
+            profile,
+            max(run.delay for run in runs),
+            exits.describe(code),
+            _failure(code),
+        )
     status = 0 if code is None else code if code >= 0 else 128 - code
     if options.save is not None:
         status = _save(profile, options.save, status)

@@ -141,17 +141,25 @@ def profile_as_json(profile: TaskProfile, exit_code: int | None) -> dict[str, ob
         "cpu": profile.cpu,
         "cpu_share": profile.cpu_share,
         "threads": profile.threads,
+        "thread_limit": profile.thread_limit,
         "exit_code": exit_code,
         "method": profile.method,
         "peaks": list(profile.peaks),
     }
 
 
-def profile_as_text(profile: TaskProfile, ended: str, failure: str | None) -> str:
+#: Seconds without a CPU from which on they are reported.
+_MUCH_DELAY = 0.005
+
+
+def profile_as_text(
+    profile: TaskProfile, delay: float, ended: str, failure: str | None
+) -> str:
     """A measured profile for people, with advice on its use.
 
     Args:
         profile: the profile.
+        delay: seconds that the command was ready to run but had no CPU.
         ended: how the command ended.
         failure: why the profile is not reliable, if the command failed.
     """
@@ -159,13 +167,16 @@ def profile_as_text(profile: TaskProfile, ended: str, failure: str | None) -> st
     if len(profile.peaks) > 1:
         least = format_bytes(min(profile.peaks))
         spread = f", the largest of {len(profile.peaks)} runs; the least was {least}"
+    limit = profile.thread_limit
     needed = -(-(profile.memory or 0) // 1024**2)
     advice = f"To size a pool of it: coresize workers --memory {needed}MiB"
     return "\n".join(
         [
             f"PEAK     {format_bytes(profile.memory or 0)} of memory{spread}",
-            f"TIME     {profile.wall:.2f} s, of which {profile.cpu:.2f} s on a CPU",
-            f"THREADS  {profile.threads}, busy {profile.cpu_share:.0%} of the time",
+            f"TIME     {profile.wall:.2f} s, of which {profile.cpu:.2f} s on a CPU"
+            + (f", and {delay:.2f} s without a CPU" if delay >= _MUCH_DELAY else ""),
+            f"THREADS  {profile.threads}, busy {profile.cpu_share:.0%} of the time"
+            + (f"; libraries were allowed {limit}" if limit else ""),
             f"ENDED    it {ended}",
             f"METHOD   {profile.method}",
             "",

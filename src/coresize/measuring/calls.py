@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import sys
+import time
 from multiprocessing import connection
 from typing import TYPE_CHECKING
 
 from coresize import processes
 from coresize.detection import available
 from coresize.detection.limits import memory_limit
-from coresize.errors import TaskKilledError, TaskOutOfMemoryError
+from coresize.errors import CoresizeError, TaskKilledError, TaskOutOfMemoryError
 from coresize.host import LiveFor
 from coresize.measuring import child
-from coresize.measuring.runs import Pause, Run, join_cgroup, meter_of
+from coresize.measuring.runs import (
+    TOO_SHORT,
+    Pause,
+    Run,
+    join_cgroup,
+    limit_threads,
+    meter_of,
+)
 from coresize.processes import exits, inheritance, lines, orphans, transfer
 from coresize.processes.main_module import refuse_while_importing
 from coresize.processes.oom import OomCounter
@@ -71,7 +80,7 @@ def _child(function: bytes) -> Iterator[tuple[SpawnProcess, Connection]]:
     here, there = _pipe()
     mark, name = orphans.new(), inheritance.Name("coresize")
     present = inheritance.current()
-    variables = {**present.environment, **orphans.variables(mark)}
+    variables = {**limit_threads(present.environment), **orphans.variables(mark)}
     name.inheritance = present.changed(environment=variables)
     line, its_line = lines.pair()
     with line, here:
@@ -131,28 +140,50 @@ class _Watch:
         self.kills = OomCounter(pid)
         try:
             self.pipe.send_bytes(call)
-            wall, cpu = self._receive()
+            calls, *seconds = self._receive()
             self.meter.sample()
-            self.pipe.send("bye")
+            peak = cgroup.peak if cgroup else own.peak - idle
+            if seconds[0] < TOO_SHORT:
+                calls, *seconds = self._repeat() or (calls, *seconds)
+            with contextlib.suppress(OSError):  # a repeated call has ended it
+                self.pipe.send("bye")
         finally:
             self.meter.close()
+        wall, delay, cpu = seconds
         return Run(
-            peak=cgroup.peak if cgroup else own.peak - idle,
+            peak=peak,
             idle=idle,
+            calls=calls,
             wall=wall,
+            delay=delay,
             cpu=cpu,
             exit_code=0,
             method=self.meter.method,
         )
 
-    def _receive(self) -> list[Any]:
-        """The next message of the process; measures the memory while waiting."""
+    def _repeat(self) -> list[Any] | None:
+        """The seconds of more calls; None if the task cannot be called again."""
+        self.pipe.send(child.AGAIN)
+        with contextlib.suppress(CoresizeError):  # the process ended in these calls
+            message = self._receive(_PATIENCE)
+            return message if message[0] else None
+        return None
+
+    def _receive(self, within: float = math.inf) -> list[Any]:
+        """The next message of the process; measures the memory while waiting.
+
+        Raises:
+            TaskKilledError: the process has ended, or no message came within that time.
+        """
         pause = Pause()
         # A forked child may hold the ends of pipe and sentinel open, and the task may
         # have closed them: so the loop also checks the state of the process.
         waited: list[Any] = [self.pipe, self.process.sentinel]
         message: list[Any] | None = None
+        end = time.monotonic() + within
         while message is None:
+            if time.monotonic() > end:
+                self.process.kill()
             over = self.process.exitcode is not None
             ready = connection.wait(waited, 0 if over else pause.seconds)
             if self.pipe in ready:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import time
+from functools import partial
 
 from coresize import processes
 from coresize.processes import schedstat, transfer
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
     from typing import Any
+
+
+#: The answer of the parent that asks for more calls of a short task.
+AGAIN = "again"
+
+#: Seconds of calls that are enough to distinguish computing from waiting.
+_ENOUGH = 0.1
 
 
 def run(alone: bytes, pipe: Connection) -> None:
@@ -38,23 +46,47 @@ def run(alone: bytes, pipe: Connection) -> None:
 def _answer(pipe: Connection) -> None:
     try:
         task, args, kwargs = pickle.loads(pipe.recv_bytes())  # noqa: S301 - as above
-        result, wall, cpu = _timed(task, args, kwargs)
+        call = partial(task, *args, **kwargs)
+        result, *seconds = _timed(call)
     except EOFError:
         return
     except BaseException as error:  # noqa: BLE001 - sent to the parent
         pipe.send(("error", *transfer.dump_error(error)))
     else:
-        pipe.send(("done", wall, cpu))
-        pipe.recv()
+        pipe.send(("done", 1, *seconds))
+        again = pipe.recv()
         del result  # only now, after the last sample of the memory
+        if again == AGAIN:
+            pipe.send(("done", *_repeated(call)))
+            pipe.recv()
 
 
-def _timed(
-    task: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Any, float, float]:
+def _timed(call: Callable[[], Any]) -> tuple[Any, float, float, float]:
+    """The result of a call, its seconds, those without a CPU, and those on a CPU."""
     before, start = processes.cpu_seconds(), time.perf_counter()
     mark = schedstat.Mark()
-    result = task(*args, **kwargs)
+    result = call()
     wall = time.perf_counter() - start
-    wall -= mark.waited(wall)
-    return result, wall, processes.cpu_seconds() - before
+    return result, wall, mark.waited(wall), processes.cpu_seconds() - before
+
+
+def _repeated(call: Callable[[], Any]) -> tuple[int, float, float, float]:
+    """The number of calls in `_ENOUGH` seconds, and their seconds as of `_timed`.
+
+    No call at all is counted where one fails: a task may work only once.
+    """
+    calls = 0
+
+    def many() -> None:
+        nonlocal calls
+        end = time.perf_counter() + _ENOUGH
+        while calls == 0 or time.perf_counter() < end:
+            call()
+            calls += 1
+
+    try:
+        _, *seconds = _timed(many)
+    except BaseException:  # noqa: BLE001 - the first call has succeeded
+        return 0, 0.0, 0.0, 0.0
+    wall, delay, cpu = seconds
+    return calls, wall, delay, cpu

@@ -13,6 +13,7 @@ from coresize import processes
 from coresize.measuring.meters import TreeMeter
 from coresize.measuring.runs import Pause, Run, cgroup_of, meter_of
 from coresize.processes.commands import Command
+from coresize.processes.schedstat import RunDelay
 
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def measure_command(
                 supervisor.begin(process)
             wait = supervisor.wait if supervisor else time.sleep
             meter = cgroup or start_meter(process.pid)
-            code, cpu = _watch(process, meter, wait)
+            waits = RunDelay(process.pid)
+            code, cpu = _watch(process, meter, wait, waits)
         finally:
             command.close(everywhere=supervisor is not None)
             if supervisor:
@@ -80,9 +82,26 @@ def measure_command(
     finally:
         if cgroup:
             cgroup.close()
+    times = {"wall": wall, "delay": _delay(wall, cpu, waits.seconds), "cpu": cpu}
     return Run(
-        peak=meter.peak, idle=0, wall=wall, cpu=cpu, exit_code=code, method=meter.method
+        peak=meter.peak, idle=0, calls=1, exit_code=code, method=meter.method, **times
     )
+
+
+def _delay(wall: float, cpu: float, waited: float) -> float:
+    """By how many seconds a command took longer because its threads had no CPU.
+
+    Its threads wanted a CPU for ``cpu + waited`` seconds in all, so about this number
+    divided by ``wall`` wanted one at the same time, and each of these was delayed by
+    its part of the waiting. The command cannot take less time than its threads ran.
+
+    >>> _delay(2.0, 1.0, 1.0)  # one thread that computes, at a quota of 0.5
+    1.0
+    >>> _delay(8.0, 4.0, 12.0)  # two threads that compute, at a quota of 0.5
+    6.0
+    """
+    threads = max(1, round((cpu + waited) / wall))
+    return max(0.0, min(waited / threads, wall - cpu / threads))
 
 
 def _streams(*, alone: bool) -> dict[str, Any]:
@@ -100,7 +119,10 @@ def _streams(*, alone: bool) -> dict[str, Any]:
 
 
 def _watch(
-    process: subprocess.Popen[bytes], meter: Meter, wait: Callable[[float], None]
+    process: subprocess.Popen[bytes],
+    meter: Meter,
+    wait: Callable[[float], None],
+    waits: RunDelay,
 ) -> tuple[int | None, float]:
     """Measure until the command ends; returns its exit code and its CPU seconds."""
     if not hasattr(os, "wait4"):
@@ -112,6 +134,7 @@ def _watch(
     while True:
         with pause:
             meter.sample()
+            waits.look()
         try:
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         except ChildProcessError:  # SIGCHLD is ignored: the exit code is lost

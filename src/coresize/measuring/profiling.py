@@ -32,6 +32,12 @@ def profile_task(
     kernel can drop do not; memory that several processes share counts once; and a peak
     of a few milliseconds is seen. The return value of the task is dropped.
 
+    BLAS, OpenMP and similar libraries get one thread, as in a pool that has a worker
+    for each core. Variables such as OMP_NUM_THREADS that the user has set stay; the
+    profile tells the number in ``thread_limit``. A task of fewer than 50 milliseconds
+    is called again in its process, for 0.1 seconds, because a short call alone does not
+    show whether it computes or waits; an error of these calls is dropped.
+
     Args:
         function: the function to run; it must be picklable, or cloudpickle must be
             installed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,10 +11,11 @@ from coresize.errors import ConfigError
 from coresize.host import Live
 from coresize.measuring.meters import CgroupMeter, PsutilMeter, TreeMeter, make_meter
 from coresize.model import Value
+from coresize.planning import exports
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from coresize.measuring.meters import Meter
     from coresize.planning.profiles import TaskProfile
@@ -25,7 +27,7 @@ METHODS = ("cgroup", "proc", "psutil")
 _SHORTEST, _LONGEST, _COSTS = 0.002, 0.02, 4
 
 #: A run of fewer seconds is too short to distinguish computing from waiting.
-_TOO_SHORT = 0.05
+TOO_SHORT = 0.05
 
 
 class Run(Value):
@@ -34,8 +36,10 @@ class Run(Value):
     Attributes:
         peak: bytes on top of the idle worker.
         idle: bytes of the idle worker.
-        wall: seconds; for a call without those in which it was ready to run but had no
-            CPU, because others used it or a quota was used up (Linux).
+        calls: the number of calls that the seconds are the sum of; 1 for a command.
+        wall: seconds from start to end.
+        delay: the seconds among them in which the task was ready to run but had no CPU,
+            because others used it or a quota was used up (Linux; elsewhere 0).
         cpu: seconds of CPU time.
         exit_code: the exit code of a command; minus the signal number if a signal ended
             it; None if unknown (SIGCHLD is ignored).
@@ -44,31 +48,56 @@ class Run(Value):
 
     peak: int
     idle: int
+    calls: int
     wall: float
+    delay: float
     cpu: float
     exit_code: int | None
     method: str
 
 
 def summarize(runs: list[Run]) -> TaskProfile:
-    """Combine several runs into a profile: the largest peak, the longest times."""
+    """Combine several runs into a profile: the largest peak, the longest times.
+
+    The times are those of one call, without the seconds that it was delayed.
+    """
     from coresize.planning.profiles import (
         TaskProfile,  # imports pydantic, which not every measurement needs
     )
 
     most = max(runs, key=lambda run: run.peak)
-    longest = max(runs, key=lambda run: run.wall)
-    unknown = longest.wall < _TOO_SHORT
+    longest = max(runs, key=lambda run: run.wall - run.delay)
+    unknown = longest.wall < TOO_SHORT
     return TaskProfile(
         peak_memory=most.peak,
         idle_memory=max(run.idle for run in runs),
-        cpu=round(longest.cpu, 6),
-        wall=round(longest.wall, 6),
+        cpu=round(longest.cpu / longest.calls, 6),
+        wall=round((longest.wall - longest.delay) / longest.calls, 6),
         threads=1 if unknown else None,
         cpu_share=1.0 if unknown else None,
+        thread_limit=_thread_limit(limit_threads(os.environ)),
         method=most.method,
         peaks=[run.peak for run in runs],
     )
+
+
+def limit_threads(present: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a measured task: the one given, with one thread for libraries.
+
+    BLAS, OpenMP and others would start a thread for each core that they count. In a
+    pool, each worker has its share of the cores, and a task that was measured with all
+    cores would seem to need them. Variables that the user has set stay.
+    """
+    limits = exports.wanted(
+        dict.fromkeys(exports.THREADS, "1"), exports.of_user(present)
+    )
+    return exports.marked(present, limits)
+
+
+def _thread_limit(environment: Mapping[str, str]) -> int | None:
+    """The threads of OpenMP in an environment; None if it is no plain number."""
+    text = environment.get("OMP_NUM_THREADS", "")
+    return int(text) if text.isascii() and text.isdigit() and int(text) else None
 
 
 class Pause:

@@ -35,6 +35,9 @@ class _Fields(Schema):
     most_workers: Annotated[Whole, Field(ge=1)] | None = Field(
         default=None, description="a whole number above 0"
     )
+    thread_limit: Annotated[Whole, Field(ge=1)] | None = Field(
+        default=None, description="a whole number above 0"
+    )
     method: str = Field(default="by hand", description="a text")
     peaks: list[Whole] | tuple[Whole, ...] = Field(
         default=(), description="the peaks of all runs in bytes"
@@ -58,6 +61,8 @@ class TaskProfile(Value):
             0.05 mostly waits.
         most_workers: the most workers to use, because a sweep found no gain in more;
             None for no such bound.
+        thread_limit: threads that BLAS, OpenMP and similar libraries were allowed while
+            the task was measured; None if unknown.
         method: the origin of the numbers: "by hand", "cgroup", "proc", "psutil",
             "sweep", or "history" with the method of prediction.
         peaks: the peak of each run in bytes, where it was measured.
@@ -82,6 +87,7 @@ class TaskProfile(Value):
     threads: int
     cpu_share: float
     most_workers: int | None
+    thread_limit: int | None
     method: str
     peaks: tuple[int, ...]
 
@@ -96,6 +102,7 @@ class TaskProfile(Value):
         threads: int | None = None,
         cpu_share: float | None = None,
         most_workers: int | None = None,
+        thread_limit: int | None = None,
         method: str = "by hand",
         peaks: Sequence[int] = (),
     ) -> None:
@@ -108,6 +115,7 @@ class TaskProfile(Value):
             "threads": threads,
             "cpu_share": cpu_share,
             "most_workers": most_workers,
+            "thread_limit": thread_limit,
             "method": method,
             "peaks": peaks,
         }

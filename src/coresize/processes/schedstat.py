@@ -55,6 +55,34 @@ def waited_of(pids: Iterable[int]) -> dict[int, float]:
     return waited
 
 
+class RunDelay:
+    """The seconds that all threads of a process and its descendants waited for a CPU.
+
+    The kernel forgets the count of a thread when the thread ends, so what a thread
+    waits between the last look and its end is missing.
+
+    Args:
+        pid: the process.
+
+    Attributes:
+        seconds: the sum so far, over all threads.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.seconds = 0.0
+        self._pid = pid
+        self._last: dict[int, float] = {}
+
+    def look(self) -> None:
+        """Add what the threads have waited since the last look."""
+        now = waited_of(processes.descendants(self._pid))
+        for thread, seconds in now.items():
+            before = self._last.get(thread, 0.0)
+            # A smaller count belongs to a new thread with the same id.
+            self.seconds += seconds - before if seconds >= before else seconds
+        self._last = now
+
+
 # -----------------------------------------------------------------------------
 # How long a process could run, and for how long it was idle.
 #
