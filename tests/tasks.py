@@ -145,6 +145,17 @@ def require_variable(name, value):
         raise ValueError(os.environ.get(name))
 
 
+def fail_beside_others(folder, _item):
+    """Fail while another call of this function is running."""
+    try:
+        Path(folder, "running").mkdir()
+    except FileExistsError:
+        msg = "another task is running"
+        raise RuntimeError(msg) from None
+    time.sleep(0.01)
+    Path(folder, "running").rmdir()
+
+
 def refuse(first, second):
     raise OddError(first, second)
 

@@ -180,7 +180,13 @@ class Subject:
 
     def _trial(self, workers, rate):
         cores = self.details.get("cores", 1.0)
-        known = {"startup": 0.0, "cores": cores, "throttled": 0.0, "swapped": 0}
+        known = {
+            "startup": 0.0,
+            "cores": cores,
+            "throttled": 0.0,
+            "swapped": 0,
+            "failed": 0.0,
+        }
         return Trial(
             workers=workers,
             throughput=max(0, rate),
@@ -511,6 +517,55 @@ def test_a_count_that_cannot_be_started_is_a_row():
 def test_what_fails_is_told():
     with pytest.raises(ValueError, match="boo"):
         sweep(tasks.fail, ["boo", "boo"], [1], "thread", repeat=1, seconds=0.1)
+
+
+@pytest.mark.parametrize("executor", ["thread", "process"])
+@pytest.mark.parametrize("limits", [{}, {"timeout": 60}], ids=["", "timeout"])
+def test_tasks_that_fail_serially_too_count_as_done(executor, limits):
+    if executor == "thread" and limits:
+        pytest.skip("threads cannot be ended")
+    sample = [1, 2, 0, 4]
+    result = sweep(
+        tasks.invert, sample, [1, 2], executor, repeat=1, seconds=0.1, **limits
+    )
+    assert [row.error for row in result.rows] == ["", ""]
+    assert result.serial.failed == 0.25
+    assert all(0.1 < row.failed < 0.4 for row in result.rows)
+    assert "of the tasks fail, serially as well" in result.reason
+
+
+def test_tasks_that_fail_only_beside_others_are_an_error_of_the_row(tmp_path):
+    result = sweep(
+        functools.partial(tasks.fail_beside_others, str(tmp_path)),
+        range(4),
+        [1, 4],
+        "thread",
+        repeat=1,
+        seconds=0.3,
+    )
+    assert result.rows[0].error == ""
+    assert "failed: another task is running" in result.rows[1].error
+
+
+@pytest.mark.parametrize("progress", [True, "yes", 1])
+def test_progress_is_a_function(progress):
+    with pytest.raises(TypeError, match=r"progress must be a callable, not"):
+        sweep(abs, [1], [1], progress=progress)
+
+
+def test_numbers_of_workers_are_separated_by_commas(call):
+    done = call("sweep", "--workers", "1", "2", "4", "--", "true", "{workers}")
+    assert done.returncode == 2
+    assert "separate the numbers by commas: --workers 1,2,4" in done.stderr
+
+
+def test_a_plot_of_other_data_shows_no_limits_of_this_machine(call, tmp_path):
+    (tmp_path / "points.json").write_text('{"1": 10, "2": 19, "4": 30}')
+    picture = tmp_path / "plot.svg"
+    done = call("sweep", "--from", tmp_path / "points.json", "--plot", picture)
+    assert done.returncode == 0
+    assert "<!-- 4 advised -->" in picture.read_text()
+    assert " cores -->" not in picture.read_text()
 
 
 @pytest.mark.parametrize(

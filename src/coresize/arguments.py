@@ -81,7 +81,7 @@ def check_callable(name: str, function: object) -> None:
         TypeError: the argument is neither; the standard library raises the same.
     """
     if function is not None and not callable(function):
-        msg = f"{name} must be a callable"
+        msg = f"{name} must be a callable, not {function!r}"
         raise TypeError(msg)
 
 

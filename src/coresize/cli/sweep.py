@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import takewhile
 from pathlib import Path
 
 from coresize.cli import profile, run, streams
@@ -74,6 +75,10 @@ def _sweep(options: argparse.Namespace) -> tuple[str, int]:
 
 def _check(options: argparse.Namespace) -> None:
     """Check all options before anything is measured."""
+    more = list(takewhile(str.isdigit, options.words))
+    if more and options.workers is not None:
+        counts = ",".join([options.workers, *more])
+        options.parser.error(f"separate the numbers by commas: --workers {counts}")
     if options.points is not None:
         for name in _OF_TRIALS:
             if getattr(options, name) is not None:
@@ -117,7 +122,9 @@ def _draw(result: SweepResult, path: str) -> int:
     from coresize.sweeping.plot import plot
 
     try:
-        plot(result, path, cores=available.available_cores())
+        # Points from a file may have been measured on another machine.
+        here = result.serial is not None
+        plot(result, path, cores=available.available_cores() if here else None)
     except CoresizeError as error:
         streams.complain(f"coresize: error: {error}")
         return 2

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from coresize.batch.run import run_batch
 from coresize.errors import ConfigError, CoresizeError
@@ -75,6 +76,7 @@ class Calls:
                 raise ConfigError("timeout", timeout, allowed)
             self._make = partial(ProcessPoolExecutor, timeout=timeout)
         self._pass = 0.0  # seconds of one serial pass over the sample
+        self._failing = 0.0  # the part of the tasks that fail serially
 
     def serial(self) -> Trial:
         """Run the items one after the other in one worker: the baseline.
@@ -88,13 +90,16 @@ class Calls:
             try:
                 warm(pool, 1, self._function)
                 watch = Watch()  # the worker has started
-                done, seconds, cpu = self._serially(pool)
+                passes = self._serially(pool)
+                if passes.failed == passes.done:
+                    pool.submit(self._function, self._sample[0]).result()
             except CoresizeError as error:
                 watch.stop()
                 return watch.trial(1, 0, cpu=0.0, error=str(error))
-            watch.stop(seconds)
-        self._pass = watch.seconds * len(self._sample) / done
-        return watch.trial(1, done, cpu=cpu)
+            watch.stop(passes.seconds)
+        self._pass = watch.seconds * len(self._sample) / passes.done
+        self._failing = passes.failed / passes.done
+        return watch.trial(1, passes.done, cpu=passes.cpu, failed=self._failing)
 
     def run(self, workers: int) -> Trial:
         """Run the items with this number of workers, whose start is timed apart."""
@@ -102,14 +107,15 @@ class Calls:
             start = time.perf_counter()
             error = self._start(pool, workers)
             startup = time.perf_counter() - start
-            watch, sums = Watch(), _Sums()
+            watch, sums = Watch(), _Sums(self._failing, len(self._sample))
             for outcome in [] if error else self._outcomes(pool, workers):
                 sums.add(outcome)
             watch.stop()
         return watch.trial(
             workers,
-            sums.good,
+            sums.done,
             cpu=sums.cpu,
+            failed=sums.failed / max(1, sums.done),
             startup=startup,
             peak_memory=sums.peak or None,
             error=error or sums.error(),
@@ -123,18 +129,19 @@ class Calls:
             return str(error)
         return ""
 
-    def _serially(self, pool: Executor) -> tuple[int, float, float]:
+    def _serially(self, pool: Executor) -> Passes:
         """Call `_serial` in a pool of one worker."""
         least = self._seconds
         if self._timeout is None:
             return pool.submit(_serial, self._function, self._sample, least).result()
-        done, seconds, cpu = 0, 0.0, 0.0
+        parts: list[Passes] = []
         end = time.perf_counter() + least
-        while not done or time.perf_counter() < end:
-            for item in self._sample:
-                part = pool.submit(_serial, self._function, [item], 0.0).result()
-                done, seconds, cpu = done + part[0], seconds + part[1], cpu + part[2]
-        return done, seconds, cpu
+        while not parts or time.perf_counter() < end:
+            parts += [
+                pool.submit(_serial, self._function, [item], 0.0).result()
+                for item in self._sample
+            ]
+        return Passes(*map(sum, zip(*parts, strict=True)))
 
     def _outcomes(self, pool: Executor, workers: int) -> Iterable[Outcome]:
         items = self._items(workers * _TASKS)
@@ -153,25 +160,52 @@ class Calls:
 
 
 class _Sums:
-    """Sums over the outcomes of tasks, without their values."""
+    """Sums over the outcomes of tasks, without their values.
 
-    def __init__(self) -> None:
-        self.good = self.bad = self.peak = 0
+    Args:
+        failing: the part of the tasks that fail serially.
+        sample: the number of items in the sample.
+    """
+
+    def __init__(self, failing: float, sample: int) -> None:
+        self.done = self.failed = self.lost = self.peak = 0
         self.cpu = 0.0
-        self._first = ""
+        self._failing, self._sample = failing, sample
+        self._first: dict[bool, str] = {}
 
     def add(self, outcome: Outcome) -> None:
-        if outcome.ok:
-            self.good += 1
-            self.cpu += outcome.cpu
-            self.peak = max(self.peak, outcome.peak_memory or 0)
+        own = outcome.status in ("ok", "failed")
+        if not outcome.ok:
+            self._first.setdefault(own, f"{outcome.status}: {outcome.error}")
+        if not own:
+            self.lost += 1
             return
-        self._first = self._first or f"{outcome.status}: {outcome.error}"
-        self.bad += 1
+        self.done += 1
+        self.failed += not outcome.ok
+        self.cpu += outcome.cpu
+        self.peak = max(self.peak, outcome.peak_memory or 0)
 
     def error(self) -> str:
-        """A phrase about the failed tasks; empty if none failed."""
-        return f"{self.bad} of {self.good + self.bad} {self._first}" if self.bad else ""
+        """A phrase about the tasks that failed; empty if no more fail than serially."""
+        total = self.done + self.lost
+        if self.lost:
+            return f"{self.lost} of {total} {self._first[False]}"
+        if self.failed > self._most_failed():
+            return f"{self.failed} of {total} {self._first[True]}"
+        return ""
+
+    def _most_failed(self) -> float:
+        """How many tasks may fail by chance, and by the last pass being incomplete.
+
+        The number of tasks that fail of ``done`` has a binomial distribution; more than
+        three standard deviations above its mean come from the number of workers.
+        """
+        mean = self.done * self._failing
+        return (
+            mean
+            + 3 * math.sqrt(mean * (1 - self._failing))
+            + (self._sample * self._failing)
+        )
 
 
 _POOLS: dict[str, Callable[[int], Executor]] = {
@@ -193,19 +227,34 @@ def _listed(sample: Iterable[Any]) -> list[Any]:
     return known
 
 
+class Passes(NamedTuple):
+    """Whole passes over the sample.
+
+    Attributes:
+        done: the number of tasks.
+        failed: the number among them that raised an error.
+        seconds: the seconds of all tasks.
+        cpu: their seconds of CPU time.
+    """
+
+    done: int
+    failed: int
+    seconds: float
+    cpu: float
+
+
 def _serial(
     function: Callable[[Any], object], sample: Sequence[Any], least: float
-) -> tuple[int, float, float]:
-    """Run whole passes over the sample for at least this many seconds.
-
-    Returns:
-        The number of tasks, their seconds, and their seconds of CPU time.
-    """
+) -> Passes:
+    """Run whole passes over the sample for at least this many seconds."""
     cpu, start = time.process_time(), time.perf_counter()
-    done, seconds = 0, 0.0
+    done, failed, seconds = 0, 0, 0.0
     while not done or seconds < least:
         for item in sample:
-            function(item)
+            try:
+                function(item)
+            except Exception:  # noqa: BLE001 - a failed task is a result
+                failed += 1
         done += len(sample)
         seconds = time.perf_counter() - start
-    return done, seconds, time.process_time() - cpu
+    return Passes(done, failed, seconds, time.process_time() - cpu)

@@ -65,10 +65,15 @@ class Case(Value):
 
 
 def failures(case: Case) -> str:
-    """Sentences about the counts that failed, with the first error."""
+    """Sentences about tasks that fail, and counts that failed, with the first error."""
     sentences = []
     if case.serial and case.serial.error:
         sentences.append(f"Serially it failed: {case.serial.error}.")
+    failing = max((row.failed for row in case.good), default=0.0)
+    if failing:
+        sentences.append(
+            f"{failing:.0%} of the tasks fail, serially as well; they count as done."
+        )
     if case.failed:
         counts = [row.workers for row in case.failed]
         workers = "1 worker" if counts == [1] else f"{_listed(counts)} workers"

@@ -30,6 +30,8 @@ class Row(Value):
         peak_memory: bytes of one worker, or of the command; None if unknown.
         throttled: the part of the quota's periods that were throttled.
         swapped: pages that the machine swapped out.
+        failed: the part of the tasks that raised an error, as they do serially; such
+            tasks count as done.
         error: why the row is not a valid measurement; empty if it is valid.
     """
 
@@ -44,6 +46,7 @@ class Row(Value):
     peak_memory: int | None
     throttled: float
     swapped: int
+    failed: float
     error: str
 
 
@@ -66,6 +69,7 @@ def row_of_point(workers: int, rate: float) -> Row:
         peak_memory=None,
         throttled=0.0,
         swapped=0,
+        failed=0.0,
         error="",
     )
 
@@ -75,13 +79,14 @@ class Trial(Value):
 
     Attributes:
         workers: the number of workers.
-        throughput: tasks a second, or runs of a command; 0 if none succeeded.
+        throughput: tasks a second, or runs of a command; 0 if none was done.
         startup: seconds until all workers had started; 0 if not measured separately.
         cores: cores that were busy, on average.
         peak_memory: bytes of one worker, or of a command with its children; None if
             not measured.
         throttled: the part of the quota's periods that were throttled; 0 without quota.
         swapped: pages that the machine swapped out during the trial.
+        failed: the part of the tasks that raised an error.
         error: why the trial is not a valid measurement; empty if it is valid.
         late: whether a command exceeded its time limit: more workers may be in time.
     """
@@ -93,6 +98,7 @@ class Trial(Value):
     peak_memory: int | None
     throttled: float
     swapped: int
+    failed: float
     error: str
     late: bool
 
@@ -123,6 +129,7 @@ class Watch:
         cpu: float,
         startup: float = 0.0,
         peak_memory: int | None = None,
+        failed: float = 0.0,
         error: str = "",
         late: bool = False,
     ) -> Trial:
@@ -130,10 +137,11 @@ class Watch:
 
         Args:
             workers: the number of workers.
-            done: the number of tasks that succeeded.
+            done: the number of tasks that were done.
             cpu: seconds of CPU time of these tasks.
             startup: seconds until all workers had started.
             peak_memory: bytes of one worker, or of a command with its children.
+            failed: the part of the tasks that raised an error.
             error: why the trial is not a valid measurement.
             late: whether a command exceeded its time limit.
         """
@@ -146,6 +154,7 @@ class Watch:
             peak_memory=peak_memory,
             throttled=tightest.share if tightest else 0.0,
             swapped=(counters.swapped_out() or 0) - self._swapped,
+            failed=failed,
             error=error,
             late=late,
         )

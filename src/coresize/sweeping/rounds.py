@@ -6,7 +6,7 @@ import statistics
 from itertools import dropwhile, pairwise
 from typing import TYPE_CHECKING, Protocol
 
-from coresize.arguments import check_count
+from coresize.arguments import check_callable, check_count
 from coresize.planning import plan as planning
 from coresize.sweeping.advice import NEAR
 from coresize.sweeping.measurements import Row
@@ -49,6 +49,7 @@ class Rounds:
 
     Raises:
         ConfigError: ``repeat`` is not a whole number above 0.
+        TypeError: ``progress`` is not callable.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Rounds:
         self._subject = subject
         self._counts = list(counts)
         self._repeat = check_count("repeat", repeat, 1)
+        check_callable("progress", progress)
         self._tell = progress or (lambda _line: None)
         self._serials: list[Trial] = []
         self._trials: dict[int, list[Trial]] = {}
@@ -161,6 +163,7 @@ def _row(count: int, trials: list[Trial], serial: Row | None) -> Row:
         peak_memory=max((trial.peak_memory or 0 for trial in used), default=0) or None,
         throttled=max(trial.throttled for trial in used),
         swapped=max(trial.swapped for trial in used),
+        failed=max(trial.failed for trial in used),
         error=next((trial.error for trial in trials if trial.error), ""),
     )
 

@@ -41,8 +41,9 @@ def sweep(
 
     First the sample runs serially. Then it runs with each count, in several rounds that
     alternately go up and down, so that a drift of the machine favours no count. The
-    start of workers is not timed. If tasks fail with a count, or are killed for memory,
-    the row of that count says so. The recommendation is the smallest count within 5 %
+    start of workers is not timed. Tasks that fail serially as well count as done. If
+    more tasks fail with a count, or are killed for memory, the row of that count says
+    so. The recommendation is the smallest count within 5 %
     of the best, and never more than fit into memory (it is unmeasured only if no
     measured count fits). With three rounds or more, the reason also names the counts
     that the rounds do not distinguish.
@@ -58,15 +59,16 @@ def sweep(
         seconds: the least time to watch each count in a round; a longer time gives
             better results.
         timeout: seconds that one task may take; only with "process".
-        progress: called with a line of text before each trial.
+        progress: called with a line of text before each trial, such as `print`.
 
     Raises:
         ConfigError: an argument is not valid.
+        TypeError: ``progress`` is not callable.
         CoresizeError: no count completed all tasks, or all pools are serial
             (CORESIZE_PARALLEL=0).
         TransferError: the function cannot be sent to another process.
 
-    An error that the function itself raises in the serial run is raised as well.
+    If every task fails in the serial run, the first error is raised as well.
 
     Sources: the fitted law is the Universal Scalability Law (Gunther 2008,
     arXiv:0808.1431), by least squares; rounds distinguish counts by the notches of box
