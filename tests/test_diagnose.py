@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import commands
 import pytest
@@ -28,6 +29,7 @@ from coresize.diagnosis.checks import (
 )
 from coresize.diagnosis.context import collect
 from coresize.diagnosis.findings import Finding, Skipped, order
+from coresize.planning import exports
 from coresize.testing import container, use_host
 
 
@@ -50,6 +52,13 @@ def examine(host):
 
 def found(diagnosis, check):
     return [one for one in diagnosis.findings if one.check == check]
+
+
+class Diagnosed:
+    """A diagnosis read from its JSON."""
+
+    def __init__(self, answer):
+        self.findings = [SimpleNamespace(**one) for one in answer["findings"]]
 
 
 def recorded(files=None, **details):
@@ -183,6 +192,8 @@ def test_a_cgroup_that_is_mounted_twice_is_told_once():
     assert len(found(examine(host), "throttling")) == 1
 
 
+OTHERS = "variables of other programs"
+
 #: (variables, cores that are there, check, severity or None, what is said)
 VARIABLES = [
     ({}, 8, "overrides", None, ""),
@@ -219,6 +230,25 @@ VARIABLES = [
     ({"OMP_NUM_THREADS": "1,2"}, 8, "threads", None, ""),
     ({"PYTHON_CPU_COUNT": "x"}, 8, "overrides", "warning", "has no effect"),
     ({"CUDA_VISIBLE_DEVICES": "-1"}, 8, "GPUs", None, ""),
+    ({"MC_CORES": "1"}, 8, OTHERS, "warning", "R's package parallel use 1 of 8"),
+    ({"MC_CORES": "32"}, 8, OTHERS, "warning", "start 32 workers on 8 cores"),
+    ({"MC_CORES": "6"}, 8, OTHERS, None, ""),
+    ({"MC_CORES": "many"}, 8, OTHERS, None, ""),
+    ({"MC_CORES": "1", "CORESIZE_SET": "MC_CORES=1"}, 8, OTHERS, None, ""),
+    ({"GOMAXPROCS": "1"}, 8, OTHERS, "warning", "lets Go use 1 of 8 cores"),
+    ({"GOMAXPROCS": "1"}, 1, OTHERS, None, ""),
+    ({"OMP_NUM_THREADS": "1"}, 16, OTHERS, "note", "OpenMP and BLAS use 1 of 16"),
+    ({"OMP_NUM_THREADS": "2"}, 16, OTHERS, None, ""),  # the check of threads
+    ({"OMP_NUM_THREADS": "64"}, 4, OTHERS, None, ""),
+    ({"MAKEFLAGS": "-s -j2"}, 8, OTHERS, "warning", "make use 2 of 8 cores"),
+    ({"MAKEFLAGS": "-s"}, 8, OTHERS, None, ""),
+    (
+        {"JAVA_TOOL_OPTIONS": "-Xmx1g -XX:ActiveProcessorCount=1"},
+        8,
+        OTHERS,
+        "warning",
+        "Java use 1 of 8 cores",
+    ),
 ]
 
 
@@ -229,6 +259,18 @@ def test_variables(env, cpus, check, severity, text):
     assert [one.severity for one in findings] == ([severity] if severity else [])
     assert all(text in one.title for one in findings)
     assert found(diagnosis, "counted CPUs") == []  # that is about the machine
+
+
+@pytest.mark.parametrize(
+    ("quota", "severity"), [(8.342, "note"), (8.0, None), (7.5, None), (None, None)]
+)
+def test_a_quota_above_the_cpus(quota, severity):
+    findings = found(examine(container(cpus=8, quota=quota)), "counted CPUs")
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+    if severity:
+        assert findings[0].code == "quota-above-cpus"
+        assert findings[0].where == f"{CGROUP}/cpu.max"
+        assert "coresize run -- Rscript" in findings[0].advice
 
 
 def test_an_override_is_not_taken_for_what_is_there():
@@ -291,6 +333,52 @@ def test_the_file_system_of_temporary_files(tmp_path, kind, severity, text):
     ]
     assert [one.severity for one in findings] == ([severity] if severity else [])
     assert all(text in one.title for one in findings)
+
+
+@pytest.mark.parametrize(
+    ("in_folder", "in_memory", "told"),
+    [
+        (0.7, 0.001, "are 700 times slower than memory"),
+        (0.03, 0.001, "are 30 times slower"),
+        (0.01, 0.0001, ""),
+        (0.5, 0.1, ""),
+    ],
+)
+def test_the_speed_of_temporary_files(in_folder, in_memory, told):
+    findings = list(folders.compare_speeds("/slow", in_folder, in_memory))
+    assert [told in one.title for one in findings] == ([True] if told else [])
+
+
+@linux
+def test_a_start_method_that_is_refused(tmp_path):
+    folder = tmp_path / ("x" * 120)  # too long for the address of a socket
+    folder.mkdir()
+    done = run("-m", "coresize", "diagnose", "--json", TMPDIR=str(folder))
+    findings = found(Diagnosed(json.loads(done.stdout)), "start methods")
+    (one,) = [one for one in findings if one.code == "start-method-refused"]
+    assert one.title == "processes cannot be started by forkserver"
+    assert "AF_UNIX path too long" in one.seen
+
+
+@pytest.mark.parametrize(
+    ("library", "env", "told"),
+    [
+        ("numpy", {}, True),
+        ("json", {}, False),
+        ("numpy", {"OMP_NUM_THREADS": "1"}, False),
+    ],
+)
+def test_threads_of_libraries_that_a_program_imports(library, env, told, tmp_path):
+    program = tmp_path / "main.py"
+    program.write_text(f"import {library}\n")
+    words = ("-m", "coresize", "diagnose", "--quick", "--main", str(program), "--json")
+    unset = dict.fromkeys(exports.THREADS, "")
+    done = run(*words, **{**unset, "CORESIZE_WORKERS": "512", **env})
+    diagnosed = Diagnosed(json.loads(done.stdout))
+    seen = [one for one in found(diagnosed, "threads") if "imported by" in one.where]
+    assert [f"numpy, imported by {program}" == one.where for one in seen] == (
+        [True] if told else []
+    )
 
 
 @pytest.mark.parametrize("folder", ["/no/such/folder", __file__])

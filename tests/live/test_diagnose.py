@@ -299,3 +299,22 @@ def test_gpus_of_which_no_driver_tells(tmp_path):
     diagnosis = seen("0", tmp_path)
     (reason,) = [one["why"] for one in diagnosis["skipped"] if one["check"] == "GPUs"]
     assert reason == "no driver answers here (NVML: NVML Shared Library Not Found)"
+
+
+# --- A slow disk --------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+@pytest.mark.parametrize("slow", [True, False])
+def test_a_slow_temporary_folder(slow, tmp_path):
+    source, library = Path(__file__).with_name("slow_disk.c"), tmp_path / "slow.so"
+    words = ["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
+    subprocess.run(words, check=True)
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    env = {**os.environ, "TMPDIR": str(folder), "LD_PRELOAD": str(library)}
+    env["SLOW_FOLDER"] = str(folder) if slow else "/nowhere"
+    words = [sys.executable, "-m", "coresize", "diagnose", "--json"]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+    told = [one["code"] for one in found(json.loads(done.stdout), "temporary files")]
+    assert told == (["temporary-folder-slow"] if slow else [])

@@ -15,6 +15,7 @@ from coresize.diagnosis.checks import (
     start_methods,
     threads,
     throttling,
+    variables,
 )
 from coresize.diagnosis.context import collect
 from coresize.diagnosis.findings import Diagnosis, Skipped, order
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
 
 #: The checks that take a moment, and the checks that take seconds.
 _QUICK: dict[str, Callable[[Context], Iterator[Finding]]] = {
-    "counted CPUs": cores.belief,
+    "counted CPUs": cores.counts,
     "overrides": cores.overrides,
     "caps": cores.caps,
-    "variables without effect": cores.foreign,
+    "variables without effect": variables.foreign,
+    "variables of other programs": variables.bounds,
     "throttling": throttling.throttling,
     "memory limits": memory.limits,
     "memory.oom.group": memory.group,
@@ -49,6 +51,7 @@ _QUICK: dict[str, Callable[[Context], Iterator[Finding]]] = {
 _MAIN, _SCALING = "main module", "scaling"
 _MEASURED: dict[str, Callable[[Context], Iterator[Finding]]] = {
     "start methods": start_methods.methods,
+    "temporary files": folders.speed,
     _MAIN: imports.main_module,
     "imports": imports.imports,
     _SCALING: scaling.scaling,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from coresize.detection import environ
 from coresize.diagnosis.findings import Finding
+from coresize.model import CFS_QUOTA
 
 
 TYPE_CHECKING = False
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 
 #: The factors from which too many workers are costly, or many times too slow.
 _MUCH, _FAR = 1.5, 4.0
+
+
+def counts(context: Context) -> Iterator[Finding]:
+    """What programs count that do not know the limits: too many CPUs, or a quota."""
+    yield from belief(context)
+    yield from surplus(context)
 
 
 def belief(context: Context) -> Iterator[Finding]:
@@ -178,34 +185,26 @@ def _serial(origin: str) -> Finding:
     )
 
 
-def foreign(context: Context) -> Iterator[Finding]:
-    """Variables that are set, but that the intended programs do not read."""
-    for warning in context.settings.warnings:
-        title, _, meant = warning.partition(": ")
-        yield Finding(
-            severity="warning",
-            code=warning.code,
-            check="variables without effect",
-            title=title,
-            seen=title.partition(" ")[0],
-            where="environment",
-            why="the value has no effect",
-            advice=f"{meant or 'does it belong to another program?'} "
-            "Otherwise unset it",
-        )
-    variables = context.variable("PARALLELLY_OVERRIDE_CORES")
-    if context.cores > context.real_cores:
-        return  # the value is wrong, and R should not obey it either
-    for name, value in variables.items():
+def surplus(context: Context) -> Iterator[Finding]:
+    """A quota above the number of CPUs, which R's package parallelly rejects.
+
+    parallelly warns "out of range" and uses its fallback instead (availableCores.R,
+    getCGroupsCpuQuota).
+    """
+    quota, there = context.limits.cpu.quota, context.limits.cpu.affinity
+    if quota and there and quota > there:
         yield Finding(
             severity="note",
-            code="variable-unread-by-r",
-            check="variables without effect",
-            title=f"{name}={value} has no effect in R",
-            seen=f"{name}={value}",
-            where="environment",
-            why="coresize uses it, but R's package parallelly reads only names that "
-            "begin with R_PARALLELLY_, and only when it is loaded",
-            advice=f"set R_PARALLELLY_AVAILABLECORES_SYSTEM={value} before R starts, "
-            "or use coresize run -- Rscript ...",
+            code="quota-above-cpus",
+            check="counted CPUs",
+            title=f"the CPU quota is {quota:g}, and there are {there} CPUs",
+            seen=f"quota {quota:g}, CPUs {there}",
+            where=next(
+                fact.where
+                for fact in context.limits.facts
+                if fact.source in CFS_QUOTA.values() and fact.amount == quota
+            ),
+            why="the quota never binds; R's package parallelly rejects such a quota, "
+            "and then uses fewer cores than there are",
+            advice="start R by coresize run -- Rscript ..., which tells it the cores",
         )

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import os
 import tempfile
+import time
+from functools import partial
 
 from coresize import storage
 from coresize.detection.cgroup import MOUNTINFO
 from coresize.detection.parse_cgroup import mounts
-from coresize.diagnosis.findings import Finding
+from coresize.diagnosis.findings import Finding, Skipped
 from coresize.units import format_bytes
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from coresize.diagnosis.context import Context
 
@@ -214,6 +218,86 @@ def _served(where: str, folder: str, kind: str) -> Finding:
         where=where,
         why="every read and write waits for that program, and possibly for a network",
         advice="set TMPDIR to a local disk if much is written",
+    )
+
+
+# -----------------------------------------------------------------------------
+# The speed of the folder for temporary files, beside memory.
+
+
+#: Bytes and number of the files that are written, and the seconds that they may take.
+_SIZE, _FILES, _PATIENCE = 1024**2, 8, 1.0
+
+#: How many times as long as memory a slow folder takes, and the seconds of one file
+#: that are worth a finding.
+_SLOWER, _LONG = 30, 0.02
+
+
+def speed(_context: Context) -> Iterator[Finding]:
+    """The seconds to write and read a small temporary file, beside a file in memory.
+
+    Raises:
+        Skipped: no file can be written, or this platform has no files in memory.
+    """
+    if not hasattr(os, "memfd_create"):
+        reason = "this platform has no files in memory to compare with"
+        raise Skipped(reason)
+    folder = tempfile.gettempdir()
+    in_memory = _fastest(lambda: os.memfd_create("coresize"))
+    in_folder = _fastest(partial(_create, folder))
+    yield from compare_speeds(folder, in_folder, in_memory)
+
+
+def _create(folder: str) -> int:
+    """The descriptor of a new file, which is removed when it is closed."""
+    file, path = tempfile.mkstemp(dir=folder)
+    os.unlink(path)  # noqa: PTH108 - a text already
+    return file
+
+
+def _fastest(create: Callable[[], int]) -> float:
+    """The seconds of the fastest file: created, written, read and removed."""
+    content, best = bytes(_SIZE), math.inf
+    end = time.perf_counter() + _PATIENCE
+    for _ in range(_FILES):
+        start = time.perf_counter()
+        file = create()
+        try:
+            os.write(file, content)
+            os.pread(file, _SIZE, 0)
+        finally:
+            os.close(file)
+        best = min(best, time.perf_counter() - start)
+        if time.perf_counter() > end:
+            break
+    return best
+
+
+def compare_speeds(
+    folder: str, in_folder: float, in_memory: float
+) -> Iterator[Finding]:
+    """A finding if a file in the folder takes much longer than a file in memory.
+
+    Args:
+        folder: the folder for temporary files.
+        in_folder: the seconds of one file there.
+        in_memory: the seconds of one file in memory.
+    """
+    times = in_folder / in_memory
+    if times < _SLOWER or in_folder < _LONG:
+        return
+    yield Finding(
+        severity="warning",
+        code="temporary-folder-slow",
+        check="temporary files",
+        title=f"temporary files in {folder} are {times:.0f} times slower than memory",
+        seen=f"{in_folder * 1000:.0f} ms to write and read {format_bytes(_SIZE)}, in "
+        f"memory {in_memory * 1000:.1f} ms",
+        where=folder,
+        why="pools of other libraries put the data of workers there, and programs "
+        "their temporary files",
+        advice="set TMPDIR, JOBLIB_TEMP_FOLDER and LOKY_TEMP to a local disk, or to a "
+        "tmpfs (which counts as memory)",
     )
 
 

@@ -9,6 +9,7 @@ import textwrap
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from coresize.diagnosis.checks import threads
 from coresize.diagnosis.findings import Finding
 from coresize.diagnosis.interpreter import PATIENCE, Late, run_python
 from coresize.processes.main_module import known
@@ -72,8 +73,14 @@ def main_module(context: Context) -> Iterator[Finding]:
         if not words and kind in ("usage", "index"):
             kind = "arguments"
         yield _broken(path, seen, kind)
-    elif answer["seconds"] > _LONG:
+        return
+    if answer["seconds"] > _LONG:
         yield _slow(path, answer["seconds"], _by_module(answer["err"]))
+    if answer["library"] and not threads.is_limited(context):
+        # Libraries start a thread for each CPU of the affinity mask, when needed.
+        named = f"{answer['library']}, imported by {path}"
+        count = context.limits.cpu.affinity or context.real_cores
+        yield from threads.compare(context, {named: count})
 
 
 def _measure(context: Context, *words: str) -> dict[str, Any]:
@@ -152,6 +159,8 @@ try:
     data["init_main_from_name" if module else "init_main_from_path"] = module or path
     spawn.prepare(data)
     result = {"seconds": time.perf_counter() - start}
+    threaded = ("numpy", "torch", "tensorflow", "jax", "numba", "polars")
+    result["library"] = next((name for name in threaded if name in sys.modules), "")
 except BaseException as error:
     text = "".join(traceback.format_exception_only(error))
     kind = "import" if isinstance(error, (ImportError, SyntaxError)) else ""

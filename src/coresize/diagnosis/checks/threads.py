@@ -39,6 +39,11 @@ def blas(context: Context) -> Iterator[Finding]:
         yield from compare(context, _loaded())
 
 
+def is_limited(context: Context) -> bool:
+    """Whether a variable limits the threads of some library."""
+    return bool(context.variable(*exports.THREADS))
+
+
 def compare(context: Context, loaded: dict[str, int]) -> Iterator[Finding]:
     """The threads that libraries have started in a process, multiplied by workers."""
     if loaded:
