@@ -65,6 +65,15 @@ if TYPE_CHECKING:
         def hostname(self) -> str | None:
             """The name of the machine."""
 
+        def open_files(self) -> int | None:
+            """The number of files that this process has open."""
+
+        def user_tasks(self) -> int | None:
+            """The number of processes and threads that the user of this process has.
+
+            Only those of visible processes count.
+            """
+
         def find_upward(self, names: tuple[str, ...]) -> list[str]:
             """The files with these names in the working directory and its parents.
 
@@ -228,6 +237,32 @@ class Live(Host):
         return platform.node() or None
 
     @override
+    def open_files(self) -> int | None:
+        try:
+            return len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208 - quicker
+        except OSError:
+            return None
+
+    @override
+    def user_tasks(self) -> int | None:
+        """The sum of the threads of each process in /proc that has our real user."""
+        try:
+            numbers = [name for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208
+        except OSError:
+            return None
+        mine = f"\nUid:\t{os.getuid()}\t"
+        tasks = 0
+        for number in numbers:
+            try:
+                status = self.read(f"/proc/{number}/status")
+            except OSError:  # the process has ended
+                continue
+            if mine in status:
+                threads = status.partition("\nThreads:\t")[2].partition("\n")[0]
+                tasks += int(threads) if threads.isdecimal() else 1
+        return tasks
+
+    @override
     def find_upward(self, names: tuple[str, ...]) -> list[str]:
         # access(2) rather than stat(2): a missing file costs no exception.
         try:
@@ -290,8 +325,9 @@ class LiveFor(Live):
 
     @override
     def read(self, path: str) -> str:
-        own = path == "/proc/self/cgroup"
-        return super().read(f"/proc/{self._pid}/cgroup" if own else path)
+        name = path.removeprefix("/proc/self/")
+        own = name in ("cgroup", "limits", "status")
+        return super().read(f"/proc/{self._pid}/{name}" if own else path)
 
     @override
     def variables(self, names: frozenset[str]) -> dict[str, str]:

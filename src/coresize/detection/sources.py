@@ -9,7 +9,10 @@ from coresize.detection import (
     cgroup_v2,
     cpuset,
     environ,
+    memory_nodes,
+    rlimits,
     system,
+    worker_limits,
 )
 from coresize.detection.cgroup import read_membership
 from coresize.detection.environ import read_variables, reserved_cores
@@ -113,12 +116,21 @@ def memory(
     Arguments and errors are those of `cpu`.
     """
     yield from system.memory(host)
+    yield from memory_nodes.memory(host, membership)
     yield from _of_cgroups(host, membership, "memory", "memory", _MEMORY)
-    yield from system.address_space(host)
+    yield from rlimits.memory(host)
     yield from environ.findings(host, variables, "memory")
 
 
-def others(host: Host, variables: dict[str, str]) -> Iterator[FactOrGap]:
+def others(
+    host: Host, membership: Membership, variables: dict[str, str]
+) -> Iterator[FactOrGap]:
     """Facts and gaps about GPUs, from the environment, and about workers of a pool."""
     yield from environ.findings(host, variables, "gpu")
-    yield from system.most_workers(host)
+    yield from worker_limits.platform(host)
+    # The gaps of the membership are those of the cores and the memory.
+    chains, _ = cgroup.locate(membership, "pids", "processes")
+    for version, directories in chains:
+        yield from worker_limits.pids(host, version, directories)
+    yield from worker_limits.rlimits(host)
+    yield from worker_limits.kernel(host)

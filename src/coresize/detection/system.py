@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from coresize.detection import parse
-from coresize.detection.reading import read_fact
+from coresize import units
+from coresize.detection import meminfo, parse, rlimits
+from coresize.detection.reading import parse_fact, read_fact, read_text
 from coresize.model import Fact, Gap
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from coresize.detection.reading import FactOrGap
     from coresize.host import Host
@@ -43,43 +44,83 @@ def online_cpus(host: Host) -> Iterator[FactOrGap]:
 
 def memory(host: Host) -> Iterator[FactOrGap]:
     """The machine's memory in bytes: the total, and the memory available now."""
-    asked: tuple[tuple[Role, str, Callable[[str], int]], ...] = (
-        ("capacity", "MemTotal:", parse.meminfo_total),
-        ("available", "MemAvailable:", parse.meminfo),
-    )
-    for role, line, parser in asked:
-        finding = read_fact(
-            host,
-            MEMINFO,
-            parser,
-            resource="memory",
-            role=role,
-            source="system:meminfo",
-            lines=(line,),
-        )
-        if finding is None:
-            break
-        yield finding
+    source = "system:meminfo"
+    text = read_text(host, MEMINFO, "memory", source)
+    if isinstance(text, Gap):
+        yield from (text, text)  # of the total, and of what is available
+    elif text is None:
+        most, left = host.memory()
+        total = _fact("memory", "capacity", "memory_total", most or None)
+        told = _fact("memory", "available", "memory_available", left)
+        yield total
+        yield from meminfo.available(total, told)
     else:
+        total = parse_fact(
+            text,
+            MEMINFO,
+            parse.meminfo_total,
+            resource="memory",
+            role="capacity",
+            source=source,
+            lines=("MemTotal:",),
+        )
+        told = parse_fact(
+            text,
+            MEMINFO,
+            parse.meminfo,
+            resource="memory",
+            role="available",
+            source=source,
+            lines=("MemAvailable:",),
+        )
+        yield total
+        yield from meminfo.available(total, told, text)
+        yield from _promised(host, text)
+
+
+#: The only value of vm.overcommit_memory with which an allocation is refused because of
+#: others (kernel Documentation/mm/overcommit-accounting.rst).
+_STRICT = 2
+_OVERCOMMIT = "/proc/sys/vm/overcommit_memory"
+_RESERVES = ("/proc/sys/vm/admin_reserve_kbytes", "/proc/sys/vm/user_reserve_kbytes")
+
+
+def _promised(host: Host, text: str) -> Iterator[FactOrGap]:
+    """What can still be allocated, if the kernel promises no more than there is."""
+    mode = _number(host, _OVERCOMMIT)
+    if isinstance(mode, Gap):
+        yield mode
+    if not isinstance(mode, Fact) or mode.amount != _STRICT:
         return
-    total, available = host.memory()
-    yield _fact("memory", "capacity", "memory_total", total or None)
-    yield _fact("memory", "available", "memory_available", available)
-
-
-def address_space(host: Host) -> Iterator[FactOrGap]:
-    """RLIMIT_AS in bytes: it bounds address space, not memory (getrlimit(2))."""
-    limit = read_fact(
-        host,
-        "/proc/self/limits",
-        parse.address_space,
-        resource="address_space",
-        role="limit",
-        source="rlimit:RLIMIT_AS",
-        lines=("Max address space",),
+    found = [_number(host, path) for path in _RESERVES]
+    admin, user = (
+        1024 * (fact.amount or 0) if isinstance(fact, Fact) else 0.0 for fact in found
     )
-    if limit:
-        yield limit
+    left = meminfo.promised(text, (admin, user), rlimits.size(host))
+    if left is None:
+        reason = "CommitLimit or Committed_AS is missing"
+        yield Gap(resource="memory", source=mode.source, where=MEMINFO, reason=reason)
+    else:
+        yield Fact(
+            resource="memory",
+            amount=left,
+            role="available",
+            source=mode.source,
+            where=MEMINFO,
+            raw=meminfo.commit_lines(text),
+        )
+
+
+def _number(host: Host, path: str) -> FactOrGap | None:
+    """The number in a file about overcommitting."""
+    return read_fact(
+        host,
+        path,
+        units.whole,
+        resource="memory",
+        role="available",
+        source="sysctl:vm.overcommit_memory",
+    )
 
 
 def _fact(resource: Resource, role: Role, name: str, amount: float | None) -> FactOrGap:
@@ -98,21 +139,3 @@ def _fact(resource: Resource, role: Role, name: str, amount: float | None) -> Fa
         where="the platform",
         raw=f"{amount:.0f}",
     )
-
-
-#: WaitForMultipleObjects waits for 64 handles, and a pool itself needs three of them
-#: (learn.microsoft.com, and CPython's concurrent.futures.process).
-_WINDOWS_WORKERS = 61
-
-
-def most_workers(host: Host) -> Iterator[FactOrGap]:
-    """The most processes that one pool can have; only Windows has a bound."""
-    if host.platform == "win32":
-        yield Fact(
-            resource="workers",
-            amount=_WINDOWS_WORKERS,
-            role="limit",
-            source="system:WaitForMultipleObjects",
-            where="the platform",
-            raw=str(_WINDOWS_WORKERS),
-        )

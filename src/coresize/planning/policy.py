@@ -2,7 +2,8 @@
 
 Rule 1: a further bound never raises the count, and the count is at least 1.
 Rule 2: a count that the user sets replaces the bounds of cores, memory and GPUs, as an
-override replaces a detected amount; the other bounds still hold.
+override replaces a detected amount; the other bounds still hold. Without parallel
+execution there are no workers, so the limits of the kernel do not bind.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from coresize.errors import InsufficientMemoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from coresize.model import Limits, Resource
+    from coresize.model import Fact, Limits, Resource
     from coresize.planning.values import Need, WorkerPlan
 
 #: The most workers whose tasks mostly wait: the larger of a fixed number and a number
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 #: ThreadPoolExecutor: 5 a processor until 3.7, at most 32 since 3.8).
 MOST_WAITING = 32
 WAITING_PER_CORE = 5
+
+#: What a pool needs of the kernel: the files that the process which starts the workers
+#: has open for each of them; and for the pool itself files, and processes and threads:
+#: a thread that distributes calls, the forkserver, the resource tracker, and one more
+#: for a worker that is replaced.
+FILES_PER_WORKER = 2
+FILES_PER_POOL = 16
+TASKS_PER_POOL = 4
 
 #: Bounds that a count set by the user replaces.
 _REPLACED = ("cpu", "waiting", "memory", "gpu", "profile")
@@ -59,21 +68,28 @@ def plan(
 
     cores = whole_cores(limits.cpu.limit, rounding=rounding, reserve=reserve)
     budget = memory_budget(limits.memory, memory_fraction)
+    exceeded = _exceeded(limits, need)
     bounds = {**_bounds(limits, need, cores, budget), **caps}
+    if exceeded:
+        bounds["memory"] = 0
     if "profile" in caps:  # a measurement overrides a rule of thumb
         bounds.pop("waiting", None)
-    if strict and budget is not None and bounds.get("memory") == 0:
-        raise InsufficientMemoryError((need.memory or 0) + need.shared, budget)
-    ceiling = _least(limits, "workers")
-    if ceiling is not None:
-        bounds["platform"] = int(ceiling)
+    if strict and bounds.get("memory") == 0:
+        most = exceeded.amount if exceeded else budget
+        needed = (need.memory or 0) + need.shared
+        raise InsufficientMemoryError(needed, int(most or 0))
+    kernel = _of_kernel(limits)
+    bounds |= {name: _workers_within(fact) for name, fact in kernel.items()}
     deciding = dict(bounds)
     if override:
         kind, count, _ = override
         bounds[kind] = count
-        deciding = {k: n for k, n in bounds.items() if k not in _REPLACED}
+        replaced = _REPLACED if kind == "override" else (*_REPLACED, *kernel)
+        deciding = {k: n for k, n in bounds.items() if k not in replaced}
     binding = min(deciding, key=deciding.__getitem__)
     workers = max(1, deciding[binding])
+    tasks = kernel.get("processes")
+    threads = cores if tasks is None else min(cores, _workers_within(tasks))
     decision = values.Decision(
         workers=workers,
         binding=binding,
@@ -81,11 +97,13 @@ def plan(
         need=need,
         cores=cores,
         budget=budget,
+        exceeded=exceeded,
+        kernel=kernel.get(binding),
         set_by=override[2] if override else None,
     )
     return values.WorkerPlan(
         workers,
-        threads_per_worker=max(1, cores // workers),
+        threads_per_worker=max(1, threads // workers),
         memory_per_worker=_memory_per_worker(need, budget, workers),
         binding=binding,
         bounds=bounds,
@@ -107,6 +125,40 @@ def _bounds(
     if need.gpus and gpus is not None:
         bounds["gpu"] = _on_devices(int(gpus), need.gpus)
     return bounds
+
+
+def _exceeded(limits: Limits, need: Need) -> Fact | None:
+    """The limit of a single process that a worker with its task would exceed."""
+    of_one = [
+        fact
+        for fact in limits.facts
+        if fact.resource in ("address_space", "data")
+        and fact.amount is not None
+        and (need.memory or 0) > fact.amount
+    ]
+    return min(of_one, key=lambda fact: fact.amount or 0, default=None)
+
+
+#: The bound by which the kernel limits a count of workers, by resource.
+_KERNEL = {"workers": "platform", "processes": "processes", "files": "files"}
+
+
+def _of_kernel(limits: Limits) -> dict[str, Fact]:
+    """The tightest fact of each resource that limits a count of workers, by bound."""
+    found: dict[str, Fact] = {}
+    for fact in limits.facts:
+        name = _KERNEL.get(fact.resource)
+        if name and fact.amount is not None:
+            found[name] = min(found.get(name, fact), fact, key=_workers_within)
+    return found
+
+
+def _workers_within(fact: Fact) -> int:
+    """The number of workers of one pool for which the kernel has room."""
+    left = int(fact.amount or 0)
+    if fact.resource == "files":
+        return max(0, left - FILES_PER_POOL) // FILES_PER_WORKER
+    return max(0, left - TASKS_PER_POOL) if fact.resource == "processes" else left
 
 
 def _how_many(amount: float, each: float) -> int:

@@ -51,6 +51,8 @@ _HOST_KEYS = (
     "hostname",
     "memory_total",
     "memory_available",
+    "open_files",
+    "user_tasks",
 )
 
 
@@ -85,6 +87,8 @@ def loads(text: str, path: str) -> HostFile:
             reader.number("host", "memory_available"),
         ),
         hostname=reader.text("host", "hostname"),
+        open_files=reader.number("host", "open_files"),
+        user_tasks=reader.number("host", "user_tasks"),
         platform=reader.text("host", "platform") or "linux",
     )
     return HostFile(
@@ -109,6 +113,8 @@ def dumps(host: Recorded, note: str = "") -> str:
         "hostname": host.hostname(),
         "memory_total": memory[0],
         "memory_available": memory[1],
+        "open_files": host.open_files(),
+        "user_tasks": host.user_tasks(),
     }
     lines = [f"format = {FORMAT}"]
     if note:
