@@ -1,0 +1,96 @@
+"""Bounds of memory and of workers: what is said, and what can really be taken."""
+
+from __future__ import annotations
+
+import errno
+import json
+import mmap
+import os
+import sys
+from pathlib import Path
+
+
+sys.path[:0] = ["/payload/src", "/payload/libraries"]
+
+STEP = 4 * 1024**2
+OWN = Path("/sys/fs/cgroup/p/own")
+OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
+
+
+def taken(*, touch: bool) -> int:
+    """The bytes that a child gets until it is killed, or is refused more."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writer)
+        with open(reader, "rb") as steps:  # noqa: PTH123
+            count = len(steps.read())
+        os.waitpid(child, 0)
+        return count * STEP
+    Path("/proc/self/oom_score_adj").write_text("1000")
+    kept = []
+    page = mmap.PAGESIZE
+    try:
+        while True:
+            kept.append(mmap.mmap(-1, STEP, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+            for place in range(0, STEP if touch else 0, page):
+                kept[-1][place] = 1
+            os.write(writer, b".")
+    except OSError as error:
+        os._exit(0 if error.errno == errno.ENOMEM else 1)
+
+
+def on_one_node() -> dict:
+    """The cpuset has node 1 alone."""
+    from coresize import detect
+
+    memory = detect().memory
+    binding = memory.binding.source if memory.binding else None
+    return {
+        "told": memory.available,
+        "taken": taken(touch=True),
+        "total": memory.total,
+        "binding": binding,
+    }
+
+
+def strictly() -> dict:
+    """The kernel promises no more than it has."""
+    from coresize import available_memory
+
+    (OWN / "cpuset.mems").write_text("0-1")  # all memory again
+    OVERCOMMIT.write_text("2")
+    try:
+        available_memory()  # with all that it imports
+        return {"told": available_memory(), "taken": taken(touch=False)}
+    finally:
+        OVERCOMMIT.write_text("0")
+
+
+def in_a_pool() -> dict:
+    """The cgroup has room for few processes."""
+    from coresize import ProcessPoolExecutor, plan_workers
+
+    plan = plan_workers()
+    with ProcessPoolExecutor() as pool:
+        results = list(pool.map(abs, range(-20, 0)))
+        workers = len(pool._processes or ())
+        refused = pool._refused
+    return {
+        "binding": plan.binding,
+        "reason": plan.reason,
+        "planned": int(plan),
+        "results": results,
+        "workers": workers,
+        "refused": refused,
+    }
+
+
+def main() -> None:
+    """Print all of it."""
+    answers = {"node": on_one_node(), "strict": strictly(), "pool": in_a_pool()}
+    sys.stdout.write(json.dumps(answers))
+
+
+if __name__ == "__main__":
+    main()
