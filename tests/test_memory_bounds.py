@@ -12,6 +12,7 @@ from coresize import InsufficientMemoryError, detect, plan_workers
 from coresize.detection import parse
 from coresize.detection.available import cores_of, memory_of
 from coresize.errors import ParseError
+from coresize.recording import hostfile
 from coresize.recording.recorded import Recorded
 from coresize.testing import container, record_host, use_host
 
@@ -142,6 +143,23 @@ def test_a_status_without_nodes_leaves_it_to_the_cpuset():
     host = _nodes("Uid:\t0", **TWO)
     host.files["/sys/fs/cgroup/cpuset.mems.effective"] = "0\n"
     assert detect(host).memory.available == 900 * MIB
+
+
+@pytest.mark.parametrize(
+    ("bound", "available", "where"),
+    [
+        ({0}, 900, "get_mempolicy(2)"),
+        ({0, 1}, 65535, MEMINFO),
+        ({0, 5}, 900, "get_mempolicy(2)"),
+        (None, 65535, MEMINFO),
+    ],
+)
+def test_a_policy_binds_to_nodes_too(bound, available, where):
+    files = _nodes("Mems_allowed_list:\t0-1", **TWO).files
+    host = record_host(_machine(files, bound_nodes=bound))
+    again = hostfile.loads(hostfile.dumps(host), "x").host
+    memory = detect(again).memory
+    assert (memory.available, memory.binding.where) == (available * MIB, where)
 
 
 #: What is wrong with the nodes: the file, its text, and the gap's reason.

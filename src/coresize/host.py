@@ -65,6 +65,9 @@ if TYPE_CHECKING:
         def hostname(self) -> str | None:
             """The name of the machine."""
 
+        def bound_nodes(self) -> AbstractSet[int] | None:
+            """The memory nodes that this process is bound to by its own policy."""
+
         def open_files(self) -> int | None:
             """The number of files that this process has open."""
 
@@ -155,6 +158,12 @@ def _psutil(ask: Callable[[Any], _Answer]) -> _Answer | None:
         return None
 
 
+#: The numbers of the system call get_mempolicy(2), which the C library does not wrap,
+#: and its constants (linux/mempolicy.h). No kernel has more nodes (NODES_SHIFT).
+_GET_MEMPOLICY = {"x86_64": 239, "aarch64": 236, "riscv64": 236, "ppc64le": 260}
+_MPOL_BIND, _MPOL_FLAGS, _MOST_NODES = 2, 0xE000, 1024
+
+
 class Live(Host):
     """The machine that this process runs on; every call reads it anew."""
 
@@ -235,6 +244,26 @@ class Live(Host):
         import platform
 
         return platform.node() or None
+
+    @override
+    def bound_nodes(self) -> AbstractSet[int] | None:
+        """The nodes of the policy MPOL_BIND, which numactl --membind sets."""
+        if self.platform != "linux":
+            return None
+        number = _GET_MEMPOLICY.get(os.uname().machine)
+        if number is None:
+            return None
+        import ctypes
+
+        mode, words = ctypes.c_int(), (ctypes.c_uint64 * (_MOST_NODES // 64))()
+        call = ctypes.CDLL(None).syscall
+        arguments = (ctypes.byref(mode), words, ctypes.c_ulong(_MOST_NODES), None)
+        if call(ctypes.c_long(number), *arguments, ctypes.c_ulong(0)):
+            return None  # a sandbox may refuse the call
+        if mode.value & ~_MPOL_FLAGS != _MPOL_BIND:
+            return None
+        mask = sum(word << 64 * place for place, word in enumerate(words))
+        return frozenset(node for node in range(_MOST_NODES) if mask >> node & 1)
 
     @override
     def open_files(self) -> int | None:

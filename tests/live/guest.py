@@ -159,7 +159,7 @@ def run(
 
 
 #: What each of the guest's memory nodes has.
-NODES = ("2560M", "512M")
+NODES = ("2688M", "384M")
 
 
 def _nodes(cpus: int) -> Iterator[str]:

@@ -1,9 +1,10 @@
 """The memory of the nodes that this process may use, where others exist.
 
-A cpuset confines a process to some memory nodes of the machine; the kernel kills a
-process for memory once these are full, however much the other nodes have free
-(cpuset(7), kernel Documentation/admin-guide/cgroup-v1/cpusets.rst). A machine with one
-node costs one read.
+A cpuset, or a policy of its own (numactl --membind), confines a process to some memory
+nodes of the machine; the kernel kills a process for memory once these are full, however
+much the other nodes have free (cpuset(7), set_mempolicy(2), kernel
+Documentation/admin-guide/mm/numa_memory_policy.rst). A machine with one node costs one
+read.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _ONLINE = "/sys/devices/system/node/online"
 _NODE = "/sys/devices/system/node/node{}/meminfo"
 _SOURCE = "system:memory nodes"
+_POLICY = "get_mempolicy(2)"
 
 #: By cgroup version, the files with the nodes in effect; for a process whose status
 #: does not name them.
@@ -56,6 +58,10 @@ def memory(host: Host, membership: Membership) -> Iterator[FactOrGap]:
     except ParseError as error:
         yield _gap(where, explain(error))
         return
+    bound = host.bound_nodes()
+    if bound and not allowed <= bound:
+        where, said = _POLICY, f"bind:{parse.format_cpu_list(bound)}"
+        allowed = allowed & bound
     if online - allowed:
         yield from _of_nodes(host, online & allowed, where, " ".join(said.split()))
 

@@ -9,10 +9,7 @@ from coresize.detection import (
     cgroup_v2,
     cpuset,
     environ,
-    memory_nodes,
-    rlimits,
     system,
-    worker_limits,
 )
 from coresize.detection.cgroup import read_membership
 from coresize.detection.environ import read_variables, reserved_cores
@@ -115,7 +112,10 @@ def memory(
 
     Arguments and errors are those of `cpu`.
     """
-    yield from system.memory(host)
+    from coresize.detection import memory as machine_memory  # the cores need none
+    from coresize.detection import memory_nodes, rlimits
+
+    yield from machine_memory.machine(host)
     yield from memory_nodes.memory(host, membership)
     yield from _of_cgroups(host, membership, "memory", "memory", _MEMORY)
     yield from rlimits.memory(host)
@@ -126,6 +126,8 @@ def others(
     host: Host, membership: Membership, variables: dict[str, str]
 ) -> Iterator[FactOrGap]:
     """Facts and gaps about GPUs, from the environment, and about workers of a pool."""
+    from coresize.detection import worker_limits  # the cores do not need it
+
     yield from environ.findings(host, variables, "gpu")
     yield from worker_limits.platform(host)
     # The gaps of the membership are those of the cores and the memory.

@@ -68,17 +68,13 @@ def plan(
 
     cores = whole_cores(limits.cpu.limit, rounding=rounding, reserve=reserve)
     budget = memory_budget(limits.memory, memory_fraction)
-    exceeded = _exceeded(limits, need)
-    bounds = {**_bounds(limits, need, cores, budget), **caps}
-    if exceeded:
-        bounds["memory"] = 0
+    exceeded, kernel = _exceeded(limits, need), _of_kernel(limits)
+    bounds = {**_bounds(limits, need, cores, 0 if exceeded else budget), **caps}
     if "profile" in caps:  # a measurement overrides a rule of thumb
         bounds.pop("waiting", None)
     if strict and bounds.get("memory") == 0:
         most = exceeded.amount if exceeded else budget
-        needed = (need.memory or 0) + need.shared
-        raise InsufficientMemoryError(needed, int(most or 0))
-    kernel = _of_kernel(limits)
+        raise InsufficientMemoryError((need.memory or 0) + need.shared, int(most or 0))
     bounds |= {name: _workers_within(fact) for name, fact in kernel.items()}
     deciding = dict(bounds)
     if override:
@@ -88,8 +84,6 @@ def plan(
         deciding = {k: n for k, n in bounds.items() if k not in replaced}
     binding = min(deciding, key=deciding.__getitem__)
     workers = max(1, deciding[binding])
-    tasks = kernel.get("processes")
-    threads = cores if tasks is None else min(cores, _workers_within(tasks))
     decision = values.Decision(
         workers=workers,
         binding=binding,
@@ -103,7 +97,7 @@ def plan(
     )
     return values.WorkerPlan(
         workers,
-        threads_per_worker=max(1, threads // workers),
+        threads_per_worker=_threads(cores, bounds.get("processes"), workers),
         memory_per_worker=_memory_per_worker(need, budget, workers),
         binding=binding,
         bounds=bounds,
@@ -180,6 +174,11 @@ def _least(limits: Limits, resource: Resource) -> float | None:
         ),
         default=None,
     )
+
+
+def _threads(cores: int, tasks: int | None, workers: int) -> int:
+    """The threads that each worker may keep busy; the kernel has room for them all."""
+    return max(1, (cores if tasks is None else min(cores, tasks)) // workers)
 
 
 def _memory_per_worker(need: Need, budget: int | None, workers: int) -> int | None:

@@ -34,6 +34,7 @@ class Recorded(Host):
         physical_cores: int | None = None,
         memory: tuple[int | None, int | None] = (None, None),
         hostname: str | None = None,
+        bound_nodes: AbstractSet[int] | None = None,
         open_files: int | None = None,
         user_tasks: int | None = None,
         platform: str = "linux",
@@ -47,6 +48,7 @@ class Recorded(Host):
         self._physical_cores = physical_cores
         self._memory = memory
         self._hostname = hostname
+        self._bound_nodes = bound_nodes
         self._open_files = open_files
         self._user_tasks = user_tasks
 
@@ -90,6 +92,10 @@ class Recorded(Host):
     @override
     def hostname(self) -> str | None:
         return self._hostname
+
+    @override
+    def bound_nodes(self) -> AbstractSet[int] | None:
+        return self._bound_nodes
 
     @override
     def open_files(self) -> int | None:
@@ -166,6 +172,11 @@ class Recording(Host):
     def hostname(self) -> str | None:
         self.noted._hostname = self.host.hostname()
         return self.noted._hostname
+
+    @override
+    def bound_nodes(self) -> AbstractSet[int] | None:
+        self.noted._bound_nodes = self.host.bound_nodes()
+        return self.noted._bound_nodes
 
     @override
     def open_files(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import mmap
@@ -12,13 +13,24 @@ from pathlib import Path
 
 sys.path[:0] = ["/payload/src", "/payload/libraries"]
 
-STEP = 4 * 1024**2
+STEP = 1024**2
 OWN = Path("/sys/fs/cgroup/p/own")
 OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
 
 
-def taken(*, touch: bool) -> int:
-    """The bytes that a child gets until it is killed, or is refused more."""
+def granted() -> int:
+    """The bytes of address space that this process gets until it is refused more."""
+    kept = []
+    try:
+        while True:
+            kept.append(mmap.mmap(-1, STEP, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    except OSError as error:
+        assert error.errno == errno.ENOMEM
+    return len(kept) * STEP
+
+
+def taken() -> int:
+    """The bytes that a child gets until it is killed."""
     reader, writer = os.pipe()
     child = os.fork()
     if child:
@@ -30,39 +42,55 @@ def taken(*, touch: bool) -> int:
     Path("/proc/self/oom_score_adj").write_text("1000")
     kept = []
     page = mmap.PAGESIZE
-    try:
-        while True:
-            kept.append(mmap.mmap(-1, STEP, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-            for place in range(0, STEP if touch else 0, page):
-                kept[-1][place] = 1
-            os.write(writer, b".")
-    except OSError as error:
-        os._exit(0 if error.errno == errno.ENOMEM else 1)
+    while True:
+        kept.append(mmap.mmap(-1, STEP, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        for place in range(0, STEP, page):
+            kept[-1][place] = 1
+        os.write(writer, b".")
 
 
 def on_one_node() -> dict:
-    """The cpuset has node 1 alone."""
+    """The process may use node 1 alone."""
     from coresize import detect
 
     memory = detect().memory
     binding = memory.binding.source if memory.binding else None
     return {
         "told": memory.available,
-        "taken": taken(touch=True),
+        "taken": taken(),
         "total": memory.total,
         "binding": binding,
     }
+
+
+def by_policy() -> dict:
+    """The cpuset has all nodes, and a policy binds to node 1."""
+    (OWN / "cpuset.mems").write_text("0-1")
+    bind(0b10)
+    try:
+        return on_one_node()
+    finally:
+        bind(0)
+
+
+def bind(nodes: int) -> None:
+    """Bind memory to a mask of nodes, or to none (set_mempolicy(2), x86-64)."""
+    mask = ctypes.c_uint64(nodes)
+    mode = ctypes.c_long(2 if nodes else 0)
+    code = ctypes.CDLL(None).syscall(
+        ctypes.c_long(238), mode, ctypes.byref(mask), ctypes.c_ulong(64)
+    )
+    assert code == 0
 
 
 def strictly() -> dict:
     """The kernel promises no more than it has."""
     from coresize import available_memory
 
-    (OWN / "cpuset.mems").write_text("0-1")  # all memory again
     OVERCOMMIT.write_text("2")
     try:
         available_memory()  # with all that it imports
-        return {"told": available_memory(), "taken": taken(touch=False)}
+        return {"told": available_memory(), "taken": granted()}
     finally:
         OVERCOMMIT.write_text("0")
 
@@ -88,7 +116,12 @@ def in_a_pool() -> dict:
 
 def main() -> None:
     """Print all of it."""
-    answers = {"node": on_one_node(), "strict": strictly(), "pool": in_a_pool()}
+    answers = {
+        "node": on_one_node(),
+        "policy": by_policy(),
+        "strict": strictly(),
+        "pool": in_a_pool(),
+    }
     sys.stdout.write(json.dumps(answers))
 
 
