@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from coresize import detect
+from coresize import available_cores, detect, plan_workers
 from coresize.cli.report import as_text
 from coresize.detection.available import cores_of
 from coresize.detection.limits import whole_cores
 from coresize.recording import hostfile, read_host_file
+from coresize.testing import use_host
 
 
 FOLDER = Path(__file__).parent / "hosts"
@@ -33,13 +35,37 @@ ANSWERS = {
     "available": lambda limits: limits.memory.available,
     "memory_total": lambda limits: limits.memory.total,
     "gaps": lambda limits: [f"{gap.where}: {gap.reason}" for gap in limits.gaps],
+    "gpus": lambda limits: min(
+        (fact.amount for fact in limits.facts if fact.resource == "gpu"), default=None
+    ),
+}
+
+#: Bounds of an answer: what is bounded, and whether the answer keeps the bound.
+BOUNDS = {
+    "available_at_most": ("available", operator.le),
+    "available_at_least": ("available", operator.ge),
+}
+
+#: What a file may expect of a function other than detect(), asked with this host.
+ASKED = {
+    "physical": lambda _: available_cores(physical=True, reserve=0),
+    "workers_at_most": lambda expect: plan_workers(memory=expect["workers_memory"]),
 }
 
 
 def _check(file):
     expected = {"limit": None, "quota": None, "memory_limit": None, **file.expect}
     limits = detect(file.host)
-    assert {name: ANSWERS[name](limits) for name in expected} == expected
+    exact = {name: value for name, value in expected.items() if name in ANSWERS}
+    assert {name: ANSWERS[name](limits) for name in exact} == exact
+    for name in BOUNDS.keys() & expected:
+        answer, keeps = BOUNDS[name]
+        assert keeps(ANSWERS[answer](limits), expected[name]), name
+    with use_host(file.host):
+        asked = {name: ASKED[name](expected) for name in ASKED.keys() & expected}
+    assert asked.pop("workers_at_most", 0) <= expected.get("workers_at_most", 0)
+    assert asked == {name: expected[name] for name in asked}
+    assert expected.keys() <= {*ANSWERS, *BOUNDS, *ASKED, "workers_memory"}
     assert file.unknown == ()
     return limits
 

@@ -133,7 +133,7 @@ TABLE = {
         "empty": ("MemTotal:", BAD),
         "no colon": ("MemTotal 5 kB", BAD),
     },
-    parse.address_space: {
+    parse.rlimit: {
         "unlimited": (
             "Max address space         unlimited            unlimited            bytes",
             None,

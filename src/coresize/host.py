@@ -65,6 +65,18 @@ if TYPE_CHECKING:
         def hostname(self) -> str | None:
             """The name of the machine."""
 
+        def bound_nodes(self) -> AbstractSet[int] | None:
+            """The memory nodes that this process is bound to by its own policy."""
+
+        def open_files(self) -> int | None:
+            """The number of files that this process has open."""
+
+        def user_tasks(self) -> int | None:
+            """The number of processes and threads that the user of this process has.
+
+            Only those of visible processes count.
+            """
+
         def find_upward(self, names: tuple[str, ...]) -> list[str]:
             """The files with these names in the working directory and its parents.
 
@@ -144,6 +156,12 @@ def _psutil(ask: Callable[[Any], _Answer]) -> _Answer | None:
         return ask(psutil)
     except (psutil.Error, AttributeError, NotImplementedError, OSError, RuntimeError):
         return None
+
+
+#: The numbers of the system call get_mempolicy(2), which the C library does not wrap,
+#: and its constants (linux/mempolicy.h). No kernel has more nodes (NODES_SHIFT).
+_GET_MEMPOLICY = {"x86_64": 239, "aarch64": 236, "riscv64": 236, "ppc64le": 260}
+_MPOL_BIND, _MPOL_FLAGS, _MOST_NODES = 2, 0xE000, 1024
 
 
 class Live(Host):
@@ -228,6 +246,52 @@ class Live(Host):
         return platform.node() or None
 
     @override
+    def bound_nodes(self) -> AbstractSet[int] | None:
+        """The nodes of the policy MPOL_BIND, which numactl --membind sets."""
+        if self.platform != "linux":
+            return None
+        number = _GET_MEMPOLICY.get(os.uname().machine)
+        if number is None:
+            return None
+        import ctypes
+
+        mode, words = ctypes.c_int(), (ctypes.c_uint64 * (_MOST_NODES // 64))()
+        call = ctypes.CDLL(None).syscall
+        arguments = (ctypes.byref(mode), words, ctypes.c_ulong(_MOST_NODES), None)
+        if call(ctypes.c_long(number), *arguments, ctypes.c_ulong(0)):
+            return None  # a sandbox may refuse the call
+        if mode.value & ~_MPOL_FLAGS != _MPOL_BIND:
+            return None
+        mask = sum(word << 64 * place for place, word in enumerate(words))
+        return frozenset(node for node in range(_MOST_NODES) if mask >> node & 1)
+
+    @override
+    def open_files(self) -> int | None:
+        try:
+            return len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208 - quicker
+        except OSError:
+            return None
+
+    @override
+    def user_tasks(self) -> int | None:
+        """The sum of the threads of each process in /proc that has our real user."""
+        try:
+            numbers = [name for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208
+        except OSError:
+            return None
+        mine = f"\nUid:\t{os.getuid()}\t"
+        tasks = 0
+        for number in numbers:
+            try:
+                status = self.read(f"/proc/{number}/status")
+            except OSError:  # the process has ended
+                continue
+            if mine in status:
+                threads = status.partition("\nThreads:\t")[2].partition("\n")[0]
+                tasks += int(threads) if threads.isdecimal() else 1
+        return tasks
+
+    @override
     def find_upward(self, names: tuple[str, ...]) -> list[str]:
         # access(2) rather than stat(2): a missing file costs no exception.
         try:
@@ -290,8 +354,9 @@ class LiveFor(Live):
 
     @override
     def read(self, path: str) -> str:
-        own = path == "/proc/self/cgroup"
-        return super().read(f"/proc/{self._pid}/cgroup" if own else path)
+        name = path.removeprefix("/proc/self/")
+        own = name in ("cgroup", "limits", "status")
+        return super().read(f"/proc/{self._pid}/{name}" if own else path)
 
     @override
     def variables(self, names: frozenset[str]) -> dict[str, str]:

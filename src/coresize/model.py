@@ -15,9 +15,22 @@ if TYPE_CHECKING:
 
     from typing_extensions import override as override  # noqa: PLC0414 - for others
 
-    #: ``cpu`` is counted in cores, ``memory`` and ``address_space`` in bytes, ``gpu``
-    #: in devices, ``workers`` in processes that one pool can have.
-    Resource: TypeAlias = Literal["cpu", "memory", "address_space", "gpu", "workers"]
+    #: ``cpu`` is counted in cores, ``gpu`` in devices, ``workers`` in processes that
+    #: one pool can have, ``processes`` in processes and threads, ``files`` in open
+    #: files, and the rest in bytes: ``memory`` of all processes together;
+    #: ``address_space`` and ``data`` of one process, by its rlimits;
+    #: ``process_memory``, which this process alone can still take below those.
+    Resource: TypeAlias = Literal[
+        "cpu",
+        "memory",
+        "address_space",
+        "data",
+        "process_memory",
+        "gpu",
+        "workers",
+        "processes",
+        "files",
+    ]
 
     #: Where the kernel's count of out-of-memory kills rose: in the cgroup of the
     #: process ("yes"), only on the whole machine ("probably"), nowhere ("no").
@@ -27,8 +40,16 @@ if TYPE_CHECKING:
     #: set by a user or a scheduler; takes part in the minimum too. override: replaces
     #: the detected amount. soft: a process above it is throttled, not killed.
     #: available, soft_available: what is left now below a limit, or a soft limit.
+    #: unenforced: a limit that is set, but that the kernel does not enforce.
     Role: TypeAlias = Literal[
-        "capacity", "limit", "cap", "override", "soft", "available", "soft_available"
+        "capacity",
+        "limit",
+        "cap",
+        "override",
+        "soft",
+        "available",
+        "soft_available",
+        "unenforced",
     ]
 else:
 
@@ -214,14 +235,18 @@ class MemoryLimits(Value):
             memory is the only bound.
         soft_limit: the tightest memory.high, which throttles and never kills.
         available: what the process can use now without reaching a hard limit.
+        available_together: what the process and its workers can use now together:
+            ``available`` without the limits of a single process, such as RLIMIT_AS.
         soft_available: what the process can use now without reaching a memory.high.
-        total: the memory of the machine.
+        total: the memory of the machine, or of the memory nodes that the process may
+            use.
         binding: the fact that bounds the memory: a limit, or the machine's total.
     """
 
     limit: int | None
     soft_limit: int | None
     available: int | None
+    available_together: int | None
     soft_available: int | None
     total: int | None
     binding: Fact | None

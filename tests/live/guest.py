@@ -22,6 +22,10 @@ from pathlib import Path
 import pytest
 
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[1] / "src"
 SUITE = "bookworm"
@@ -136,6 +140,7 @@ def run(
     command = [
         *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max"),
         *("-smp", str(cpus), "-m", "3G", "-nodefaults", "-display", "none"),
+        *_nodes(cpus),
         *("-no-reboot", "-kernel", str(_kernels()[-1])),
         *("-initrd", str(folder / "initramfs")),
         *("-append", _command_line(hybrid)),
@@ -151,6 +156,18 @@ def run(
         for report in reports:
             assert "error" not in report, f"{name}: {report['error']}"
     return answers
+
+
+#: What each of the guest's memory nodes has.
+NODES = ("2688M", "384M")
+
+
+def _nodes(cpus: int) -> Iterator[str]:
+    """QEMU's words for two memory nodes, the first one with all CPUs."""
+    for number, size in enumerate(NODES):
+        yield from ("-object", f"memory-backend-ram,id=m{number},size={size}")
+        own = "" if number else f",cpus=0-{cpus - 1}"
+        yield from ("-numa", f"node,nodeid={number},memdev=m{number}{own}")
 
 
 def _slow_disk(folder: Path) -> Path:

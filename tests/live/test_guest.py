@@ -92,6 +92,9 @@ def v2(tmp_path_factory):
             program="examined.py",
         )
         scenarios["swapped"] = _v2({"memory.max": str(64 * MIB)}, program="swapped.py")
+        scenarios["bounded"] = _v2(
+            {"cpuset.mems": "1", "pids.max": "10"}, program="bounded.py"
+        )
         scenarios["mounted"] = _v2(program="mounted.py")
         scenarios["strained"] = _v2(program="strained.py", cpus="0-1")
     return guest.run(scenarios, tmp_path_factory.mktemp("v2"))
@@ -187,6 +190,28 @@ def test_v2_what_is_diagnosed(v2, scenario, check, title):
     assert one["severity"] == severity, one
     assert seen in one["seen"], one
     assert one["where"].split()[0] == where, one
+
+
+@pytest.mark.skipif(guest.other_python() is not None, reason=str(guest.other_python()))
+@pytest.mark.parametrize("bound", ["node", "policy", "strict"])
+def test_v2_what_is_available_can_be_taken(v2, bound):
+    (answer,) = v2["bounded"]
+    assert answer["code"] == 0
+    seen = answer["out"][bound]
+    assert 0.85 * seen["taken"] <= seen["told"] <= seen["taken"], seen
+    if bound != "strict":
+        assert seen["binding"] == "system:memory nodes"
+        assert seen["told"] < seen["total"] < 512 * MIB
+
+
+@pytest.mark.skipif(guest.other_python() is not None, reason=str(guest.other_python()))
+def test_v2_a_pool_fits_into_what_its_cgroup_lets_start(v2):
+    pool = v2["bounded"][0]["out"]["pool"]
+    assert (pool["binding"], pool["planned"]) == ("processes", 5), pool
+    assert "pids.max binds" in pool["reason"]
+    assert pool["results"] == list(range(20, 0, -1))
+    assert pool["workers"] <= 5
+    assert pool["refused"] == ""
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,7 @@ def as_json(
             "limit": memory.limit,
             "soft_limit": memory.soft_limit,
             "available": memory.available,
+            "available_together": memory.available_together,
             "soft_available": memory.soft_available,
             "total": memory.total,
             "binding": memory.binding.as_dict() if memory.binding else None,
@@ -245,8 +246,8 @@ def _notice_lines(notice: Notice) -> list[str]:
 def _amount(fact: Fact) -> str:
     if fact.amount is None:
         return "no limit"
-    in_bytes = fact.resource in ("memory", "address_space")
-    return format_bytes(fact.amount) if in_bytes else f"{fact.amount:g}"
+    counted = fact.resource in ("cpu", "gpu", "workers", "processes", "files")
+    return f"{fact.amount:.15g}" if counted else format_bytes(fact.amount)
 
 
 def _beside(start: str, where: str) -> list[str]:

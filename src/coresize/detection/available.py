@@ -113,7 +113,7 @@ def detect(host: Host | None = None) -> Limits:
         (
             *sources.cpu(host, membership, variables),
             *sources.memory(host, membership, variables),
-            *sources.others(host, variables),
+            *sources.others(host, membership, variables),
         )
     )
 

@@ -77,19 +77,23 @@ def combine_memory(findings: Iterable[Fact | Gap]) -> MemoryLimits:
     A limit at or above the total does not count. An override always counts, even above
     the total; it is both the limit and the available memory.
     """
-    facts = _of("memory", findings)
+    found = tuple(findings)
+    facts = _of("memory", found)
     total = _least_bytes(facts, "capacity")
     binding = _binding(facts)
     limit = None
     if binding and binding.role != "capacity" and binding.amount is not None:
         limit = int(binding.amount)
     overridden = any(fact.role == "override" for fact in facts)
-    available = None if overridden else _least_bytes(facts, "available")
+    together = None if overridden else _least_bytes(facts, "available")
+    together = _least_of(together, limit)
+    alone = _least(_of("process_memory", () if overridden else found))
     soft = _least_bytes(facts, "soft")
     return MemoryLimits(
         limit=limit,
         soft_limit=soft if soft is None or total is None or soft < total else None,
-        available=min((n for n in (available, limit) if n is not None), default=None),
+        available=_least_of(together, None if alone is None else int(alone)),
+        available_together=together,
         soft_available=None if overridden else _least_bytes(facts, "soft_available"),
         total=total,
         binding=binding,
@@ -121,6 +125,11 @@ def _tightness(fact: Fact) -> tuple[float, str, str, str]:
 
 def _least(facts: Iterable[Fact]) -> float | None:
     return min((fact.amount for fact in facts if fact.amount is not None), default=None)
+
+
+def _least_of(*amounts: int | None) -> int | None:
+    """The least amount that is known."""
+    return min((amount for amount in amounts if amount is not None), default=None)
 
 
 def _least_bytes(facts: Iterable[Fact], role: Role) -> int | None:
@@ -211,13 +220,15 @@ def memory_budget(memory: MemoryLimits, fraction: float) -> int | None:
 
 
 def memory_left(memory: MemoryLimits) -> int | None:
-    """The bytes that can be allocated before a limit is reached; None if unknown.
+    """The bytes that all workers can allocate before a limit is reached.
+
+    None if that is unknown. A limit of each single process, such as RLIMIT_AS, does not
+    count.
 
     If memory.high is set, it counts as a limit, since the kernel heavily throttles a
     process above it (kernel Documentation/admin-guide/cgroup-v2.rst, "memory.high").
     """
-    known = (memory.available, memory.soft_available)
-    return min((n for n in known if n is not None), default=None)
+    return _least_of(memory.available_together, memory.soft_available)
 
 
 def memory_limit(limits: Limits) -> str:

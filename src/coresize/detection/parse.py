@@ -150,10 +150,56 @@ def meminfo_total(text: str) -> int:
     return meminfo(text) or fail(f"{shown(text)} is not above 0")
 
 
-def address_space(text: str) -> int | None:
-    """Bytes of the soft limit in ``Max address space   SOFT   HARD   bytes``."""
-    soft = "".join(text.split()[3:4])
+def amounts(text: str) -> dict[str, int]:
+    """Bytes by name, in the lines ``NAME:   VALUE kB`` of a meminfo.
+
+    Other lines do not count. Those of a memory node begin with ``Node NUMBER``.
+    """
+    found = {}
+    for row in text.split("\n"):
+        before, colon, after = row.partition(":")
+        value = after.strip().removesuffix("kB").strip()
+        if colon and value.isdigit() and value.isascii():
+            found[before.rpartition(" ")[2]] = int(value) * 1024
+    return found
+
+
+def rlimit(text: str) -> int | None:
+    """The soft limit in a line of /proc/PID/limits; None for no limit (proc(5)).
+
+    A line is ``Max NAME   SOFT   HARD   UNITS``, where a name has several words.
+    """
+    words = [word for word in text.split() if word == "unlimited" or not word.isalpha()]
+    soft = "".join(words[:1])
     return None if soft == "unlimited" else whole(soft)
+
+
+def memory_nodes(text: str) -> frozenset[int]:
+    """The memory nodes in a line ``Mems_allowed_list:  0-1,3`` or ``Mems_allowed:  b``.
+
+    A mask is in hexadecimal, in words of 32 bits with commas between them (proc(5)).
+    """
+    name, colon, value = text.partition(":")
+    if not colon:
+        fail("no line names the memory nodes")
+    if name.endswith("list"):
+        return cpu_list(value)
+    try:
+        mask = int(value.strip().replace(",", ""), 16)
+    except ValueError:
+        fail(f"{shown(value)} is not a mask")
+    return frozenset(bit for bit in range(mask.bit_length()) if mask >> bit & 1)
+
+
+def count_limit(text: str) -> int | None:
+    """The number in pids.max; None for ``max``, which is no limit."""
+    return None if text.strip() == "max" else whole(text)
+
+
+def all_tasks(text: str) -> int:
+    """The processes and threads of the machine, in /proc/loadavg (proc(5))."""
+    fields = text.split()
+    return whole(fields[3].partition("/")[2]) if len(fields) > 3 else fail("empty")
 
 
 def _unless_unlimited(limit: int) -> int | None:

@@ -75,13 +75,44 @@ def read_fact(
     A missing file tells nothing about its own level or any other: the v2 root has no
     cpu.max, and a leaf may lack the controller.
     """
+    text = read_text(host, where, resource, source)
+    if not isinstance(text, str):
+        return text
+    return parse_fact(
+        text, where, parse, resource=resource, role=role, source=source, lines=lines
+    )
+
+
+def read_text(
+    host: Host, where: str, resource: Resource, source: str
+) -> str | Gap | None:
+    """The text of a file; a gap if it cannot be read; None if it is missing."""
     try:
-        text = host.read(where)
-        raw = pick_line(text, *lines) if lines else text
-        return _fact(raw, where, parse, (resource, role, source))
+        return host.read(where)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ParseError) as error:
+    except OSError as error:
+        return gap(error, resource=resource, source=source, where=where)
+
+
+def parse_fact(
+    text: str,
+    where: str,
+    parse: Callable[[str], float | None],
+    *,
+    resource: Resource,
+    role: Role,
+    source: str,
+    lines: tuple[str, ...] = (),
+) -> FactOrGap:
+    """The fact in a text that was read before; a gap if it cannot be parsed.
+
+    The arguments are those of `read_fact`.
+    """
+    try:
+        raw = pick_line(text, *lines) if lines else text
+        return _fact(raw, where, parse, (resource, role, source))
+    except ParseError as error:
         return gap(error, resource=resource, source=source, where=where)
 
 

@@ -112,13 +112,27 @@ def memory(
 
     Arguments and errors are those of `cpu`.
     """
-    yield from system.memory(host)
+    from coresize.detection import memory as machine_memory  # the cores need none
+    from coresize.detection import memory_nodes, rlimits
+
+    yield from machine_memory.machine(host)
+    yield from memory_nodes.memory(host, membership)
     yield from _of_cgroups(host, membership, "memory", "memory", _MEMORY)
-    yield from system.address_space(host)
+    yield from rlimits.memory(host)
     yield from environ.findings(host, variables, "memory")
 
 
-def others(host: Host, variables: dict[str, str]) -> Iterator[FactOrGap]:
+def others(
+    host: Host, membership: Membership, variables: dict[str, str]
+) -> Iterator[FactOrGap]:
     """Facts and gaps about GPUs, from the environment, and about workers of a pool."""
+    from coresize.detection import worker_limits  # the cores do not need it
+
     yield from environ.findings(host, variables, "gpu")
-    yield from system.most_workers(host)
+    yield from worker_limits.platform(host)
+    # The gaps of the membership are those of the cores and the memory.
+    chains, _ = cgroup.locate(membership, "pids", "processes")
+    for version, directories in chains:
+        yield from worker_limits.pids(host, version, directories)
+    yield from worker_limits.rlimits(host)
+    yield from worker_limits.kernel(host)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from coresize import processes
 from coresize.arguments import check_workers
 from coresize.detection import available
+from coresize.model import Limits
 from coresize.planning import plan as planning
 from coresize.planning import settings
 from coresize.planning.settings import Settings
@@ -33,6 +34,7 @@ def plan(
     cpus: float | None = None,
     cpu_share: float | None = None,
     usual: int | None = None,
+    threads: bool = False,
     decided: Settings | None = None,
 ) -> WorkerPlan:
     """Plan the workers of an executor; logs the plan at INFO, with active overrides.
@@ -45,6 +47,8 @@ def plan(
         cpu_share: the part of its time that a task computes.
         usual: the number if neither ``max_workers`` nor a setting gives one; None for
             one that fits.
+        threads: the workers are threads, to which the limits of open files and of
+            processes of one pool do not apply.
         decided: the settings, if the caller has loaded them already.
 
     Raises:
@@ -53,6 +57,8 @@ def plan(
     if isinstance(max_workers, WorkerPlan):
         return max_workers
     limits = available.detect()
+    if threads:
+        limits = _of_threads(limits)
     made = planning.plan_workers(
         memory=memory,
         cpus=cpus,
@@ -68,6 +74,13 @@ def plan(
     for warning in made.warnings:
         _log.warning("%s", warning)
     return made
+
+
+def _of_threads(limits: Limits) -> Limits:
+    """The limits without those that bound a number of processes, not of threads."""
+    facts = (f for f in limits.facts if f.resource not in ("files", "workers"))
+    fields: dict[str, Any] = {**limits.as_dict(), "facts": tuple(facts)}
+    return Limits(**fields)
 
 
 def _profile(cpu_share: float | None) -> TaskProfile | None:

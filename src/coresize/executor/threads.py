@@ -76,7 +76,7 @@ class ThreadPoolExecutor(MapExecutor, concurrent.futures.ThreadPoolExecutor):
         usual = None
         if max_workers is None and cpu_share is None:
             usual = min(_MOST, available.available_cores() + _MORE)
-        plan = sizing.plan(max_workers, cpu_share=cpu_share, usual=usual)
+        plan = sizing.plan(max_workers, cpu_share=cpu_share, usual=usual, threads=True)
         super().__init__(plan.workers, thread_name_prefix, initializer, initargs)
         #: Makes the calls if the pool is to have no threads.
         self._caller: Caller | None = None

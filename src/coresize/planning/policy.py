@@ -2,7 +2,8 @@
 
 Rule 1: a further bound never raises the count, and the count is at least 1.
 Rule 2: a count that the user sets replaces the bounds of cores, memory and GPUs, as an
-override replaces a detected amount; the other bounds still hold.
+override replaces a detected amount; the other bounds still hold. Without parallel
+execution there are no workers, so the limits of the kernel do not bind.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from coresize.errors import InsufficientMemoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from coresize.model import Limits, Notice, Resource
+    from coresize.model import Fact, Limits, Notice, Resource
     from coresize.planning.values import Need, WorkerPlan
 
 #: The most workers whose tasks mostly wait: the larger of a fixed number and a number
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 #: ThreadPoolExecutor: 5 a processor until 3.7, at most 32 since 3.8).
 MOST_WAITING = 32
 WAITING_PER_CORE = 5
+
+#: What a pool needs of the kernel: the files that the process which starts the workers
+#: has open for each of them; and for the pool itself files, and processes and threads:
+#: a thread that distributes calls, the forkserver, the resource tracker, and one more
+#: for a worker that is replaced.
+FILES_PER_WORKER = 2
+FILES_PER_POOL = 16
+TASKS_PER_POOL = 4
 
 #: Bounds that a count set by the user replaces.
 _REPLACED = ("cpu", "waiting", "memory", "gpu", "profile")
@@ -59,19 +68,20 @@ def plan(
 
     cores = whole_cores(limits.cpu.limit, rounding=rounding, reserve=reserve)
     budget = memory_budget(limits.memory, memory_fraction)
-    bounds = {**_bounds(limits, need, cores, budget), **caps}
+    exceeded, kernel = _exceeded(limits, need), _of_kernel(limits)
+    bounds = {**_bounds(limits, need, cores, 0 if exceeded else budget), **caps}
     if "profile" in caps:  # a measurement overrides a rule of thumb
         bounds.pop("waiting", None)
-    if strict and budget is not None and bounds.get("memory") == 0:
-        raise InsufficientMemoryError((need.memory or 0) + need.shared, budget)
-    ceiling = _least(limits, "workers")
-    if ceiling is not None:
-        bounds["platform"] = int(ceiling)
+    if strict and bounds.get("memory") == 0:
+        most = exceeded.amount if exceeded else budget
+        raise InsufficientMemoryError((need.memory or 0) + need.shared, int(most or 0))
+    bounds |= {name: _workers_within(fact) for name, fact in kernel.items()}
     deciding = dict(bounds)
     if override:
         kind, count, _ = override
         bounds[kind] = count
-        deciding = {k: n for k, n in bounds.items() if k not in _REPLACED}
+        replaced = _REPLACED if kind == "override" else (*_REPLACED, *kernel)
+        deciding = {k: n for k, n in bounds.items() if k not in replaced}
     binding = min(deciding, key=deciding.__getitem__)
     workers = max(1, deciding[binding])
     decision = values.Decision(
@@ -81,11 +91,13 @@ def plan(
         need=need,
         cores=cores,
         budget=budget,
+        exceeded=exceeded,
+        kernel=kernel.get(binding),
         set_by=override[2] if override else None,
     )
     return values.WorkerPlan(
         workers,
-        threads_per_worker=max(1, cores // workers),
+        threads_per_worker=_threads(cores, bounds.get("processes"), workers),
         memory_per_worker=_memory_per_worker(need, budget, workers),
         binding=binding,
         bounds=bounds,
@@ -109,6 +121,40 @@ def _bounds(
     return bounds
 
 
+def _exceeded(limits: Limits, need: Need) -> Fact | None:
+    """The limit of a single process that a worker with its task would exceed."""
+    of_one = [
+        fact
+        for fact in limits.facts
+        if fact.resource in ("address_space", "data")
+        and fact.amount is not None
+        and (need.memory or 0) > fact.amount
+    ]
+    return min(of_one, key=lambda fact: fact.amount or 0, default=None)
+
+
+#: The bound by which the kernel limits a count of workers, by resource.
+_KERNEL = {"workers": "platform", "processes": "processes", "files": "files"}
+
+
+def _of_kernel(limits: Limits) -> dict[str, Fact]:
+    """The tightest fact of each resource that limits a count of workers, by bound."""
+    found: dict[str, Fact] = {}
+    for fact in limits.facts:
+        name = _KERNEL.get(fact.resource)
+        if name and fact.amount is not None:
+            found[name] = min(found.get(name, fact), fact, key=_workers_within)
+    return found
+
+
+def _workers_within(fact: Fact) -> int:
+    """The number of workers of one pool for which the kernel has room."""
+    left = int(fact.amount or 0)
+    if fact.resource == "files":
+        return max(0, left - FILES_PER_POOL) // FILES_PER_WORKER
+    return max(0, left - TASKS_PER_POOL) if fact.resource == "processes" else left
+
+
 def _how_many(amount: float, each: float) -> int:
     """How often a need fits into an amount; 0.3 fits three times into 0.9."""
     return int(amount / each + 1e-9)  # floats would say 2.9999999999999996
@@ -128,6 +174,11 @@ def _least(limits: Limits, resource: Resource) -> float | None:
         ),
         default=None,
     )
+
+
+def _threads(cores: int, tasks: int | None, workers: int) -> int:
+    """The threads that each worker may keep busy; the kernel has room for them all."""
+    return max(1, (cores if tasks is None else min(cores, tasks)) // workers)
 
 
 def _memory_per_worker(need: Need, budget: int | None, workers: int) -> int | None:

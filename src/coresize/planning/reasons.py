@@ -15,18 +15,24 @@ if TYPE_CHECKING:
 #: The words that sentences use for bounds.
 _NAMES = {"cpu": "cores", "gpu": "GPUs"}
 
+#: Bounds that a sentence names only if they decide: a count set by the user, and limits
+#: of the kernel that are usually far away.
+_UNSAID = ("override", "parallel", "processes", "files")
+
 
 def sentence(decision: Decision) -> str:
     """The count, the bound that decided, and the counts that other bounds allow."""
     others = ", ".join(
         f"{_NAMES.get(name, name)} would allow {number}"
         for name, number in decision.bounds.items()
-        if name not in (decision.binding, "override", "parallel")
+        if name not in (decision.binding, *_UNSAID)
     )
     number = decision.bounds[decision.binding]
     binds = _BINDS.get(decision.binding, _cap)(decision, number)
     if not number and decision.binding in ("cpu", "memory", "gpu"):
         binds = f"not even one task fits, {binds}"
+    if not number and decision.kernel:
+        binds = f"not even one worker may be possible, {binds}"
     reason = f"{format_count(decision.workers, 'worker')}: {binds}"
     return f"{reason}; {others}" if others else reason
 
@@ -34,7 +40,7 @@ def sentence(decision: Decision) -> str:
 def warnings(decision: Decision) -> Iterator[Notice]:
     """Sentences about problems that the user should look at."""
     need, bounds = decision.need, decision.bounds
-    if need.memory and decision.budget is None:
+    if need.memory and decision.budget is None and not decision.exceeded:
         yield Notice(
             "memory-unknown",
             "the memory available here is not known, so it bounds nothing: "
@@ -58,6 +64,12 @@ def warnings(decision: Decision) -> Iterator[Notice]:
     if bounds.get("gpu") == 0:
         text = f"not even one task has the GPUs it needs ({need.gpus:g})"
         yield Notice("gpus-below-need", text)
+    if decision.kernel and decision.set_by:
+        yield Notice(
+            "workers-lowered",
+            f"{decision.set_by} is lowered to {decision.workers}: "
+            f"{_kernel(decision, decision.workers)}",
+        )
     if (
         decision.set_by
         and 0 < bounds.get("memory", decision.workers) < decision.workers
@@ -85,7 +97,11 @@ def _memory_binds(decision: Decision, _number: int) -> str:
 
 
 def _memory(decision: Decision) -> str:
-    need = decision.need
+    need, limit = decision.need, decision.exceeded
+    if limit:
+        name = limit.source.removeprefix("rlimit:")
+        most = f"{name} permits a process {format_bytes(limit.amount or 0)}"
+        return f"{most} / {format_bytes(need.memory or 0)} a task"
     shared = f" - {format_bytes(need.shared)} shared" if need.shared else ""
     budget = f"{format_bytes(decision.budget or 0)} budget{shared}"
     return f"{budget} / {format_bytes(need.memory or 0)} a task"
@@ -107,6 +123,23 @@ def _platform(_decision: Decision, number: int) -> str:
     return f"the platform binds (a pool can wait for {number} processes)"
 
 
+def _kernel(decision: Decision, number: int) -> str:
+    limit = decision.kernel
+    if limit is None:
+        return _cap(decision, number)
+    name = limit.source.partition(":")[2]
+    left = format_count(int(limit.amount or 0), *_LEFT[limit.resource])
+    place = "" if limit.source.startswith("sysctl:") else f" in {limit.where}"
+    return f"{name} binds ({left} left, {limit.raw}{place})"
+
+
+#: What the kernel's limits count, in words.
+_LEFT = {
+    "processes": ("process or thread", "processes and threads"),
+    "files": ("file", "files"),
+}
+
+
 def _set(decision: Decision, _number: int) -> str:
     return f"set by {decision.set_by}"
 
@@ -126,6 +159,8 @@ _BINDS: dict[str, Callable[[Decision, int], str]] = {
     "gpu": _gpu,
     "tasks": _tasks,
     "platform": _platform,
+    "processes": _kernel,
+    "files": _kernel,
     "profile": _profile,
     "override": _set,
     "parallel": _off,

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-    from coresize.model import Notice
+    from coresize.model import Fact, Notice
 
 
 #: The origin of a setting that no place sets.
@@ -76,6 +76,10 @@ class Decision(Value):
         need: what one worker needs.
         cores: whole cores, after rounding and reserve.
         budget: bytes that workers may use; None if unknown.
+        exceeded: the limit of a single process, such as RLIMIT_AS, that a worker with
+            its task would exceed; None without one.
+        kernel: the kernel's limit of processes or files that decided; None if another
+            bound did.
         set_by: the variable or setting by which the user set the count, or None.
     """
 
@@ -85,6 +89,8 @@ class Decision(Value):
     need: Need
     cores: int
     budget: int | None
+    exceeded: Fact | None
+    kernel: Fact | None
     set_by: str | None
 
 

@@ -51,6 +51,9 @@ _HOST_KEYS = (
     "hostname",
     "memory_total",
     "memory_available",
+    "bound_nodes",
+    "open_files",
+    "user_tasks",
 )
 
 
@@ -85,6 +88,9 @@ def loads(text: str, path: str) -> HostFile:
             reader.number("host", "memory_available"),
         ),
         hostname=reader.text("host", "hostname"),
+        bound_nodes=reader.cpus("host", "bound_nodes"),
+        open_files=reader.number("host", "open_files"),
+        user_tasks=reader.number("host", "user_tasks"),
         platform=reader.text("host", "platform") or "linux",
     )
     return HostFile(
@@ -100,7 +106,7 @@ def loads(text: str, path: str) -> HostFile:
 
 def dumps(host: Recorded, note: str = "") -> str:
     """The TOML text of a host; `loads` is the inverse."""
-    affinity, memory = host.affinity(), host.memory()
+    affinity, memory, nodes = host.affinity(), host.memory(), host.bound_nodes()
     described = {
         "platform": host.platform if host.platform != "linux" else None,
         "cpu_count": host.cpu_count(),
@@ -109,6 +115,9 @@ def dumps(host: Recorded, note: str = "") -> str:
         "hostname": host.hostname(),
         "memory_total": memory[0],
         "memory_available": memory[1],
+        "bound_nodes": parse.format_cpu_list(nodes) if nodes else None,
+        "open_files": host.open_files(),
+        "user_tasks": host.user_tasks(),
     }
     lines = [f"format = {FORMAT}"]
     if note:

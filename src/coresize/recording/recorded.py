@@ -34,6 +34,9 @@ class Recorded(Host):
         physical_cores: int | None = None,
         memory: tuple[int | None, int | None] = (None, None),
         hostname: str | None = None,
+        bound_nodes: AbstractSet[int] | None = None,
+        open_files: int | None = None,
+        user_tasks: int | None = None,
         platform: str = "linux",
     ) -> None:
         self.files = dict(files or {})
@@ -45,6 +48,9 @@ class Recorded(Host):
         self._physical_cores = physical_cores
         self._memory = memory
         self._hostname = hostname
+        self._bound_nodes = bound_nodes
+        self._open_files = open_files
+        self._user_tasks = user_tasks
 
     @override
     def read(self, path: str) -> str:
@@ -86,6 +92,18 @@ class Recorded(Host):
     @override
     def hostname(self) -> str | None:
         return self._hostname
+
+    @override
+    def bound_nodes(self) -> AbstractSet[int] | None:
+        return self._bound_nodes
+
+    @override
+    def open_files(self) -> int | None:
+        return self._open_files
+
+    @override
+    def user_tasks(self) -> int | None:
+        return self._user_tasks
 
     @override
     def find_upward(self, names: tuple[str, ...]) -> list[str]:
@@ -154,6 +172,21 @@ class Recording(Host):
     def hostname(self) -> str | None:
         self.noted._hostname = self.host.hostname()
         return self.noted._hostname
+
+    @override
+    def bound_nodes(self) -> AbstractSet[int] | None:
+        self.noted._bound_nodes = self.host.bound_nodes()
+        return self.noted._bound_nodes
+
+    @override
+    def open_files(self) -> int | None:
+        self.noted._open_files = self.host.open_files()
+        return self.noted._open_files
+
+    @override
+    def user_tasks(self) -> int | None:
+        self.noted._user_tasks = self.host.user_tasks()
+        return self.noted._user_tasks
 
     @override
     def find_upward(self, names: tuple[str, ...]) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 PLAN = Path("/payload/plan.json")
-CONTROLLERS = ("cpuset", "cpu", "memory")
+CONTROLLERS = ("cpuset", "cpu", "memory", "pids")
 
 #: Answers once a line of input, as ``coresize report --json`` does.
 PROBE = """\
