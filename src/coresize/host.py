@@ -77,6 +77,13 @@ if TYPE_CHECKING:
             Only those of visible processes count.
             """
 
+        def calls(self) -> dict[str, str]:
+            """Answers of system calls that Windows or macOS has, by name.
+
+            Each is the memory that the call has filled, in hexadecimal. The names are
+            those of `coresize.detection.platforms`.
+            """
+
         def find_upward(self, names: tuple[str, ...]) -> list[str]:
             """The files with these names in the working directory and its parents.
 
@@ -156,6 +163,54 @@ def _psutil(ask: Callable[[Any], _Answer]) -> _Answer | None:
         return ask(psutil)
     except (psutil.Error, AttributeError, NotImplementedError, OSError, RuntimeError):
         return None
+
+
+#: What to ask of the job object of this process: the number of each question of
+#: QueryInformationJobObject (winnt.h, JOBOBJECTINFOCLASS), and the bytes of its answer
+#: in a process of 64 bits.
+_JOB_OBJECT = {
+    "job_accounting": (1, 48),
+    "job_limits": (9, 144),
+    "job_cpu_rate": (15, 8),
+    "job_memory_usage": (28, 16),
+}
+_MEMORY_STATUS = 64
+
+#: The names of kernel variables of macOS (sysctlbyname(3)), four bytes each.
+_SYSCTLS = {"vm_pressure_level": b"kern.memorystatus_vm_pressure_level"}
+
+
+def _windows_calls() -> dict[str, str]:
+    """The answers of QueryInformationJobObject and GlobalMemoryStatusEx."""
+    import ctypes
+
+    kernel = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined]
+    answers = {}
+    inside = ctypes.c_int()
+    process = ctypes.c_void_p(-1)  # the pseudo handle of GetCurrentProcess()
+    kernel.IsProcessInJob(process, None, ctypes.byref(inside))
+    for name, (number, size) in _JOB_OBJECT.items() if inside.value else ():
+        answer = ctypes.create_string_buffer(size)
+        if kernel.QueryInformationJobObject(None, number, answer, size, None):
+            answers[name] = answer.raw.hex()
+    status = ctypes.create_string_buffer(_MEMORY_STATUS)
+    status[0] = bytes([_MEMORY_STATUS])  # the structure begins with its own length
+    if kernel.GlobalMemoryStatusEx(status):
+        answers["memory_status"] = status.raw.hex()
+    return answers
+
+
+def _macos_calls() -> dict[str, str]:
+    """The answers of sysctlbyname(3)."""
+    import ctypes
+
+    library = ctypes.CDLL(None)
+    answers = {}
+    for name, variable in _SYSCTLS.items():
+        answer, size = ctypes.create_string_buffer(4), ctypes.c_size_t(4)
+        if not library.sysctlbyname(variable, answer, ctypes.byref(size), None, 0):
+            answers[name] = answer.raw.hex()
+    return answers
 
 
 #: The numbers of the system call get_mempolicy(2), which the C library does not wrap,
@@ -290,6 +345,16 @@ class Live(Host):
                 threads = status.partition("\nThreads:\t")[2].partition("\n")[0]
                 tasks += int(threads) if threads.isdecimal() else 1
         return tasks
+
+    @override
+    def calls(self) -> dict[str, str]:
+        asked = {"win32": _windows_calls, "darwin": _macos_calls}.get(self.platform)
+        if asked is None:
+            return {}
+        try:
+            return asked()
+        except (ImportError, OSError, AttributeError):  # a system without the calls
+            return {}
 
     @override
     def find_upward(self, names: tuple[str, ...]) -> list[str]:

@@ -44,8 +44,8 @@ def available_cores(
     Raises:
         ConfigError: an argument or one of the CORESIZE variables is malformed.
 
-    Only Linux has quotas. macOS has no affinity either, and coresize does not read the
-    job objects of Windows.
+    Only Linux has quotas, and Windows the CPU rate of a job object; of nested job
+    objects, the innermost counts. macOS has neither, and no affinity.
 
     Sources: kernel Documentation/scheduler/sched-bwc.rst and
     Documentation/admin-guide/cgroup-v2.rst, "CPU".
@@ -72,7 +72,8 @@ def available_memory() -> int:
     Raises:
         ConfigError: one of the CORESIZE variables is malformed.
 
-    Only Linux has cgroup limits; elsewhere this is the number that psutil calls
+    Only Linux has cgroup limits. On Windows, the limits of the job object count, and
+    what may still be committed; elsewhere this is the number that psutil calls
     available.
 
     Sources: kernel Documentation/admin-guide/cgroup-v2.rst, "Memory", and proc(5),

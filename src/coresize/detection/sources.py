@@ -89,6 +89,10 @@ def cpu(
     if capacity or not cpus or _may_show_fewer(membership):
         yield from system.online_cpus(host)
     yield mask
+    if host.platform == "win32":
+        from coresize.detection import platforms  # no other system has it
+
+        yield from platforms.cores(host)
     if physical:
         yield affinity.physical_cores(host, cpus)
     yield from _of_cgroups(host, membership, "cpu", "cpu", _QUOTAS)
@@ -119,6 +123,10 @@ def memory(
     yield from memory_nodes.memory(host, membership)
     yield from _of_cgroups(host, membership, "memory", "memory", _MEMORY)
     yield from rlimits.memory(host)
+    if host.platform == "win32":
+        from coresize.detection import platforms  # no other system has it
+
+        yield from platforms.memory(host)
     yield from environ.findings(host, variables, "memory")
 
 
@@ -130,6 +138,10 @@ def others(
 
     yield from environ.findings(host, variables, "gpu")
     yield from worker_limits.platform(host)
+    if host.platform == "win32":
+        from coresize.detection import platforms  # no other system has it
+
+        yield from platforms.processes(host)
     # The gaps of the membership are those of the cores and the memory.
     chains, _ = cgroup.locate(membership, "pids", "processes")
     for version, directories in chains:

@@ -42,7 +42,7 @@ class HostFile(Value):
     unknown: tuple[str, ...]
 
 
-_TABLES = ("format", "note", "host", "env", "files", "unreadable", "expect")
+_TABLES = ("format", "note", "host", "env", "calls", "files", "unreadable", "expect")
 _HOST_KEYS = (
     "platform",
     "cpu_count",
@@ -80,6 +80,7 @@ def loads(text: str, path: str) -> HostFile:
         files=reader.texts("files"),
         unreadable=reader.errnos("unreadable"),
         env=reader.texts("env"),
+        calls=reader.texts("calls"),
         affinity=reader.cpus("host", "affinity"),
         cpu_count=reader.number("host", "cpu_count"),
         physical_cores=reader.number("host", "physical_cores"),
@@ -129,6 +130,8 @@ def dumps(host: Recorded, note: str = "") -> str:
         "files": host.files,
         "unreadable": host.unreadable,
     }
+    if calls := host.calls():
+        tables["calls"] = calls
     for name, table in tables.items():
         lines += ["", f"[{name}]"]
         lines += [

@@ -37,6 +37,7 @@ class Recorded(Host):
         bound_nodes: AbstractSet[int] | None = None,
         open_files: int | None = None,
         user_tasks: int | None = None,
+        calls: Mapping[str, str] | None = None,
         platform: str = "linux",
     ) -> None:
         self.files = dict(files or {})
@@ -51,6 +52,7 @@ class Recorded(Host):
         self._bound_nodes = bound_nodes
         self._open_files = open_files
         self._user_tasks = user_tasks
+        self._calls = dict(calls or {})
 
     @override
     def read(self, path: str) -> str:
@@ -104,6 +106,10 @@ class Recorded(Host):
     @override
     def user_tasks(self) -> int | None:
         return self._user_tasks
+
+    @override
+    def calls(self) -> dict[str, str]:
+        return self._calls
 
     @override
     def find_upward(self, names: tuple[str, ...]) -> list[str]:
@@ -187,6 +193,11 @@ class Recording(Host):
     def user_tasks(self) -> int | None:
         self.noted._user_tasks = self.host.user_tasks()
         return self.noted._user_tasks
+
+    @override
+    def calls(self) -> dict[str, str]:
+        self.noted._calls = self.host.calls()
+        return self.noted._calls
 
     @override
     def find_upward(self, names: tuple[str, ...]) -> list[str]:

@@ -119,8 +119,26 @@ def swap(context: Context) -> Iterator[Finding]:
         )
 
 
+#: The levels of memory pressure of macOS that are worth a finding (XNU,
+#: bsd/sys/event.h, NOTE_MEMORYSTATUS_PRESSURE_WARN and _CRITICAL), as four bytes.
+_LEVELS = {"02000000": "a warning", "04000000": "critical"}
+
+
 def pressure(context: Context) -> Iterator[Finding]:
-    """High pressure (PSI), if the kernel measures it."""
+    """High pressure: PSI of Linux, if the kernel measures it; the level of macOS."""
+    level = _LEVELS.get(context.host.calls().get("vm_pressure_level", ""))
+    if level:
+        yield Finding(
+            severity="warning",
+            code="pressure",
+            check="pressure",
+            title=f"macOS calls its memory pressure {level}",
+            seen=f"kern.memorystatus_vm_pressure_level: {level}",
+            where="sysctl kern.memorystatus_vm_pressure_level",
+            why="the system compresses and swaps memory, which makes every use of it "
+            "slower",
+            advice="run fewer workers, or close other programs",
+        )
     for resource, where, percent in counters.pressures(context.host):
         if percent >= _STALLED[resource]:
             yield Finding(
