@@ -32,12 +32,23 @@ ANSWERS = {
     "soft_available": lambda limits: limits.memory.soft_available,
     "available": lambda limits: limits.memory.available,
     "memory_total": lambda limits: limits.memory.total,
+    "gpus": lambda limits: _gpus(limits.facts),
     "gaps": lambda limits: [f"{gap.where}: {gap.reason}" for gap in limits.gaps],
 }
 
 
+def _gpus(facts):
+    """The GPUs that this process may use."""
+    (count,) = (fact.amount for fact in facts if fact.resource == "gpu")
+    return count
+
+
 def _check(file):
     expected = {"limit": None, "quota": None, "memory_limit": None, **file.expect}
+    physical = expected.pop("physical", None)
+    if physical is not None:
+        cores = cores_of(file.host, reserve=0, rounding="nearest", physical=True)
+        assert cores == physical
     limits = detect(file.host)
     assert {name: ANSWERS[name](limits) for name in expected} == expected
     assert file.unknown == ()

@@ -95,18 +95,51 @@ def format_cpu_list(cpus: Iterable[int]) -> str:
 
 
 def devices(text: str) -> float:
-    """The number of GPUs in CUDA_VISIBLE_DEVICES, up to the first invalid one.
+    """The number of GPUs in CUDA_VISIBLE_DEVICES; see `visible_devices`."""
+    return float(len(visible_devices(text)))
 
-    A GPU is a number or a name. ``-1``, ``NoDevFiles`` and an empty text hide all GPUs
-    (CUDA C Programming Guide, "Environment Variables").
+
+def visible_devices(text: str) -> tuple[int | str, ...]:
+    """The GPUs in CUDA_VISIBLE_DEVICES, as the driver reads the list.
+
+    1. A list that begins with ``GPU-`` or ``MIG-`` holds names of that kind, complete
+       or abbreviated; any other list holds numbers.
+    2. The first entry that is no such name or number, or is below 0, ends the list:
+       ``-1``, ``NoDevFiles`` and an empty text hide all GPUs.
+    3. A GPU that is listed twice hides all GPUs.
+
+    CUDA C++ Programming Guide, "CUDA Environment Variables", and, for what that leaves
+    open, torch/cuda/__init__.py of PyTorch, `_parse_visible_devices`, with its tests.
     """
-    count = 0
-    for device in text.split(","):
-        name = device.strip()
-        if not (name.isdigit() or name.startswith(("GPU-", "MIG-"))):
+    kind = next((kind for kind in ("GPU-", "MIG-") if text.startswith(kind)), "")
+    visible: list[int | str] = []
+    for entry in text.split(","):
+        if kind:
+            device = entry.rstrip() if entry.startswith(kind) else None
+        else:
+            device = device_number(entry)
+        if device is None:
             break
-        count += 1
-    return float(count)
+        if device in visible:
+            return ()
+        visible.append(device)
+    return tuple(visible)
+
+
+def device_number(text: str) -> int | None:
+    """The number that a text begins with, as strtol(3) reads it; None below 0.
+
+    White space and a sign may precede the digits; what follows them is ignored.
+    """
+    number = text.strip()
+    sign = number[:1] if number[:1] in ("+", "-") else ""
+    rest = number[len(sign) :]
+    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    try:
+        value = whole(digits)
+    except ParseError:  # no digits, or more than any number of a GPU has
+        return None
+    return None if sign == "-" and value else value
 
 
 # --- Memory -------------------------------------------------------------------
