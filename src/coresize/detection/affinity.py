@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from coresize import units
 from coresize.detection import parse
 from coresize.detection.reading import explain, keep_last
+from coresize.detection.system import ONLINE
 from coresize.errors import ParseError
 from coresize.model import AFFINITY, Fact, Gap
 
@@ -48,21 +51,20 @@ def _count(cpus: frozenset[int]) -> Fact:
 
 
 def physical_cores(host: Host, cpus: AbstractSet[int] | None) -> FactOrGap:
-    """The number of physical cores among the CPUs of the affinity mask.
+    """The number of physical cores that the affinity mask permits.
 
-    On Linux, the number of distinct (package, core) pairs (kernel
-    Documentation/admin-guide/cputopology.rst); elsewhere, the number of cores of the
-    whole machine, from the platform.
+    A core counts if this process may run on any of its threads. On Linux, the topology
+    files tell the cores apart (kernel Documentation/admin-guide/cputopology.rst);
+    elsewhere, the platform knows the number of cores of the whole machine.
     """
-    where, source = "the platform", "system:physical_cores"
-    count = host.physical_cores()
-    reason = "this platform or recording does not tell"
-    if count is None and cpus:
-        where, source = _TOPOLOGY.format("*", "core_id"), "system:topology"
-        try:
-            count = len({_core(host, cpu) for cpu in cpus})
-        except (OSError, ParseError) as error:
-            reason = explain(error)
+    where, source = _TOPOLOGY.format("*", "core_cpus_list"), "system:topology"
+    try:
+        count: int | None = len({_core(host, cpu) for cpu in _online(host, cpus)})
+        reason = "neither the affinity nor the CPUs online are known"
+    except (OSError, ParseError) as error:
+        count, reason = None, explain(error)
+    if not count and (count := host.physical_cores()):
+        where, source = "the platform", "system:physical_cores"
     if not count:
         return Gap(resource="cpu", source=source, where=where, reason=reason)
     return Fact(
@@ -75,8 +77,52 @@ def physical_cores(host: Host, cpus: AbstractSet[int] | None) -> FactOrGap:
     )
 
 
-def _core(host: Host, cpu: int) -> tuple[str, int]:
-    """The package and core of a CPU; both are numbers, and a package may be -1."""
-    package = host.read(_TOPOLOGY.format(cpu, "physical_package_id")).strip()
-    units.whole(package.removeprefix("-"))
-    return package, units.whole(host.read(_TOPOLOGY.format(cpu, "core_id")))
+def _online(host: Host, cpus: AbstractSet[int] | None) -> AbstractSet[int]:
+    """The CPUs of the mask that are online; an offline CPU has no topology."""
+    try:
+        online = parse.cpu_list(host.read(ONLINE))
+    except (OSError, ParseError):
+        return cpus or frozenset()
+    return online if cpus is None else (cpus & online or cpus)
+
+
+def _core(host: Host, cpu: int) -> object:
+    """What identifies the core of a CPU: its hardware threads, else its place.
+
+    core_id is unique only within its cluster, die or package, depending on the
+    processor; the list of threads identifies the core on every machine. Kernels before
+    5.3 have the list under another name, and some sandboxes have no list.
+    """
+    for name, parser in _THREADS:
+        try:
+            threads = parser(host.read(_TOPOLOGY.format(cpu, name)))
+        except (OSError, ParseError):
+            continue
+        if cpu in threads:  # otherwise the list is about another CPU
+            return threads
+    return _place(host, cpu)
+
+
+#: The files that list the hardware threads of a core, and their grammars.
+_THREADS = (
+    ("core_cpus_list", parse.cpu_list),
+    ("thread_siblings_list", parse.cpu_list),
+    ("core_cpus", parse.cpu_mask),
+    ("thread_siblings", parse.cpu_mask),
+)
+
+#: What contains a core, outermost first: on s390, books and drawers too. Not every
+#: processor and kernel has each.
+_CONTAINERS = ("drawer_id", "book_id", "physical_package_id", "die_id", "cluster_id")
+
+
+def _place(host: Host, cpu: int) -> tuple[str, ...]:
+    """The numbers of all that contains the core, and the core's own number."""
+    place = []
+    for name in _CONTAINERS:
+        with suppress(FileNotFoundError):
+            number = host.read(_TOPOLOGY.format(cpu, name)).strip()
+            units.whole(number.removeprefix("-"))  # -1 where the firmware says nothing
+            place.append(f"{name} {number}")
+    core = units.whole(host.read(_TOPOLOGY.format(cpu, "core_id")))
+    return *place, f"core {core}"

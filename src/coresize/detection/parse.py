@@ -69,6 +69,17 @@ def cpu_list(text: str) -> frozenset[int]:
     return frozenset(cpus)
 
 
+def cpu_mask(text: str) -> frozenset[int]:
+    """The CPUs in a mask such as ``ff,00000001`` (cpuset(7), "Mask format")."""
+    cpus: set[int] = set()
+    for word, digits in enumerate(reversed(text.strip().split(","))):
+        if not digits or len(digits) > 8 or digits.strip("0123456789abcdefABCDEF"):
+            fail(f"{shown(text)} is not a mask of CPUs")
+        bits = int(digits, 16)
+        cpus.update(32 * word + bit for bit in range(32) if bits >> bit & 1)
+    return frozenset(cpus)
+
+
 def cpu_list_length(text: str) -> float | None:
     """The number of CPUs in a list; None for an empty list, "as the parent"."""
     return float(len(cpu_list(text))) or None
