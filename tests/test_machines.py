@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coresize import available_cores
+from coresize import ConfigError, available_cores, available_memory, detect
 from coresize.detection import parse
 from coresize.detection.parse import devices, visible_devices
 from coresize.errors import ParseError
@@ -207,3 +207,417 @@ def test_a_mask_of_cpus(text, cpus):
 def test_a_text_that_is_no_mask(text):
     with pytest.raises(ParseError):
         parse.cpu_mask(text)
+
+
+# --- A scheduler's number against its own list, and its share -------------------
+
+GIB = 1024**3
+SLURM = {"SLURM_JOB_ID": "1", "SLURMD_NODENAME": "n1"}
+STEP = {**SLURM, "SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_CPUS_ON_NODE": "8"}
+FOUR = {**STEP, "SLURM_STEP_TASKS_PER_NODE": "4"}
+TORQUE = {"PBS_JOBID": "1", "PBS_NODEFILE": "/nodes"}
+SGE = {"JOB_ID": "1", "SGE_ROOT": "/opt/sge"}
+LSF = {"LSB_JOBID": "1"}
+FILES = {
+    "/nodes": "other\n" * 2 + "ME.example.org\n" * 4,
+    "/elsewhere": "a.example.org\nb.example.org\n",
+    "/pe": "other 8 all.q@other x\nme 3 all.q@me x\nme 2 long.q@me x\n",
+    "/affinity": "other 0-7 0 1\nme 0,1 0 1\nme 1-5 0 1\n",
+    "/unbound": "me\nme\nother\n",
+    "/empty": "",
+}
+
+#: case: (variables, cores or None for the whole machine's 64, variables ignored)
+CORES = {
+    "torque: the list of a full host name": (
+        {**TORQUE, "PBS_NUM_PPN": "1", "PBS_NUM_NODES": "0"},
+        4,
+        ["PBS_NUM_PPN"],
+    ),
+    "torque: the list and the number agree": ({**TORQUE, "PBS_NUM_PPN": "4"}, 4, []),
+    "torque: unlike nodes": (
+        {**TORQUE, "PBS_NUM_PPN": "16"},
+        4,
+        ["PBS_NUM_PPN"],
+    ),
+    "torque: not listed": (
+        {**TORQUE, "PBS_NUM_PPN": "6", "PBS_NODEFILE": "/elsewhere"},
+        6,
+        ["PBS_NODEFILE"],
+    ),
+    "torque: the list is lost": (
+        {**TORQUE, "PBS_NUM_PPN": "6", "PBS_NODEFILE": "/lost"},
+        6,
+        ["PBS_NODEFILE"],
+    ),
+    "openpbs: one MPI process of six CPUs": ({**TORQUE, "NCPUS": "6"}, 6, []),
+    "openpbs: several chunks on this host": (
+        {**TORQUE, "NCPUS": "1"},
+        4,
+        ["NCPUS"],
+    ),
+    "openpbs: the list is lost": (
+        {**TORQUE, "NCPUS": "6", "PBS_NODEFILE": "/lost"},
+        6,
+        [],
+    ),
+    "openpbs: only the list": (TORQUE, 4, []),
+    "sge: the list before the number": (
+        {**SGE, "PE_HOSTFILE": "/pe", "NSLOTS": "13", "NHOSTS": "1"},
+        5,
+        ["NSLOTS"],
+    ),
+    "sge: the total of two hosts": (
+        {**SGE, "PE_HOSTFILE": "/pe", "NSLOTS": "13", "NHOSTS": "2"},
+        5,
+        [],
+    ),
+    "lsf: the CPUs of this host's slots": (
+        {**LSF, "LSB_AFFINITY_HOSTFILE": "/affinity", "LSB_MCPU_HOSTS": "me 2 b 1"},
+        6,
+        [],
+    ),
+    "lsf: no affinity": (
+        {**LSF, "LSB_AFFINITY_HOSTFILE": "/empty", "LSB_MCPU_HOSTS": "me 2 b 1"},
+        2,
+        [],
+    ),
+    "lsf: slots that are not bound": (
+        {**LSF, "LSB_AFFINITY_HOSTFILE": "/unbound", "LSB_MCPU_HOSTS": "me 2 b 1"},
+        2,
+        ["LSB_AFFINITY_HOSTFILE"],
+    ),
+    "lsf: the affinity file is lost": (
+        {**LSF, "LSB_AFFINITY_HOSTFILE": "/lost", "LSB_MCPU_HOSTS": "me 2 b 1"},
+        2,
+        ["LSB_AFFINITY_HOSTFILE"],
+    ),
+    "slurm: the batch script's CPUs per task": (
+        {**FOUR, "SLURM_CPUS_PER_TASK": "4"},
+        2,
+        ["SLURM_CPUS_PER_TASK"],
+    ),
+    "slurm: a step of one CPU": (
+        {**STEP, "SLURM_CPUS_ON_NODE": "1", "SLURM_CPUS_PER_TASK": "4"},
+        1,
+        ["SLURM_CPUS_PER_TASK"],
+    ),
+    "slurm: as many CPUs as the step has": (
+        {**FOUR, "SLURM_CPUS_PER_TASK": "2"},
+        2,
+        [],
+    ),
+    "slurm: fewer CPUs than the step has": (
+        {**FOUR, "SLURM_CPUS_PER_TASK": "1"},
+        1,
+        [],
+    ),
+    "slurm: CPUs per task for srun": ({**STEP, "SRUN_CPUS_PER_TASK": "3"}, 3, []),
+    "slurm: tres": ({**STEP, "SLURM_TRES_PER_TASK": "cpu=3"}, 3, []),
+    "slurm: tres of 23.02": ({**STEP, "SLURM_TRES_PER_TASK": "cpu:3"}, 3, []),
+    "slurm: tres with a GPU": (
+        {**STEP, "SLURM_TRES_PER_TASK": "gres/gpu:a100=1,cpu=3"},
+        3,
+        [],
+    ),
+    "slurm: tres without CPUs": (
+        {**STEP, "SLURM_TRES_PER_TASK": "gres/gpu:1"},
+        8,
+        [],
+    ),
+    "slurm: the batch script's tres": (
+        {**FOUR, "SLURM_TRES_PER_TASK": "cpu=4", "SLURM_CPUS_PER_TASK": "4"},
+        2,
+        ["SLURM_CPUS_PER_TASK", "SLURM_TRES_PER_TASK"],
+    ),
+    "slurm: tres malformed": (
+        {**STEP, "SLURM_TRES_PER_TASK": "cpu=all"},
+        8,
+        ["SLURM_TRES_PER_TASK"],
+    ),
+    "slurm: tasks by the batch script": ({**STEP, "SLURM_NTASKS_PER_NODE": "4"}, 2, []),
+    "slurm: the step's own tasks first": (
+        {**FOUR, "SLURM_NTASKS_PER_NODE": "8"},
+        2,
+        [],
+    ),
+    "slurm: tasks per node, outside a step": (
+        {**SLURM, "SLURM_CPUS_ON_NODE": "8", "SLURM_NTASKS_PER_NODE": "4"},
+        8,
+        [],
+    ),
+    "slurm: the job's nodes are not the step's": (
+        {
+            **SLURM,
+            "SLURM_STEP_ID": "0",
+            "SLURM_PROCID": "0",
+            "SLURM_NODEID": "0",
+            "SLURM_JOB_CPUS_PER_NODE": "72,36",
+        },
+        64,
+        ["SLURM_JOB_CPUS_PER_NODE"],
+    ),
+    "hyperqueue": ({"HQ_JOB_ID": "1", "HQ_CPUS": "1,2,63"}, 3, []),
+    "hyperqueue: several nodes": ({"HQ_JOB_ID": "1", "HQ_NODE_FILE": "/n"}, 64, []),
+    "hyperqueue: not inside": ({"HQ_CPUS": "1,2,63"}, 64, []),
+    "hyperqueue: malformed": ({"HQ_JOB_ID": "1", "HQ_CPUS": "a"}, 64, ["HQ_CPUS"]),
+    "jupyterhub": ({"JUPYTERHUB_USER": "a", "CPU_LIMIT": "2.5"}, 2.5, []),
+    "jupyterhub: not inside": ({"CPU_LIMIT": "2.0"}, 64, []),
+    "jupyterhub: malformed": (
+        {"JUPYTERHUB_USER": "a", "CPU_LIMIT": "two"},
+        64,
+        ["CPU_LIMIT"],
+    ),
+    "jupyterhub: a guarantee is no limit": (
+        {"JUPYTERHUB_USER": "a", "CPU_GUARANTEE": "2"},
+        64,
+        [],
+    ),
+}
+
+#: case: (variables, memory limit in bytes, variables ignored)
+MEMORY = {
+    "slurm: per GPU": (
+        {**SLURM, "SLURM_MEM_PER_GPU": "2048", "SLURM_GPUS_ON_NODE": "4"},
+        8 * GIB,
+        [],
+    ),
+    "slurm: per GPU of the step": (
+        {**SLURM, "SLURM_MEM_PER_GPU": "2G", "SLURM_STEP_GPUS": "0,3"},
+        4 * GIB,
+        [],
+    ),
+    "slurm: per GPU of the job": (
+        {**SLURM, "SLURM_MEM_PER_GPU": "2048", "SLURM_JOB_GPUS": "0-2"},
+        6 * GIB,
+        [],
+    ),
+    "slurm: per GPU of a type": (
+        {**SLURM, "SLURM_MEM_PER_GPU": "2048", "SLURM_GPUS_PER_NODE": "a100:2,k80:1"},
+        6 * GIB,
+        [],
+    ),
+    "slurm: per GPU of an unknown number": (
+        {**SLURM, "SLURM_MEM_PER_GPU": "2048"},
+        None,
+        ["SLURM_MEM_PER_GPU"],
+    ),
+    "slurm: per GPU on a login node": (
+        {"SLURM_JOB_ID": "1", "SLURM_MEM_PER_GPU": "2048", "SLURM_GPUS_ON_NODE": "4"},
+        None,
+        [],
+    ),
+    "sge": ({**SGE, "NSLOTS": "4", "SGE_HGR_h_vmem": "16.000G"}, 16 * GIB, []),
+    "sge: thousands": ({**SGE, "SGE_HGR_h_vmem": "1.5g"}, 1_500_000_000, []),
+    "sge: bytes": ({**SGE, "SGE_HGR_h_vmem": "1073741824"}, GIB, []),
+    "sge: the least of two": (
+        {**SGE, "SGE_HGR_h_vmem": "4G", "SGE_HGR_m_mem_free": "2048.000M"},
+        2 * GIB,
+        [],
+    ),
+    "sge: no limit": ({**SGE, "SGE_HGR_h_vmem": "INFINITY"}, None, []),
+    "sge: malformed": ({**SGE, "SGE_HGR_h_vmem": "G"}, None, ["SGE_HGR_h_vmem"]),
+    "sge: not inside": ({"SGE_ROOT": "/", "SGE_HGR_h_vmem": "1G"}, None, []),
+    "jupyterhub": (
+        {"JUPYTERHUB_USER": "a", "MEM_LIMIT": "4294967296"},
+        4 * GIB,
+        [],
+    ),
+    "jupyterhub: not inside": ({"MEM_LIMIT": "4294967296"}, None, []),
+    "jupyterhub: malformed": (
+        {"JUPYTERHUB_USER": "a", "MEM_LIMIT": "-1"},
+        None,
+        ["MEM_LIMIT"],
+    ),
+    "app engine": ({"GAE_ENV": "standard", "GAE_MEMORY_MB": "384"}, 384 * 1024**2, []),
+    "app engine: by its instance": (
+        {"GAE_INSTANCE": "x", "GAE_ENV": "standard", "GAE_MEMORY_MB": "384"},
+        384 * 1024**2,
+        [],
+    ),
+    "app engine: not inside": ({"GAE_MEMORY_MB": "384"}, None, []),
+}
+
+
+def machine(env, **details):
+    host = container(
+        cpus=64, machine_memory="256GiB", env=env, hostname="me", **details
+    )
+    host.files.update(FILES)
+    return host
+
+
+def ignored(limits):
+    return sorted({gap.where for gap in limits.gaps})
+
+
+@pytest.mark.parametrize("case", CORES)
+def test_cores(case):
+    env, cores, names = CORES[case]
+    limits = detect(machine(env))
+    assert (limits.cpu.limit, ignored(limits)) == (cores, names)
+    warned = {line.partition(" is ignored")[0] for line in limits.warnings}
+    assert warned >= set(names)
+
+
+@pytest.mark.parametrize("case", MEMORY)
+def test_memory(case):
+    env, memory, names = MEMORY[case]
+    limits = detect(machine(env))
+    assert (limits.memory.limit, ignored(limits)) == (memory, names)
+
+
+def test_one_name_of_the_host_in_the_list_may_be_short():
+    for name in ("ME", "me.example.org", "Me.Example.Org"):
+        host = container(cpus=64, env=TORQUE, hostname=name)
+        host.files.update(FILES)
+        assert detect(host).cpu.limit == 4
+
+
+# --- The share of one rank -----------------------------------------------------
+
+OPEN_MPI = {"OMPI_COMM_WORLD_LOCAL_SIZE": "4"}
+TORCHRUN = {"LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "x"}
+
+#: case: (variables, details of a machine of 64 CPUs, cores)
+RANKS = {
+    "open mpi": (OPEN_MPI, {}, 16),
+    "mpich and intel mpi": ({"MPI_LOCALNRANKS": "4"}, {}, 16),
+    "mvapich2": ({"MV2_COMM_WORLD_LOCAL_SIZE": "4"}, {}, 16),
+    "cray pmi": ({"PMI_LOCAL_SIZE": "4", "PMI_RANK": "1"}, {}, 16),
+    "pals": ({"PALS_LOCAL_SIZE": "4", "PALS_LOCAL_RANKID": "1"}, {}, 16),
+    "jsm": ({"JSM_NAMESPACE_LOCAL_SIZE": "4"}, {}, 16),
+    "horovod": ({"HOROVOD_LOCAL_SIZE": "4"}, {}, 16),
+    "torchrun": (TORCHRUN, {}, 16),
+    "not torchrun": ({"LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": "0"}, {}, 64),
+    "alone": ({"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, {}, 64),
+    "malformed": ({"OMPI_COMM_WORLD_LOCAL_SIZE": "four"}, {}, 64),
+    "two names of the same ranks": ({**OPEN_MPI, "PMI_LOCAL_SIZE": "4"}, {}, 16),
+    "torchrun in ranks": ({**OPEN_MPI, **TORCHRUN}, {}, 4),
+    "whole cores": ({"MPI_LOCALNRANKS": "3"}, {}, 21),
+    "more ranks than cores": ({"MPI_LOCALNRANKS": "100"}, {}, 1),
+    # What is the rank's own is not divided.
+    "bound to its share": (OPEN_MPI, {"affinity": range(16)}, 16),
+    "bound to less": (OPEN_MPI, {"affinity": range(4)}, 4),
+    "bound to more": (OPEN_MPI, {"affinity": range(32)}, 16),
+    "a cap of the user": ({**OPEN_MPI, "CORESIZE_MAX_CORES": "8"}, {}, 8),
+    "a cap for joblib": ({**OPEN_MPI, "LOKY_MAX_CPU_COUNT": "8"}, {}, 8),
+    "an override": ({**OPEN_MPI, "CORESIZE_OVERRIDE_CORES": "48"}, {}, 48),
+    "python's own": ({**OPEN_MPI, "PYTHON_CPU_COUNT": "48"}, {}, 48),
+    # What all ranks share is.
+    "a quota": (OPEN_MPI, {"quota": 8.5}, 2),
+    "a small quota": (OPEN_MPI, {"quota": 1.5}, 1),
+    "a job": ({**OPEN_MPI, **SLURM, "SLURM_CPUS_ON_NODE": "8"}, {}, 2),
+    "a job with a list": ({**OPEN_MPI, **TORQUE}, {}, 1),
+    # mpirun starts a helper as a step, and the ranks inherit the script's -c.
+    "mpirun in a job of tasks": (
+        {
+            **OPEN_MPI,
+            **STEP,
+            "SLURM_STEP_TASKS_PER_NODE": "1",
+            "SLURM_CPUS_PER_TASK": "2",
+        },
+        {},
+        2,
+    ),
+    "ranks of srun": (
+        {**FOUR, "PMI_LOCAL_SIZE": "4", "SLURM_CPUS_PER_TASK": "2"},
+        {},
+        2,
+    ),
+    "torchrun in each task of srun": (
+        {
+            **TORCHRUN,
+            **STEP,
+            "SLURM_CPUS_ON_NODE": "32",
+            "SLURM_STEP_TASKS_PER_NODE": "2",
+            "SLURM_CPUS_PER_TASK": "16",
+        },
+        {},
+        4,
+    ),
+    "turned off": ({**OPEN_MPI, "CORESIZE_SHARE_RANKS": "0"}, {}, 64),
+    "turned off by a word": ({**TORCHRUN, "CORESIZE_SHARE_RANKS": "Off"}, {}, 64),
+    "turned off in a step": ({**FOUR, "CORESIZE_SHARE_RANKS": "no"}, {}, 8),
+    "turned on": ({**OPEN_MPI, "CORESIZE_SHARE_RANKS": "true"}, {}, 16),
+    "nothing to share": ({"CORESIZE_SHARE_RANKS": "1"}, {}, 64),
+}
+
+
+@pytest.mark.parametrize("case", RANKS)
+def test_a_rank_gets_its_share(case):
+    env, details, cores = RANKS[case]
+    host = machine(env, **details)
+    assert detect(host).cpu.limit == cores
+    with use_host(host):
+        assert available_cores() == round(cores)
+
+
+@pytest.mark.parametrize(("affinity", "cores"), [(range(8), 2), ({0, 1}, 2), ({0}, 1)])
+def test_ranks_share_the_cpuset_of_their_container(affinity, cores):
+    host = machine(OPEN_MPI, affinity=affinity)
+    host.files["/sys/fs/cgroup/cpuset.cpus.effective"] = "0-7\n"
+    assert detect(host).cpu.limit == cores
+
+
+def test_ranks_share_physical_cores():
+    host = container(cpus=8, env={"MPI_LOCALNRANKS": "2"})
+    host.files.update(topology(EIGHT, core_cpus_list=pairs))
+    with use_host(host):
+        assert available_cores(physical=True) == 2
+    bound = container(cpus=8, env={"MPI_LOCALNRANKS": "2"}, affinity=range(4))
+    bound.files.update(host.files)
+    with use_host(bound):
+        assert available_cores(physical=True) == 2
+
+
+#: case: (variables, details of a machine with 256 GiB, of which 16 are used, bytes
+#: that a rank may use). No limit is a rank's own: the kernel counts all of them.
+SHARED = {
+    "the machine's": (OPEN_MPI, {}, 60 * GIB),
+    "the container's": (OPEN_MPI, {"memory": "64GiB"}, 12 * GIB),
+    "the job's": ({**FOUR, "SLURM_MEM_PER_NODE": "8192"}, {}, 2 * GIB),
+    "a cap of the user": ({**OPEN_MPI, "CORESIZE_MAX_MEMORY": "8GiB"}, {}, 8 * GIB),
+    "an override": ({**OPEN_MPI, "CORESIZE_OVERRIDE_MEMORY": "8GiB"}, {}, 8 * GIB),
+    "turned off": ({**OPEN_MPI, "CORESIZE_SHARE_RANKS": "0"}, {}, 240 * GIB),
+}
+
+
+@pytest.mark.parametrize("case", SHARED)
+def test_a_rank_gets_its_share_of_the_memory(case):
+    env, details, share = SHARED[case]
+    host = machine(env, used="16GiB", **details)
+    without = machine({**env, "CORESIZE_SHARE_RANKS": "0"}, used="16GiB", **details)
+    with use_host(host):
+        assert available_memory() == share
+    assert detect(host).memory.limit == detect(without).memory.limit
+
+
+def test_the_report_says_that_it_is_a_share():
+    limits = detect(machine(OPEN_MPI))
+    binding = limits.cpu.binding
+    assert binding.source == "ranks:OMPI_COMM_WORLD_LOCAL_SIZE"
+    assert binding.raw == "64 cores / 4 ranks"
+    assert "CORESIZE_SHARE_RANKS=0" in limits.warnings[0]
+    assert not detect(machine({**OPEN_MPI, "CORESIZE_SHARE_RANKS": "0"})).warnings
+
+
+@pytest.mark.parametrize("value", ["2", "-1", "maybe", "\u0660"])
+@pytest.mark.parametrize("env", [{}, OPEN_MPI])
+def test_a_malformed_switch_raises(value, env):
+    with pytest.raises(ConfigError, match="CORESIZE_SHARE_RANKS"):
+        detect(machine({**env, "CORESIZE_SHARE_RANKS": value}))
+
+
+@given(
+    cpus=st.integers(1, 64),
+    ranks=st.integers(1, 64),
+    quota=st.none() | st.floats(0.5, 64),
+    name=st.sampled_from(["MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE"]),
+)
+def test_ranks_that_are_not_bound_fit_together(cpus, ranks, quota, name):
+    host = container(cpus=cpus, quota=quota, env={name: str(ranks)})
+    share = detect(host).cpu.limit
+    alone = detect(container(cpus=cpus, quota=quota)).cpu.limit
+    assert share <= alone
+    assert share * ranks <= max(alone, ranks)

@@ -46,8 +46,13 @@ class SchedulerJob:
             return self.gap(name, str(error))
         return self.fact(name, amount, name, raw) if amount is not None else None
 
-    def ask_file(self, name: str, parser: Callable[[str], float]) -> FactOrGap | None:
-        """The fact or gap from the file that a variable names; None if it is unset."""
+    def ask_file(
+        self, name: str, parser: Callable[[str], float | None]
+    ) -> FactOrGap | None:
+        """The fact or gap from the file that a variable names.
+
+        None if the variable is not set, or if the file sets no limit.
+        """
         if name not in self.env:
             return None
         where = self.env[name]
@@ -56,6 +61,8 @@ class SchedulerJob:
             amount = parser(text)
         except (OSError, ParseError) as error:
             return self.gap(name, f"{where}: {explain(error)}")
+        if amount is None:
+            return None
         return self.fact(name, amount, where, text.strip())
 
     def own(self, parser: Callable[[str], dict[str, int]]) -> Callable[[str], float]:
@@ -104,6 +111,26 @@ def first(*answers: FactOrGap | None) -> Iterator[FactOrGap]:
             yield answer
         if isinstance(answer, Fact):
             return
+
+
+def prefer(own: FactOrGap | None, *general: FactOrGap | None) -> Iterator[FactOrGap]:
+    """Yield what a scheduler says of this very host, else what it says in general.
+
+    A general number that contradicts this host's is a gap.
+    """
+    if not isinstance(own, Fact):
+        yield from first(own, *general)
+        return
+    yield own
+    for other in general:
+        if isinstance(other, Fact) and other.amount != own.amount:
+            said = own.source.partition(":")[2]
+            yield Gap(
+                resource=other.resource,
+                source=other.source,
+                where=other.where,
+                reason=f"it says {other.raw}, but {said} gives this host {own.amount:g}",
+            )
 
 
 def slots_here(slots: dict[str, int], hostname: str | None) -> int:
