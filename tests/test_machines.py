@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coresize import ConfigError, available_cores, available_memory, detect
+from coresize.batch.shards import find_shard
 from coresize.detection import parse
 from coresize.detection.parse import devices, visible_devices
 from coresize.errors import ParseError
@@ -621,3 +622,81 @@ def test_ranks_that_are_not_bound_fit_together(cpus, ranks, quota, name):
     alone = detect(container(cpus=cpus, quota=quota)).cpu.limit
     assert share <= alone
     assert share * ranks <= max(alone, ranks)
+
+
+# --- Places of shards -----------------------------------------------------------
+
+#: case: (variables, the shard, or a text of the error)
+PLACES = {
+    "gitlab": ({"CI_NODE_INDEX": "1", "CI_NODE_TOTAL": "3"}, "0/3"),
+    "gitlab: the last": ({"CI_NODE_INDEX": "3", "CI_NODE_TOTAL": "3"}, "2/3"),
+    "gitlab: from 0": (
+        {"CI_NODE_INDEX": "0", "CI_NODE_TOTAL": "3"},
+        "CI_NODE_INDEX='0' is not valid: use one of the array's 1-3:1",
+    ),
+    "gitlab: not parallel": ({"CI_NODE_TOTAL": "1"}, "this is no array job"),
+    "circleci": ({"CIRCLE_NODE_INDEX": "0", "CIRCLE_NODE_TOTAL": "3"}, "0/3"),
+    "circleci: the last": ({"CIRCLE_NODE_INDEX": "2", "CIRCLE_NODE_TOTAL": "3"}, "2/3"),
+    "buildkite": (
+        {"BUILDKITE_PARALLEL_JOB": "1", "BUILDKITE_PARALLEL_JOB_COUNT": "3"},
+        "1/3",
+    ),
+    "azure pipelines": (
+        {"SYSTEM_JOBPOSITIONINPHASE": "1", "SYSTEM_TOTALJOBSINPHASE": "3"},
+        "0/3",
+    ),
+    "bitbucket": (
+        {"BITBUCKET_PARALLEL_STEP": "1", "BITBUCKET_PARALLEL_STEP_COUNT": "3"},
+        "1/3",
+    ),
+    "semaphore": ({"SEMAPHORE_JOB_INDEX": "3", "SEMAPHORE_JOB_COUNT": "3"}, "2/3"),
+    "google batch": ({"BATCH_TASK_INDEX": "0", "BATCH_TASK_COUNT": "3"}, "0/3"),
+    "aws batch: nodes": (
+        {"AWS_BATCH_JOB_NODE_INDEX": "2", "AWS_BATCH_JOB_NUM_NODES": "3"},
+        "2/3",
+    ),
+    "lsf": ({"LSB_JOBINDEX": "2", "LSB_JOBINDEX_END": "3"}, "1/3"),
+    "lsf: with a step": (
+        {"LSB_JOBINDEX": "4", "LSB_JOBINDEX_END": "8", "LSB_JOBINDEX_STEP": "3"},
+        "1/3",
+    ),
+    "lsf: not from 1": (
+        {"LSB_JOBINDEX": "5", "LSB_JOBINDEX_END": "8", "LSB_JOBINDEX_STEP": "3"},
+        "one of the array's 1-8:3",
+    ),
+    "lsf: the user says more": (
+        {"LSB_JOBINDEX": "5", "LSB_JOBINDEX_END": "8", "CORESIZE_SHARDS": "5-8"},
+        "0/4",
+    ),
+    "lsf: the number of jobs": ({"LSB_JOBINDEX": "4", "CORESIZE_SHARDS": "4"}, "3/4"),
+    "lsf: no array": (
+        {"LSB_JOBINDEX": "0", "LSB_JOBINDEX_END": "0", "LSB_JOBINDEX_STEP": "0"},
+        "this is no array job",
+    ),
+    "no count": ({"CIRCLE_NODE_INDEX": "0"}, "CIRCLE_NODE_TOTAL=''"),
+    "a count of 0": (
+        {"CIRCLE_NODE_INDEX": "0", "CIRCLE_NODE_TOTAL": "0"},
+        "CIRCLE_NODE_INDEX='0'",
+    ),
+    "two places": (
+        {
+            "CI_NODE_INDEX": "1",
+            "CI_NODE_TOTAL": "3",
+            "BATCH_TASK_INDEX": "0",
+            "BATCH_TASK_COUNT": "3",
+        },
+        "which of them counts is not known",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PLACES)
+def test_the_place_of_a_shard(case):
+    env, expected = PLACES[case]
+    host = container(env=env)
+    if "/" in expected and len(expected) == 3:
+        assert str(find_shard("auto", host=host)) == expected
+    else:
+        with pytest.raises(ConfigError) as caught:
+            find_shard("auto", host=host)
+        assert expected in str(caught.value)
