@@ -43,7 +43,7 @@ else:
 VERSION = "0.1.0.dev0"
 
 #: Sources that get special treatment when facts are combined: the affinity mask, the
-#: share of one rank (the first part of the source), and the CFS quota by cgroup version.
+#: share of one rank (the part before the colon), and the CFS quota by cgroup version.
 AFFINITY = "affinity"
 RANK_SHARE = "ranks"
 CFS_QUOTA = {1: "cgroup1:cpu.cfs_quota_us", 2: "cgroup2:cpu.max"}

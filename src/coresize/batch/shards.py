@@ -146,12 +146,12 @@ def _array(scheduler: str, index: str, *, none: str = "", **names: str) -> _Arra
 
 
 #: First is a number for schedulers that always count from it; LSF does not tell the
-#: first index, which is 1 in most arrays. ``none`` is the value of the index variable in
-#: a job that is no array. Sources: sbatch(1), qsub(1) of Grid Engine, the PBS
+#: first index, which is 1 in most arrays. ``none`` is the value of the index variable
+#: in a job that is no array. Sources: sbatch(1), qsub(1) of Grid Engine, the PBS
 #: Professional and the Torque user's guide, LSF's "Environment variables set for job
-#: execution", AWS Batch "Array jobs" and "Multi-node parallel jobs", Kubernetes "Indexed
-#: Job", Cloud Run "Container runtime contract", Google Batch "Use predefined environment
-#: variables", and the pages on predefined variables of the CI services.
+#: execution", AWS Batch "Array jobs" and "Multi-node parallel jobs", Kubernetes
+#: "Indexed Job", Cloud Run "Container runtime contract", Google Batch "Predefined
+#: environment variables", and the CI services' lists of predefined variables.
 ARRAYS = (
     _array(
         "Slurm",

@@ -7,7 +7,6 @@ from contextlib import suppress
 from coresize import units
 from coresize.detection import parse
 from coresize.detection.reading import explain, keep_last
-from coresize.detection.system import ONLINE
 from coresize.errors import ParseError
 from coresize.model import AFFINITY, Fact, Gap
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from coresize.host import Host
 
 _WHERE = "sched_getaffinity(0)"
+_ONLINE = "/sys/devices/system/cpu/online"
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/{}"
 
 
@@ -80,7 +80,7 @@ def physical_cores(host: Host, cpus: AbstractSet[int] | None) -> FactOrGap:
 def _online(host: Host, cpus: AbstractSet[int] | None) -> AbstractSet[int]:
     """The CPUs of the mask that are online; an offline CPU has no topology."""
     try:
-        online = parse.cpu_list(host.read(ONLINE))
+        online = parse.cpu_list(host.read(_ONLINE))
     except (OSError, ParseError):
         return cpus or frozenset()
     return online if cpus is None else (cpus & online or cpus)

@@ -125,11 +125,12 @@ def prefer(own: FactOrGap | None, *general: FactOrGap | None) -> Iterator[FactOr
     for other in general:
         if isinstance(other, Fact) and other.amount != own.amount:
             said = own.source.partition(":")[2]
+            reason = f"it says {other.raw}, but {said} gives this host {own.amount:g}"
             yield Gap(
                 resource=other.resource,
                 source=other.source,
                 where=other.where,
-                reason=f"it says {other.raw}, but {said} gives this host {own.amount:g}",
+                reason=reason,
             )
 
 

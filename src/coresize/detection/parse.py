@@ -125,10 +125,8 @@ def visible_devices(text: str) -> tuple[int | str, ...]:
     kind = next((kind for kind in ("GPU-", "MIG-") if text.startswith(kind)), "")
     visible: list[int | str] = []
     for entry in text.split(","):
-        if kind:
-            device = entry.rstrip() if entry.startswith(kind) else None
-        else:
-            device = device_number(entry)
+        name = entry.rstrip() if entry.startswith(kind) else None
+        device = name if kind else device_number(entry)
         if device is None:
             break
         if device in visible:

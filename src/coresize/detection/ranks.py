@@ -8,8 +8,8 @@ it:
 1. What is shared is divided: the machine, the cgroups and the job. What belongs to the
    process itself is not: its affinity, its variables, the CPUs that Slurm grants to
    each task. A rank that is bound to 4 of 16 CPUs beside 3 others may use 4, not 1.
-2. mpirun and srun count all ranks of the host. torchrun counts those of one agent, which
-   may be a rank itself: so its number divides what the agent may use.
+2. mpirun and srun count all ranks of the host. torchrun counts those of one agent,
+   which may be a rank itself: so its number divides what the agent may use.
 3. A share is no cap, so an override replaces it. Every launcher gives a share of its
    own and the least applies, so launchers need no order.
 

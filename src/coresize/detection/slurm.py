@@ -6,8 +6,7 @@ from coresize import units
 from coresize.detection import parse, parse_jobs
 from coresize.detection.job import count, first
 from coresize.errors import ParseError
-from coresize.model import Fact
-from coresize.units import format_count
+from coresize.model import Fact, Gap
 
 
 TYPE_CHECKING = False
@@ -74,23 +73,24 @@ def _cpus_per_task(
 ) -> Iterator[FactOrGap]:
     """The CPUs of a task; a gap for more CPUs than the step has for its tasks here."""
     granted = (
-        *first(
-            job.ask("SLURM_CPUS_PER_TASK", count), job.ask("SRUN_CPUS_PER_TASK", count)
-        ),
+        job.ask("SLURM_CPUS_PER_TASK", count) or job.ask("SRUN_CPUS_PER_TASK", count),
         job.ask("SLURM_TRES_PER_TASK", parse_jobs.tres_cpus),
     )
-    for one in filter(None, granted):
-        if not (isinstance(one, Fact) and on_node):
+    for one in granted:
+        if isinstance(one, Fact) and on_node:
+            wanted = (one.amount or 0) * here
+            yield one if wanted <= (on_node.amount or 0) else _stale(job, one, on_node)
+        elif one:
             yield one
-        elif (one.amount or 0) * here <= (on_node.amount or 0):
-            yield one
-        else:
-            reason = (
-                f"{one.raw} for each of {format_count(int(here), 'task')} is more than "
-                f"the step has here ({on_node.where}={on_node.raw}): it may be the "
-                "batch script's"
-            )
-            yield job.gap(one.where, reason)
+
+
+def _stale(job: SchedulerJob, granted: Fact, on_node: Fact) -> Gap:
+    """The gap for a number of CPUs per task that this step does not have."""
+    reason = (
+        f"the step has fewer CPUs here ({on_node.where}={on_node.raw}) than "
+        f"{granted.raw} for each of its tasks: the value may be the batch script's"
+    )
+    return job.gap(granted.where, reason)
 
 
 def tasks(job: SchedulerJob) -> Iterator[FactOrGap]:
