@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from coresize import units
 from coresize.detection import parse
 from coresize.detection.reading import explain, keep_last
@@ -118,11 +116,15 @@ _CONTAINERS = ("drawer_id", "book_id", "physical_package_id", "die_id", "cluster
 
 def _place(host: Host, cpu: int) -> tuple[str, ...]:
     """The numbers of all that contains the core, and the core's own number."""
-    place = []
-    for name in _CONTAINERS:
-        with suppress(FileNotFoundError):
-            number = host.read(_TOPOLOGY.format(cpu, name)).strip()
-            units.whole(number.removeprefix("-"))  # -1 where the firmware says nothing
-            place.append(f"{name} {number}")
     core = units.whole(host.read(_TOPOLOGY.format(cpu, "core_id")))
-    return *place, f"core {core}"
+    return *(_number(host, cpu, name) for name in _CONTAINERS), f"{core}"
+
+
+def _number(host: Host, cpu: int, name: str) -> str:
+    """The number of one thing that contains the core; "" without such a file."""
+    try:
+        number = host.read(_TOPOLOGY.format(cpu, name)).strip()
+    except FileNotFoundError:
+        return ""
+    units.whole(number.removeprefix("-"))  # -1 where the firmware does not tell
+    return number
