@@ -220,7 +220,7 @@ TORQUE = {"PBS_JOBID": "1", "PBS_NODEFILE": "/nodes"}
 SGE = {"JOB_ID": "1", "SGE_ROOT": "/opt/sge"}
 LSF = {"LSB_JOBID": "1"}
 FILES = {
-    "/nodes": "other\n" * 2 + "ME.example.org\n" * 4,
+    "/nodes": "other\n" * 2 + "ME.example.org\n" * 3 + "me.example.org\n",
     "/elsewhere": "a.example.org\nb.example.org\n",
     "/pe": "other 8 all.q@other x\nme 3 all.q@me x\nme 2 long.q@me x\n",
     "/affinity": "other 0-7 0 1\nme 0,1 0 1\nme 1-5 0 1\n",
@@ -437,6 +437,8 @@ MEMORY = {
         [],
     ),
     "app engine: not inside": ({"GAE_MEMORY_MB": "384"}, None, []),
+    "cloud foundry": ({"VCAP_APPLICATION": "{}", "MEMORY_LIMIT": "1G"}, GIB, []),
+    "cloud foundry: not inside": ({"MEMORY_LIMIT": "1G"}, None, []),
 }
 
 

@@ -75,6 +75,7 @@ MARKS = {
     "JUPYTERHUB_USER": "jupyterhub",
     "GAE_ENV": "appengine",
     "GAE_INSTANCE": "appengine",
+    "VCAP_APPLICATION": "cloudfoundry",
 }
 
 #: The variables by which a launcher tells a process that it is one of several ranks on

@@ -143,9 +143,9 @@ def slots_here(slots: dict[str, int], hostname: str | None) -> int:
     if hostname is None and len(slots) == 1:
         return next(iter(slots.values()))
     own = (hostname or "").lower()
-    mine = {name for name in slots if _same_host(name.lower(), own)}
-    if len(mine) == 1:
-        return slots[mine.pop()]
+    mine = [name for name in slots if _same_host(name.lower(), own)]
+    if len({name.lower() for name in mine}) == 1:
+        return sum(slots[name] for name in mine)
     what = "is more than one of those listed" if mine else "is not listed"
     msg = f"this host ({hostname or 'name unknown'}) {what}"
     raise ParseError(msg)

@@ -41,7 +41,7 @@ def slurm_count(text: str, node: int | None) -> int:
 
 
 def slurm_mebibytes(text: str) -> int:
-    """Bytes in a Slurm memory variable: mebibytes, or a number with K, M, G or T."""
+    """Bytes in a number of mebibytes, or in a number with K, M, G or T (Slurm)."""
     number = text.strip()
     power = {"K": 1, "M": 2, "G": 3, "T": 4}.get(number[-1:].upper(), 0)
     return whole(number[:-1]) * 1024**power if power else whole(number) * 1024**2

@@ -205,6 +205,13 @@ def _appengine_memory(job: SchedulerJob) -> Iterator[FactOrGap]:
     return first(job.ask("GAE_MEMORY_MB", mebibytes))
 
 
+def _cloudfoundry_memory(job: SchedulerJob) -> Iterator[FactOrGap]:
+    """The memory of the instance (Cloud Foundry docs, "Environment Variables")."""
+    return first(
+        job.ask("MEMORY_LIMIT", lambda text: parse_jobs.slurm_mebibytes(text) or None)
+    )
+
+
 #: The schedulers, by their names in `environ.MARKS`.
 SCHEDULERS = {
     "slurm": Scheduler(
@@ -262,5 +269,8 @@ SCHEDULERS = {
     ),
     "appengine": Scheduler(
         names=frozenset({"GAE_MEMORY_MB"}), shares={"memory": _appengine_memory}
+    ),
+    "cloudfoundry": Scheduler(
+        names=frozenset({"MEMORY_LIMIT"}), shares={"memory": _cloudfoundry_memory}
     ),
 }
