@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -610,6 +614,25 @@ def test_the_report_says_that_it_is_a_share():
 def test_a_malformed_switch_raises(value, env):
     with pytest.raises(ConfigError, match="CORESIZE_SHARE_RANKS"):
         detect(machine({**env, "CORESIZE_SHARE_RANKS": value}))
+
+
+PROGRAM = """
+from coresize import available_cores, detect
+print(available_cores(), *(fact.source for fact in detect().facts))
+"""
+
+
+def test_a_process_is_told_its_share_of_this_machine():
+    def told(**variables):
+        env = {**os.environ, "MPI_LOCALNRANKS": "1000", **variables}
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM], env=env, capture_output=True, check=True
+        )
+        return done.stdout.decode().split()
+
+    cores, *sources = told()
+    assert (cores, "ranks:MPI_LOCALNRANKS" in sources) == ("1", True)
+    assert "ranks:MPI_LOCALNRANKS" not in told(CORESIZE_SHARE_RANKS="0")
 
 
 @given(
