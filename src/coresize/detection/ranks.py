@@ -125,8 +125,8 @@ def _divide(shared: Sequence[Fact], ranks: FactOrGap | None) -> Iterator[FactOrG
 
 
 def _share(ranks: Fact, role: Role, amount: float) -> Fact:
-    """The share of one rank in an amount: whole cores, at least 1, or whole bytes."""
-    part = amount // (ranks.amount or 1)
+    """The share of one rank in an amount: cores, at least 1, or whole bytes."""
+    part = amount / (ranks.amount or 1)
     in_cores = ranks.resource == "cpu"
     whole = f"{amount:g} cores" if in_cores else format_bytes(amount)
     return Fact(

@@ -63,12 +63,12 @@ def _pbs_cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
     listed = job.ask_file("PBS_NODEFILE", job.own(parse_jobs.host_lines))
     per_node = job.ask("PBS_NUM_PPN", count)
     of_chunk = job.ask("NCPUS", count)
-    if per_node or not (isinstance(listed, Fact) and isinstance(of_chunk, Fact)):
-        own = listed if per_node or not of_chunk else None
-        return prefer(own, per_node, of_chunk, listed)
-    if (listed.amount or 0) > (of_chunk.amount or 0):
-        return prefer(listed, of_chunk)
-    return first(of_chunk)
+    if per_node:
+        return prefer(listed, per_node, of_chunk)
+    if isinstance(listed, Fact) and isinstance(of_chunk, Fact):
+        more = (listed.amount or 0) > (of_chunk.amount or 0)
+        return prefer(listed, of_chunk) if more else first(of_chunk)
+    return first(of_chunk, listed)
 
 
 def _sge_cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
