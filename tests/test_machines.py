@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coresize import ConfigError, available_cores, available_memory, detect
@@ -73,6 +73,7 @@ def test_the_visible_gpus_are_those_of_the_driver(text):
     assert devices(text) == len(VISIBLE[text])
 
 
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 99), unique=True), st.text(max_size=9), st.data())
 def test_what_follows_an_entry_that_is_no_gpu_never_counts(numbers, rest, data):
     text = ",".join(map(str, numbers))
@@ -640,6 +641,7 @@ def test_a_process_is_told_its_share_of_this_machine():
     assert "ranks:MPI_LOCALNRANKS" not in told(CORESIZE_SHARE_RANKS="0")
 
 
+@settings(max_examples=30)
 @given(
     cpus=st.integers(1, 64),
     ranks=st.integers(1, 64),

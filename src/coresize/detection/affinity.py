@@ -20,6 +20,18 @@ _WHERE = "sched_getaffinity(0)"
 _ONLINE = "/sys/devices/system/cpu/online"
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/{}"
 
+#: The files that list the hardware threads of a core, and their grammars.
+_THREADS = (
+    ("core_cpus_list", parse.cpu_list),
+    ("thread_siblings_list", parse.cpu_list),
+    ("core_cpus", parse.cpu_mask),
+    ("thread_siblings", parse.cpu_mask),
+)
+
+#: What contains a core, outermost first: on s390, books and drawers too. Not every
+#: processor and kernel has each.
+_CONTAINERS = ("drawer_id", "book_id", "physical_package_id", "die_id", "cluster_id")
+
 
 def affinity(host: Host) -> tuple[FactOrGap, AbstractSet[int] | None]:
     """The number of CPUs in the affinity mask, and the CPUs (sched_getaffinity(2))."""
@@ -99,19 +111,6 @@ def _core(host: Host, cpu: int) -> object:
         if cpu in threads:  # otherwise the list is about another CPU
             return threads
     return _place(host, cpu)
-
-
-#: The files that list the hardware threads of a core, and their grammars.
-_THREADS = (
-    ("core_cpus_list", parse.cpu_list),
-    ("thread_siblings_list", parse.cpu_list),
-    ("core_cpus", parse.cpu_mask),
-    ("thread_siblings", parse.cpu_mask),
-)
-
-#: What contains a core, outermost first: on s390, books and drawers too. Not every
-#: processor and kernel has each.
-_CONTAINERS = ("drawer_id", "book_id", "physical_package_id", "die_id", "cluster_id")
 
 
 def _place(host: Host, cpu: int) -> tuple[str, ...]:
