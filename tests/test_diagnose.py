@@ -495,6 +495,9 @@ A100 = [gpus.Gpu(name="A100", uuid=f"GPU-{number}a7c-12") for number in range(4)
         ("4", A100, "error", "not there: 4"),
         ("0", [], "error", "not there: 0"),
         ("-1", [], None, ""),
+        ("0,1,0", A100, "error", "hides all GPUs"),
+        ("+3, -0,2abc,1", A100, None, ""),
+        ("+4", A100, "error", "not there: +4"),
     ],
 )
 def test_gpus(given, present, severity, text):

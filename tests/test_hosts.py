@@ -55,6 +55,10 @@ ASKED = {
 
 def _check(file):
     expected = {"limit": None, "quota": None, "memory_limit": None, **file.expect}
+    physical = expected.pop("physical", None)
+    if physical is not None:
+        cores = cores_of(file.host, reserve=0, rounding="nearest", physical=True)
+        assert cores == physical
     limits = detect(file.host)
     exact = {name: value for name, value in expected.items() if name in ANSWERS}
     assert {name: ANSWERS[name](limits) for name in exact} == exact
@@ -92,6 +96,7 @@ def test_the_host_of_the_reference_page():
     assert set(tomllib.loads(text)) == {
         "format",
         "note",
+        "calls",
         "host",
         "env",
         "files",

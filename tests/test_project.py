@@ -13,7 +13,7 @@ import pytest
 
 import coresize
 from coresize import errors, model, testing
-from coresize.detection import environ, schedulers
+from coresize.detection import environ, ranks, schedulers
 from coresize.model import Fact, Gap
 from coresize.planning import exports, settings
 from coresize.processes import transfer
@@ -163,7 +163,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 def test_every_variable_is_documented():
     names = set(environ.NAMES).union(
-        *(one.names for one in schedulers.SCHEDULERS.values())
+        ranks.NAMES, *(one.names for one in schedulers.SCHEDULERS.values())
     )
     page = (DOCS / "reference" / "environment.md").read_text()
     assert [name for name in sorted(names) if f"`{name}`" not in page] == []

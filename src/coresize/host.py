@@ -138,21 +138,34 @@ def _read_rest(file: int, chunks: list[bytes], path: str) -> bytes:
     return b"".join(chunks)
 
 
+#: The names that functions ask for, and each name as the environment encodes it. There
+#: are a few constant sets of names.
+_keys: dict[tuple[object, frozenset[str]], list[tuple[str, object]]] = {}
+_MOST_KEYS = 64
+
+
 def _names_present(names: frozenset[str]) -> Iterable[str]:
     """Those of the names that are set, empty or not.
 
     ``os.environ`` raises two exceptions for each name that it lacks, and a pass over it
     decodes every name. Either costs a third of what `available_cores` reads, or more,
     and no public call costs less. This function therefore looks each name up in the
-    dictionary behind ``os.environ``, as ``os.environ[name]`` does. Where a program or
-    another Python has a mapping without that dictionary, it makes the pass.
+    dictionary behind ``os.environ``, as ``os.environ[name]`` does, and keeps the names
+    as they are encoded there. Where a program or another Python has a mapping without
+    that dictionary, it makes the pass.
     """
     environ = os.environ
     encode = getattr(environ, "encodekey", None)
     encoded = getattr(environ, "_data", None)
     if encode is None or encoded is None:
         return names.intersection(environ)
-    return [name for name in names if encode(name) in encoded]
+    asked = encode, frozenset(names)
+    keys = _keys.get(asked)
+    if keys is None:
+        if len(_keys) >= _MOST_KEYS:
+            _keys.clear()
+        keys = _keys[asked] = [(name, encode(name)) for name in names]
+    return [name for name, key in keys if key in encoded]
 
 
 def _psutil(ask: Callable[[Any], _Answer]) -> _Answer | None:

@@ -63,9 +63,10 @@ else:
 #: The version of coresize.
 VERSION = "0.1.0.dev0"
 
-#: Sources that get special treatment when facts are combined: the affinity mask, and
-#: the CFS quota by cgroup version.
+#: Sources that get special treatment when facts are combined: the affinity mask, the
+#: share of one rank (the part before the colon), and the CFS quota by cgroup version.
 AFFINITY = "affinity"
+RANK_SHARE = "ranks"
 CFS_QUOTA = {1: "cgroup1:cpu.cfs_quota_us", 2: "cgroup2:cpu.max"}
 
 

@@ -52,6 +52,16 @@ def positive(text: str) -> int:
     return whole(text) or fail(f"{shown(text)} is not above 0")
 
 
+def switch(text: str) -> bool:
+    """Whether a text means on or off, in any of the usual words."""
+    word = text.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    return word not in ("0", "false", "no", "off") and fail(
+        f"{shown(text)} is neither on nor off"
+    )
+
+
 def cores(text: str) -> float:
     """A number of cores above 0, such as ``8`` or ``8.5``."""
     numerator, denominator = _decimal(text.strip())

@@ -145,11 +145,13 @@ def _array(scheduler: str, index: str, *, none: str = "", **names: str) -> _Arra
     return _Array(scheduler=scheduler, index=index, none=none, **fields)
 
 
-#: First is "0" for schedulers that count from 0. ``none`` is the value of the index
-#: variable in a job that is no array. Sources: sbatch(1), qsub(1) of Grid Engine, the
-#: PBS Professional and the Torque user's guide, LSF's "Environment variables set for
-#: job execution", AWS Batch "Array jobs", Kubernetes "Indexed Job", Cloud Run
-#: "Container runtime contract".
+#: First is a number for schedulers that always count from it; LSF does not tell the
+#: first index, which is 1 in most arrays. ``none`` is the value of the index variable
+#: in a job that is no array. Sources: sbatch(1), qsub(1) of Grid Engine, the PBS
+#: Professional and the Torque user's guide, LSF's "Environment variables set for job
+#: execution", AWS Batch "Array jobs" and "Multi-node parallel jobs", Kubernetes
+#: "Indexed Job", Cloud Run "Container runtime contract", Google Batch "Predefined
+#: environment variables", and the CI services' lists of predefined variables.
 ARRAYS = (
     _array(
         "Slurm",
@@ -169,17 +171,52 @@ ARRAYS = (
     ),
     _array("PBS", "PBS_ARRAY_INDEX"),
     _array("Torque", "PBS_ARRAYID"),
-    _array("LSF", "LSB_JOBINDEX", none="0"),
+    _array(
+        "LSF",
+        "LSB_JOBINDEX",
+        first="1",
+        last="LSB_JOBINDEX_END",
+        step="LSB_JOBINDEX_STEP",
+        none="0",
+    ),
     _array(
         "AWS Batch",
         "AWS_BATCH_JOB_ARRAY_INDEX",
         first="0",
         count="AWS_BATCH_JOB_ARRAY_SIZE",
     ),
+    _array(
+        "AWS Batch",
+        "AWS_BATCH_JOB_NODE_INDEX",
+        first="0",
+        count="AWS_BATCH_JOB_NUM_NODES",
+    ),
+    _array("Google Batch", "BATCH_TASK_INDEX", first="0", count="BATCH_TASK_COUNT"),
     _array("Kubernetes", "JOB_COMPLETION_INDEX", first="0"),
     _array(
         "Cloud Run", "CLOUD_RUN_TASK_INDEX", first="0", count="CLOUD_RUN_TASK_COUNT"
     ),
+    _array("GitLab", "CI_NODE_INDEX", first="1", count="CI_NODE_TOTAL"),
+    _array("CircleCI", "CIRCLE_NODE_INDEX", first="0", count="CIRCLE_NODE_TOTAL"),
+    _array(
+        "Buildkite",
+        "BUILDKITE_PARALLEL_JOB",
+        first="0",
+        count="BUILDKITE_PARALLEL_JOB_COUNT",
+    ),
+    _array(
+        "Azure Pipelines",
+        "SYSTEM_JOBPOSITIONINPHASE",
+        first="1",
+        count="SYSTEM_TOTALJOBSINPHASE",
+    ),
+    _array(
+        "Bitbucket",
+        "BITBUCKET_PARALLEL_STEP",
+        first="0",
+        count="BITBUCKET_PARALLEL_STEP_COUNT",
+    ),
+    _array("Semaphore", "SEMAPHORE_JOB_INDEX", first="1", count="SEMAPHORE_JOB_COUNT"),
 )
 
 NAMES = frozenset(
@@ -187,7 +224,7 @@ NAMES = frozenset(
         name
         for one in ARRAYS
         for name in (one.index, one.first, one.last, one.step, one.count)
-        if name and name != "0"
+        if name and not name.isdigit()
     )
 )
 
@@ -220,9 +257,11 @@ def _range(array: _Array, present: dict[str, str]) -> tuple[int, int, int]:
     """
     if SHARDS in present:
         return _given_range(array, present[SHARDS])
-    if array.first == "0" and array.count:
-        return 0, _number(array.count, present) - 1, 1
-    if not array.last:
+    counts_from = is_whole(array.first)
+    if counts_from and array.count:
+        first = int(array.first)
+        return first, first + _number(array.count, present) - 1, 1
+    if not array.last or (counts_from and array.last not in present):
         wanted = "how many there are" if array.first == "0" else 'such as "1-4"'
         allowed = f"the indices of the array, {wanted}: {array.scheduler} does not tell"
         raise ConfigError(SHARDS, "", allowed)
@@ -237,13 +276,14 @@ def _range(array: _Array, present: dict[str, str]) -> tuple[int, int, int]:
 
 
 def _given_range(array: _Array, text: str) -> tuple[int, int, int]:
-    """First, last and step of "1-4" or "1-10:3", or of "4" if the array starts at 0."""
+    """First, last and step of "1-4" or "1-10:3", or of "4" if the start is known."""
     bounds, _, step = text.partition(":")
     first, dash, last = bounds.partition("-")
     parts = (first, last or "0", step or "1")
-    if all(map(is_whole, parts)) and (dash or array.first == "0"):
+    if all(map(is_whole, parts)) and (dash or is_whole(array.first)):
         whole = tuple(map(int, parts))
-        low, high = (whole[0], whole[1]) if dash else (0, whole[0] - 1)
+        start = 0 if dash else int(array.first)
+        low, high = (whole[0], whole[1]) if dash else (start, start + whole[0] - 1)
         if 0 <= low <= high and whole[2] > 0:
             return low, high, whole[2]
     allowed = 'the indices of the array job, such as "0-3", "1-4" or "1-10:3"'
@@ -251,7 +291,7 @@ def _given_range(array: _Array, text: str) -> tuple[int, int, int]:
 
 
 def _number(name: str, present: dict[str, str]) -> int:
-    text = present.get(name, "")
+    text = name if is_whole(name) else present.get(name, "")
     if not is_whole(text):
         raise ConfigError(name, text, "a whole number, as the scheduler sets it")
     return int(text)

@@ -17,7 +17,20 @@ if TYPE_CHECKING:
     from coresize.host import Host
 
 _WHERE = "sched_getaffinity(0)"
+_ONLINE = "/sys/devices/system/cpu/online"
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/{}"
+
+#: The files that list the hardware threads of a core, and their grammars.
+_THREADS = (
+    ("core_cpus_list", parse.cpu_list),
+    ("thread_siblings_list", parse.cpu_list),
+    ("core_cpus", parse.cpu_mask),
+    ("thread_siblings", parse.cpu_mask),
+)
+
+#: What contains a core, outermost first: on s390, books and drawers too. Not every
+#: processor and kernel has each.
+_CONTAINERS = ("drawer_id", "book_id", "physical_package_id", "die_id", "cluster_id")
 
 
 def affinity(host: Host) -> tuple[FactOrGap, AbstractSet[int] | None]:
@@ -45,22 +58,22 @@ def _count(cpus: frozenset[int]) -> Fact:
 
 
 def physical_cores(host: Host, cpus: AbstractSet[int] | None) -> FactOrGap:
-    """The number of physical cores among the CPUs of the affinity mask.
+    """The number of physical cores that the affinity mask permits.
 
-    On Linux, the number of distinct (package, core) pairs (kernel
-    Documentation/admin-guide/cputopology.rst); elsewhere, the number of cores of the
-    whole machine, from the platform.
+    A core counts if this process may run on any of its threads. On Linux, the topology
+    files tell the cores apart (kernel Documentation/admin-guide/cputopology.rst);
+    elsewhere, the platform knows the number of cores of the whole machine.
     """
-    where, source = "the platform", "system:physical_cores"
-    count = host.physical_cores()
-    if count is None and cpus:
-        where, source = _TOPOLOGY.format("*", "core_id"), "system:topology"
-        try:
-            count = len({_core(host, cpu) for cpu in cpus})
-        except (OSError, ParseError) as error:
-            return gap(error, resource="cpu", source=source, where=where)
+    where, source = _TOPOLOGY.format("*", "core_cpus_list"), "system:topology"
+    missing = not_told("cpu", source, where)
+    try:
+        count: int | None = len({_core(host, cpu) for cpu in _online(host, cpus)})
+    except (OSError, ParseError) as error:
+        count, missing = None, gap(error, resource="cpu", source=source, where=where)
+    if not count and (count := host.physical_cores()):
+        where, source = "the platform", "system:physical_cores"
     if not count:
-        return not_told("cpu", source, where)
+        return missing
     return Fact(
         resource="cpu",
         amount=float(count),
@@ -71,8 +84,43 @@ def physical_cores(host: Host, cpus: AbstractSet[int] | None) -> FactOrGap:
     )
 
 
-def _core(host: Host, cpu: int) -> tuple[str, int]:
-    """The package and core of a CPU; both are numbers, and a package may be -1."""
-    package = host.read(_TOPOLOGY.format(cpu, "physical_package_id")).strip()
-    units.whole(package.removeprefix("-"))
-    return package, units.whole(host.read(_TOPOLOGY.format(cpu, "core_id")))
+def _online(host: Host, cpus: AbstractSet[int] | None) -> AbstractSet[int]:
+    """The CPUs of the mask that are online; an offline CPU has no topology."""
+    try:
+        online = parse.cpu_list(host.read(_ONLINE))
+    except (OSError, ParseError):
+        return cpus or frozenset()
+    return online if cpus is None else (cpus & online or cpus)
+
+
+def _core(host: Host, cpu: int) -> object:
+    """What identifies the core of a CPU: its hardware threads, else its place.
+
+    core_id is unique only within its cluster, die or package, depending on the
+    processor; the list of threads identifies the core on every machine. Kernels before
+    5.3 have the list under another name, and some sandboxes have no list.
+    """
+    for name, parser in _THREADS:
+        try:
+            threads = parser(host.read(_TOPOLOGY.format(cpu, name)))
+        except (OSError, ParseError):
+            continue
+        if cpu in threads:  # otherwise the list is about another CPU
+            return threads
+    return _place(host, cpu)
+
+
+def _place(host: Host, cpu: int) -> tuple[str, ...]:
+    """The numbers of all that contains the core, and the core's own number."""
+    core = units.whole(host.read(_TOPOLOGY.format(cpu, "core_id")))
+    return *(_number(host, cpu, name) for name in _CONTAINERS), f"{core}"
+
+
+def _number(host: Host, cpu: int, name: str) -> str:
+    """The number of one thing that contains the core; "" without such a file."""
+    try:
+        number = host.read(_TOPOLOGY.format(cpu, name)).strip()
+    except FileNotFoundError:
+        return ""
+    units.whole(number.removeprefix("-"))  # -1 where the firmware does not tell
+    return number

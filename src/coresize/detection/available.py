@@ -28,11 +28,12 @@ def available_cores(
 
     The minimum of the CPUs online, the CPU affinity, the CFS quota of the own cgroup
     and of every visible ancestor (v1, v2 or both), the share that a batch scheduler
-    announces, and the caps CORESIZE_MAX_CORES and LOKY_MAX_CPU_COUNT. An override
-    (CORESIZE_OVERRIDE_CORES, else PARALLELLY_OVERRIDE_CORES, else PYTHON_CPU_COUNT)
-    replaces all but the caps. If no limit is known at all, the answer is 1. Each call
-    reads everything anew: after a change of a quota, the next call returns the new
-    number.
+    announces, the share of one rank of mpirun, srun or torchrun (unless
+    CORESIZE_SHARE_RANKS is 0), and the caps CORESIZE_MAX_CORES and LOKY_MAX_CPU_COUNT.
+    An override (CORESIZE_OVERRIDE_CORES, else PARALLELLY_OVERRIDE_CORES, else
+    PYTHON_CPU_COUNT) replaces all but the caps. If no limit is known at all, the answer
+    is 1. Each call reads everything anew: after a change of a quota, the next call
+    returns the new number.
 
     Args:
         reserve: whole cores to keep free; None takes CORESIZE_RESERVE_CORES, or 0.
@@ -65,9 +66,10 @@ def available_memory() -> int:
     The minimum of the memory that the machine has available and, for the own cgroup and
     every visible ancestor, the limit less the working set (usage without inactive file
     pages). Swap is not counted. CORESIZE_OVERRIDE_MEMORY replaces this number;
-    CORESIZE_MAX_MEMORY and the share that a batch scheduler announces bound it. 0 means
-    that no memory is left, or that nothing is known: then ``detect().memory.available``
-    is None.
+    CORESIZE_MAX_MEMORY and the share that a batch scheduler announces bound it. One of
+    several ranks of mpirun, srun or torchrun counts its share of the memory. 0 means
+    that no memory is left, or that nothing is known: then
+    ``detect().memory.available`` is None.
 
     Raises:
         ConfigError: one of the CORESIZE variables is malformed.

@@ -71,10 +71,35 @@ MARKS = {
     "NOMAD_ALLOC_ID": "nomad",
     "AWS_LAMBDA_FUNCTION_NAME": "lambda",
     "GALAXY_SLOTS": "galaxy",
+    "HQ_JOB_ID": "hyperqueue",
+    "JUPYTERHUB_USER": "jupyterhub",
+    "GAE_ENV": "appengine",
+    "GAE_INSTANCE": "appengine",
+    "VCAP_APPLICATION": "cloudfoundry",
 }
 
+#: The variables by which a launcher tells a process that it is one of several ranks on
+#: this host. All but torchrun's mark hold the number of ranks.
+RANKS = frozenset(
+    {
+        "HOROVOD_LOCAL_SIZE",
+        "JSM_NAMESPACE_LOCAL_SIZE",
+        "MPI_LOCALNRANKS",
+        "MV2_COMM_WORLD_LOCAL_SIZE",
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+        "PALS_LOCAL_SIZE",
+        "PMI_LOCAL_SIZE",
+        "TORCHELASTIC_RUN_ID",
+    }
+)
+
+#: The variables beside which this process may be a rank: Slurm counts the tasks itself.
+_MAYBE_RANK = RANKS | {"SLURM_JOB_ID"}
+
+_SHARE_RANKS = "CORESIZE_SHARE_RANKS"
+
 #: All variables that are read first.
-NAMES = frozenset({*_VARIABLES, *MARKS, _RESERVE})
+NAMES = frozenset({*_VARIABLES, *MARKS, *RANKS, _RESERVE, _SHARE_RANKS})
 
 
 def read_variables(host: Host) -> dict[str, str]:
@@ -105,11 +130,11 @@ def findings(
                 continue
             overridden = True
         yield finding
-    inside = [scheduler for mark, scheduler in MARKS.items() if mark in present]
+    inside = dict.fromkeys(name for mark, name in MARKS.items() if mark in present)
     if inside:
         from coresize.detection import schedulers
 
-        yield from schedulers.findings(host, inside, resource)
+        yield from schedulers.findings(host, tuple(inside), resource)
 
 
 @keep_last
@@ -143,3 +168,19 @@ def reserved_cores(present: dict[str, str]) -> int:
         return units.whole(text)
     except ParseError:
         raise ConfigError(_RESERVE, text, _RESERVES) from None
+
+
+def shares_ranks(present: dict[str, str]) -> bool:
+    """Whether this process may be a rank, and counts only its share of the host.
+
+    Raises:
+        ConfigError: CORESIZE_SHARE_RANKS is neither on nor off.
+    """
+    if _MAYBE_RANK.isdisjoint(present) and _SHARE_RANKS not in present:
+        return False
+    text = present.get(_SHARE_RANKS, "1")
+    try:
+        wanted = units.switch(text)
+    except ParseError:
+        raise ConfigError(_SHARE_RANKS, text, '"1" or "0", or unset it') from None
+    return wanted and not _MAYBE_RANK.isdisjoint(present)

@@ -46,8 +46,13 @@ class SchedulerJob:
             return self.gap(name, str(error), error.code)
         return self.fact(name, amount, name, raw) if amount is not None else None
 
-    def ask_file(self, name: str, parser: Callable[[str], float]) -> FactOrGap | None:
-        """The fact or gap from the file that a variable names; None if it is unset."""
+    def ask_file(
+        self, name: str, parser: Callable[[str], float | None]
+    ) -> FactOrGap | None:
+        """The fact or gap from the file that a variable names.
+
+        None if the variable is not set, or if the file sets no limit.
+        """
         if name not in self.env:
             return None
         where = self.env[name]
@@ -62,6 +67,8 @@ class SchedulerJob:
                 where=name,
                 reason=f"{where}: {explain(error)}",
             )
+        if amount is None:
+            return None
         return self.fact(name, amount, where, text.strip())
 
     def own(self, parser: Callable[[str], dict[str, int]]) -> Callable[[str], float]:
@@ -122,6 +129,28 @@ def first(*answers: FactOrGap | None) -> Iterator[FactOrGap]:
             return
 
 
+def prefer(own: FactOrGap | None, *general: FactOrGap | None) -> Iterator[FactOrGap]:
+    """Yield what a scheduler says of this very host, else what it says in general.
+
+    A general number that contradicts this host's is a gap.
+    """
+    if not isinstance(own, Fact):
+        yield from first(own, *general)
+        return
+    yield own
+    for other in general:
+        if isinstance(other, Fact) and other.amount != own.amount:
+            said = own.source.partition(":")[2]
+            reason = f"it says {other.raw}, but {said} gives this host {own.amount:g}"
+            yield Gap(
+                code="contradicted",
+                resource=other.resource,
+                source=other.source,
+                where=other.where,
+                reason=reason,
+            )
+
+
 def slots_here(slots: dict[str, int], hostname: str | None) -> int:
     """The slots of this host; one of two equal names may be short, the other qualified.
 
@@ -131,9 +160,9 @@ def slots_here(slots: dict[str, int], hostname: str | None) -> int:
     if hostname is None and len(slots) == 1:
         return next(iter(slots.values()))
     own = (hostname or "").lower()
-    mine = {name for name in slots if _same_host(name.lower(), own)}
-    if len(mine) == 1:
-        return slots[mine.pop()]
+    mine = [name for name in slots if _same_host(name.lower(), own)]
+    if len({name.lower() for name in mine}) == 1:
+        return sum(slots[name] for name in mine)
     what = "is more than one of those listed" if mine else "is not listed"
     msg = f"this host ({hostname or 'name unknown'}) {what}"
     raise NotListedError(msg)

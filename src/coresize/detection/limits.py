@@ -10,6 +10,7 @@ from coresize.errors import ConfigError
 from coresize.model import (
     AFFINITY,
     CFS_QUOTA,
+    RANK_SHARE,
     CpuLimits,
     Fact,
     Gap,
@@ -146,6 +147,15 @@ def _warnings(
     for gap in gaps:
         if gap.where.isupper():  # a variable, which its user can correct
             yield Notice("variable-ignored", f"{gap.where} is ignored: {gap.reason}")
+    for fact in facts:
+        if fact.source.startswith(f"{RANK_SHARE}:") and (
+            fact == cpu.binding or fact.amount == memory.available
+        ):
+            yield Notice(
+                "rank-share",
+                f"{fact.where}: this process is one of several ranks and counts its "
+                f"share ({fact.raw}); CORESIZE_SHARE_RANKS=0 counts everything",
+            )
     for fact in facts:
         if fact.role == "override" and fact.resource == "cpu":
             least = min(filter(None, (cpu.affinity, cpu.capacity)), default=None)

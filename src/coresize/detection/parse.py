@@ -69,6 +69,17 @@ def cpu_list(text: str) -> frozenset[int]:
     return frozenset(cpus)
 
 
+def cpu_mask(text: str) -> frozenset[int]:
+    """The CPUs in a mask such as ``ff,00000001`` (cpuset(7), "Mask format")."""
+    cpus: set[int] = set()
+    for word, digits in enumerate(reversed(text.strip().split(","))):
+        if not digits or len(digits) > 8 or digits.strip("0123456789abcdefABCDEF"):
+            fail(f"{shown(text)} is not a mask of CPUs")
+        bits = int(digits, 16)
+        cpus.update(32 * word + bit for bit in range(32) if bits >> bit & 1)
+    return frozenset(cpus)
+
+
 def cpu_list_length(text: str) -> float | None:
     """The number of CPUs in a list; None for an empty list, "as the parent"."""
     return float(len(cpu_list(text))) or None
@@ -95,18 +106,49 @@ def format_cpu_list(cpus: Iterable[int]) -> str:
 
 
 def devices(text: str) -> float:
-    """The number of GPUs in CUDA_VISIBLE_DEVICES, up to the first invalid one.
+    """The number of GPUs in CUDA_VISIBLE_DEVICES; see `visible_devices`."""
+    return float(len(visible_devices(text)))
 
-    A GPU is a number or a name. ``-1``, ``NoDevFiles`` and an empty text hide all GPUs
-    (CUDA C Programming Guide, "Environment Variables").
+
+def visible_devices(text: str) -> tuple[int | str, ...]:
+    """The GPUs in CUDA_VISIBLE_DEVICES, as the driver reads the list.
+
+    1. A list that begins with ``GPU-`` or ``MIG-`` holds names of that kind, complete
+       or abbreviated; any other list holds numbers.
+    2. The first entry that is no such name or number, or is below 0, ends the list:
+       ``-1``, ``NoDevFiles`` and an empty text hide all GPUs.
+    3. A GPU that is listed twice hides all GPUs.
+
+    CUDA C++ Programming Guide, "CUDA Environment Variables", and, for what that leaves
+    open, torch/cuda/__init__.py of PyTorch, `_parse_visible_devices`, with its tests.
     """
-    count = 0
-    for device in text.split(","):
-        name = device.strip()
-        if not (name.isdigit() or name.startswith(("GPU-", "MIG-"))):
+    kind = next((kind for kind in ("GPU-", "MIG-") if text.startswith(kind)), "")
+    visible: list[int | str] = []
+    for entry in text.split(","):
+        name = entry.rstrip() if entry.startswith(kind) else None
+        device = name if kind else device_number(entry)
+        if device is None:
             break
-        count += 1
-    return float(count)
+        if device in visible:
+            return ()
+        visible.append(device)
+    return tuple(visible)
+
+
+def device_number(text: str) -> int | None:
+    """The number that a text begins with, as strtol(3) reads it; None below 0.
+
+    White space and a sign may precede the digits; what follows them is ignored.
+    """
+    number = text.strip()
+    sign = number[:1] if number[:1] in ("+", "-") else ""
+    rest = number[len(sign) :]
+    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    try:
+        value = whole(digits)
+    except ParseError:  # no digits, or more than any number of a GPU has
+        return None
+    return None if sign == "-" and value else value
 
 
 # --- Memory -------------------------------------------------------------------

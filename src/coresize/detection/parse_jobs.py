@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from coresize.detection.parse import cpu_list
 from coresize.errors import ParseError
 from coresize.units import cores, fail, positive, shown, whole
 
@@ -40,10 +41,55 @@ def slurm_count(text: str, node: int | None) -> int:
 
 
 def slurm_mebibytes(text: str) -> int:
-    """Bytes in a Slurm memory variable: mebibytes, or a number with K, M, G or T."""
+    """Bytes in a number of mebibytes, or in a number with K, M, G or T (Slurm)."""
     number = text.strip()
     power = {"K": 1, "M": 2, "G": 3, "T": 4}.get(number[-1:].upper(), 0)
     return whole(number[:-1]) * 1024**power if power else whole(number) * 1024**2
+
+
+def tres_cpus(text: str) -> float | None:
+    """The CPUs in Slurm's ``cpu=4,gres/gpu:a100=1``; None where CPUs are not named."""
+    for part in text.split(","):
+        name, _, number = part.strip().replace("=", ":").partition(":")
+        if name == "cpu":
+            return float(positive(number))
+    return None
+
+
+def typed_count(text: str) -> float:
+    """The number of devices in Slurm's ``4``, ``a100:4`` or ``a100:2,k80:1``."""
+    return float(sum(positive(part.rpartition(":")[2]) for part in text.split(",")))
+
+
+#: Grid Engine writes multipliers of 1024 in upper case, and of 1000 in lower case
+#: (sge_types(1), "memory_specifier").
+_SGE_UNITS = {
+    letter: base**power
+    for power, letters in enumerate(("Kk", "Mm", "Gg", "Tt"), start=1)
+    for letter, base in zip(letters, (1024, 1000), strict=True)
+}
+
+
+def sge_size(text: str) -> int | None:
+    """Bytes in Grid Engine's ``16.000G``; None for ``INFINITY``."""
+    number = text.strip()
+    if number.upper() == "INFINITY":
+        return None
+    scale = _SGE_UNITS.get(number[-1:])
+    return int(cores(number[:-1]) * scale) if scale else int(cores(number))
+
+
+def host_cpus(text: str) -> dict[str, int]:
+    """CPUs by host in LSF's affinity file, whose lines are ``HOST CPUS NODES POLICY``.
+
+    Lines without CPUs are skipped: those tasks are not bound.
+    """
+    cpus: dict[str, frozenset[int]] = {}
+    for row in text.split("\n"):
+        host, listed, *_ = [*row.split(), "", ""]
+        if listed:
+            cpus[host] = cpus.get(host, frozenset()) | cpu_list(listed)
+    return {host: len(numbers) for host, numbers in cpus.items()}
 
 
 def host_lines(text: str) -> dict[str, int]:

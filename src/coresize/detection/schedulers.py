@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from coresize import units
 from coresize.detection import parse, parse_jobs, slurm
-from coresize.detection.job import SchedulerJob, count, first, mebibytes
+from coresize.detection.job import SchedulerJob, count, first, mebibytes, prefer
 from coresize.model import Fact, Gap, Value
 
 
@@ -28,6 +28,7 @@ _LAMBDA_MB_PER_CPU = 1769
 
 _LAMBDA_SIZE = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE"
 _MACHINE_AD = "_CONDOR_MACHINE_AD"
+_SGE_MEMORY = ("SGE_HGR_h_vmem", "SGE_HGR_m_mem_free")
 _OAR_FILES = ("OAR_NODEFILE", "OAR_NODE_FILE", "OAR_FILE_NODES", "OAR_RESOURCE_FILE")
 
 
@@ -52,12 +53,22 @@ def findings(
 
 
 def _pbs_cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
-    """The CPUs per node (TORQUE) or of this chunk (OpenPBS), else this host's slots."""
-    return first(
-        job.ask("PBS_NUM_PPN", count),
-        job.ask("NCPUS", count),
-        job.ask_file("PBS_NODEFILE", job.own(parse_jobs.host_lines)),
-    )
+    """This host's slots (TORQUE), or the CPUs of this chunk (OpenPBS).
+
+    TORQUE lists one line for each slot, and its number of slots per node is wrong for
+    full host names before 5.0.2 and for jobs of unlike nodes. OpenPBS lists one line
+    for each MPI process, at most as many as the chunk has CPUs; it lists more where
+    several chunks are on one host.
+    """
+    listed = job.ask_file("PBS_NODEFILE", job.own(parse_jobs.host_lines))
+    per_node = job.ask("PBS_NUM_PPN", count)
+    of_chunk = job.ask("NCPUS", count)
+    if per_node:
+        return prefer(listed, per_node, of_chunk)
+    if isinstance(listed, Fact) and isinstance(of_chunk, Fact):
+        more = (listed.amount or 0) > (of_chunk.amount or 0)
+        return prefer(listed, of_chunk) if more else first(of_chunk)
+    return first(of_chunk, listed)
 
 
 def _sge_cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
@@ -69,16 +80,36 @@ def _sge_cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
         alone = (hosts.amount or 0) <= 1
     else:
         alone = hosts is None and "PE_HOSTFILE" not in job.env
-    return first(
+    return prefer(
         job.ask_file("PE_HOSTFILE", job.own(parse_jobs.pe_hosts)),
         job.ask("NSLOTS", count) if alone else None,
         hosts if isinstance(hosts, Gap) else None,
     )
 
 
+def _sge_memory(job: SchedulerJob) -> Iterator[FactOrGap]:
+    """The memory granted on this host (HGR), for all slots of the job together.
+
+    Each consumable resource that the job requests has a variable of its own. h_vmem is
+    a limit on all processes of the job (queue_conf(5)); galaxy#8451 has the total.
+    """
+    if "JOB_ID" in job.env:
+        for name in _SGE_MEMORY:
+            yield from filter(None, [job.ask(name, parse_jobs.sge_size)])
+
+
 def _lsf_cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
-    """This host's slots; without any list, the job's total (LSB_DJOB_NUMPROC)."""
+    """This host's CPUs or slots; without any list, the job's total.
+
+    A job with affinity requirements has as many CPUs as the file lists, and its slots
+    may have several CPUs each (Spectrum LSF, "CPU and memory affinity").
+    """
+
+    def cpus_here(text: str) -> float | None:
+        return job.own(parse_jobs.host_cpus)(text) if text.strip() else None
+
     lists = (
+        job.ask_file("LSB_AFFINITY_HOSTFILE", cpus_here),
         job.ask("LSB_MCPU_HOSTS", job.own(parse_jobs.host_pairs)),
         job.ask("LSB_HOSTS", job.own(parse_jobs.host_lines)),
         job.ask_file("LSB_DJOB_HOSTFILE", job.own(parse_jobs.host_lines)),
@@ -154,6 +185,33 @@ def _galaxy_memory(job: SchedulerJob) -> Iterator[FactOrGap]:
     return first(job.ask("GALAXY_MEMORY_MB", mebibytes))
 
 
+def _hyperqueue_cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
+    """The cores of the task, by their numbers (HyperQueue docs, "Task resources")."""
+    return first(job.ask("HQ_CPUS", parse.cpu_list_length))
+
+
+def _jupyterhub_cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
+    """The limit of the user's server (jupyterhub/spawner.py, `Spawner.get_env`)."""
+    return first(job.ask("CPU_LIMIT", units.cores))
+
+
+def _jupyterhub_memory(job: SchedulerJob) -> Iterator[FactOrGap]:
+    """The limit in bytes; not every spawner enforces it."""
+    return first(job.ask("MEM_LIMIT", units.positive))
+
+
+def _appengine_memory(job: SchedulerJob) -> Iterator[FactOrGap]:
+    """The memory of the instance (App Engine docs, "Runtime environment")."""
+    return first(job.ask("GAE_MEMORY_MB", mebibytes))
+
+
+def _cloudfoundry_memory(job: SchedulerJob) -> Iterator[FactOrGap]:
+    """The memory of the instance (Cloud Foundry docs, "Environment Variables")."""
+    return first(
+        job.ask("MEMORY_LIMIT", lambda text: parse_jobs.slurm_mebibytes(text) or None)
+    )
+
+
 #: The schedulers, by their names in `environ.MARKS`.
 SCHEDULERS = {
     "slurm": Scheduler(
@@ -164,12 +222,18 @@ SCHEDULERS = {
         shares={"cpu": _pbs_cpu},
     ),
     "sge": Scheduler(
-        names=frozenset({"JOB_ID", "NHOSTS", "NSLOTS", "PE_HOSTFILE"}),
-        shares={"cpu": _sge_cpu},
+        names=frozenset({"JOB_ID", "NHOSTS", "NSLOTS", "PE_HOSTFILE", *_SGE_MEMORY}),
+        shares={"cpu": _sge_cpu, "memory": _sge_memory},
     ),
     "lsf": Scheduler(
         names=frozenset(
-            {"LSB_DJOB_HOSTFILE", "LSB_DJOB_NUMPROC", "LSB_HOSTS", "LSB_MCPU_HOSTS"}
+            {
+                "LSB_AFFINITY_HOSTFILE",
+                "LSB_DJOB_HOSTFILE",
+                "LSB_DJOB_NUMPROC",
+                "LSB_HOSTS",
+                "LSB_MCPU_HOSTS",
+            }
         ),
         shares={"cpu": _lsf_cpu},
     ),
@@ -195,5 +259,18 @@ SCHEDULERS = {
     "galaxy": Scheduler(
         names=frozenset({"GALAXY_MEMORY_MB", "GALAXY_SLOTS"}),
         shares={"cpu": _galaxy_cpu, "memory": _galaxy_memory},
+    ),
+    "hyperqueue": Scheduler(
+        names=frozenset({"HQ_CPUS"}), shares={"cpu": _hyperqueue_cpu}
+    ),
+    "jupyterhub": Scheduler(
+        names=frozenset({"CPU_LIMIT", "MEM_LIMIT"}),
+        shares={"cpu": _jupyterhub_cpu, "memory": _jupyterhub_memory},
+    ),
+    "appengine": Scheduler(
+        names=frozenset({"GAE_MEMORY_MB"}), shares={"memory": _appengine_memory}
+    ),
+    "cloudfoundry": Scheduler(
+        names=frozenset({"MEMORY_LIMIT"}), shares={"memory": _cloudfoundry_memory}
     ),
 }

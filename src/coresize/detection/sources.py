@@ -59,6 +59,15 @@ def _of_cgroups(
             yield from cgroup.check_shown(host, version, directories[-1], resource)
 
 
+def _with_shares(
+    host: Host, resource: Resource, findings: Iterator[FactOrGap]
+) -> Iterator[FactOrGap]:
+    """The facts and gaps, and this rank's shares; few programs are ranks."""
+    from coresize.detection import ranks
+
+    return ranks.with_shares(host, resource, findings)
+
+
 _QUOTAS = {1: cgroup_v1.quotas, 2: cgroup_v2.quotas}
 _MEMORY = {1: cgroup_v1.memory, 2: cgroup_v2.memory}
 
@@ -85,6 +94,26 @@ def cpu(
     Raises:
         ConfigError: a variable of coresize is malformed.
     """
+    ranks = environ.shares_ranks(variables)
+    found = _cpu(
+        *(host, membership, variables),
+        capacity=capacity or ranks,
+        physical=physical,
+        cpusets=ranks,
+    )
+    return _with_shares(host, "cpu", found) if ranks else found
+
+
+def _cpu(
+    host: Host,
+    membership: Membership,
+    variables: dict[str, str],
+    *,
+    capacity: bool,
+    physical: bool,
+    cpusets: bool,
+) -> Iterator[FactOrGap]:
+    """See `cpu`; ``cpusets`` reads the cpusets even if the affinity is known."""
     mask, cpus = affinity.affinity(host)
     if capacity or not cpus or _may_show_fewer(membership):
         yield from system.online_cpus(host)
@@ -96,7 +125,7 @@ def cpu(
     if physical:
         yield affinity.physical_cores(host, cpus)
     yield from _of_cgroups(host, membership, "cpu", "cpu", _QUOTAS)
-    if not cpus:  # the affinity contains the cpuset
+    if cpusets or not cpus:  # the affinity contains the cpuset
         chains, _ = cgroup.locate(membership, "cpuset", "cpu")
         for version, directories in chains:
             yield from cpuset.cpus(host, version, directories)
@@ -116,6 +145,15 @@ def memory(
 
     Arguments and errors are those of `cpu`.
     """
+    found = _memory(host, membership, variables)
+    ranks = environ.shares_ranks(variables)
+    return _with_shares(host, "memory", found) if ranks else found
+
+
+def _memory(
+    host: Host, membership: Membership, variables: dict[str, str]
+) -> Iterator[FactOrGap]:
+    """See `memory`."""
     from coresize.detection import memory as machine_memory  # the cores need none
     from coresize.detection import memory_nodes, rlimits
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+from coresize.detection.parse import device_number, visible_devices
 from coresize.diagnosis.findings import Finding, Skipped
 from coresize.model import Value
 
@@ -50,10 +51,13 @@ def compare(value: str, present: list[Gpu]) -> Iterator[Finding]:
     that does not exist, and no others; -1 never exists.
     """
     names = [name.strip() for name in value.split(",") if name.strip()]
-    chosen = list(itertools.takewhile(lambda name: name not in _NONE, names))
-    unknown = [name for name in chosen if not _is_there(name, present)]
+    named = list(itertools.takewhile(lambda name: name not in _NONE, names))
+    unknown = [name for name in named if not _is_there(name, present)]
+    chosen = visible_devices(value)
     if unknown:
         yield _unknown(value, unknown, present)
+    elif named and not chosen:
+        yield _none_visible(value)
     elif len(chosen) < len(present):
         models = ", ".join(gpu.name for gpu in present)
         yield Finding(
@@ -70,8 +74,9 @@ def compare(value: str, present: list[Gpu]) -> Iterator[Finding]:
 
 def _is_there(name: str, present: list[Gpu]) -> bool:
     """Whether a GPU of this name exists; parts of GPUs (MIG) are not checked."""
-    if name.isdigit():
-        return int(name) < len(present)
+    number = device_number(name)
+    if number is not None:
+        return number < len(present)
     if name.startswith("MIG-"):
         return True
     return any(gpu.uuid.startswith(name) for gpu in present)
@@ -88,6 +93,19 @@ def _unknown(value: str, unknown: list[str], present: list[Gpu]) -> Finding:
         where=f"{_VARIABLE}, and the driver (NVML)",
         why="CUDA uses only the GPUs that are listed before the first missing one",
         advice=f"unset {_VARIABLE}, or list only GPUs that are there",
+    )
+
+
+def _none_visible(value: str) -> Finding:
+    return Finding(
+        severity="error",
+        code="gpu-twice",
+        check="GPUs",
+        title=f"{_VARIABLE} hides all GPUs",
+        seen=f"{_VARIABLE}={value}",
+        where=_VARIABLE,
+        why="CUDA uses no GPU at all if the list names one of them twice",
+        advice=f"list each GPU once in {_VARIABLE}",
     )
 
 
