@@ -79,6 +79,23 @@ class SchedulerJob:
 
         return own_slots
 
+    def prefer(
+        self, own: FactOrGap | None, *general: FactOrGap | None
+    ) -> Iterator[FactOrGap]:
+        """Yield what the scheduler says of this host, else what it says in general.
+
+        A general variable that contradicts this host's number is a gap.
+        """
+        if not isinstance(own, Fact):
+            yield from first(own, *general)
+            return
+        yield own
+        for other in general:
+            if isinstance(other, Fact) and other.amount != own.amount:
+                said = f"{own.source.partition(':')[2]} gives this host {own.amount:g}"
+                reason = f"it says {other.raw}, but {said}"
+                yield self.gap(other.where, reason, "contradicted")
+
     def fact(self, name: str, amount: float | None, where: str, raw: str) -> Fact:
         """A cap that this scheduler sets."""
         return Fact(
@@ -127,28 +144,6 @@ def first(*answers: FactOrGap | None) -> Iterator[FactOrGap]:
             yield answer
         if isinstance(answer, Fact):
             return
-
-
-def prefer(own: FactOrGap | None, *general: FactOrGap | None) -> Iterator[FactOrGap]:
-    """Yield what a scheduler says of this very host, else what it says in general.
-
-    A general number that contradicts this host's is a gap.
-    """
-    if not isinstance(own, Fact):
-        yield from first(own, *general)
-        return
-    yield own
-    for other in general:
-        if isinstance(other, Fact) and other.amount != own.amount:
-            said = own.source.partition(":")[2]
-            reason = f"it says {other.raw}, but {said} gives this host {own.amount:g}"
-            yield Gap(
-                code="contradicted",
-                resource=other.resource,
-                source=other.source,
-                where=other.where,
-                reason=reason,
-            )
 
 
 def slots_here(slots: dict[str, int], hostname: str | None) -> int:

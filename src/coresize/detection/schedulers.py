@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from coresize import units
 from coresize.detection import parse, parse_jobs, slurm
-from coresize.detection.job import SchedulerJob, count, first, mebibytes, prefer
+from coresize.detection.job import SchedulerJob, count, first, mebibytes
 from coresize.model import Fact, Gap, Value
 
 
@@ -64,10 +64,10 @@ def _pbs_cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
     per_node = job.ask("PBS_NUM_PPN", count)
     of_chunk = job.ask("NCPUS", count)
     if per_node:
-        return prefer(listed, per_node, of_chunk)
+        return job.prefer(listed, per_node, of_chunk)
     if isinstance(listed, Fact) and isinstance(of_chunk, Fact):
         more = (listed.amount or 0) > (of_chunk.amount or 0)
-        return prefer(listed, of_chunk) if more else first(of_chunk)
+        return job.prefer(listed, of_chunk) if more else first(of_chunk)
     return first(of_chunk, listed)
 
 
@@ -80,7 +80,7 @@ def _sge_cpu(job: SchedulerJob) -> Iterator[FactOrGap]:
         alone = (hosts.amount or 0) <= 1
     else:
         alone = hosts is None and "PE_HOSTFILE" not in job.env
-    return prefer(
+    return job.prefer(
         job.ask_file("PE_HOSTFILE", job.own(parse_jobs.pe_hosts)),
         job.ask("NSLOTS", count) if alone else None,
         hosts if isinstance(hosts, Gap) else None,
