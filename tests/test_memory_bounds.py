@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coresize import InsufficientMemoryError, detect, plan_workers
+from coresize.cli.report import as_text
 from coresize.detection import parse
 from coresize.detection.available import cores_of, memory_of
 from coresize.errors import ParseError
@@ -263,6 +264,10 @@ def test_a_limit_of_one_process_bounds_it_and_not_all_together(name):
     assert limits.memory.available_together == 65535 * MIB
     small = plan_workers(memory="200MiB", limits=limits)
     assert (small, small.binding) == (16, "cpu")
+    most = min([65535 * MIB * 0.8, *(soft[name] for name in soft if name != "RSS")])
+    assert plan_workers(tasks=1, limits=limits).memory_per_worker == int(most)
+    text = as_text(limits, cores=16, reserve=0)
+    assert ("to all of its workers together" in text) == (available != 65535)
     large = plan_workers(memory="3GiB", limits=limits)
     if exceeded is None:
         assert (large, large.warnings) == (16, ())
