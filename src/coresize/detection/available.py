@@ -62,9 +62,9 @@ def available_cores(
 def available_memory() -> int:
     """The bytes of memory that this process can still use now.
 
-    The minimum of the memory that the machine has available in the memory nodes that the
-    process may use; for the own cgroup and every visible ancestor, the limit less the
-    working set (usage without inactive file pages); what a kernel with
+    The minimum of the memory that the machine has available, in the memory nodes that
+    the process may use; for the own cgroup and every visible ancestor, the limit less
+    the working set (usage without inactive file pages); what a kernel with
     vm.overcommit_memory = 2 still promises; and what RLIMIT_AS and RLIMIT_DATA leave to
     this process. Swap is not counted. CORESIZE_OVERRIDE_MEMORY replaces this number;
     CORESIZE_MAX_MEMORY and the share that a batch scheduler announces bound it. 0 means
