@@ -8,10 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coresize import InsufficientMemoryError, detect, plan_workers
+from coresize import (
+    InsufficientMemoryError,
+    ThreadPoolExecutor,
+    detect,
+    plan_workers,
+)
+from coresize.cli.report import as_text
 from coresize.detection import parse
 from coresize.detection.available import cores_of, memory_of
 from coresize.errors import ParseError
+from coresize.executor import sizing
 from coresize.recording import hostfile
 from coresize.recording.recorded import Recorded
 from coresize.testing import container, record_host, use_host
@@ -263,6 +270,10 @@ def test_a_limit_of_one_process_bounds_it_and_not_all_together(name):
     assert limits.memory.available_together == 65535 * MIB
     small = plan_workers(memory="200MiB", limits=limits)
     assert (small, small.binding) == (16, "cpu")
+    most = min([65535 * MIB * 0.8, *(soft[name] for name in soft if name != "RSS")])
+    assert plan_workers(tasks=1, limits=limits).memory_per_worker == int(most)
+    text = as_text(limits, cores=16, reserve=0)
+    assert ("to all of its workers together" in text) == (available != 65535)
     large = plan_workers(memory="3GiB", limits=limits)
     if exceeded is None:
         assert (large, large.warnings) == (16, ())
@@ -397,6 +408,14 @@ def test_a_count_of_the_user_is_lowered_with_a_warning():
     assert plan == 10
     (warning,) = plan.warnings
     assert warning.startswith("CORESIZE_WORKERS is lowered to 10: pids.max binds")
+
+
+@pytest.mark.parametrize(("threads", "workers"), [(False, 8), (True, 30)])
+def test_a_number_of_threads_is_not_bounded_by_files(threads, workers):
+    with use_host(_machine(_limits(NOFILE=40), open_files=8)):
+        assert sizing.plan(30, threads=threads) == workers
+        with ThreadPoolExecutor(30) as pool:
+            assert pool._max_workers == 30
 
 
 def test_what_is_not_parallel_needs_no_processes():

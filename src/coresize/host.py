@@ -452,6 +452,15 @@ class LiveFor(Live):
             return os.sched_getaffinity(self._pid)
         return super().affinity()
 
+    @override
+    def bound_nodes(self) -> AbstractSet[int] | None:
+        """The nodes of this process's policy; that of another cannot be asked."""
+        return super().bound_nodes() if self._pid == os.getpid() else None
+
+    @override
+    def open_files(self) -> int | None:
+        return super().open_files() if self._pid == os.getpid() else None
+
 
 _current: Host = Live()
 

@@ -91,10 +91,11 @@ def v2(tmp_path_factory):
             },
             program="examined.py",
         )
-        scenarios["swapped"] = _v2({"memory.max": str(64 * MIB)}, program="swapped.py")
+        # Before the swap, which takes what memory has no room for.
         scenarios["bounded"] = _v2(
             {"cpuset.mems": "1", "pids.max": "10"}, program="bounded.py"
         )
+        scenarios["swapped"] = _v2({"memory.max": str(64 * MIB)}, program="swapped.py")
         scenarios["mounted"] = _v2(program="mounted.py")
         scenarios["strained"] = _v2(program="strained.py", cpus="0-1")
     return guest.run(scenarios, tmp_path_factory.mktemp("v2"))

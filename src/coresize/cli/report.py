@@ -207,7 +207,12 @@ def _memory_lines(limits: Limits) -> Iterator[str]:
     now = f"{format_bytes(memory.available or 0)} available now" if known else "unknown"
     yield f"MEMORY   {now}"
     if memory.total is not None:
-        yield f"{_INDENT}of {format_bytes(memory.total)} in the machine"
+        nodes = any(fact.source == "system:memory nodes" for fact in limits.facts)
+        place = "the memory nodes that may be used" if nodes else "the machine"
+        yield f"{_INDENT}of {format_bytes(memory.total)} in {place}"
+    if memory.available != memory.available_together:
+        together = format_bytes(memory.available_together or 0)
+        yield f"{_INDENT}to this process; to all of its workers together {together}"
     if memory.soft_limit is not None:
         high = format_bytes(memory.soft_limit)
         yield f"{_INDENT}throttled above {high} (memory.high)"

@@ -63,9 +63,11 @@ def available_cores(
 def available_memory() -> int:
     """The bytes of memory that this process can still use now.
 
-    The minimum of the memory that the machine has available and, for the own cgroup and
-    every visible ancestor, the limit less the working set (usage without inactive file
-    pages). Swap is not counted. CORESIZE_OVERRIDE_MEMORY replaces this number;
+    The minimum of the memory that the machine has available, in the memory nodes that
+    the process may use; for the own cgroup and every visible ancestor, the limit less
+    the working set (usage without inactive file pages); what a kernel with
+    vm.overcommit_memory = 2 still promises; and what RLIMIT_AS and RLIMIT_DATA leave to
+    this process. Swap is not counted. CORESIZE_OVERRIDE_MEMORY replaces this number;
     CORESIZE_MAX_MEMORY and the share that a batch scheduler announces bound it. One of
     several ranks of mpirun, srun or torchrun counts its share of the memory. 0 means
     that no memory is left, or that nothing is known: then
@@ -78,8 +80,9 @@ def available_memory() -> int:
     what may still be committed; elsewhere this is the number that psutil calls
     available.
 
-    Sources: kernel Documentation/admin-guide/cgroup-v2.rst, "Memory", and proc(5),
-    MemAvailable.
+    Sources: kernel Documentation/admin-guide/cgroup-v2.rst, "Memory"; proc(5),
+    MemAvailable; cpuset(7); getrlimit(2); kernel
+    Documentation/mm/overcommit-accounting.rst.
 
     >>> from coresize import available_memory
     >>> available_memory() > 0

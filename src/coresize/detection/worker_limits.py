@@ -97,7 +97,7 @@ def _open_files(host: Host, _limit: int) -> int:
 
 #: If a user could start this many processes even if all processes of the machine were
 #: the user's, they are not counted: that reads a file for each process.
-_PLENTY = 4096
+_PLENTY = 1024
 
 
 def _tasks_of_user(host: Host, limit: int) -> int | None:

@@ -58,7 +58,10 @@ def plan_workers(
     reserve) divided by the cores that a task keeps busy; the workers that fit into
     memory, floor((budget - shared) / (idle worker + peak)), where the budget is a
     fraction (0.8) of the memory available now below the tightest limit and below
-    memory.high; the GPUs of CUDA_VISIBLE_DEVICES; tasks; at_most; and 61 on Windows.
+    memory.high; the GPUs of CUDA_VISIBLE_DEVICES; tasks; at_most; 61 on Windows; and
+    the processes and files that the kernel still permits (pids.max, RLIMIT_NPROC,
+    RLIMIT_NOFILE, kernel.threads-max, kernel.pid_max). A task that is larger than
+    RLIMIT_AS or RLIMIT_DATA does not fit.
     For tasks that mostly wait, the bound is cores / CPU share, but at most 32 or five a
     core, unless the profile comes from a sweep, which has measured the best count.
     CORESIZE_WORKERS or the setting ``workers`` replaces the bounds of cores, memory and

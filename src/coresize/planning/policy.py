@@ -31,8 +31,13 @@ FILES_PER_WORKER = 2
 FILES_PER_POOL = 16
 TASKS_PER_POOL = 4
 
-#: Bounds that a count set by the user replaces.
-_REPLACED = ("cpu", "waiting", "memory", "gpu", "profile")
+_RESOURCES = {"cpu", "waiting", "memory", "gpu", "profile"}
+
+#: The bounds that a count set by the user replaces, by the name of the count.
+_REPLACED = {
+    "override": _RESOURCES,
+    "parallel": {*_RESOURCES, "platform", "processes", "files"},
+}
 
 
 def plan(
@@ -68,20 +73,19 @@ def plan(
 
     cores = whole_cores(limits.cpu.limit, rounding=rounding, reserve=reserve)
     budget = memory_budget(limits.memory, memory_fraction)
-    exceeded, kernel = _exceeded(limits, need), _of_kernel(limits)
+    one, kernel = _of_one_process(limits), _of_kernel(limits)
+    exceeded = one if one and (need.memory or 0) > (one.amount or 0) else None
     bounds = {**_bounds(limits, need, cores, 0 if exceeded else budget), **caps}
-    if "profile" in caps:  # a measurement overrides a rule of thumb
-        bounds.pop("waiting", None)
+    if "profile" in caps:
+        bounds.pop("waiting", None)  # a measurement overrides a rule of thumb
     if strict and bounds.get("memory") == 0:
-        most = exceeded.amount if exceeded else budget
-        raise InsufficientMemoryError((need.memory or 0) + need.shared, int(most or 0))
+        raise _insufficient(need, exceeded.amount if exceeded else budget)
     bounds |= {name: _workers_within(fact) for name, fact in kernel.items()}
     deciding = dict(bounds)
     if override:
         kind, count, _ = override
         bounds[kind] = count
-        replaced = _REPLACED if kind == "override" else (*_REPLACED, *kernel)
-        deciding = {k: n for k, n in bounds.items() if k not in replaced}
+        deciding = {k: n for k, n in bounds.items() if k not in _REPLACED[kind]}
     binding = min(deciding, key=deciding.__getitem__)
     workers = max(1, deciding[binding])
     decision = values.Decision(
@@ -98,7 +102,7 @@ def plan(
     return values.WorkerPlan(
         workers,
         threads_per_worker=_threads(cores, bounds.get("processes"), workers),
-        memory_per_worker=_memory_per_worker(need, budget, workers),
+        memory_per_worker=_memory_per_worker(need, budget, workers, one),
         binding=binding,
         bounds=bounds,
         reason=reasons.sentence(decision),
@@ -121,14 +125,17 @@ def _bounds(
     return bounds
 
 
-def _exceeded(limits: Limits, need: Need) -> Fact | None:
-    """The limit of a single process that a worker with its task would exceed."""
+def _insufficient(need: Need, most: float | None) -> InsufficientMemoryError:
+    """The error that says what one worker with its task needs, and what it may have."""
+    return InsufficientMemoryError((need.memory or 0) + need.shared, int(most or 0))
+
+
+def _of_one_process(limits: Limits) -> Fact | None:
+    """The tightest limit of the memory of a single process, such as RLIMIT_AS."""
     of_one = [
         fact
         for fact in limits.facts
-        if fact.resource in ("address_space", "data")
-        and fact.amount is not None
-        and (need.memory or 0) > fact.amount
+        if fact.resource in ("address_space", "data") and fact.amount is not None
     ]
     return min(of_one, key=lambda fact: fact.amount or 0, default=None)
 
@@ -181,7 +188,11 @@ def _threads(cores: int, tasks: int | None, workers: int) -> int:
     return max(1, (cores if tasks is None else min(cores, tasks)) // workers)
 
 
-def _memory_per_worker(need: Need, budget: int | None, workers: int) -> int | None:
+def _memory_per_worker(
+    need: Need, budget: int | None, workers: int, one: Fact | None
+) -> int | None:
+    """The need of a task, or a share of the budget that one process can have."""
     if need.memory or budget is None:
         return need.memory
-    return max(0, budget - need.shared) // workers
+    share = max(0, budget - need.shared) // workers
+    return share if one is None else min(share, int(one.amount or 0))

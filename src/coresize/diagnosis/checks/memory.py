@@ -26,21 +26,25 @@ _STALLED = {"cpu": 50.0, "memory": 10.0, "io": 25.0}
 def limits(context: Context) -> Iterator[Finding]:
     """Little memory left below the tightest limit, or below memory.high."""
     memory = context.limits.memory
-    if memory.limit and memory.available is not None and memory.binding:
-        left = memory.available / memory.limit
-        if left < _LITTLE:
-            yield Finding(
-                severity="warning",
-                code="memory-nearly-used",
-                check="memory limits",
-                title=f"only {format_bytes(memory.available)} of memory is left",
-                seen=f"limit {format_bytes(memory.limit)}, working set "
-                f"{format_bytes(memory.limit - memory.available)}",
-                where=f"{memory.binding.where} ({memory.binding.raw})",
-                why="at the limit the kernel kills a process",
-                advice="run fewer workers: ProcessPoolExecutor(memory=...) starts "
-                "tasks only while they fit",
-            )
+    left = memory.available_together
+    if (
+        memory.limit
+        and memory.binding
+        and left is not None
+        and left < _LITTLE * memory.limit
+    ):
+        yield Finding(
+            severity="warning",
+            code="memory-nearly-used",
+            check="memory limits",
+            title=f"only {format_bytes(left)} of memory is left",
+            seen=f"limit {format_bytes(memory.limit)}, working set "
+            f"{format_bytes(memory.limit - left)}",
+            where=f"{memory.binding.where} ({memory.binding.raw})",
+            why="at the limit the kernel kills a process",
+            advice="run fewer workers: ProcessPoolExecutor(memory=...) starts "
+            "tasks only while they fit",
+        )
     high, left_below = memory.soft_limit, memory.soft_available
     if high and left_below is not None and left_below < _LITTLE * high:
         yield Finding(
