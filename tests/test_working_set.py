@@ -60,7 +60,8 @@ STATES = {
     "read once": (2, {"inactive_file": 400, "active_file": 0}, 464, 464),
     "read often": (2, {"inactive_file": 0, "active_file": 400}, 436, 464),
     "both": (2, {"inactive_file": 200, "active_file": 200}, 436, 464),
-    "dirty": (2, {"file_dirty": 400, "inactive_file": 400}, 464, 464),
+    "dirty": (2, {"file_dirty": 400, "inactive_file": 400}, 436, 464),
+    "being written": (2, {"file_writeback": 400, "inactive_file": 400}, 436, 464),
     "mapped": (
         2,
         {"file_mapped": 400, "active_file": 400, "inactive_file": 0},
@@ -75,6 +76,18 @@ STATES = {
         64,
     ),
     "names": (2, {"inactive_file": 0, "slab_reclaimable": 400}, 400, 464),
+    "names in a tmpfs": (
+        2,
+        {"inactive_file": 0, "slab_reclaimable": 50, "slab_unreclaimable": 200},
+        64,
+        64,
+    ),
+    "open files": (
+        2,
+        {"inactive_file": 0, "slab_reclaimable": 240, "slab_unreclaimable": 48},
+        64,
+        110,
+    ),
     "objects": (
         2,
         {"inactive_file": 0, "slab": 400, "slab_unreclaimable": 400},

@@ -54,18 +54,21 @@ _V1_INACTIVE = ("total_inactive_file ", "inactive_file ")
 _V1_ACTIVE = ("total_active_file ", "active_file ")
 
 #: By cgroup version, the lines with what the kernel gives up, each with the lines that
-#: tell what stays of it, and how many of their bytes keep one byte.
-_KINDS: dict[int, tuple[tuple[_Names, tuple[tuple[_Names, int], ...]], ...]] = {
-    1: ((_V1_INACTIVE, ()), (_V1_ACTIVE, ((_V1_ACTIVE, 16),))),
+#: tell what stays of it, and how many bytes stay for a byte of these.
+_KINDS: dict[int, tuple[tuple[_Names, tuple[tuple[_Names, float], ...]], ...]] = {
+    1: ((_V1_INACTIVE, ()), (_V1_ACTIVE, ((_V1_ACTIVE, 1 / 16),))),
     2: (
-        (("inactive_file ",), ()),
-        (("active_file ",), ((("active_file ",), 16),)),
+        (
+            ("inactive_file ",),
+            ((("file_dirty ",), 1 / 16), (("file_writeback ",), 1 / 16)),
+        ),
+        (("active_file ",), ((("active_file ",), 1 / 16),)),
         (
             ("slab_reclaimable ",),
             (
-                (("slab_reclaimable ",), 8),
-                (("slab_unreclaimable ",), 3),
-                (("unevictable ",), 32),
+                (("slab_reclaimable ",), 1 / 8),
+                (("slab_unreclaimable ",), 4),
+                (("unevictable ",), 1 / 32),
             ),
         ),
     ),
@@ -116,7 +119,9 @@ def parse_cache(text: str, version: int) -> Cache:
             problems.append(str(error))
             continue
         size += amount
-        kept += min(amount, sum(_amount(text, each) // n for each, n in staying))
+        kept += min(
+            amount, sum(int(_amount(text, each) * part) for each, part in staying)
+        )
         lines.append(line.strip())
     return Cache(size=size, kept=kept, raw=", ".join(lines), problems=tuple(problems))
 
