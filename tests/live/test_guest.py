@@ -74,8 +74,8 @@ V2 = {
 }
 
 
-#: States in which more or less is left than usage and limit say: a limit of its own, and
-#: one of the parent.
+#: States in which more or less is left than usage and limit say, below the own limit
+#: and below the parent's.
 TAKEN = {
     "active": _v2(
         {"memory.max": str(128 * MIB)}, program="taken.py active /var/tmp/active"

@@ -1,7 +1,7 @@
 """What coresize says is left is what a program gets before the kernel kills it.
 
-docs/decisions/0013-what-is-available-below-a-limit.md has all states that were measured.
-The states that need cgroup v2 are in test_guest.py.
+Decision 13 has all states that were measured. Those that need cgroup v2 are in
+test_guest.py.
 """
 
 from __future__ import annotations

@@ -65,10 +65,10 @@ def available_memory() -> int:
     The minimum of the memory that the machine has available and, for the own cgroup and
     every visible ancestor, the limit less the working set: the usage without the cache
     that the kernel gives up before it kills a process (pages of files, and on v2
-    reclaimable objects of the kernel). Swap is not counted. CORESIZE_OVERRIDE_MEMORY replaces this number;
-    CORESIZE_MAX_MEMORY and the share that a batch scheduler announces bound it. 0 means
-    that no memory is left, or that nothing is known: then ``detect().memory.available``
-    is None.
+    reclaimable objects of the kernel). Swap is not counted. CORESIZE_OVERRIDE_MEMORY
+    replaces this number; CORESIZE_MAX_MEMORY and the share that a batch scheduler
+    announces bound it. 0 means that no memory is left, or that nothing is known: then
+    ``detect().memory.available`` is None.
 
     Raises:
         ConfigError: one of the CORESIZE variables is malformed.

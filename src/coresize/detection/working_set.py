@@ -105,31 +105,33 @@ def parse_cache(text: str, version: int) -> Cache:
     >>> cache.size, cache.given_up
     (1700, 1600)
     """
+    found = {line[: line.find(" ") + 1]: line for line in text.split("\n")}
     size = kept = 0
     lines, problems = [], []
     for place, (names, staying) in enumerate(_KINDS[version]):
+        line = _first(found, names)
         try:
-            line = parse.line(text, *names)
+            amount = parse.memory_stat(line or parse.line(text, *names))
         except ParseError as error:
-            problems += [str(error)] if place == 0 else []
+            if line or place == 0:
+                problems.append(str(error))
             continue
-        try:
-            amount = parse.memory_stat(line)
-        except ParseError as error:
-            problems.append(str(error))
-            continue
+        stays = sum(int(_amount(found, each) * part) for each, part in staying)
         size += amount
-        kept += min(
-            amount, sum(int(_amount(text, each) * part) for each, part in staying)
-        )
+        kept += min(amount, stays)
         lines.append(line.strip())
     return Cache(size=size, kept=kept, raw=", ".join(lines), problems=tuple(problems))
 
 
-def _amount(text: str, names: _Names) -> int:
+def _first(found: dict[str, str], names: _Names) -> str:
+    """The line with the first name that there is; "" if there is none."""
+    return next((found[name] for name in names if name in found), "")
+
+
+def _amount(found: dict[str, str], names: _Names) -> int:
     """The bytes in a line; 0 if it is not there or not a number."""
     try:
-        return parse.memory_stat(parse.line(text, *names))
+        return parse.memory_stat(_first(found, names))
     except ParseError:
         return 0
 
