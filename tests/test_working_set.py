@@ -60,8 +60,13 @@ STATES = {
     "read once": (2, {"inactive_file": 400, "active_file": 0}, 464, 464),
     "read often": (2, {"inactive_file": 0, "active_file": 400}, 436, 464),
     "both": (2, {"inactive_file": 200, "active_file": 200}, 436, 464),
-    "dirty": (2, {"file_dirty": 400, "inactive_file": 400}, 436, 464),
-    "being written": (2, {"file_writeback": 400, "inactive_file": 400}, 436, 464),
+    "dirty": (2, {"file_dirty": 200, "inactive_file": 400}, 264, 320),
+    "being written": (
+        2,
+        {"file_writeback": 400, "active_file": 400, "inactive_file": 0},
+        64,
+        164,
+    ),
     "mapped": (
         2,
         {"file_mapped": 400, "active_file": 400, "inactive_file": 0},
@@ -101,6 +106,7 @@ STATES = {
         436,
         464,
     ),
+    "v1, dirty": (1, {"total_dirty": 200, "total_inactive_file": 400}, 464, 464),
     "v1, own lines": (1, {"inactive_file": 0, "active_file": 400}, 436, 464),
     # v1 with hierarchy: the lines without "total_" are those of the directory alone.
     "v1, cgroups below": (

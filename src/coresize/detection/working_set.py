@@ -13,8 +13,8 @@ process of the cgroup. What the kernel gives up stands in memory.stat, in the li
 A part of these stays in the working set. Among the active pages is the code that runs.
 Among the kernel's objects are some that others hold: those of open files and of files
 in a tmpfs, which come with objects that are no cache, and those of locked pages.
-Pages that are dirty or being written count as given up: the kernel waits for the disk
-and does not kill. Swap does not count at all.
+On v2, the kernel kills rather than wait for a slow disk, so most of the pages that are
+dirty or being written stay; on v1, it waits. Swap does not count at all.
 
 A limit of an ancestor holds for its whole subtree, and so do the numbers beside it: a
 neighbour's cache is given up as well. The exception is memory.min, within which the
@@ -53,18 +53,25 @@ _USAGE = {1: "memory.usage_in_bytes", 2: "memory.current"}
 _V1_INACTIVE = ("total_inactive_file ", "inactive_file ")
 _V1_ACTIVE = ("total_active_file ", "active_file ")
 
-#: By cgroup version, the lines with what the kernel gives up, each with the lines that
-#: tell what stays of it, and how many bytes stay for a byte of these.
-_KINDS: dict[int, tuple[tuple[_Names, tuple[tuple[_Names, float], ...]], ...]] = {
-    1: ((_V1_INACTIVE, ()), (_V1_ACTIVE, ((_V1_ACTIVE, 1 / 16),))),
+#: By cgroup version, the kinds of memory that the kernel gives up. A kind has lines
+#: that are added up, and lines that tell what stays of it, with the bytes that stay for
+#: each byte of these.
+_KINDS: dict[
+    int, tuple[tuple[tuple[_Names, ...], tuple[tuple[_Names, float], ...]], ...]
+]
+_KINDS = {
+    1: (((_V1_INACTIVE, _V1_ACTIVE), ((_V1_ACTIVE, 1 / 16),)),),
     2: (
         (
-            ("inactive_file ",),
-            ((("file_dirty ",), 1 / 16), (("file_writeback ",), 1 / 16)),
+            (("inactive_file ",), ("active_file ",)),
+            (
+                (("active_file ",), 1 / 16),
+                (("file_dirty ",), 3 / 4),
+                (("file_writeback ",), 3 / 4),
+            ),
         ),
-        (("active_file ",), ((("active_file ",), 1 / 16),)),
         (
-            ("slab_reclaimable ",),
+            (("slab_reclaimable ",),),
             (
                 (("slab_reclaimable ",), 1 / 8),
                 (("slab_unreclaimable ",), 4),
@@ -73,6 +80,9 @@ _KINDS: dict[int, tuple[tuple[_Names, tuple[tuple[_Names, float], ...]], ...]] =
         ),
     ),
 }
+
+#: The line that every memory.stat has; a kernel or a recording may lack the others.
+_ALWAYS = {1: _V1_INACTIVE, 2: ("inactive_file ",)}
 
 
 class Cache(Value):
@@ -99,28 +109,28 @@ class Cache(Value):
 def parse_cache(text: str, version: int) -> Cache:
     r"""Find the cache in a memory.stat.
 
-    The first line must be there; a kernel or a recording may lack the others.
-
     >>> cache = parse_cache("inactive_file 100\nactive_file 1600\n", 2)
     >>> cache.size, cache.given_up
     (1700, 1600)
     """
     found = {line[: line.find(" ") + 1]: line for line in text.split("\n")}
     size = kept = 0
-    lines, problems = [], []
-    for place, (names, staying) in enumerate(_KINDS[version]):
-        line = _first(found, names)
+    problems = []
+    read = [_first(found, names) for kind, _ in _KINDS[version] for names in kind]
+    for line in filter(None, read):
         try:
-            amount = parse.memory_stat(line or parse.line(text, *names))
+            parse.memory_stat(line)
         except ParseError as error:
-            if line or place == 0:
-                problems.append(str(error))
-            continue
-        stays = sum(int(_amount(found, each) * part) for each, part in staying)
+            problems.append(str(error))
+    if not _first(found, _ALWAYS[version]):
+        problems.append(f"no line begins with {units.shown(_ALWAYS[version][0])}")
+    for kind, staying in _KINDS[version]:
+        amount = sum(_amount(found, names) for names in kind)
+        stays = sum(int(_amount(found, names) * part) for names, part in staying)
         size += amount
         kept += min(amount, stays)
-        lines.append(line.strip())
-    return Cache(size=size, kept=kept, raw=", ".join(lines), problems=tuple(problems))
+    raw = ", ".join(line.strip() for line in read if line)
+    return Cache(size=size, kept=kept, raw=raw, problems=tuple(problems))
 
 
 def _first(found: dict[str, str], names: _Names) -> str:
@@ -237,12 +247,13 @@ def _protected(host: Host, directories: tuple[str, ...]) -> int:
 
 
 def _neighbours(host: Host, own: str, above: str) -> Iterator[str]:
+    """The directories in one directory, apart from the one that leads to the own."""
     try:
         folders = host.folders(above)
     except OSError:
         return
     paths = (f"{above}/{folder}" for folder in folders)
-    yield from (path for path in paths if path != own)
+    yield from (path for path in paths if not f"{own}/".startswith(f"{path}/"))
 
 
 def _protected_in(host: Host, directory: str) -> int:
