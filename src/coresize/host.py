@@ -37,6 +37,13 @@ if TYPE_CHECKING:
                 OSError: the file cannot be read.
             """
 
+        def folders(self, path: str) -> list[str]:
+            """The names of the folders in a folder.
+
+            Raises:
+                OSError: the folder cannot be read.
+            """
+
         def variables(self, names: frozenset[str]) -> dict[str, str]:
             """The named environment variables that are set and not empty.
 
@@ -252,6 +259,11 @@ class Live(Host):
         finally:
             os.close(file)
         return content.decode("utf-8", "surrogateescape")
+
+    @override
+    def folders(self, path: str) -> list[str]:
+        with os.scandir(path) as entries:
+            return [entry.name for entry in entries if entry.is_dir()]
 
     @override
     def variables(self, names: frozenset[str]) -> dict[str, str]:

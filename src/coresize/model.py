@@ -39,14 +39,19 @@ if TYPE_CHECKING:
     #: capacity: what the machine has. limit: takes part in the minimum. cap: a bound
     #: set by a user or a scheduler; takes part in the minimum too. override: replaces
     #: the detected amount. soft: a process above it is throttled, not killed.
-    #: available, soft_available: what is left now below a limit, or a soft limit.
-    #: unenforced: a limit that is set, but that the kernel does not enforce.
+    #: used: what a cgroup uses now. reclaimable: the part of it that is cache, which
+    #: the kernel gives up before it kills a process. available, soft_available: what is
+    #: left now below a limit, or a soft limit: the limit less what is used and is not
+    #: reclaimable. unenforced: a limit that is set, but that the kernel does not
+    #: enforce.
     Role: TypeAlias = Literal[
         "capacity",
         "limit",
         "cap",
         "override",
         "soft",
+        "used",
+        "reclaimable",
         "available",
         "soft_available",
         "unenforced",

@@ -101,8 +101,8 @@ class Scenario:
         cpus: the CPU list that the process is bound to; empty for all.
         env: environment variables.
         later: text by file, written while the process runs; it is asked again then.
-        program: of guest_payload, what to run in place of asking for a report; what it
-            prints as JSON and its exit status are the answer.
+        program: of guest_payload with its arguments, what to run in place of asking for
+            a report; what it prints as JSON and its exit status are the answer.
     """
 
     write: dict[str, str]

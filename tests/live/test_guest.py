@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from live import guest
+from live import guest, test_working_set
 from live.guest import Scenario
 
 
@@ -74,6 +74,19 @@ V2 = {
 }
 
 
+#: States in which more or less is left than usage and limit say, below the own limit
+#: and below the parent's.
+TAKEN = {
+    "active": _v2(
+        {"memory.max": str(128 * MIB)}, program="taken.py active /var/tmp/active"
+    ),
+    "neighbour_min": _v2(
+        parent={"memory.max": str(128 * MIB)},
+        program="taken.py neighbour_min /var/tmp/neighbour_min",
+    ),
+}
+
+
 @pytest.fixture(scope="module")
 def v2(tmp_path_factory):
     scenarios = {name: case[0] for name, case in V2.items()}
@@ -98,6 +111,7 @@ def v2(tmp_path_factory):
         scenarios["swapped"] = _v2({"memory.max": str(64 * MIB)}, program="swapped.py")
         scenarios["mounted"] = _v2(program="mounted.py")
         scenarios["strained"] = _v2(program="strained.py", cpus="0-1")
+        scenarios |= TAKEN
     return guest.run(scenarios, tmp_path_factory.mktemp("v2"))
 
 
@@ -213,6 +227,14 @@ def test_v2_a_pool_fits_into_what_its_cgroup_lets_start(v2):
     assert pool["results"] == list(range(20, 0, -1))
     assert pool["workers"] <= 5
     assert pool["refused"] == ""
+
+
+@pytest.mark.skipif(guest.other_python() is not None, reason=str(guest.other_python()))
+@pytest.mark.parametrize("name", TAKEN)
+def test_v2_what_is_left_can_be_taken(v2, name):
+    (answer,) = v2[name]
+    assert answer["code"] == 0
+    test_working_set.check(answer["out"])
 
 
 @pytest.fixture(scope="module")

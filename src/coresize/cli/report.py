@@ -206,6 +206,7 @@ def _memory_lines(limits: Limits) -> Iterator[str]:
     known = memory.available is not None
     now = f"{format_bytes(memory.available or 0)} available now" if known else "unknown"
     yield f"MEMORY   {now}"
+    yield from _cache_lines(limits)
     if memory.total is not None:
         nodes = any(fact.source == "system:memory nodes" for fact in limits.facts)
         place = "the memory nodes that may be used" if nodes else "the machine"
@@ -222,6 +223,26 @@ def _memory_lines(limits: Limits) -> Iterator[str]:
     else:
         yield f"{_INDENT}limit {format_bytes(memory.limit)}"
         yield from _binding_lines(memory.binding)
+
+
+def _cache_lines(limits: Limits) -> Iterator[str]:
+    """How much of the available memory is free, and how much is cache."""
+    left = limits.memory.available or 0
+    folders = {
+        _folder(fact)
+        for fact in limits.facts
+        if fact.role == "available" and fact.amount == left
+    }
+    for fact in limits.facts:
+        if fact.role == "reclaimable" and _folder(fact) in folders:
+            cache = min(left, fact.amount or 0)
+            free, given_up = format_bytes(left - cache), format_bytes(cache)
+            yield f"{_INDENT}{free} free, {given_up} of cache that the kernel gives up"
+            return
+
+
+def _folder(fact: Fact) -> str:
+    return fact.where.rpartition("/")[0]
 
 
 def _binding_lines(binding: Fact | None) -> Iterator[str]:

@@ -65,12 +65,13 @@ def available_memory() -> int:
 
     The minimum of the memory that the machine has available, in the memory nodes that
     the process may use; for the own cgroup and every visible ancestor, the limit less
-    the working set (usage without inactive file pages); what a kernel with
-    vm.overcommit_memory = 2 still promises; and what RLIMIT_AS and RLIMIT_DATA leave to
-    this process. Swap is not counted. CORESIZE_OVERRIDE_MEMORY replaces this number;
-    CORESIZE_MAX_MEMORY and the share that a batch scheduler announces bound it. One of
-    several ranks of mpirun, srun or torchrun counts its share of the memory. 0 means
-    that no memory is left, or that nothing is known: then
+    the working set: the usage without the cache that the kernel gives up before it
+    kills a process (pages of files, and on v2 reclaimable objects of the kernel); what
+    a kernel with vm.overcommit_memory = 2 still promises; and what RLIMIT_AS and
+    RLIMIT_DATA leave to this process. Swap is not counted. CORESIZE_OVERRIDE_MEMORY
+    replaces this number; CORESIZE_MAX_MEMORY and the share that a batch scheduler
+    announces bound it. One of several ranks of mpirun, srun or torchrun counts its
+    share of the memory. 0 means that no memory is left, or that nothing is known: then
     ``detect().memory.available`` is None.
 
     Raises:

@@ -77,7 +77,7 @@ def memory(host: Host, directories: tuple[str, ...]) -> Iterator[FactOrGap]:
     ancestors that are not visible.
     """
     told: FactOrGap | None = None
-    for directory in directories:
+    for place, directory in enumerate(directories, start=1):
         stat = f"{directory}/memory.stat"
         limit = read_fact(
             host,
@@ -104,11 +104,7 @@ def memory(host: Host, directories: tuple[str, ...]) -> Iterator[FactOrGap]:
         if hierarchical and not _says_the_same(hierarchical, limit):
             yield hierarchical
         yield from working_set.available(
-            host,
-            (limit, hierarchical),
-            usage=f"{directory}/memory.usage_in_bytes",
-            stat=stat,
-            inactive=("total_inactive_file ", "inactive_file "),
+            host, (limit, hierarchical), 1, directories[:place]
         )
 
 

@@ -39,7 +39,7 @@ def memory(host: Host, directories: tuple[str, ...]) -> Iterator[FactOrGap]:
     The kernel kills a process above memory.max, but only throttles it above
     memory.high; so memory.high is a separate, soft limit.
     """
-    for directory in directories:
+    for place, directory in enumerate(directories, start=1):
         hard = read_fact(
             host,
             f"{directory}/memory.max",
@@ -57,10 +57,4 @@ def memory(host: Host, directories: tuple[str, ...]) -> Iterator[FactOrGap]:
             source="cgroup2:memory.high",
         )
         yield from filter(None, (hard, high))
-        yield from working_set.available(
-            host,
-            (hard, high),
-            usage=f"{directory}/memory.current",
-            stat=f"{directory}/memory.stat",
-            inactive=("inactive_file ",),
-        )
+        yield from working_set.available(host, (hard, high), 2, directories[:place])

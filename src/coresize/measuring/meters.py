@@ -2,10 +2,10 @@
 
 Rule 1: a meter takes samples, and between two samples the kernel keeps a mark: VmHWM of
 each process, or the high water mark of a cgroup. Each sample resets the mark, so the
-mark belongs to one interval. Rule 2: pages of files do not count, because the kernel
-drops them when memory is short. The mark includes them, so they are subtracted: the
-larger number of the two samples, because a file stays mapped for longer than one
-interval. Rule 3: memory that several processes share counts once.
+mark belongs to one interval. Rule 2: pages of files and other caches do not count,
+because the kernel drops them when memory is short. The mark includes them, so they are
+subtracted: the larger number of the two samples, because a file stays mapped for longer
+than one interval. Rule 3: memory that several processes share counts once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from coresize import processes, units
-from coresize.detection import cgroup, parse, sources
+from coresize.detection import cgroup, sources, working_set
 from coresize.errors import ParseError
 from coresize.host import Live
 from coresize.processes.memory import read_memory, read_proportional
@@ -182,14 +182,9 @@ class PsutilMeter:
 
 _numbers = itertools.count(1)
 
-#: By cgroup version: the file with the peak of charged memory, and the lines of
-#: memory.stat for pages of files (kernel Documentation/admin-guide:
-#: cgroup-v1/memory.rst, cgroup-v2).
+#: By cgroup version: the file with the peak of charged memory (kernel
+#: Documentation/admin-guide: cgroup-v1/memory.rst, cgroup-v2).
 _MARKS = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}
-_FILES = {
-    1: ("total_inactive_file ", "total_active_file "),
-    2: ("inactive_file ", "active_file "),
-}
 
 
 class CgroupMeter:
@@ -204,7 +199,7 @@ class CgroupMeter:
         self.mark = folder / _MARKS[version]
         # Kept open: with v2, a reset applies only to the open file (Linux 6.12).
         self._mark: FileIO = self.mark.open("r+b", buffering=0)
-        self._file = 0
+        self._cache = 0
         self._last = -1
 
     def join(self, pid: int = 0) -> None:
@@ -218,12 +213,13 @@ class CgroupMeter:
         (self._folder / "cgroup.procs").write_text(str(pid))
 
     def sample(self) -> None:
-        """Read the mark, subtract the pages of files, and reset the mark."""
-        file = self._files()
+        """Read the mark, subtract the cache, and reset the mark."""
+        text = (self._folder / "memory.stat").read_text()
+        cache = working_set.parse_cache(text, self._version).size
         mark = units.whole(os.pread(self._mark.fileno(), 64, 0).decode())
         if mark != self._last:  # otherwise an old mark, which could not be reset
-            self.peak = max(self.peak, mark - max(file, self._file))
-        self._file = file
+            self.peak = max(self.peak, mark - max(cache, self._cache))
+        self._cache = cache
         self._last = -1 if self._reset() else mark
 
     def close(self) -> None:
@@ -234,12 +230,6 @@ class CgroupMeter:
                 with contextlib.suppress(OSError):  # the process has just ended
                     (self._folder.parent / "cgroup.procs").write_text(pid)
             self._folder.rmdir()
-
-    def _files(self) -> int:
-        text = (self._folder / "memory.stat").read_text()
-        return sum(
-            parse.memory_stat(parse.line(text, name)) for name in _FILES[self._version]
-        )
 
     def _reset(self) -> bool:
         try:

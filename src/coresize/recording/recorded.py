@@ -64,6 +64,17 @@ class Recorded(Host):
         return self.files[path]
 
     @override
+    def folders(self, path: str) -> list[str]:
+        """The names of the folders in a folder, as far as their files are recorded."""
+        start = f"{path.rstrip('/')}/"
+        below = (
+            file.removeprefix(start).partition("/")
+            for file in (*self.files, *self.unreadable)
+            if file.startswith(start)
+        )
+        return list(dict.fromkeys(name for name, slash, _ in below if slash))
+
+    @override
     def variables(self, names: frozenset[str]) -> dict[str, str]:
         return {
             name: self.env[name]
@@ -143,6 +154,10 @@ class Recording(Host):
             raise
         self.noted.files[path] = text
         return text
+
+    @override
+    def folders(self, path: str) -> list[str]:
+        return self.host.folders(path)  # the files that are read below are noted
 
     @override
     def variables(self, names: frozenset[str]) -> dict[str, str]:
