@@ -26,8 +26,6 @@ Decision 13 has the measurements.
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from coresize import units
 from coresize.detection import parse
 from coresize.detection.reading import gap, read_fact
@@ -246,7 +244,7 @@ def _protected(host: Host, directories: tuple[str, ...]) -> int:
     """
     return sum(
         _protected_in(host, neighbour)
-        for own, above in pairwise(directories)
+        for own, above in zip(directories, directories[1:])  # noqa: B905, RUF007 - no import
         for neighbour in _neighbours(host, own, above)
     )
 
