@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from coresize.batch.options import OPTIONS
 from coresize.errors import ConfigError
-from coresize.planning import settings_files
+from coresize.planning import settings_files, settings_names
 from coresize.planning.validation import check, schema_of
 
 
@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 
 
 #: Other names for options that users' files have.
-OTHER_NAMES = {
-    "parallel_execution": "parallel",
-    "num_workers": "workers",
-    "n_jobs": "workers",
-    "ram": "memory",
-}
+OTHER_NAMES = {**settings_names.OTHER_NAMES, "ram": "memory"}
 
 
 _Config = schema_of("BatchConfig", OPTIONS)
@@ -40,9 +35,10 @@ def load(path: str) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(table, dict):
         setting = f"{path}: batch"
         raise ConfigError(setting, table, "a table of keys and values")
-    named, notes = _renamed(path, table)
+    named, written = settings_names.renamed(table, path, OTHER_NAMES)
     given = check(_Config, named, path)
-    return {name: getattr(given, name) for name in given.model_fields_set}, notes
+    options = {name: getattr(given, name) for name in given.model_fields_set}
+    return options, settings_names.notes(written, path)
 
 
 def check_words(words: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,17 +55,3 @@ def check_words(words: Mapping[str, Any]) -> dict[str, Any]:
     }
     check(_Config, named, "command line")
     return named
-
-
-def _renamed(path: str, table: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    named: dict[str, Any] = {}
-    notes: list[str] = []
-    for name, value in table.items():
-        known = OTHER_NAMES.get(name, name)
-        if known != name:
-            notes.append(f"{path}: {name} is read as {known}")
-        if known in named:
-            setting, allowed = f"{path}: {name}", f"{known} alone: both are there"
-            raise ConfigError(setting, value, allowed)
-        named[known] = value
-    return named, notes
