@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from coresize import processes
 from coresize.arguments import check_workers
 from coresize.detection import available
+from coresize.host import current
+from coresize.planning import overrides, settings
 from coresize.planning import plan as planning
-from coresize.planning import settings
 from coresize.planning.settings import Settings
 from coresize.planning.values import WorkerPlan
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from typing import Any
 
+    from coresize.model import Limits
     from coresize.planning.profiles import TaskProfile
 
 
@@ -35,7 +37,9 @@ def plan(
     usual: int | None = None,
     decided: Settings | None = None,
 ) -> WorkerPlan:
-    """Plan the workers of an executor; logs the plan at INFO, with active overrides.
+    """Plan the workers of an executor; logs the plan at INFO.
+
+    What the user has overridden is logged, too, once in a process.
 
     Args:
         max_workers: the number that the caller wants, or None for one that fits. A
@@ -53,21 +57,38 @@ def plan(
     if isinstance(max_workers, WorkerPlan):
         return max_workers
     limits = available.detect()
+    used = _settings(max_workers, usual, decided)
     made = planning.plan_workers(
         memory=memory,
         cpus=cpus,
         profile=_profile(cpu_share),
         limits=limits,
-        settings=_settings(max_workers, usual, decided),
+        settings=used,
     )
+    _tell_overrides(limits, used)
     text = f"{made} workers x {made.threads_per_worker} threads: "
     text += made.reason.partition(": ")[2]
-    for fact in limits.overrides:
-        text += f"; override {fact.where}={fact.raw} active"
     _log.info("%s", text)
     for warning in made.warnings:
         _log.warning("%s", warning)
     return made
+
+
+#: What this process has logged about overrides: each sentence up to its reason, which
+#: may be another one for each pool.
+_told: set[str] = set()
+
+
+def _tell_overrides(limits: Limits, used: Settings) -> None:
+    """Log at INFO what the user has overridden, unless this process has logged it."""
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    present = current().variables(overrides.NAMES)
+    for note in (*overrides.notes(limits, used, present), *limits.warnings):
+        start = note.partition(":")[0]
+        if start not in _told:
+            _told.add(start)
+            _log.info("%s", note)
 
 
 def _profile(cpu_share: float | None) -> TaskProfile | None:

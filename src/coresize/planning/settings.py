@@ -72,6 +72,8 @@ class Settings(Value):
         memory_fraction: the part of the memory available now that workers may use.
         rounding: how to round a fraction of a core.
         history: whether batches record what their tasks took.
+        python: whether ``coresize run`` lets Python below 3.13 count what later
+            versions do.
         profiles: task profiles by name.
         kinds: kinds of task by name.
         origins: the origin of each value, by name of the setting.
@@ -84,6 +86,7 @@ class Settings(Value):
     memory_fraction: float
     rounding: str
     history: bool
+    python: bool
     profiles: Mapping[str, TaskProfile]
     kinds: Mapping[str, Kind]
     origins: Mapping[str, str]
