@@ -266,7 +266,10 @@ def test_a_shard_is_a_part(call):
         ("jobs:double --items items.jsonl --shard auto", "this is no array job"),
         ("jobs:double --items items.jsonl --config nope.toml", "nope.toml"),
         ("jobs:double --items items.jsonl --config odd.toml", "'workers' instead"),
-        ("jobs:double --items items.jsonl --config two.yaml", "both are there"),
+        (
+            "jobs:double --items items.jsonl --config two.yaml",
+            "one name of workers alone",
+        ),
         ("jobs:double --items items.jsonl --journal jobs.py", "it is no SQLite file"),
     ],
 )

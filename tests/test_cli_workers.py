@@ -85,6 +85,7 @@ def test_workers_json_has_the_fields_that_programs_rely_on(call, host):
         "reason": "6 workers: memory binds (12.8 GiB budget / 2.0 GiB a task); "
         "cores would allow 16",
         "warnings": [],
+        "warning_codes": [],
     }
     assert settings[0] == {"name": "workers", "value": None, "origin": "default"}
 

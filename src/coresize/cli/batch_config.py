@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from coresize.batch.options import OPTIONS
 from coresize.errors import ConfigError
-from coresize.planning import settings_files
+from coresize.planning import settings_files, settings_names
 from coresize.planning.validation import check, schema_of
 
 
@@ -14,20 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from coresize.model import Notice
+
 
 #: Other names for options that users' files have.
-OTHER_NAMES = {
-    "parallel_execution": "parallel",
-    "num_workers": "workers",
-    "n_jobs": "workers",
-    "ram": "memory",
-}
+OTHER_NAMES = {**settings_names.OTHER_NAMES, "ram": "memory"}
 
 
 _Config = schema_of("BatchConfig", OPTIONS)
 
 
-def load(path: str) -> tuple[dict[str, Any], list[str]]:
+def load(path: str) -> tuple[dict[str, Any], list[Notice]]:
     """The options in a settings file, by name, and notes about names that were renamed.
 
     If the file has a table ``batch``, only that table is read.
@@ -40,9 +37,10 @@ def load(path: str) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(table, dict):
         setting = f"{path}: batch"
         raise ConfigError(setting, table, "a table of keys and values")
-    named, notes = _renamed(path, table)
+    named, written = settings_names.renamed(table, path, OTHER_NAMES)
     given = check(_Config, named, path)
-    return {name: getattr(given, name) for name in given.model_fields_set}, notes
+    options = {name: getattr(given, name) for name in given.model_fields_set}
+    return options, settings_names.notes(written, path)
 
 
 def check_words(words: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,17 +57,3 @@ def check_words(words: Mapping[str, Any]) -> dict[str, Any]:
     }
     check(_Config, named, "command line")
     return named
-
-
-def _renamed(path: str, table: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    named: dict[str, Any] = {}
-    notes: list[str] = []
-    for name, value in table.items():
-        known = OTHER_NAMES.get(name, name)
-        if known != name:
-            notes.append(f"{path}: {name} is read as {known}")
-        if known in named:
-            setting, allowed = f"{path}: {name}", f"{known} alone: both are there"
-            raise ConfigError(setting, value, allowed)
-        named[known] = value
-    return named, notes

@@ -10,21 +10,30 @@ import shlex
 import shutil
 import signal
 import sys
+from pathlib import Path
+from random import SystemRandom
 
 from coresize.cli import options as given
 from coresize.cli import streams
-from coresize.detection import available
+from coresize.detection import available, topology
+from coresize.detection.limits import whole_cores
+from coresize.detection.parse import format_cpu_list
 from coresize.host import current
-from coresize.planning import exports
+from coresize.model import Value
+from coresize.planning import exports, overrides, pinning
 from coresize.planning.settings import VARIABLES
+from coresize.units import format_count
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from coresize.cli.options import Commands
     from coresize.host import Host
+    from coresize.model import Limits
+    from coresize.planning.settings import Settings
+    from coresize.planning.values import WorkerPlan
 
 #: Signals that Python ignores.
 _IGNORED = [name for name in ("SIGPIPE", "SIGXFSZ") if hasattr(signal, name)]
@@ -52,6 +61,19 @@ def add_run(commands: Commands, of_plan: argparse.ArgumentParser) -> None:
     text = "run a program with these variables: coresize run -- Rscript analyse.R"
     command = commands.add_parser("run", parents=[of_plan], help=text)
     command.add_argument("--force", action="store_true", help=_FORCE)
+    command.add_argument(
+        "--pin",
+        action="store_true",
+        help="bind the program to as many CPUs as the limit has, for programs that "
+        "read no variable",
+    )
+    command.add_argument(
+        "--python",
+        action=argparse.BooleanOptionalAction,
+        help="--no-python leaves PYTHONPATH alone; Python below 3.13 then does not "
+        "obey PYTHON_CPU_COUNT",
+    )
+    command.add_argument("-q", "--quiet", action="store_true", help="print only errors")
     add_words(command)
     command.set_defaults(run=_run)
 
@@ -98,7 +120,10 @@ def _env(options: argparse.Namespace) -> str:
     machine = given.host(options)
     # The variables of a recorded machine's user are not known.
     present = os.environ if machine is current() else {}
-    variables = _variables(options, machine, present)
+    decided = _decide(options, machine)
+    for warning in decided.plan.warnings:
+        streams.complain(f"coresize: warning: {warning}")
+    variables = _variables(options, decided, present)
     if options.json:
         return json.dumps(variables, indent=2)
     if options.dotenv:
@@ -110,10 +135,21 @@ def _env(options: argparse.Namespace) -> str:
 
 def _run(options: argparse.Namespace) -> tuple[str, int]:
     words = words_of(options)
+    machine = given.host(options)
+    decided = _decide(options, machine)
+    say = (lambda _text: None) if options.quiet else streams.complain
+    _tell(decided, machine, say)
     # Variables that an outer `coresize run` has set are not the user's.
     present = exports.of_user(os.environ)
-    variables = _variables(options, given.host(options), present)
-    environment = exports.marked(os.environ, variables)
+    changes = _variables(options, decided, present)
+    environment = _reaching_python(changes, on=decided.settings.python)
+    if options.pin:
+        _pin(decided, say)
+    return _become(words, environment)
+
+
+def _become(words: list[str], environment: dict[str, str]) -> tuple[str, int]:
+    """Replace this process with the program."""
     try:
         if sys.platform == "win32":  # there, exec returns no result to the caller
             import subprocess
@@ -130,17 +166,102 @@ def _run(options: argparse.Namespace) -> tuple[str, int]:
         return "", cannot_start(words[0], error)
 
 
+class _Decided(Value):
+    """What is known before the program starts."""
+
+    settings: Settings
+    limits: Limits
+    plan: WorkerPlan
+
+
+def _decide(options: argparse.Namespace, machine: Host) -> _Decided:
+    settings = given.settings_of(options, machine)
+    limits = available.detect(machine)
+    plan = given.plan_of(options, limits, settings)
+    return _Decided(settings=settings, limits=limits, plan=plan)
+
+
+def _tell(decided: _Decided, machine: Host, say: Callable[[str], object]) -> None:
+    """Log what is overridden: the log of a container may be all that its owner has."""
+    present = machine.variables(overrides.NAMES)
+    for note in overrides.notes(decided.limits, decided.settings, present):
+        say(f"coresize: {note}")
+    for warning in (*decided.limits.warnings, *decided.plan.warnings):
+        say(f"coresize: warning: {warning}")
+
+
 def _variables(
-    options: argparse.Namespace, machine: Host, present: Mapping[str, str]
+    options: argparse.Namespace, decided: _Decided, present: Mapping[str, str]
 ) -> dict[str, str]:
     """The variables to set: all, without those that the user has set."""
-    settings = given.settings_of(options, machine)
-    plan = given.plan_of(options, available.detect(machine), settings)
-    for warning in plan.warnings:
-        streams.complain(f"coresize: warning: {warning}")
+    settings = decided.settings
     alone = not given.is_planned(options) and settings.workers is None
-    variables = exports.variables(plan, alone=alone)
+    variables = exports.variables(decided.plan, alone=alone)
     wanted = exports.wanted(variables, present, force=options.force)
     if settings.reserve_cores:  # they are subtracted already
         wanted[VARIABLES["reserve_cores"]] = "0"
     return wanted
+
+
+# -----------------------------------------------------------------------------
+# Programs that read no variable.
+
+
+def _reaching_python(changes: dict[str, str], *, on: bool) -> dict[str, str]:
+    """The environment with changes, and a path by which Python below 3.13 obeys them.
+
+    See `coresize.cli.startup.sitecustomize`.
+    """
+    switch = VARIABLES["python"]
+    if not on:  # an outer run may have changed the path
+        return exports.marked(os.environ, {**changes, switch: "off"})
+    environment = exports.marked(os.environ, changes)
+    environment.pop(switch, None)
+    if (_STARTUP / "sitecustomize.py").is_file():  # not in a zip archive
+        present = environment.get("PYTHONPATH", "")
+        path = exports.python_path(present, str(_STARTUP), os.pathsep)
+        environment["PYTHONPATH"] = path
+    return environment
+
+
+_STARTUP = Path(__file__).resolve().parent / "startup"
+
+_COST = (
+    "it cannot move to an idle CPU, and with a quota it may wait on a busy one; leave "
+    "--pin out for a program that reads its variables or the quota"
+)
+
+
+def _pin(decided: _Decided, say: Callable[[str], object]) -> None:
+    """Bind this process, which becomes the program, to as many CPUs as it may use."""
+    if not hasattr(os, "sched_setaffinity"):
+        say("coresize: warning: --pin has no effect: this platform has no affinity")
+        return
+    settings = decided.settings
+    count = whole_cores(
+        decided.limits.cpu.limit,
+        rounding=settings.rounding,
+        reserve=settings.reserve_cores,
+    )
+    if decided.plan.binding == "parallel":
+        count = 1
+    allowed = os.sched_getaffinity(0)
+    if count >= len(allowed):
+        most = format_count(len(allowed), "CPU")
+        say(f"coresize: --pin changes nothing: only {most} may be used anyway")
+        return
+    machine = current()
+    chosen = pinning.choose(
+        allowed,
+        count,
+        cores=topology.cores(machine, allowed),
+        nodes=topology.nodes(machine),
+        random=SystemRandom().random,
+    )
+    try:
+        os.sched_setaffinity(0, chosen)
+    except OSError as error:  # forbidden, or the CPUs have just gone
+        say(f"coresize: warning: --pin has no effect: {error.strerror}")
+        return
+    word = "CPU" if count == 1 else "CPUs"
+    say(f"coresize: bound to {word} {format_cpu_list(chosen)} (--pin): {_COST}")

@@ -57,6 +57,13 @@ _VARIABLES: dict[str, tuple[Resource, Role, Parser, str | None]] = {
     "CUDA_VISIBLE_DEVICES": ("gpu", "limit", parse.devices, None),
 }
 
+#: The overrides, each with its resource, the strongest first.
+OVERRIDES = {
+    name: resource
+    for name, (resource, role, *_) in _VARIABLES.items()
+    if role == "override"
+}
+
 #: The variables that mark a job of a scheduler. The scheduler's other variables count
 #: only with its mark: NSLOTS or NCPUS may come from anyone.
 MARKS = {

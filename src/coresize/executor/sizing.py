@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from coresize import processes
 from coresize.arguments import check_workers
 from coresize.detection import available
+from coresize.host import current
 from coresize.model import Limits
+from coresize.planning import overrides, settings
 from coresize.planning import plan as planning
-from coresize.planning import settings
 from coresize.planning.settings import Settings
 from coresize.planning.values import WorkerPlan
 
@@ -37,7 +38,9 @@ def plan(
     threads: bool = False,
     decided: Settings | None = None,
 ) -> WorkerPlan:
-    """Plan the workers of an executor; logs the plan at INFO, with active overrides.
+    """Plan the workers of an executor; logs the plan at INFO.
+
+    What the user has overridden is logged, too, once in a process.
 
     Args:
         max_workers: the number that the caller wants, or None for one that fits. A
@@ -59,17 +62,17 @@ def plan(
     limits = available.detect()
     if threads:
         limits = _of_threads(limits)
+    used = _settings(max_workers, usual, decided)
     made = planning.plan_workers(
         memory=memory,
         cpus=cpus,
         profile=_profile(cpu_share),
         limits=limits,
-        settings=_settings(max_workers, usual, decided),
+        settings=used,
     )
+    _tell_overrides(limits, used)
     text = f"{made} workers x {made.threads_per_worker} threads: "
     text += made.reason.partition(": ")[2]
-    for fact in limits.overrides:
-        text += f"; override {fact.where}={fact.raw} active"
     _log.info("%s", text)
     for warning in made.warnings:
         _log.warning("%s", warning)
@@ -81,6 +84,23 @@ def _of_threads(limits: Limits) -> Limits:
     facts = (f for f in limits.facts if f.resource not in ("files", "workers"))
     fields: dict[str, Any] = {**limits.as_dict(), "facts": tuple(facts)}
     return Limits(**fields)
+
+
+#: What this process has logged about overrides: each sentence up to its reason, which
+#: may be another one for each pool.
+_told: set[str] = set()
+
+
+def _tell_overrides(limits: Limits, used: Settings) -> None:
+    """Log at INFO what the user has overridden, unless this process has logged it."""
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    present = current().variables(overrides.NAMES)
+    for note in (*overrides.notes(limits, used, present), *limits.warnings):
+        start = note.partition(":")[0]
+        if start not in _told:
+            _told.add(start)
+            _log.info("%s", note)
 
 
 def _profile(cpu_share: float | None) -> TaskProfile | None:

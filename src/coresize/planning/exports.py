@@ -125,6 +125,21 @@ def of_user(present: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in present.items() if ours.get(name) != value}
 
 
+def python_path(present: str, folder: str, separator: str) -> str:
+    """PYTHONPATH with a folder in front, once.
+
+    >>> python_path("", "/a", ":"), python_path("/b", "/a", ":")
+    ('/a', '/a:/b')
+    >>> python_path("/b:/a", "/a", ":"), python_path("/b", "/a:c", ":")
+    ('/b:/a', '/b')
+    """
+    # An empty entry would be the working directory; a folder with a separator in its
+    # name cannot be an entry.
+    if separator in folder or folder in present.split(separator):
+        return present
+    return separator.join(filter(None, (folder, present)))
+
+
 def marked(present: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, str]:
     """The present variables with changes, and with a note of the changes in `SET`.
 

@@ -115,6 +115,7 @@ SETTINGS = (
         help="how a fraction of a core is rounded",
     ),
     option("history", "flag", _FLAG, default=False),
+    option("python", "flag", _FLAG, default=True),
     option("profiles", "table", _TABLES, default={}),
     option("kinds", "table", _TABLES, default={}),
 )

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from coresize import units
 from coresize.errors import ConfigError, ParseError
-from coresize.planning import profiles
+from coresize.planning import profiles, settings_names
 from coresize.planning.options import SETTINGS
 from coresize.planning.validation import Schema, Size, check, schema_of
 from coresize.planning.values import Kind, Resources
@@ -16,6 +16,8 @@ from coresize.planning.values import Kind, Resources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from coresize.model import Notice
 
 _CORES = Annotated[float, Field(ge=0.001, le=1e6)]
 _GPUS = Annotated[float, Field(ge=0, le=1e6)]
@@ -71,6 +73,24 @@ def check_settings(values: Mapping[str, object], where: str) -> dict[str, object
             for name, table in settings["kinds"].items()
         }
     return settings
+
+
+def check_named(
+    values: Mapping[str, object], where: str
+) -> tuple[dict[str, object], list[Notice]]:
+    """The settings in a table that may have other names of them, and notes on those.
+
+    Raises:
+        ConfigError: a key is not known, two mean the same, or a value is not valid.
+    """
+    named, written = settings_names.renamed(values, where)
+    try:
+        checked = check_settings(named, where)
+    except ConfigError as error:
+        name = error.setting.removeprefix(f"{where}: ")
+        own = f"{where}: {written.get(name, name)}"
+        raise ConfigError(own, error.value, error.allowed) from None
+    return checked, settings_names.notes(written, where)
 
 
 def check_variable(name: str, variable: str, text: str) -> object:

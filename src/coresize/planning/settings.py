@@ -3,7 +3,8 @@
 Rule 1: arguments override the command line, which overrides the environment, which
 overrides the file, which overrides the defaults. Rule 2: a wrong setting raises an
 error wherever it stands, even if a stronger place overrides it. Rule 3: pydantic is
-imported only if some place has a setting.
+imported only if some place has a setting. Rule 4: a value that nobody stated, such as
+the default of a flag, changes nothing.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import copy
 import os
 
 from coresize.detection import environ
+from coresize.errors import ConfigError
 from coresize.host import CLAIMED, MARK, SHARD, STATUS, current
 from coresize.model import Notice, Value
-from coresize.planning import exports, settings_files
+from coresize.planning import exports, settings_files, settings_flags, settings_names
 from coresize.planning.options import SETTINGS
 from coresize.planning.values import DEFAULT
 
@@ -23,10 +25,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
+    from typing import Any, TypeAlias
 
     from coresize.host import Host
     from coresize.planning.profiles import TaskProfile
+    from coresize.planning.settings_flags import Parser
     from coresize.planning.values import Kind
+
+    #: The settings of one level, each with its origin; and sentences about them.
+    Level: TypeAlias = tuple[dict[str, tuple[object, str]], list[Notice]]
 
 _DEFAULTS: dict[str, object] = {row.name: row.default for row in SETTINGS}
 
@@ -41,10 +48,18 @@ NAMES = frozenset({settings_files.CONFIG, *VARIABLES.values()})
 SHARDS = "CORESIZE_SHARDS"
 
 _PREFIX = "CORESIZE_"
+#: Variables with another name of a setting.
+_OTHER_VARIABLES = {
+    f"{_PREFIX}{other.upper()}": name
+    for other, name in settings_names.OTHER_NAMES.items()
+}
+_READ = NAMES.union(_OTHER_VARIABLES)
 _OURS = {
     *(name for name in environ.NAMES if name.startswith(_PREFIX)),
-    *(*NAMES, SHARD, SHARDS, STATUS, CLAIMED, exports.SET, MARK),
+    *(*_READ, SHARD, SHARDS, STATUS, CLAIMED, exports.SET, MARK),
 }
+#: What a misspelt variable may mean.
+_KNOWN = _OURS.difference(_OTHER_VARIABLES)
 
 
 class Settings(Value):
@@ -57,6 +72,8 @@ class Settings(Value):
         memory_fraction: the part of the memory available now that workers may use.
         rounding: how to round a fraction of a core.
         history: whether batches record what their tasks took.
+        python: whether ``coresize run`` lets Python below 3.13 count what later
+            versions do.
         profiles: task profiles by name.
         kinds: kinds of task by name.
         origins: the origin of each value, by name of the setting.
@@ -69,6 +86,7 @@ class Settings(Value):
     memory_fraction: float
     rounding: str
     history: bool
+    python: bool
     profiles: Mapping[str, TaskProfile]
     kinds: Mapping[str, Kind]
     origins: Mapping[str, str]
@@ -89,6 +107,7 @@ def load_settings(
     *,
     arguments: Mapping[str, object] | None = None,
     command_line: Mapping[str, object] | Namespace | None = None,
+    parser: Parser | None = None,
     file: str | os.PathLike[str] | None = None,
     defaults: Mapping[str, object] | None = None,
     host: Host | None = None,
@@ -100,11 +119,16 @@ def load_settings(
     ``[tool.coresize]``, in the working directory or its parents is read, unless it
     belongs to a user other than this one or root, or everybody may write to it. If
     ``parallel`` is off and a stronger place sets ``workers``, ``parallel`` is on.
+    Other names, such as ``n_jobs`` and ``num_workers``, are read as the settings that
+    they mean, with a warning.
 
     Args:
         arguments: values by name, which override all others; None counts as not set.
-        command_line: the parsed command line, as from argparse; None counts as not
-            set, and flags that are not settings are ignored.
+        command_line: the parsed command line, as from argparse or click; None counts
+            as not set, and flags that are not settings are ignored.
+        parser: what has parsed the command line: the ArgumentParser, or the context of
+            click or typer. With it, flags that nobody typed count as not set; without
+            it, all that are not None are settings, even the False of ``store_true``.
         file: a settings file, instead of CORESIZE_CONFIG or the nearest file.
         defaults: the program's own defaults by name, which all others override.
         host: the machine; None for this one.
@@ -122,37 +146,41 @@ def load_settings(
     ('CORESIZE_WORKERS', 'command line')
     """
     host = host or current()
-    present = host.variables(NAMES)
-    values, origins = copy.deepcopy(_DEFAULTS), dict.fromkeys(_DEFAULTS, DEFAULT)
+    present = host.variables(_READ)
     named = None if file is None else os.fspath(file)
-    in_file, doubts = settings_files.find(host, named, present)
-    layers = (
+    levels = (
         _from_values(DEFAULT, defaults),
-        in_file,
+        settings_files.find(host, named, present),
         _from_environment(present),
-        _from_values("command line", _known(command_line)),
+        _from_command_line(command_line, parser),
         _from_values("argument", arguments),
     )
+    foreign = sorted(name for name in host.names(_PREFIX) if name not in _OURS)
+    doubts = [sentence for _, sentences in levels for sentence in sentences]
+    return Settings(
+        **_combined([level for level, _ in levels]),
+        warnings=(*doubts, *map(_misspelt, foreign)),
+    )
+
+
+def _combined(levels: list[dict[str, tuple[object, str]]]) -> dict[str, Any]:
+    """The strongest value of each setting and its origin, the weakest level first."""
+    values, origins = copy.deepcopy(_DEFAULTS), dict.fromkeys(_DEFAULTS, DEFAULT)
     strength = dict.fromkeys(_DEFAULTS, -1)
-    for rank, layer in enumerate(layers):
-        for name, (value, origin) in layer.items():
+    for rank, level in enumerate(levels):
+        for name, (value, origin) in level.items():
             values[name], origins[name], strength[name] = _own(value), origin, rank
     if not values["parallel"] and strength["workers"] > strength["parallel"]:
         values["parallel"] = True
         origins["parallel"] = f"{origins['workers']}, for workers"
-    foreign = [name for name in host.names(_PREFIX) if name not in _OURS]
-    return Settings(
-        **values,  # type: ignore[arg-type]
-        origins=origins,
-        warnings=(*doubts, *(_misspelt(name) for name in sorted(foreign))),
-    )
+    return {**values, "origins": origins}
 
 
 def _misspelt(name: str) -> Notice:
     """A sentence about an unknown variable that begins like those of coresize."""
     from difflib import get_close_matches
 
-    ours = [variable.removeprefix(_PREFIX) for variable in sorted(_OURS)]
+    ours = [variable.removeprefix(_PREFIX) for variable in sorted(_KNOWN)]
     near = get_close_matches(name.removeprefix(_PREFIX), ours, n=1)
     meant = f": did you mean {_PREFIX}{near[0]}?" if near else ""
     text = f"{name} is no variable of coresize, and has no effect{meant}"
@@ -164,32 +192,64 @@ def _own(value: object) -> object:
     return dict(value) if isinstance(value, dict) else value
 
 
-def _from_environment(present: dict[str, str]) -> dict[str, tuple[object, str]]:
-    variables = {name: var for name, var in VARIABLES.items() if var in present}
+def _from_environment(present: dict[str, str]) -> Level:
+    names = {**{var: name for name, var in VARIABLES.items()}, **_OTHER_VARIABLES}
+    variables = [variable for variable in names if variable in present]
     if not variables:
-        return {}
+        return {}, []
     from coresize.planning.schemas import check_variable
 
-    return {
-        name: (check_variable(name, variable, present[variable]), variable)
-        for name, variable in variables.items()
-    }
+    level: dict[str, tuple[object, str]] = {}
+    sentences = []
+    for variable in variables:
+        name, text = names[variable], present[variable]
+        if name in level:
+            allowed = f"unset: {level[name][1]} is set as well"
+            raise ConfigError(variable, text, allowed)
+        level[name] = check_variable(name, variable, text), variable
+        if variable in _OTHER_VARIABLES:
+            text = f"{variable} is read as {VARIABLES[name]}"
+            sentences.append(Notice("other-name", text))
+    return level, sentences
 
 
-def _known(flags: Mapping[str, object] | Namespace | None) -> dict[str, object]:
+def _from_command_line(
+    flags: Mapping[str, object] | Namespace | None, parser: Parser | None
+) -> Level:
     """The settings among the flags of a program, which may have other flags, too."""
-    named = vars(flags) if hasattr(flags, "__dict__") else dict(flags or {})
-    return {name: value for name, value in named.items() if name in _DEFAULTS}
+    typed = settings_flags.stated(flags, parser)
+    found, written = settings_flags.by_setting(typed, _DEFAULTS)
+    origin = "command line"
+    level, _ = _from_values(
+        origin, {name: found[name] for name in found if written[name] == name}
+    )
+    sentences = []
+    for name, flag in written.items():
+        if flag == name:
+            continue
+        try:
+            level.update(_from_values(origin, {name: found[name]})[0])
+        except ConfigError as error:
+            text = (
+                f"the flag {flag}={found[name]!r} is not read as {name}, "
+                f"which is {error.allowed}"
+            )
+            sentences.append(Notice("flag-not-read", text))
+    if parser is None and found.get("parallel") is False and found.get("workers"):
+        text = (
+            f"the flag {written['workers']}={found['workers']} has no effect beside "
+            f"{written['parallel']}=False; if nobody typed that, hand the parser on: "
+            "load_settings(command_line=..., parser=...)"
+        )
+        sentences.append(Notice("flag-without-effect", text))
+    return level, sentences
 
 
-def _from_values(
-    origin: str, values: Mapping[str, object] | None
-) -> dict[str, tuple[object, str]]:
+def _from_values(origin: str, values: Mapping[str, object] | None) -> Level:
     table = {name: value for name, value in (values or {}).items() if value is not None}
     if not table:
-        return {}
-    from coresize.planning.schemas import check_settings
+        return {}, []
+    from coresize.planning.schemas import check_named
 
-    return {
-        name: (value, origin) for name, value in check_settings(table, origin).items()
-    }
+    checked, sentences = check_named(table, origin)
+    return {name: (value, origin) for name, value in checked.items()}, sentences

@@ -40,7 +40,8 @@ def find(
         present: the environment variables that are set.
 
     Returns:
-        The settings, and a sentence about each file that is ignored.
+        The settings, and a sentence about each file that is ignored, and each name
+        that is read as another.
 
     Raises:
         ConfigError: the file cannot be read, or its content is not valid.
@@ -55,7 +56,8 @@ def find(
         except OSError as error:
             allowed = f"the path of a TOML or YAML file ({error.strerror})"
             raise ConfigError(by, named, allowed) from None
-        return _at(named, _parsed(named, text, named=True) or {}), []
+        values, notes = _parsed(named, text, named=True)
+        return _at(named, values or {}), notes
     doubts: list[Notice] = []
     for path in host.find_upward(FILES):
         try:
@@ -63,14 +65,14 @@ def find(
             if doubt:
                 doubts += _doubts(host, path, doubt)
                 continue
-            values = _parsed(path, host.read(path), named=False)
+            values, notes = _parsed(path, host.read(path), named=False)
         except OSError as error:
             if path.endswith(_SHARED):
                 continue
             allowed = f"a file that can be read ({error.strerror})"
             raise ConfigError("settings", path, allowed) from None
         if values is not None:
-            return _at(path, values), doubts
+            return _at(path, values), [*doubts, *notes]
     return {}, doubts
 
 
@@ -110,24 +112,27 @@ def read_table(path: str, setting: str) -> dict[str, object]:
 
 
 #: The last text of each file and the settings in it: most files do not change.
-_last: dict[tuple[str, bool], tuple[str, dict[str, object] | None]] = {}
+_last: dict[tuple[str, bool], tuple[str, dict[str, object] | None, list[Notice]]] = {}
 _MOST_KEPT = 16
 
 
-def _parsed(path: str, text: str, *, named: bool) -> dict[str, object] | None:
-    """The settings in a file; None for a shared file without settings."""
+def _parsed(
+    path: str, text: str, *, named: bool
+) -> tuple[dict[str, object] | None, list[Notice]]:
+    """The settings in a file, and notes; None for a shared file without settings."""
     last = _last.get((path, named))
     if last is None or last[0] != text:
         if len(_last) >= _MOST_KEPT:
             _last.clear()
         content = _content(path, text, named=named)
         table = None if content is None else _table(path, content, named=named)
+        notes: list[Notice] = []
         if table is not None:
-            from coresize.planning.schemas import check_settings
+            from coresize.planning.schemas import check_named
 
-            table = check_settings(table, path)
-        last = _last[path, named] = (text, table)
-    return last[1]
+            table, notes = check_named(table, path)
+        last = _last[path, named] = (text, table, notes)
+    return last[1:]
 
 
 def _content(path: str, text: str, *, named: bool) -> object:

@@ -1,0 +1,1 @@
+"""The folder that ``coresize run`` puts in front of PYTHONPATH; see `sitecustomize`."""
