@@ -26,8 +26,6 @@ Decision 13 has the measurements.
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from coresize import units
 from coresize.detection import parse
 from coresize.detection.reading import explain, read_fact
@@ -241,8 +239,8 @@ def _protected(host: Host, directories: tuple[str, ...]) -> int:
     """
     return sum(
         _protected_in(host, neighbour)
-        for own, above in pairwise(directories)
-        for neighbour in _neighbours(host, own, above)
+        for above in directories[1:]
+        for neighbour in _neighbours(host, directories[0], above)
     )
 
 
