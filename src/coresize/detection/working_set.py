@@ -244,8 +244,8 @@ def _protected(host: Host, directories: tuple[str, ...]) -> int:
     """
     return sum(
         _protected_in(host, neighbour)
-        for own, above in zip(directories, directories[1:])  # noqa: B905, RUF007 - no import
-        for neighbour in _neighbours(host, own, above)
+        for above in directories[1:]
+        for neighbour in _neighbours(host, directories[0], above)
     )
 
 
