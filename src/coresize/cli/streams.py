@@ -9,7 +9,7 @@ import sys
 
 from coresize.batch import progress
 from coresize.errors import CoresizeError
-from coresize.texts import one_line
+from coresize.texts import decode, one_line
 
 
 TYPE_CHECKING = False
@@ -30,11 +30,12 @@ def read() -> str:
 
     Raises:
         CoresizeError: standard input is closed.
+        UnicodeError: it is not UTF-8, or has NUL characters.
     """
     if sys.stdin is None:
         msg = "standard input is closed"
         raise CoresizeError(msg)
-    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+    return decode(sys.stdin.buffer.read())
 
 
 def complain(text: str) -> None:
