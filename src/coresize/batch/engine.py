@@ -154,13 +154,16 @@ class Engine:
         self._throttle = Throttle(_STATUS)
         encode = ENCODERS[options.serializer] if self._journal else None
         self._decode = journals.DECODERS[options.serializer] if self._journal else None
-        task = Task(function, encode, crosses=self._pool.traits.pickles)
+        traits = self._pool.traits
+        task = Task(
+            function, encode, crosses=traits.pickles, watches=not traits.measures
+        )
         self._in_flight = InFlight(self._pool, task, options.buffersize)
         self._tally = Tally(self._input.total)
         self._display = Display(options.progress, self._tally, self._count_workers)
         self._workers: list[tuple[float, int]] = []
         self._known: list[Outcome] = []
-        self._again = (None, "cancelled", *options.retry)
+        self._again = (None, "cancelled", *options.retry, *claim.retry)
         self._ended: list[tuple[Outcome, object]] = []
         self._committed = 0.0
         self._stopped = False

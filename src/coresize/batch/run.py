@@ -94,7 +94,8 @@ def run_batch(
         retry: statuses such as ("failed", "oom"): a task that ended with one of them at
             an earlier start runs again.
         retry_timeouts: ``retries`` also apply to tasks that exceeded the timeout.
-        oom_retries: how often a task that was killed for memory runs again.
+        oom_retries: how often a task that was killed for memory runs again, as for
+            `coresize.ProcessPoolExecutor`.
         serializer: how the journal stores values: "json", or "pickle" for any type;
             reading a pickle runs code of whoever wrote it.
         shard_by: how "i/n" assigns items: "index" in turn, "key" by a hash of the key.

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from coresize import processes
 from coresize.batch.journal import reader
 from coresize.batch.keys import bucket
+from coresize.batch.outcomes import BAD
 from coresize.errors import ConfigError, JournalError
-from coresize.host import CLAIMED, SHARD, STATUS, Live, current
+from coresize.host import CLAIMED, RETRY, SHARD, STATUS, Live, current
 from coresize.model import Value
 from coresize.planning.settings import SHARDS
 from coresize.processes import nesting
@@ -388,7 +389,8 @@ def is_whole(text: str) -> bool:
 
 
 # -----------------------------------------------------------------------------
-# The batch of a program to which CORESIZE_SHARD and CORESIZE_STATUS apply.
+# The batch of a program to which CORESIZE_SHARD, CORESIZE_STATUS and CORESIZE_RETRY
+# apply.
 #
 # The variables, as set by ``coresize shards``, are meant for one batch: that of the
 # program that it starts. But a program may run several batches, its tasks may run their
@@ -414,6 +416,7 @@ class Claim:
     Attributes:
         shard: the shard to run; None for all items.
         status: the path of a second status file; None for none.
+        retry: the statuses of tasks that run again, beside those that the batch names.
 
     Raises:
         ConfigError: a variable is not valid, or another batch has claimed it.
@@ -423,6 +426,7 @@ class Claim:
         self, shard: Shard | str | None, *, by: By, journal: str | None, name: str
     ) -> None:
         self.status: str | None = None
+        self.retry: tuple[str, ...] = ()
         self._host = current()
         self._own = _own(self._host)
         self._journal = journal and os.path.realpath(journal)
@@ -467,6 +471,7 @@ class Claim:
             )
         if _first is self:
             self.status = self._own.get(STATUS)
+            self.retry = _statuses(self._own.get(RETRY, ""))
 
     def _is_of(self, other: Claim) -> bool:
         """Whether this claim bars another one; a start with the same journal may go."""
@@ -487,6 +492,19 @@ _first: Claim | None = None
 _lock = threading.Lock()
 
 
+def _statuses(text: str) -> tuple[str, ...]:
+    """The statuses in a list such as "failed,oom".
+
+    Raises:
+        ConfigError: a status is not known.
+    """
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        if name not in BAD:
+            raise ConfigError(RETRY, text, f"some of {', '.join(BAD)}")
+    return names
+
+
 def own_shard() -> Shard | None:
     """The shard of this program, by CORESIZE_SHARD; None if that does not apply.
 
@@ -496,13 +514,17 @@ def own_shard() -> Shard | None:
     return find_shard(None) if SHARD in _own(current()) else None
 
 
+#: The variables; the last one may contain spaces.
+_OWN = (SHARD, RETRY, STATUS)
+
+
 def _own(host: Host) -> dict[str, str]:
     """The variables that apply to this program."""
-    present = host.variables(frozenset({SHARD, STATUS, CLAIMED}))
+    present = host.variables(frozenset({*_OWN, CLAIMED}))
     pid, _, taken = present.pop(CLAIMED, "").partition(" ")
     if pid and pid != str(processes.own()):
-        shard, _, status = taken.partition(" ")
-        for name, value in ((SHARD, shard), (STATUS, status)):
+        values = [*taken.split(" ", len(_OWN) - 1), *("" for _ in _OWN)]
+        for name, value in zip(_OWN, values, strict=False):
             if present.get(name) == value:
                 del present[name]
     if present and nesting.is_task():
@@ -530,7 +552,7 @@ def _tell(shard: str) -> None:
 def _mark(own: dict[str, str], host: Host) -> None:
     """Tell later child processes that the variables are for this program."""
     if isinstance(host, Live):
-        taken = f"{own.get(SHARD, '')} {own.get(STATUS, '')}"
+        taken = " ".join(own.get(name, "").strip() for name in _OWN)
         os.environ[CLAIMED] = f"{processes.own()} {taken}"
 
 

@@ -56,7 +56,8 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--retry-oom",
         action="store_true",
-        help="run shards that were killed for memory again, one at a time, at the end",
+        help="run shards that were killed for memory, and tasks in them that were, "
+        "again, one shard at a time, at the end",
     )
     return parser
 

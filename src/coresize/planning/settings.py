@@ -12,7 +12,7 @@ import copy
 import os
 
 from coresize.detection import environ
-from coresize.host import CLAIMED, MARK, SHARD, STATUS, current
+from coresize.host import CLAIMED, MARK, RETRY, SHARD, STATUS, current
 from coresize.model import Value
 from coresize.planning import exports, settings_files
 from coresize.planning.options import SETTINGS
@@ -43,7 +43,7 @@ SHARDS = "CORESIZE_SHARDS"
 _PREFIX = "CORESIZE_"
 _OURS = {
     *(name for name in environ.NAMES if name.startswith(_PREFIX)),
-    *(*NAMES, SHARD, SHARDS, STATUS, CLAIMED, exports.SET, MARK),
+    *(*NAMES, SHARD, SHARDS, STATUS, RETRY, CLAIMED, exports.SET, MARK),
 }
 
 

@@ -107,6 +107,10 @@ def _or_none(is_good: Callable[[object], bool]) -> Callable[[object], bool]:
     return lambda value: value is None or is_good(value)
 
 
+def _is_counts(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_count, value.values()))
+
+
 _FIELDS: dict[str, Callable[[object], bool]] = {
     "state": _is_text,
     "shard": _is_text,
@@ -114,6 +118,7 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("done", "failed", "workers"), _is_count),
     **dict.fromkeys(("total", "memory"), _or_none(_is_count)),
     "pid": _or_none(lambda value: _is_count(value) and value < _LARGEST_PID),  # type: ignore[operator]
+    "counts": _or_none(_is_counts),
     "rate": _is_number,
     **dict.fromkeys(("eta", "updated"), _or_none(_is_number)),
 }
