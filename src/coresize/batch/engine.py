@@ -29,6 +29,7 @@ from coresize.batch.task import ENCODERS, Task
 from coresize.errors import CoresizeError, JournalError
 from coresize.planning.settings import load_settings
 from coresize.processes import exit_hooks, nesting, transfer
+from coresize.units import format_count
 
 
 if TYPE_CHECKING:
@@ -472,7 +473,9 @@ class Reader:
 
     def _raise(self) -> None:
         if self._errors:
-            msg = f"{self._engine.report().failed} tasks of {self._name} have failed"
+            failed = self._engine.report().failed
+            tasks = format_count(failed, "task")
+            msg = f"{tasks} of {self._name} {'has' if failed == 1 else 'have'} failed"
             raise BaseExceptionGroup(msg, self._errors)
 
     def __del__(self) -> None:

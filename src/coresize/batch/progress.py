@@ -12,7 +12,7 @@ from coresize import processes
 from coresize.batch.outcomes import BAD, STATUSES
 from coresize.model import Value
 from coresize.processes.memory import read_memory
-from coresize.units import format_bytes, format_count
+from coresize.units import format_bytes, format_count, format_left
 
 
 TYPE_CHECKING = False
@@ -138,7 +138,7 @@ class Progress(Value):
             f"{self.rate:.1f}/s",
         ]
         if self.eta is not None:
-            parts.append(f"ETA {self.eta / 60:.1f} min")
+            parts.append(f"ETA {format_left(self.eta)}")
         parts += [f"{self.failed} failed", *_skipped(self.skipped)]
         parts.append(format_count(self.workers, "worker"))
         if self.memory is not None:

@@ -7,6 +7,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from coresize.arguments import check_sync
 from coresize.batch.engine import Engine, Reader
 from coresize.batch.journal.identity import name_of
 from coresize.batch.options import Options
@@ -113,6 +114,7 @@ def run_batch(
         JournalError: the journal belongs to another run, is in use, or cannot be
             written.
         TransferError: the function cannot be sent to another process.
+        TypeError: the function is ``async def``.
 
     >>> from coresize import run_batch
     >>> run = run_batch(abs, [-1, -2, -3], executor="serial")
@@ -123,6 +125,7 @@ def run_batch(
     """
     if not callable(fn):
         raise ConfigError("fn", fn, "a function")
+    check_sync(fn)
     options = Options(
         executor=executor,
         max_workers=max_workers,

@@ -16,6 +16,7 @@ from coresize.host import CLAIMED, RETRY, SHARD, STATUS, Live, current
 from coresize.model import Value
 from coresize.planning.settings import SHARDS
 from coresize.processes import nesting
+from coresize.units import format_count
 
 
 if TYPE_CHECKING:
@@ -305,7 +306,11 @@ def _told_range(
     indices = range(first, last + 1, max(step, 1))
     value = f"auto, {first}-{last}:{step}"
     if step < 1 or count not in {None, len(indices)}:
-        jobs = "" if count is None else f" ({array.scheduler} runs {count} jobs)"
+        jobs = (
+            ""
+            if count is None
+            else f" ({array.scheduler} runs {format_count(count, 'job')})"
+        )
         raise ConfigError("shard", value, f"an array without gaps{jobs}{_OR}")
     _check_member(array, present, indices)
     if first not in _FIRSTS or step != 1:

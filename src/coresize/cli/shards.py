@@ -12,7 +12,7 @@ from coresize.errors import CoresizeError
 from coresize.interrupts import Signals
 from coresize.processes import exits
 from coresize.texts import one_line
-from coresize.units import format_bytes, format_count
+from coresize.units import format_bytes, format_count, format_left
 
 
 TYPE_CHECKING = False
@@ -200,8 +200,8 @@ def _cells(part: ShardProcess) -> tuple[str, ...]:
         str(part.pid) if running else "-",
         "-" if done is None else f"{done}" if total is None else f"{done}/{total}",
         str(told.get("failed", "-")),
-        f"{eta / 60:.1f} min" if running and eta is not None else "-",
-        f"{part.seconds:.0f} s",
+        format_left(eta) if running and eta is not None else "-",
+        format_left(part.seconds),
         format_bytes(part.peak) if part.peak else "-",
         part.log,
     )

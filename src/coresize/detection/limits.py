@@ -16,7 +16,7 @@ from coresize.model import (
     Limits,
     MemoryLimits,
 )
-from coresize.units import format_bytes
+from coresize.units import format_bytes, format_count
 
 
 TYPE_CHECKING = False
@@ -160,7 +160,7 @@ def _override_warnings(
 
 
 def _as_cores(amount: float) -> str:
-    return f"{amount:g} CPUs"
+    return format_count(float(amount), "CPU")
 
 
 # --- From limits to numbers -------------------------------------------------------

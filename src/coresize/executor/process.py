@@ -6,6 +6,7 @@ import weakref
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
 
+from coresize.arguments import check_sync
 from coresize.errors import ConfigError
 from coresize.executor import sizing
 from coresize.executor.mapping import MapExecutor
@@ -145,7 +146,9 @@ class ProcessPoolExecutor(MapExecutor):
         Raises:
             BrokenProcessPool: workers cannot start.
             RuntimeError: the executor is shut down.
+            TypeError: the function is ``async def``.
         """
+        check_sync(fn)
         return self._runner.submit(fn, args, kwargs)
 
     @property

@@ -14,6 +14,7 @@ from coresize.planning import plan as planning
 from coresize.planning import settings
 from coresize.planning.settings import Settings
 from coresize.planning.values import WorkerPlan
+from coresize.units import format_count, measured
 
 
 if TYPE_CHECKING:
@@ -54,13 +55,14 @@ def plan(
         return max_workers
     limits = available.detect()
     made = planning.plan_workers(
-        memory=memory,
+        memory=None if memory is None else measured(memory),
         cpus=cpus,
         profile=_profile(cpu_share),
         limits=limits,
         settings=_settings(max_workers, usual, decided),
     )
-    text = f"{made} workers x {made.threads_per_worker} threads: "
+    workers = format_count(int(made), "worker")
+    text = f"{workers} x {format_count(made.threads_per_worker, 'thread')}: "
     text += made.reason.partition(": ")[2]
     for fact in limits.overrides:
         text += f"; override {fact.where}={fact.raw} active"

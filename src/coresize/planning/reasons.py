@@ -48,7 +48,10 @@ def warnings(decision: Decision) -> Iterator[str]:
     if bounds.get("memory") == 0:
         yield f"not even one task fits into memory ({_memory(decision)})"
     if bounds["cpu"] == 0:
-        yield f"a task wants {need.cores:g} cores and there are {decision.cores}"
+        yield (
+            f"a task wants {format_count(need.cores, 'core')}, and the number of cores "
+            f"to use is {decision.cores}"
+        )
     if bounds.get("gpu") == 0:
         yield f"not even one task has the GPUs it needs ({need.gpus:g})"
     if (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -15,6 +16,9 @@ from coresize.host import Live
 from coresize.processes import nesting
 from coresize.processes.exits import was_killed
 
+
+if sys.platform != "win32":
+    import resource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,7 +161,7 @@ class TaskKills:
             _here = _Here()
         _here.note()
         self._here = _here
-        self._faults = processes.faults_of_children(_here.pid)
+        self._faults = _faults_of_children()
         self._began = time.monotonic()
 
     def take(self, error: BaseException | None) -> OutOfMemory:
@@ -172,11 +176,19 @@ class TaskKills:
             code is None or code in _OF_KILLS or (alone and not nesting.is_worker())
         ):
             return "no"
-        if self._faults == processes.faults_of_children(here.pid):
+        if self._faults == _faults_of_children():
             return "no"
         with here.lock:
             verdict = here.counter.take_recent(self._began)
         return verdict if code in _OF_KILLS or verdict == "no" else "probably"
+
+
+def _faults_of_children() -> int:
+    """As `processes.faults_of_children` of this process, in a tenth of the time."""
+    if sys.platform == "win32":  # which counts no kills
+        return 0
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_minflt + used.ru_majflt
 
 
 def _exit_code(error: BaseException | None) -> int | None:

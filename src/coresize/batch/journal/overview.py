@@ -13,7 +13,7 @@ from coresize.errors import JournalError
 from coresize.host import current
 from coresize.model import Value
 from coresize.texts import one_line
-from coresize.units import format_bytes
+from coresize.units import format_bytes, format_left
 
 
 TYPE_CHECKING = False
@@ -182,7 +182,7 @@ def _cells(row: RunStatus) -> tuple[str, ...]:
         f"{row.done}" + ("" if row.total is None else f"/{row.total}"),
         str(row.failed),
         f"{row.rate:.1f}/s" if row.rate else "-",
-        f"{row.eta / 60:.1f} min" if running and row.eta is not None else "-",
+        format_left(row.eta) if running and row.eta is not None else "-",
         format_bytes(row.memory) if running and row.memory else "-",
         f"{row.pid}@{row.host}" if running else "-",
         row.path,
