@@ -9,6 +9,52 @@ is lost.
 from __future__ import annotations
 
 
+def width(text: str) -> int:
+    r"""The number of columns that a line of text takes in a terminal.
+
+    >>> width("abc"), width("\u65e5\u672c"), width("e\u0301"), width("\U0001f600")
+    (3, 4, 1, 2)
+    """
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    import unicodedata  # few texts need it
+
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0  # it joins the character before
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def cut(text: str, most: int) -> str:
+    """A line of text that takes at most so many columns; the end is cut.
+
+    >>> cut("a long line", 8), cut("short", 8)
+    ('a lon...', 'short')
+    """
+    if width(text) <= most:
+        return text
+    dots = "..."[: max(0, most)]
+    kept, left = "", most - len(dots)
+    for character in text:
+        left -= _columns(character)
+        if left < 0:
+            break
+        kept += character
+    return kept + dots
+
+
+def cut_start(text: str, most: int) -> str:
+    """The same, but the beginning is cut, as of a path.
+
+    >>> cut_start("folder/of/file.log", 11)
+    '...file.log'
+    """
+    if width(text) <= most:
+        return text
+    return cut(text[::-1], most)[::-1]
+
+
 #: The most characters of a text that are kept; the middle of a longer text is cut.
 LONGEST = 1_000_000
 

@@ -94,8 +94,9 @@ _LOOK = 0.5
 #: Seconds between two commits to the journal; each writes all tasks that have ended.
 _COMMIT = 0.05
 
-#: Seconds between two writes of the status.
-_STATUS = 1.0
+#: Seconds between two writes of the status, and the largest part of the time that they
+#: may take. The memory in it takes longer to measure, and is measured less often.
+_STATUS, _STATUS_SHARE = 1.0, 0.05
 
 #: The most changes of the number of workers that the report has.
 _KEPT = 1000
@@ -149,10 +150,12 @@ class Engine:
         """Make the parts that cannot fail, and write the first status."""
         options = self._options
         self._status = [
-            StatusFile(path, str(claim.shard or "0/1"))
+            StatusFile(path, str(claim.shard or "0/1"), options.journal)
             for path in paths(options.journal, claim.status)
         ]
-        self._throttle = Throttle(_STATUS)
+        self._throttle = Throttle(_STATUS, share=_STATUS_SHARE)
+        self._measuring = Throttle(_STATUS)
+        self._held = held() if self._status else None
         encode = ENCODERS[options.serializer] if self._journal else None
         self._decode = journals.DECODERS[options.serializer] if self._journal else None
         traits = self._pool.traits
@@ -305,7 +308,10 @@ class Engine:
 
     def _write_status(self, state: str) -> None:
         if self._status:
-            progress = self._tally.progress(self._count_workers(), held())
+            if self._measuring.due():
+                with self._measuring:
+                    self._held = held()
+            progress = self._tally.progress(self._count_workers(), self._held)
             for file in self._status:
                 file.write(progress, state)
 

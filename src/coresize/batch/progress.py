@@ -155,10 +155,12 @@ class Throttle:
 
     Args:
         interval: the least seconds between two actions.
+        share: the largest part of the time that the action may take.
     """
 
-    def __init__(self, interval: float) -> None:
+    def __init__(self, interval: float, share: float = _SHARE) -> None:
         self.interval = interval
+        self._share = share
         self._begun = time.monotonic()
         self._next = self._begun + interval
 
@@ -171,7 +173,7 @@ class Throttle:
 
     def __exit__(self, *_error: object) -> None:
         now = time.monotonic()
-        self._next = now + max(self.interval, (now - self._begun) / _SHARE)
+        self._next = now + max(self.interval, (now - self._begun) / self._share)
 
 
 class Tally:

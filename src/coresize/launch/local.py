@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from coresize.arguments import check_count
 from coresize.batch import shards
-from coresize.batch.journal import status
+from coresize.batch.journal import overview, status
 from coresize.detection import available
 from coresize.detection.limits import memory_budget
 from coresize.errors import CoresizeError
@@ -156,7 +156,10 @@ class ShardProcess:
 
     def progress(self) -> dict[str, Any]:
         """The progress of the shard's batch, from its status file; may be empty."""
-        return status.read(self._status) or {}
+        found = status.read(self._status) or {}
+        if not found or self.state == "running":
+            return found
+        return overview.newest(self._status, found)
 
     @property
     def resume(self) -> str:
