@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 from coresize import processes
 from coresize.batch.journal import overview, status
 from coresize.batch.journal.overview import columns
+from coresize.diagnosis.watch import Sample
 from coresize.host import current
+from coresize.sweeping.measurements import Row
+from coresize.sweeping.result import conclude, from_points, row_of_point
 from coresize.texts import cut, cut_start, width
 
 
@@ -45,6 +48,43 @@ def test_the_columns_stand_under_each_other_with_wide_characters():
 
 def test_where_nothing_is_a_terminal_nothing_is_cut():
     assert columns([("A", "x" * 300)]).endswith("x" * 300)
+
+
+# --- Tables of other commands ---------------------------------------------------------
+
+
+def test_a_sweep_has_80_columns():
+    row = row_of_point(64, 1234.5)
+    fields = {**row.as_dict(), "peak_memory": 900 << 20, "throttled": 1.0}
+    rates = {"speedup": 123.45, "low": 1000.25, "high": 2000.5, "cores": 128.0}
+    row = Row(**{**fields, **rates})
+    lines = str(conclude([row], row, "tasks", None)).split("\n")[:3]
+    assert all(len(line) <= 80 for line in lines)
+    assert len({line.rindex("-") for line in lines if "<-" not in line}) == 1
+
+
+def test_large_rates_keep_their_columns():
+    lines = str(from_points({"1": 12.5, "64": 1e9}, "here")).split("\n")
+    assert [line.split() for line in lines[1:3]] == [
+        ["1", "12.50"],
+        ["64", "1.0e+09", "<-"],
+    ]
+
+
+def test_a_sample_of_a_watch_has_80_columns():
+    sample = Sample(
+        seconds=1234.0,
+        cores=15.25,
+        waited=1.5,
+        limit=16.0,
+        throttled=1.0,
+        memory=900 << 20,
+        memory_limit=2 << 30,
+        processes=12,
+        computing=3,
+    )
+    assert len(str(sample)) <= 80
+    assert "16 cores busy" in str(sample)
 
 
 # --- At a real terminal ---------------------------------------------------------------

@@ -10,7 +10,7 @@ import sys
 
 from coresize.batch import progress
 from coresize.errors import CoresizeError
-from coresize.texts import decode, one_line, width
+from coresize.texts import cut, decode, one_line, width
 
 
 TYPE_CHECKING = False
@@ -66,6 +66,12 @@ def write(text: str, end: str = "\n") -> bool:
             raise CoresizeError(msg) from None
         _Reader.has_gone = True
     return not _Reader.has_gone
+
+
+def write_row(text: str) -> bool:
+    """Write a line of a table, as `write` does; at a terminal it is one row."""
+    most = columns()
+    return write(text if most is None else cut(text, most))
 
 
 class _Reader:
