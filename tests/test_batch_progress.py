@@ -44,14 +44,14 @@ def progress(**fields):
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
-        ({}, "50/369 | 621.1/s | ETA 0.0 min | 0 failed | 10 workers | 1.2 GiB"),
+        ({}, "50/369 | 621.1/s | ETA 1 s | 0 failed | 10 workers | 1.2 GiB"),
         (
             {"eta": 600.0, "failed": 3, "memory": None},
             "50/369 | 621.1/s | ETA 10.0 min | 3 failed | 10 workers",
         ),
         (
             {"workers": 1, "memory": None},
-            "50/369 | 621.1/s | ETA 0.0 min | 0 failed | 1 worker",
+            "50/369 | 621.1/s | ETA 1 s | 0 failed | 1 worker",
         ),
         (
             {"total": None, "eta": None, "skipped": 20},
@@ -359,6 +359,6 @@ def test_a_table_has_a_line_for_each_run(tmp_path):
     assert head.split() == [
         *("SHARD", "STATE", "DONE", "FAILED", "RATE", "ETA", "MEMORY", "PID", "RUN")
     ]
-    cells = ["0/2", "running", "50/369", "0", "621.1/s", "0.0", "min", "1.2", "GiB"]
+    cells = ["0/2", "running", "50/369", "0", "621.1/s", "1", "s", "1.2", "GiB"]
     assert line.split()[:9] == cells
     assert line.split()[-1] == path

@@ -690,6 +690,15 @@ PLACES = {
     "lsf": ({"LSB_JOBINDEX": "2", "LSB_JOBINDEX_END": "3"}, "1/3"),
     "lsf: with a step": (
         {"LSB_JOBINDEX": "4", "LSB_JOBINDEX_END": "8", "LSB_JOBINDEX_STEP": "3"},
+        "LSF tells 1-8:3 alone, as of an array that runs again in part",
+    ),
+    "lsf: the user knows the step": (
+        {
+            "LSB_JOBINDEX": "4",
+            "LSB_JOBINDEX_END": "8",
+            "LSB_JOBINDEX_STEP": "3",
+            "CORESIZE_SHARDS": "1-8:3",
+        },
         "1/3",
     ),
     "lsf: not from 1": (

@@ -288,7 +288,7 @@ def test_bad_cores_are_errors(cpus):
 
 # --- Laws ---------------------------------------------------------------------
 
-SIZES = st.integers(min_value=1, max_value=64 * GIB)
+SIZES = st.integers(min_value=1024**2, max_value=64 * GIB)
 NEEDS = st.fixed_dictionaries(
     {},
     optional={
@@ -337,9 +337,10 @@ def test_a_bigger_task_never_gives_more_workers(host, need, size, more):
 
 @given(HOSTS, NEEDS, st.integers(min_value=1, max_value=200))
 def test_a_further_bound_never_raises_the_count(host, need, bound):
-    for name in ("tasks", "at_most", "memory"):
+    bounds = {"tasks": bound, "at_most": bound, "memory": f"{bound}MiB"}
+    for name, value in bounds.items():
         without = {key: value for key, value in need.items() if key != name}
-        assert _plan(host, without, **{name: bound}) <= _plan(host, without)
+        assert _plan(host, without, **{name: value}) <= _plan(host, without)
 
 
 @given(HOSTS, NEEDS)

@@ -107,7 +107,7 @@ def test_another_programs_file_is_passed_over_whatever_is_wrong_with_it(load):
 
 
 def test_what_is_found_is_ones_own(load, tmp_path):
-    load({"coresize.toml": "[profiles.a]\npeak_memory = 5"})
+    load({"coresize.toml": '[profiles.a]\npeak_memory = "5MB"'})
     with contextlib.chdir(tmp_path):
         for _ in range(2):
             settings = load_settings(host=Here({}))

@@ -128,10 +128,7 @@ NO_SGE = dict.fromkeys(sge(0, 0, 0), "undefined")
     [
         (slurm(0, 0, 3), "0/4"),
         (slurm(4, 1, 4), "3/4"),
-        (slurm(7, 1, 10, 3), "2/4"),
-        (slurm(5, 5, 5), "0/1"),
         (sge(1, 1, 8), "0/8"),
-        (sge(9, 1, 9, 4), "2/3"),
         ({**NO_SGE, **slurm(1, 0, 1)}, "1/2"),
         ({"PBS_ARRAY_INDEX": "3", "CORESIZE_SHARDS": "1-4"}, "2/4"),
         ({"PBS_ARRAYID": "10", "CORESIZE_SHARDS": "1-10:3"}, "3/4"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from coresize.errors import ConfigError
 
 
@@ -82,6 +84,41 @@ def check_callable(name: str, function: object) -> None:
     """
     if function is not None and not callable(function):
         msg = f"{name} must be a callable, not {function!r}"
+        raise TypeError(msg)
+    check_sync(function)
+
+
+#: The flags of code whose call makes a coroutine or an asynchronous generator
+#: (inspect.CO_COROUTINE, CO_ASYNC_GENERATOR), and runs nothing.
+_ASYNC = 0x80 | 0x200
+
+
+def check_sync(function: object) -> None:
+    """Check that a task is not ``async def``: nobody would await what it returns.
+
+    Raises:
+        TypeError: it is.
+
+    >>> async def fetch(url): ...
+    >>> check_sync(fetch)
+    Traceback (most recent call last):
+    ...
+    TypeError: fetch is async def, and a task is a plain function: let it call \
+asyncio.run(fetch(...))
+    """
+    inner = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    code = getattr(getattr(inner, "__func__", inner), "__code__", None)
+    if code is None:  # an object that can be called
+        code = getattr(vars(type(inner)).get("__call__"), "__code__", None)
+    flags = getattr(code, "co_flags", 0)
+    if type(flags) is int and flags & _ASYNC:
+        name = getattr(inner, "__name__", type(inner).__name__)
+        msg = (
+            f"{name} is async def, and a task is a plain function: let it call "
+            f"asyncio.run({name}(...))"
+        )
         raise TypeError(msg)
 
 

@@ -112,9 +112,11 @@ _CHUNK = 16 * 1024
 CPU_COUNT_OPTION = "-X cpu_count"
 
 #: Variables about one batch of one program: which shard it runs, a second place for its
-#: status, and (set by coresize itself) which process has taken these two. They do not
-#: apply to programs that this program starts.
-SHARD, STATUS, CLAIMED = "CORESIZE_SHARD", "CORESIZE_STATUS", "CORESIZE_CLAIMED"
+#: status, and which tasks of an earlier start run again. They do not apply to programs
+#: that this program starts: CORESIZE_CLAIMED, which coresize itself sets, tells these
+#: which process has taken them.
+SHARD, STATUS, RETRY = "CORESIZE_SHARD", "CORESIZE_STATUS", "CORESIZE_RETRY"
+CLAIMED = "CORESIZE_CLAIMED"
 
 #: The variable that holds the marks of `coresize.processes.orphans`, outermost first:
 #: "/PROGRAM/1/PROGRAM/2/".

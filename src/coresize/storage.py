@@ -13,6 +13,7 @@ import stat
 import sys
 from pathlib import Path
 
+from coresize import texts
 from coresize.errors import ConfigError, CoresizeError
 from coresize.host import Live
 from coresize.model import Value
@@ -90,7 +91,7 @@ def read(path: str) -> str:
 
     Raises:
         OSError: the file cannot be read, is not a plain file, or is far too long.
-        UnicodeDecodeError: the file is not UTF-8.
+        UnicodeError: the file is not UTF-8, or has NUL characters.
     """
     file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     with open(file, "rb") as content:  # noqa: PTH123 - it is open already
@@ -101,7 +102,7 @@ def read(path: str) -> str:
         data = content.read(_LONGEST + 1)
     if len(data) > _LONGEST:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
-    return data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+    return texts.decode(data).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_named(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 
 from coresize.errors import ConfigError, ParseError
@@ -91,16 +92,18 @@ def format_bytes(amount: float) -> str:
     """An amount of memory in the largest unit that keeps the number at 1 or above.
 
     >>> format_bytes(536870912), format_bytes(1536), format_bytes(1)
-    ('512.0 MiB', '1.5 KiB', '1 bytes')
+    ('512.0 MiB', '1.5 KiB', '1 byte')
     """
     power = 0
     while amount >= 1024 and power < len(_SHOWN_UNITS) - 1:
         amount /= 1024
         power += 1
-    return f"{amount:.1f} {_SHOWN_UNITS[power]}" if power else f"{amount:g} bytes"
+    if power:
+        return f"{amount:.1f} {_SHOWN_UNITS[power]}"
+    return f"{amount:g} {'byte' if amount == 1 else 'bytes'}"
 
 
-def format_count(number: int, noun: str, plural: str = "") -> str:
+def format_count(number: float, noun: str, plural: str = "") -> str:
     """A number with its noun, singular or plural.
 
     >>> format_count(1, "worker"), format_count(0, "core")
@@ -108,7 +111,44 @@ def format_count(number: int, noun: str, plural: str = "") -> str:
     >>> format_count(2, "process", "processes")
     '2 processes'
     """
-    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+    return f"{number:.15g} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def format_left(seconds: float) -> str:
+    """A time that is left or has passed, in the unit that fits.
+
+    >>> format_left(0), format_left(0.2), format_left(59), format_left(90)
+    ('0 s', '1 s', '59 s', '1.5 min')
+    >>> format_left(2 * 3600), format_left(1e6)
+    ('2.0 h', '11.6 d')
+    """
+    for unit, length in _TIMES:
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{-(-seconds // 1):.0f} s"
+
+
+#: The units of long times, in seconds.
+_TIMES = (("d", 86_400), ("h", 3600), ("min", 60))
+
+
+def format_short(seconds: float) -> str:
+    """A time that may be far below a second, with two digits.
+
+    >>> format_short(0.25e-6), format_short(130e-6), format_short(0.0042)
+    ('0.25 microseconds', '130 microseconds', '4.2 milliseconds')
+    """
+    unit, length = "seconds", 1.0
+    if seconds < _ONE_SECOND:
+        unit, length = "milliseconds", 1e-3
+        if seconds < length * _ONE_SECOND:
+            unit, length = "microseconds", 1e-6
+    number = float(f"{seconds / length:.2g}")
+    return f"{number:g} {unit.removesuffix('s') if number == 1 else unit}"
+
+
+#: A little less than a second, which two digits show as a second.
+_ONE_SECOND = 0.995
 
 
 def _decimal(text: str) -> tuple[int, int]:
@@ -148,6 +188,63 @@ def to_bytes(name: str, amount: str | int) -> int:
     except (ParseError, TypeError, AttributeError):
         pass
     raise ConfigError(name, amount, SIZES)
+
+
+#: A number without a unit that is smaller than this is hardly meant in bytes.
+_LEAST_BARE = 1024**2
+#: Up to this number, gigabytes are the more likely unit.
+_FEW = 64
+
+
+def unit_hint(amount: object, least: int = _LEAST_BARE) -> str:
+    """A question for a number without a unit that is too small to be meant in bytes.
+
+    Args:
+        amount: the amount.
+        least: the smallest number that may be meant in bytes.
+
+    Returns:
+        The question, to be appended to a message; "" for any other amount.
+
+    >>> unit_hint(4), unit_hint("512"), unit_hint("4KB"), unit_hint(2**20)
+    (': 4 bytes; did you mean "4GB"?', ': 512 bytes; did you mean "512MB"?', '', '')
+    """
+    try:
+        number = amount if isinstance(amount, str) else operator.index(amount)  # type: ignore[arg-type]
+        count = whole(str(number))
+    except (ParseError, TypeError):
+        return ""
+    if isinstance(amount, bool) or not 0 < count < least:
+        return ""
+    likely = f"{count}{'GB' if count <= _FEW else 'MB'}"
+    return f': {format_bytes(count)}; did you mean "{likely}"?'
+
+
+def to_memory(name: str, amount: str | int, least: int = _LEAST_BARE) -> int:
+    """The bytes in an amount of memory that a user has given for a task or a limit.
+
+    Raises:
+        ConfigError: the amount is not valid, as for `to_bytes`, or is a number so small
+            that its unit was forgotten.
+
+    >>> to_memory("memory", "4GB"), to_memory("memory", "4KB"), to_memory("memory", 0)
+    (4000000000, 4000, 0)
+    """
+    hint = unit_hint(amount, least)
+    if hint:
+        raise ConfigError(name, amount, SIZES + hint)
+    return to_bytes(name, amount)
+
+
+def measured(count: int | None) -> int | str | None:
+    """A number of bytes that nobody has written by hand, as `to_memory` takes it."""
+    return f"{count}B" if unit_hint(count) else count
+
+
+def memory_size(text: str) -> int:
+    """Bytes as `size` reads them, but for a small number without a unit."""
+    hint = unit_hint(text)
+    return fail(shown(text) + hint) if hint else size(text)
 
 
 #: The factor by which each later value reduces the expected size.

@@ -21,6 +21,7 @@ from coresize.executor.process import ProcessPoolExecutor
 from coresize.executor.serial import OneByOneExecutor
 from coresize.executor.traits import Traits, of_caller, of_pool, of_threads
 from coresize.planning.plan import plan_workers
+from coresize.units import measured
 
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         if n_jobs > 0:
             return n_jobs
         fixed = None if self._memory is None else MemorySpec(self._memory).fixed
-        return max(1, plan_workers(memory=fixed).workers + 1 + n_jobs)
+        return max(1, plan_workers(memory=measured(fixed)).workers + 1 + n_jobs)
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:
         """Make the pool; the options may hold its initializer and initargs."""

@@ -29,6 +29,7 @@ from coresize.batch.task import ENCODERS, Task
 from coresize.errors import CoresizeError, JournalError
 from coresize.planning.settings import load_settings
 from coresize.processes import exit_hooks, nesting, transfer
+from coresize.units import format_count
 
 
 if TYPE_CHECKING:
@@ -93,8 +94,9 @@ _LOOK = 0.5
 #: Seconds between two commits to the journal; each writes all tasks that have ended.
 _COMMIT = 0.05
 
-#: Seconds between two writes of the status.
-_STATUS = 1.0
+#: Seconds between two writes of the status, and the largest part of the time that they
+#: may take. The memory in it takes longer to measure, and is measured less often.
+_STATUS, _STATUS_SHARE = 1.0, 0.05
 
 #: The most changes of the number of workers that the report has.
 _KEPT = 1000
@@ -148,19 +150,24 @@ class Engine:
         """Make the parts that cannot fail, and write the first status."""
         options = self._options
         self._status = [
-            StatusFile(path, str(claim.shard or "0/1"))
+            StatusFile(path, str(claim.shard or "0/1"), options.journal)
             for path in paths(options.journal, claim.status)
         ]
-        self._throttle = Throttle(_STATUS)
+        self._throttle = Throttle(_STATUS, share=_STATUS_SHARE)
+        self._measuring = Throttle(_STATUS)
+        self._held = held() if self._status else None
         encode = ENCODERS[options.serializer] if self._journal else None
         self._decode = journals.DECODERS[options.serializer] if self._journal else None
-        task = Task(function, encode, crosses=self._pool.traits.pickles)
+        traits = self._pool.traits
+        task = Task(
+            function, encode, crosses=traits.pickles, watches=not traits.measures
+        )
         self._in_flight = InFlight(self._pool, task, options.buffersize)
         self._tally = Tally(self._input.total)
         self._display = Display(options.progress, self._tally, self._count_workers)
         self._workers: list[tuple[float, int]] = []
         self._known: list[Outcome] = []
-        self._again = (None, "cancelled", *options.retry)
+        self._again = (None, "cancelled", *options.retry, *claim.retry)
         self._ended: list[tuple[Outcome, object]] = []
         self._committed = 0.0
         self._stopped = False
@@ -301,7 +308,10 @@ class Engine:
 
     def _write_status(self, state: str) -> None:
         if self._status:
-            progress = self._tally.progress(self._count_workers(), held())
+            if self._measuring.due():
+                with self._measuring:
+                    self._held = held()
+            progress = self._tally.progress(self._count_workers(), self._held)
             for file in self._status:
                 file.write(progress, state)
 
@@ -469,7 +479,9 @@ class Reader:
 
     def _raise(self) -> None:
         if self._errors:
-            msg = f"{self._engine.report().failed} tasks of {self._name} have failed"
+            failed = self._engine.report().failed
+            tasks = format_count(failed, "task")
+            msg = f"{tasks} of {self._name} {'has' if failed == 1 else 'have'} failed"
             raise BaseExceptionGroup(msg, self._errors)
 
     def __del__(self) -> None:

@@ -12,7 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from coresize.batch.outcomes import Outcome, status_of
-from coresize.errors import CoresizeError
+from coresize.errors import CoresizeError, TaskOutOfMemoryError
 from coresize.executor.mapping import MOST_BYTES
 from coresize.processes import transfer
 from coresize.units import estimate, expect
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from coresize.batch.executors import Pool
     from coresize.batch.inputs import Entry
+    from coresize.batch.outcomes import Status
     from coresize.batch.task import Answer, Task
 
 _log = logging.getLogger("coresize")
@@ -213,7 +214,7 @@ def outcome_of(
     outcome = Outcome(
         key=entry.key,
         index=entry.index,
-        status="ok" if good else "failed",
+        status="ok" if good else _status_of_failure(failure),
         value=value,
         error=failure,
         traceback=text,
@@ -225,6 +226,15 @@ def outcome_of(
         worker=worker,
     )
     return outcome, written if good else None, began
+
+
+def _status_of_failure(error: BaseException | None) -> Status:
+    """The status of a task that has raised an error: "oom" for memory, else "failed".
+
+    A task that has waited for another pool may raise that pool's errors. Those of time
+    and of crashes say nothing of this task's own worker.
+    """
+    return "oom" if isinstance(error, TaskOutOfMemoryError) else "failed"
 
 
 def _number_at(future: object, name: str) -> int | None:

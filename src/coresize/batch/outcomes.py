@@ -178,7 +178,8 @@ class BatchReport(Value):
         if self.startup_share >= _WORTH:
             parts.append(f"start-up {self.startup_share:.0%}")
         if self.kills or self.evictions:
-            parts.append(f"{self.kills} kills, {self.evictions} evictions")
+            kills = format_count(self.kills, "kill")
+            parts.append(f"{kills}, {format_count(self.evictions, 'eviction')}")
         if self.peak_memory:
             parts.append(f"peak {format_bytes(self.peak_memory)}")
         return " | ".join(parts)

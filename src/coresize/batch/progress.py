@@ -12,7 +12,7 @@ from coresize import processes
 from coresize.batch.outcomes import BAD, STATUSES
 from coresize.model import Value
 from coresize.processes.memory import read_memory
-from coresize.units import format_bytes, format_count
+from coresize.units import format_bytes, format_count, format_left
 
 
 TYPE_CHECKING = False
@@ -138,7 +138,7 @@ class Progress(Value):
             f"{self.rate:.1f}/s",
         ]
         if self.eta is not None:
-            parts.append(f"ETA {self.eta / 60:.1f} min")
+            parts.append(f"ETA {format_left(self.eta)}")
         parts += [f"{self.failed} failed", *_skipped(self.skipped)]
         parts.append(format_count(self.workers, "worker"))
         if self.memory is not None:
@@ -155,10 +155,12 @@ class Throttle:
 
     Args:
         interval: the least seconds between two actions.
+        share: the largest part of the time that the action may take.
     """
 
-    def __init__(self, interval: float) -> None:
+    def __init__(self, interval: float, share: float = _SHARE) -> None:
         self.interval = interval
+        self._share = share
         self._begun = time.monotonic()
         self._next = self._begun + interval
 
@@ -171,7 +173,7 @@ class Throttle:
 
     def __exit__(self, *_error: object) -> None:
         now = time.monotonic()
-        self._next = now + max(self.interval, (now - self._begun) / _SHARE)
+        self._next = now + max(self.interval, (now - self._begun) / self._share)
 
 
 class Tally:

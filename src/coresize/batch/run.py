@@ -7,6 +7,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from coresize.arguments import check_sync
 from coresize.batch.engine import Engine, Reader
 from coresize.batch.journal.identity import name_of
 from coresize.batch.options import Options
@@ -94,7 +95,8 @@ def run_batch(
         retry: statuses such as ("failed", "oom"): a task that ended with one of them at
             an earlier start runs again.
         retry_timeouts: ``retries`` also apply to tasks that exceeded the timeout.
-        oom_retries: how often a task that was killed for memory runs again.
+        oom_retries: how often a task that was killed for memory runs again, as for
+            `coresize.ProcessPoolExecutor`.
         serializer: how the journal stores values: "json", or "pickle" for any type;
             reading a pickle runs code of whoever wrote it.
         shard_by: how "i/n" assigns items: "index" in turn, "key" by a hash of the key.
@@ -112,6 +114,7 @@ def run_batch(
         JournalError: the journal belongs to another run, is in use, or cannot be
             written.
         TransferError: the function cannot be sent to another process.
+        TypeError: the function is ``async def``.
 
     >>> from coresize import run_batch
     >>> run = run_batch(abs, [-1, -2, -3], executor="serial")
@@ -122,6 +125,7 @@ def run_batch(
     """
     if not callable(fn):
         raise ConfigError("fn", fn, "a function")
+    check_sync(fn)
     options = Options(
         executor=executor,
         max_workers=max_workers,

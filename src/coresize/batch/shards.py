@@ -8,12 +8,15 @@ import threading
 from typing import TYPE_CHECKING
 
 from coresize import processes
+from coresize.batch.journal import reader
 from coresize.batch.keys import bucket
-from coresize.errors import ConfigError
-from coresize.host import CLAIMED, SHARD, STATUS, Live, current
+from coresize.batch.outcomes import BAD
+from coresize.errors import ConfigError, JournalError
+from coresize.host import CLAIMED, RETRY, SHARD, STATUS, Live, current
 from coresize.model import Value
 from coresize.planning.settings import SHARDS
 from coresize.processes import nesting
+from coresize.units import format_count
 
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
     By: TypeAlias = Literal["index", "key"]
 
+
+_log = logging.getLogger("coresize")
 
 AUTO = "auto"
 _BY = ("index", "key")
@@ -98,7 +103,11 @@ def _parsed(text: object) -> tuple[int, int]:
 
 
 def find_shard(
-    shard: Shard | str | None, *, by: By = "index", host: Host | None = None
+    shard: Shard | str | None,
+    *,
+    by: By = "index",
+    host: Host | None = None,
+    journal: str | None = None,
 ) -> Shard | None:
     """The shard to run: from the argument, CORESIZE_SHARD or the array job.
 
@@ -107,6 +116,8 @@ def find_shard(
             value of CORESIZE_SHARD.
         by: how items are assigned, unless `shard` is a `Shard`.
         host: the machine; None is this machine.
+        journal: the journal of the batch; if it exists, it knows the number of shards
+            of an array job that runs again in part.
 
     Returns:
         The shard, or None for all items.
@@ -121,7 +132,19 @@ def find_shard(
     text = shard if named else host.variables(frozenset({SHARD})).get(SHARD)
     if text is None:
         return None
-    return Shard(place(host) if text == AUTO else text, by=by)
+    if text == AUTO:
+        text = place(host, _known(journal))
+    return Shard(text, by=by)
+
+
+def _known(journal: str | None) -> Shard | None:
+    """The shard of an earlier start with a journal; None if there is none to read."""
+    if journal is None:
+        return None
+    try:
+        return Shard(reader.describe(journal)[0].shard)
+    except (JournalError, ConfigError):  # opening the journal reports what is wrong
+        return None
 
 
 # -----------------------------------------------------------------------------
@@ -229,9 +252,39 @@ NAMES = frozenset(
 )
 
 
-def place(host: Host) -> str:
-    """The place of this job in its array, as "i/n"."""
+#: Where the indices of an array job begin, as far as is usual.
+_FIRSTS = (0, 1)
+
+
+def place(host: Host, known: Shard | None = None) -> str:
+    """The place of this job in its array, as "i/n".
+
+    An array job may run again in part: ``sbatch --array=7`` after ``--array=0-9``. Then
+    the scheduler describes that part alone. So the range of the scheduler is believed
+    only if it may be that of a whole array, and a journal of an earlier start goes
+    before it. A range that a user gives, in CORESIZE_SHARDS, goes before both.
+
+    Args:
+        host: the machine.
+        known: the shard of an earlier start that wrote to the same journal.
+
+    Raises:
+        ConfigError: this is no array job, or the whole array is not known.
+    """
     present = host.variables(NAMES)
+    array = _array_of(present)
+    index = _number(array.index, present)
+    if SHARDS in present:
+        indices = _given_range(array, present, index)
+    elif known is not None and _is_part(array, present, index, known):
+        return str(known)
+    else:
+        indices = _told_range(array, present, index, known)
+    return f"{indices.index(index)}/{len(indices)}"
+
+
+def _array_of(present: dict[str, str]) -> _Array:
+    """The variables of the one scheduler that runs this job as a part of an array."""
     found = [one for one in ARRAYS if present.get(one.index, one.none) != one.none]
     if not found:
         names = ", ".join(one.index for one in ARRAYS)
@@ -241,53 +294,129 @@ def place(host: Host) -> str:
         names = " and ".join(one.index for one in found)
         allowed = f'"i/n": {names} are set, and which of them counts is not known'
         raise ConfigError("shard", "auto", allowed)
-    first, last, step = _range(found[0], present)
-    index = _number(found[0].index, present)
-    if not first <= index <= last or (index - first) % step:
-        allowed = f"one of the array's {first}-{last}:{step}"
-        raise ConfigError(found[0].index, present[found[0].index], allowed)
-    return f"{(index - first) // step}/{(last - first) // step + 1}"
+    return found[0]
 
 
-def _range(array: _Array, present: dict[str, str]) -> tuple[int, int, int]:
-    """First, last and step of the indices of an array job.
+def _ends(array: _Array, present: dict[str, str]) -> tuple[int | None, int | None]:
+    """The first and the last index, as the scheduler describes them; None if unknown.
 
     Raises:
-        ConfigError: the variables do not determine the indices.
+        ConfigError: a variable of the scheduler is missing, or is no number.
     """
-    if SHARDS in present:
-        return _given_range(array, present[SHARDS])
-    counts_from = is_whole(array.first)
-    if counts_from and array.count:
+    if not array.first:
+        return None, None
+    if is_whole(array.first):  # the scheduler always begins with this number
         first = int(array.first)
-        return first, first + _number(array.count, present) - 1, 1
-    if not array.last or (counts_from and array.last not in present):
-        wanted = "how many there are" if array.first == "0" else 'such as "1-4"'
+        if array.last:
+            there = array.last in present
+            return first, _number(array.last, present) if there else None
+        count = _number(array.count, present) if array.count else None
+        return first, None if count is None else first + count - 1
+    return _number(array.first, present), _number(array.last, present)
+
+
+def _is_part(array: _Array, present: dict[str, str], index: int, known: Shard) -> bool:
+    """Whether this job may belong to the array whose shard a journal is of."""
+    first, last = _ends(array, present)
+    firsts = [first] if is_whole(array.first) or first == 0 else _FIRSTS
+    return any(
+        index - one == known.index
+        and (index if last is None else last) - one < known.count
+        for one in firsts
+        if one is not None
+    )
+
+
+def _told_range(
+    array: _Array, present: dict[str, str], index: int, known: Shard | None
+) -> range:
+    """The indices of an array job, if what the scheduler tells is a whole array.
+
+    Raises:
+        ConfigError: the variables do not determine the indices, or leave some out.
+    """
+    first, last = _ends(array, present)
+    if first is None or last is None:
+        wanted = 'such as "1-4"' if first is None else "how many there are"
         allowed = f"the indices of the array, {wanted}: {array.scheduler} does not tell"
         raise ConfigError(SHARDS, "", allowed)
-    first, last = _number(array.first, present), _number(array.last, present)
     step = _number(array.step, present) if present.get(array.step) else 1
-    there = (last - first) // max(step, 1) + 1
-    if step < 1 or (array.count and _number(array.count, present) != there):
-        jobs = f"{array.scheduler} runs {present.get(array.count)} jobs"
-        allowed = f"an array without gaps ({jobs}), or CORESIZE_SHARD=i/n"
-        raise ConfigError("shard", f"auto, {first}-{last}:{step}", allowed)
-    return first, last, step
+    count = _number(array.count, present) if array.count else None
+    indices = range(first, last + 1, max(step, 1))
+    value = f"auto, {first}-{last}:{step}"
+    if step < 1 or count not in {None, len(indices)}:
+        jobs = (
+            ""
+            if count is None
+            else f" ({array.scheduler} runs {format_count(count, 'job')})"
+        )
+        raise ConfigError("shard", value, f"an array without gaps{jobs}{_OR}")
+    _check_member(array, present, indices)
+    if first not in _FIRSTS or step != 1:
+        of = "" if known is None else f"; the journal is of shard {known}"
+        allowed = (
+            f"an array of all indices from 0 or 1: {array.scheduler} tells "
+            f"{first}-{last}:{step} alone, as of an array that runs again in part{of}"
+            f"{_OR}"
+        )
+        raise ConfigError("shard", value, allowed)
+    if len(indices) == 1:
+        _log.warning(
+            'shard="auto" takes all items, since %s tells of no index but %d: if the '
+            "array runs again in part,%s",
+            *(array.scheduler, index, _OR.removeprefix(", or")),
+        )
+    return indices
 
 
-def _given_range(array: _Array, text: str) -> tuple[int, int, int]:
-    """First, last and step of "1-4" or "1-10:3", or of "4" if the start is known."""
+_OR = (
+    ', or give the place in the whole array: shard="7/10" (CORESIZE_SHARD=7/10), or '
+    'CORESIZE_SHARDS="0-9", the indices as they were submitted at first'
+)
+
+
+def _check_member(array: _Array, present: dict[str, str], indices: range) -> None:
+    """Check that the index of this job is one of the array.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if int(present[array.index]) not in indices:
+        allowed = (
+            f"one of the array's {indices.start}-{indices.stop - 1}:{indices.step}"
+        )
+        raise ConfigError(array.index, present[array.index], allowed)
+
+
+def _given_range(array: _Array, present: dict[str, str], index: int) -> range:
+    """The range "1-4" or "1-10:3"; or "4", if it is known where the array begins."""
+    text = present[SHARDS]
     bounds, _, step = text.partition(":")
-    first, dash, last = bounds.partition("-")
-    parts = (first, last or "0", step or "1")
-    if all(map(is_whole, parts)) and (dash or is_whole(array.first)):
-        whole = tuple(map(int, parts))
-        start = 0 if dash else int(array.first)
-        low, high = (whole[0], whole[1]) if dash else (start, start + whole[0] - 1)
-        if 0 <= low <= high and whole[2] > 0:
-            return low, high, whole[2]
+    low, dash, high = bounds.partition("-")
+    parts = (low, high or "0", step or "1")
+    if all(map(is_whole, parts)):
+        first, last, by = map(int, parts)
+        if not dash:
+            start = _start(array, present, index, first)
+            first, last = (-1, -1) if start is None else (start, start + first - 1)
+        if 0 <= first <= last and by > 0:
+            indices = range(first, last + 1, by)
+            _check_member(array, present, indices)
+            return indices
     allowed = 'the indices of the array job, such as "0-3", "1-4" or "1-10:3"'
     raise ConfigError(SHARDS, text, allowed)
+
+
+def _start(
+    array: _Array, present: dict[str, str], index: int, count: int
+) -> int | None:
+    """The first of so many indices; None if they may begin with 0 or with 1."""
+    if is_whole(array.first):
+        return int(array.first)
+    first, last = _ends(array, present)
+    if 0 in {first, index}:
+        return 0
+    return 1 if count in {last, index} else None
 
 
 def _number(name: str, present: dict[str, str]) -> int:
@@ -304,7 +433,8 @@ def is_whole(text: str) -> bool:
 
 
 # -----------------------------------------------------------------------------
-# The batch of a program to which CORESIZE_SHARD and CORESIZE_STATUS apply.
+# The batch of a program to which CORESIZE_SHARD, CORESIZE_STATUS and CORESIZE_RETRY
+# apply.
 #
 # The variables, as set by ``coresize shards``, are meant for one batch: that of the
 # program that it starts. But a program may run several batches, its tasks may run their
@@ -316,9 +446,6 @@ def is_whole(text: str) -> bool:
 #    later inherit CORESIZE_CLAIMED too, which tells them to ignore the variables.
 # 3. A second batch is refused, unless it names its shard or continues the journal of
 #    the first batch.
-
-
-_log = logging.getLogger("coresize")
 
 
 class Claim:
@@ -333,6 +460,7 @@ class Claim:
     Attributes:
         shard: the shard to run; None for all items.
         status: the path of a second status file; None for none.
+        retry: the statuses of tasks that run again, beside those that the batch names.
 
     Raises:
         ConfigError: a variable is not valid, or another batch has claimed it.
@@ -342,6 +470,7 @@ class Claim:
         self, shard: Shard | str | None, *, by: By, journal: str | None, name: str
     ) -> None:
         self.status: str | None = None
+        self.retry: tuple[str, ...] = ()
         self._host = current()
         self._own = _own(self._host)
         self._journal = journal and os.path.realpath(journal)
@@ -358,14 +487,14 @@ class Claim:
         if shard == AUTO and nesting.is_task():
             allowed = '"i/n", or None for all items: a task has no place in an array'
             raise ConfigError("shard", AUTO, allowed)
-        return find_shard(shard, by=by, host=self._host)
+        return find_shard(shard, by=by, host=self._host, journal=self._journal)
 
     def _is_meant(self) -> bool:
         """Whether the variables are for this batch: it names no other shard."""
         if not self._named or SHARD not in self._own:
             return True
         try:
-            spoken_of = find_shard(None, host=self._host)
+            spoken_of = find_shard(None, host=self._host, journal=self._journal)
         except ConfigError:  # "auto" in no array job; the named shard does not need it
             return False
         return str(self.shard) == str(spoken_of)
@@ -386,6 +515,7 @@ class Claim:
             )
         if _first is self:
             self.status = self._own.get(STATUS)
+            self.retry = _statuses(self._own.get(RETRY, ""))
 
     def _is_of(self, other: Claim) -> bool:
         """Whether this claim bars another one; a start with the same journal may go."""
@@ -406,6 +536,19 @@ _first: Claim | None = None
 _lock = threading.Lock()
 
 
+def _statuses(text: str) -> tuple[str, ...]:
+    """The statuses in a list such as "failed,oom".
+
+    Raises:
+        ConfigError: a status is not known.
+    """
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        if name not in BAD:
+            raise ConfigError(RETRY, text, f"some of {', '.join(BAD)}")
+    return names
+
+
 def own_shard() -> Shard | None:
     """The shard of this program, by CORESIZE_SHARD; None if that does not apply.
 
@@ -415,13 +558,17 @@ def own_shard() -> Shard | None:
     return find_shard(None) if SHARD in _own(current()) else None
 
 
+#: The variables; the last one may contain spaces.
+_OWN = (SHARD, RETRY, STATUS)
+
+
 def _own(host: Host) -> dict[str, str]:
     """The variables that apply to this program."""
-    present = host.variables(frozenset({SHARD, STATUS, CLAIMED}))
+    present = host.variables(frozenset({*_OWN, CLAIMED}))
     pid, _, taken = present.pop(CLAIMED, "").partition(" ")
     if pid and pid != str(processes.own()):
-        shard, _, status = taken.partition(" ")
-        for name, value in ((SHARD, shard), (STATUS, status)):
+        values = [*taken.split(" ", len(_OWN) - 1), *("" for _ in _OWN)]
+        for name, value in zip(_OWN, values, strict=False):
             if present.get(name) == value:
                 del present[name]
     if present and nesting.is_task():
@@ -449,7 +596,7 @@ def _tell(shard: str) -> None:
 def _mark(own: dict[str, str], host: Host) -> None:
     """Tell later child processes that the variables are for this program."""
     if isinstance(host, Live):
-        taken = f"{own.get(SHARD, '')} {own.get(STATUS, '')}"
+        taken = " ".join(own.get(name, "").strip() for name in _OWN)
         os.environ[CLAIMED] = f"{processes.own()} {taken}"
 
 

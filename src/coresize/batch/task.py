@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import threading
 import time
+from typing import cast
 
 from coresize import processes
 from coresize.processes import nesting, schedstat, transfer
@@ -20,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sized
     from typing import Any, TypeAlias, TypeVar
+
+    from coresize.processes import oom
 
     _Written = TypeVar("_Written", bound=Sized)
 
@@ -48,9 +51,11 @@ class Task:
         func: the function.
         encode: a function that encodes the value for the journal; None without one.
         crosses: the task runs in another process, which sends the answer.
+        watches: find out whether a process of the task was killed for memory; a pool of
+            coresize does that itself.
     """
 
-    __slots__ = ("crosses", "encode", "func")
+    __slots__ = ("crosses", "encode", "func", "watches")
 
     def __init__(
         self,
@@ -58,19 +63,23 @@ class Task:
         encode: Callable[[object], str | bytes] | None,
         *,
         crosses: bool,
+        watches: bool = False,
     ) -> None:
         self.func = func
         self.encode = encode
         self.crosses = crosses
+        self.watches = watches
 
     def __reduce__(self) -> tuple[Callable[..., Task], tuple[object, ...]]:
-        return _task, (self.func, self.encode, self.crosses, processes.own())
+        told = self.func, self.encode, self.crosses, self.watches, processes.own()
+        return _task, told
 
     def __call__(self, item: Any) -> Answer:
         """Call the function with an item; the answer has its value or its error."""
         began, clock, pid = time.time(), time.perf_counter, processes.own()
         cpu_clock = time.process_time if self.crosses else time.thread_time
         mark = _reset() if self.crosses else None
+        kills = _watch() if self.watches else None
         good, text = True, ""
         start, cpu = clock(), cpu_clock()
         try:
@@ -84,10 +93,12 @@ class Task:
         except BaseException as error:  # noqa: BLE001 - it is the answer
             processes.end_if_forked(pid, error)
             good, value, text = False, error, transfer.traceback_of(error)
-            if self.crosses:
-                value = transfer.dump_error(error)
         processes.end_if_forked(pid)
         wall, cpu = clock() - start, cpu_clock() - cpu
+        if kills is not None:
+            value = _explained(kills, value, good=good, wall=wall)
+        if self.crosses and not good:
+            value = transfer.dump_error(cast("BaseException", value))
         waited, peak = 0.0, None
         if self.crosses and wall >= _QUICK:
             waited, peak = mark.waited(wall) if mark else 0.0, _peak()
@@ -100,6 +111,7 @@ def _task(
     func: Callable[[Any], object],
     encode: Callable[[object], str | bytes] | None,
     crosses: bool,  # noqa: FBT001 - as __reduce__ gives it
+    watches: bool,  # noqa: FBT001 - as above
     program: int,
 ) -> Task:
     """Rebuild a task; a process other than that of the batch becomes a worker."""
@@ -107,7 +119,36 @@ def _task(
     if not _forgotten and processes.own() != program:
         nesting.forget_program()
         _forgotten = True
-    return Task(func, encode, crosses=crosses)
+    return Task(func, encode, crosses=crosses, watches=watches)
+
+
+def _watch() -> oom.TaskKills:
+    from coresize.processes import oom  # the workers of our pools do not need it
+
+    return oom.TaskKills()
+
+
+#: Seconds. In a shorter time no process is started, fills the memory and is killed.
+_INSTANT = 0.001
+
+
+def _explained(kills: oom.TaskKills, value: Any, *, good: bool, wall: float) -> Any:
+    """The value or the error of a task; another error if a process of it was killed."""
+    if wall < (_LONG if good else _INSTANT):
+        return value
+    verdict = kills.take(None if good else value)
+    if verdict == "no":
+        return value
+    from coresize.executor.pool import exits
+
+    if good:
+        exits.tell_unneeded(verdict)
+        return value
+    return exits.explained(value, peak=0, attempts=1, out_of_memory=verdict)
+
+
+#: Seconds. After a success, a shorter task is not looked at: its kill is only a note.
+_LONG = 0.1
 
 
 def _who(crosses: bool) -> str:  # noqa: FBT001 - of one place

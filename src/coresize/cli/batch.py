@@ -13,6 +13,7 @@ from coresize.interrupts import Signals
 from coresize.planning.settings import VARIABLES, load_settings
 from coresize.planning.values import DEFAULT
 from coresize.texts import one_line
+from coresize.units import format_count
 
 
 TYPE_CHECKING = False
@@ -68,10 +69,12 @@ def _batch(words: argparse.Namespace) -> tuple[str, int]:
         streams.complain(f"{outcome.status}: {what}")
     report = run.report
     if report.failed:
-        of = "" if report.total is None else f" of {report.total}"
+        whole = report.failed if report.total is None else report.total
+        of = "" if report.total is None else f"{report.failed} of "
+        tasks = f"{of}{format_count(whole, 'task')} {'has' if whole == 1 else 'have'}"
         again = ",".join(name for name in BAD if report.counts.get(name))
         hint = f"; --retry {again} runs them again" if "journal" in given else ""
-        streams.complain(f"coresize: {report.failed}{of} tasks have failed{hint}")
+        streams.complain(f"coresize: {tasks} failed{hint}")
     return "", 1 if report.failed else 0
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import glob
 import importlib
+import io
 import json
 import sys
 import traceback
 from pathlib import Path
 
 from coresize.errors import ConfigError, CoresizeError
+from coresize.texts import decode
 
 
 TYPE_CHECKING = False
@@ -39,16 +41,16 @@ def read_items(source: str) -> list[Any]:
         if not paths:
             raise ConfigError("items", source, "a pattern that matches some file")
         return list(paths)
-    read = _READERS.get(source.rpartition(".")[2])
+    read = _READERS.get(source.rpartition(".")[2].lower())
     if read is None:
         raise ConfigError("items", source, _ITEMS)
     try:
-        return read(source, Path(source).read_text(encoding="utf-8"))
+        return read(source, decode(Path(source).read_bytes()))
     except OSError as error:
         allowed = f"the path of a file ({error.strerror})"
         raise ConfigError("items", source, allowed) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError("items", source, f"text in UTF-8 ({error})") from None
+    except UnicodeError as error:
+        raise ConfigError("items", source, str(error)) from None
 
 
 def _read_lines(_source: str, text: str) -> list[Any]:
@@ -56,8 +58,11 @@ def _read_lines(_source: str, text: str) -> list[Any]:
 
 
 def _lines(text: str) -> list[str]:
-    """The lines of a file; `str.splitlines` would also split them at U+2028."""
-    return text.split("\n")
+    """The lines of a file, without their ends: LF, CR LF or CR.
+
+    `str.splitlines` would also split lines at U+2028.
+    """
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _read_json_lines(source: str, text: str) -> list[Any]:
@@ -73,8 +78,7 @@ def _read_json_lines(source: str, text: str) -> list[Any]:
 
 
 def _read_table(source: str, text: str) -> list[Any]:
-    lines = _lines(text.removeprefix("\ufeff"))
-    rows = csv.DictReader(f"{line}\n" for line in lines)
+    rows = csv.DictReader(io.StringIO(text, newline=""))
     items = []
     try:
         _check_names(source, rows.fieldnames or ())

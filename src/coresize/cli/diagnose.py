@@ -77,7 +77,7 @@ def _watch(options: argparse.Namespace) -> tuple[str, int]:
 
     def tell(sample: Sample) -> None:
         samples.append(sample)
-        if not options.json and not streams.write(str(sample)):
+        if not options.json and not streams.write_row(str(sample)):
             signals.stop(streams.NO_READER)
 
     signals, status = Signals(), 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from coresize.texts import one_line
+from coresize.units import format_count
 
 
 TYPE_CHECKING = False
@@ -48,7 +49,8 @@ def _history(options: argparse.Namespace) -> str:
                 "--forget", options.name, "with a function, or with --all"
             )
         of = f" of {options.name}" if options.name else ""
-        return f"deleted the history of {store.forget(options.name)} tasks{of}"
+        tasks = format_count(store.forget(options.name), "task")
+        return f"deleted the history of {tasks}{of}"
     if options.all:
         raise ConfigError("--all", options.all, "with --forget")
     if options.size is not None and options.name is None:

@@ -6,6 +6,7 @@ import argparse
 
 from coresize import recording
 from coresize.cli import streams
+from coresize.errors import HostFileError
 from coresize.host import current
 from coresize.planning.options import SETTINGS
 from coresize.planning.settings import load_settings
@@ -26,12 +27,20 @@ if TYPE_CHECKING:
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
+#: The path of standard input, for messages.
+_STDIN = "on standard input"
+
+
 def host(options: argparse.Namespace) -> Host:
     """The machine of ``--host``, or this machine."""
     if options.host is None:
         return current()
     if options.host == "-":
-        file = hostfile.loads(streams.read(), "on standard input")
+        try:
+            text = streams.read()
+        except UnicodeError as error:
+            raise HostFileError(_STDIN, f"not {error}") from None
+        file = hostfile.loads(text, _STDIN)
     else:
         file = recording.read_host_file(options.host)
     for name in file.unknown:

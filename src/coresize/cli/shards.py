@@ -12,7 +12,7 @@ from coresize.errors import CoresizeError
 from coresize.interrupts import Signals
 from coresize.processes import exits
 from coresize.texts import one_line
-from coresize.units import format_bytes, format_count
+from coresize.units import format_bytes, format_count, format_left
 
 
 TYPE_CHECKING = False
@@ -56,7 +56,8 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--retry-oom",
         action="store_true",
-        help="run shards that were killed for memory again, one at a time, at the end",
+        help="run shards that were killed for memory, and tasks in them that were, "
+        "again, one shard at a time, at the end",
     )
     return parser
 
@@ -146,7 +147,7 @@ class _View:
         self._terminal = streams.is_terminal()
         self._states: list[str] = []
         self._next = 0.0
-        self._lines = 0
+        self._shown = ""
         self._is_blind = False
 
     def show(self, *, last: bool = False) -> None:
@@ -157,10 +158,11 @@ class _View:
             return
         self._states = states
         self._next = time.monotonic() + (_OFTEN if self._terminal else _SELDOM)
-        text = _table(self._launcher.parts)
-        if self._terminal and self._lines:
-            streams.move_up(self._lines)
-        self._lines = text.count("\n") + 1
+        text = _table(self._launcher.parts, streams.columns())
+        if self._terminal:
+            shown = streams.redraw(self._shown, text)
+            self._shown = shown
+            text = text if last else shown
         try:
             streams.write(text)
         except CoresizeError as error:  # the shards go on without a reader
@@ -177,10 +179,10 @@ _FAILED = (
 _HEAD = ("SHARD", "STATE", "PID", "DONE", "FAILED", "ETA", "TIME", "PEAK", "LOG")
 
 
-def _table(parts: list[ShardProcess]) -> str:
+def _table(parts: list[ShardProcess], most: int | None) -> str:
     from coresize.batch.journal.overview import columns
 
-    return columns([_HEAD, *(_cells(part) for part in parts)])
+    return columns([_HEAD, *(_cells(part) for part in parts)], most)
 
 
 def _cells(part: ShardProcess) -> tuple[str, ...]:
@@ -199,8 +201,8 @@ def _cells(part: ShardProcess) -> tuple[str, ...]:
         str(part.pid) if running else "-",
         "-" if done is None else f"{done}" if total is None else f"{done}/{total}",
         str(told.get("failed", "-")),
-        f"{eta / 60:.1f} min" if running and eta is not None else "-",
-        f"{part.seconds:.0f} s",
+        format_left(eta) if running and eta is not None else "-",
+        format_left(part.seconds),
         format_bytes(part.peak) if part.peak else "-",
         part.log,
     )
@@ -214,21 +216,25 @@ def _status(options: argparse.Namespace) -> str | tuple[str, int]:
 
     from coresize.batch.journal import overview
 
+    shown = ""
     while True:
         paths = overview.journals_of(options.paths) or options.paths
         rows = [overview.look(path) for path in paths]
         if options.json:
             text = json.dumps([row.as_dict() for row in rows], indent=2)
         else:
-            text = overview.table(rows)
+            text = overview.table(rows, streams.columns())
         going = any(row.state in ("running", "starting") for row in rows)
+        redraws = options.watch and streams.is_terminal()
         if not (options.watch and going):
+            if redraws:
+                streams.redraw(shown, text)
             return text
-        if not streams.write(text + "\n"):
+        if redraws:
+            text = shown = streams.redraw(shown, text)
+        if not streams.write(text if redraws else text + "\n"):
             return "", 128 + streams.NO_READER
         time.sleep(_OFTEN)
-        if streams.is_terminal():
-            streams.move_up(text.count("\n") + 2)
 
 
 def _merge(options: argparse.Namespace) -> tuple[str, int]:

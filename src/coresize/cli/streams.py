@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 
 from coresize.batch import progress
 from coresize.errors import CoresizeError
-from coresize.texts import one_line
+from coresize.texts import cut, decode, one_line, width
 
 
 TYPE_CHECKING = False
@@ -30,11 +31,12 @@ def read() -> str:
 
     Raises:
         CoresizeError: standard input is closed.
+        UnicodeError: it is not UTF-8, or has NUL characters.
     """
     if sys.stdin is None:
         msg = "standard input is closed"
         raise CoresizeError(msg)
-    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+    return decode(sys.stdin.buffer.read())
 
 
 def complain(text: str) -> None:
@@ -64,6 +66,12 @@ def write(text: str, end: str = "\n") -> bool:
             raise CoresizeError(msg) from None
         _Reader.has_gone = True
     return not _Reader.has_gone
+
+
+def write_row(text: str) -> bool:
+    """Write a line of a table, as `write` does; at a terminal it is one row."""
+    most = columns()
+    return write(text if most is None else cut(text, most))
 
 
 class _Reader:
@@ -106,17 +114,44 @@ def settle(status: int) -> int:
 
 
 def is_terminal() -> bool:
-    """Whether standard output is a terminal."""
+    """Whether standard output is a terminal whose cursor can be moved."""
+    if os.environ.get("TERM") == "dumb":
+        return False
     return sys.stdout is not None and sys.stdout.isatty()
 
 
-def move_up(lines: int) -> None:
-    """Let the next output overwrite the last lines of a terminal.
+def size() -> tuple[int, int] | None:
+    """The columns and lines of the terminal now; None if output is no terminal."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return None
+    found = shutil.get_terminal_size((80, 24))
+    return found.columns, found.lines
 
-    ECMA-48: CPL moves up, ED erases the lines below.
+
+def columns() -> int | None:
+    """The columns of the terminal now; None for a pipe or a file, which has none."""
+    found = size()
+    return None if found is None else found[0]
+
+
+def redraw(last: str, text: str) -> str:
+    """Overwrite a text at a terminal by another one; returns what was written.
+
+    A line may take several rows by now, if the terminal has become narrower. If the
+    text has more lines than the terminal, its end is left out: the cursor could not
+    return to its beginning. ECMA-48: CPL moves up, ED erases the rows below.
     """
-    with contextlib.suppress(OSError):  # the next write reports the error
-        print(f"\x1b[{lines}F\x1b[J", end="")
+    wide, high = size() or (80, 24)
+    lines = text.split("\n")
+    if len(lines) >= high:
+        kept = max(1, high - 2)
+        lines = [*lines[:kept], f"... and {len(lines) - kept} more"]
+    text = "\n".join(lines)
+    if last:
+        rows = sum(max(1, -(-width(line) // wide)) for line in last.split("\n"))
+        with contextlib.suppress(OSError):  # the next write reports the error
+            print(f"\x1b[{min(rows, high - 1)}F\x1b[J", end="")
+    return text
 
 
 def _printable(text: str, stream: TextIO) -> str:

@@ -10,6 +10,7 @@ from coresize.cli import profile, run, streams
 from coresize.detection import available
 from coresize.errors import ConfigError, CoresizeError
 from coresize.interrupts import Signals
+from coresize.texts import decode
 
 
 TYPE_CHECKING = False
@@ -151,11 +152,13 @@ def _from_file(path: str) -> SweepResult:
     from coresize.sweeping.result import from_points
 
     try:
-        text = streams.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        text = streams.read() if path == "-" else decode(Path(path).read_bytes())
         points = json.loads(text)
     except OSError as error:
         allowed = f"the path of a file ({error.strerror})"
         raise ConfigError("--from", path, allowed) from None
+    except UnicodeError as error:
+        raise ConfigError("--from", path, str(error)) from None
     except (ValueError, RecursionError) as error:
         raise ConfigError("--from", path, f"valid JSON ({error})") from None
     if not isinstance(points, dict):

@@ -52,8 +52,8 @@ _VARIABLES: dict[str, tuple[Resource, Role, Parser, str | None]] = {
     "PYTHON_CPU_COUNT": ("cpu", "override", _python_count, None),
     "CORESIZE_MAX_CORES": ("cpu", "cap", units.cores, _CORES),
     "LOKY_MAX_CPU_COUNT": ("cpu", "cap", _count, None),
-    "CORESIZE_OVERRIDE_MEMORY": ("memory", "override", units.size, _SIZE),
-    "CORESIZE_MAX_MEMORY": ("memory", "cap", units.size, _SIZE),
+    "CORESIZE_OVERRIDE_MEMORY": ("memory", "override", units.memory_size, _SIZE),
+    "CORESIZE_MAX_MEMORY": ("memory", "cap", units.memory_size, _SIZE),
     "CUDA_VISIBLE_DEVICES": ("gpu", "limit", parse.devices, None),
 }
 
@@ -153,7 +153,8 @@ def _finding(text: str, name: str) -> FactOrGap | None:
         amount = parser(text)
     except ParseError as error:
         if allowed:
-            raise ConfigError(name, text, allowed) from None
+            hint = units.unit_hint(text) if resource == "memory" else ""
+            raise ConfigError(name, text, allowed + hint) from None
         return gap(error, resource=resource, source=source, where=name)
     if amount is None:
         return None

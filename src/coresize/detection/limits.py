@@ -18,7 +18,7 @@ from coresize.model import (
     MemoryLimits,
     Notice,
 )
-from coresize.units import format_bytes
+from coresize.units import format_bytes, format_count
 
 
 TYPE_CHECKING = False
@@ -183,7 +183,7 @@ def _override_warnings(
 
 
 def _as_cores(amount: float) -> str:
-    return f"{amount:g} CPUs"
+    return format_count(float(amount), "CPU")
 
 
 # --- From limits to numbers -------------------------------------------------------

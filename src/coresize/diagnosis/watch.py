@@ -48,13 +48,12 @@ class Sample(Value):
     computing: int
 
     def __str__(self) -> str:
-        of = f" of {format_bytes(self.memory_limit)}" if self.memory_limit else ""
         many = format_count(self.processes, "process", "processes")
         return (
-            f"{self.seconds:5.0f} s  {self.cores:6.2f} of {self.limit:g} "
-            f"core{'s' if self.limit > 1 else ''} busy"
-            f"  {self.waited:5.2f} waited for  {self.throttled:4.0%} throttled"
-            f"  {format_bytes(self.memory)}{of}  {many}"
+            f"{self.seconds:4.0f} s {self.cores:5.2f} of "
+            f"{format_count(self.limit, 'core')} busy"
+            f" {self.waited:5.2f} waited {self.throttled:4.0%} throttled"
+            f" {format_bytes(self.memory)} {many}"
         )
 
 

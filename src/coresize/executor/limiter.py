@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError, Executor, Future
 from typing import TYPE_CHECKING
 
 from coresize import processes
+from coresize.arguments import check_sync
 from coresize.errors import CoresizeError
 from coresize.executor.admission.memory import Headroom
 from coresize.executor.admission.needs import MemorySpec
@@ -128,7 +129,9 @@ class _Limited(OneByOneExecutor):
 
         Raises:
             RuntimeError: the executor is shut down.
+            TypeError: the function is ``async def``.
         """
+        check_sync(fn)
         call = _Waiting(fn, args, kwargs, None)
         try:
             call.need = self._spec.of(args, kwargs)

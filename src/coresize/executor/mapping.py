@@ -43,7 +43,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
-from coresize.arguments import check_count
+from coresize.arguments import check_count, check_sync
 from coresize.executor.jobs import Failed
 from coresize.processes import exit_hooks
 from coresize.units import expect
@@ -551,8 +551,10 @@ class MapExecutor(Executor):
             ConfigError: chunksize or buffersize is no whole number above 0.
             RuntimeError: the executor is shut down.
             TimeoutError: a value has not arrived in time.
+            TypeError: the function is ``async def``.
             BaseException: an error that the input or a call raises.
         """
+        check_sync(fn)
         for name, number in (("chunksize", chunksize), ("buffersize", buffersize)):
             if number is not None:
                 check_count(name, number, 1, f": {name} must be >= 1, or None")

@@ -6,6 +6,7 @@ import weakref
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
 
+from coresize.arguments import check_sync
 from coresize.errors import ConfigError
 from coresize.executor import sizing
 from coresize.executor.mapping import MapExecutor
@@ -64,7 +65,10 @@ class ProcessPoolExecutor(MapExecutor):
         cpus: cores that one task keeps busy.
         timeout: seconds that one task may take; time in which it is stopped does not
             count.
-        oom_retries: how often a task is run again after a kill for memory.
+        oom_retries: how often a task is run again, alone, after a kill for memory (with
+            ``memory=``). By default, a task that was alone already is not run again; 2
+            or more make that many tries in any case, for other programs of the same
+            limit may leave more memory then.
         threads: threads of BLAS and OpenMP in each worker, whatever the environment
             says; None leaves what the environment says, else the worker's share.
 
@@ -142,7 +146,9 @@ class ProcessPoolExecutor(MapExecutor):
         Raises:
             BrokenProcessPool: workers cannot start.
             RuntimeError: the executor is shut down.
+            TypeError: the function is ``async def``.
         """
+        check_sync(fn)
         return self._runner.submit(fn, args, kwargs)
 
     @property

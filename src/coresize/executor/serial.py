@@ -9,7 +9,7 @@ from collections import deque
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from typing import TYPE_CHECKING
 
-from coresize.arguments import check_callable, check_workers
+from coresize.arguments import check_callable, check_sync, check_workers
 from coresize.executor.jobs import Failed
 from coresize.executor.mapping import MapExecutor
 from coresize.executor.traits import PoolState, Traits, of_caller, traits_of
@@ -334,7 +334,9 @@ class SerialExecutor(MapExecutor):
         Raises:
             BrokenExecutor: the initializer failed.
             RuntimeError: the executor is shut down.
+            TypeError: the function is ``async def``.
         """
+        check_sync(fn)
         return self._caller.submit(fn, args, kwargs)
 
     @property

@@ -16,6 +16,7 @@ from coresize.planning import overrides, settings
 from coresize.planning import plan as planning
 from coresize.planning.settings import Settings
 from coresize.planning.values import WorkerPlan
+from coresize.units import format_count, measured
 
 
 if TYPE_CHECKING:
@@ -64,14 +65,15 @@ def plan(
         limits = _of_threads(limits)
     used = _settings(max_workers, usual, decided)
     made = planning.plan_workers(
-        memory=memory,
+        memory=None if memory is None else measured(memory),
         cpus=cpus,
         profile=_profile(cpu_share),
         limits=limits,
         settings=used,
     )
     _tell_overrides(limits, used)
-    text = f"{made} workers x {made.threads_per_worker} threads: "
+    workers = format_count(int(made), "worker")
+    text = f"{workers} x {format_count(made.threads_per_worker, 'thread')}: "
     text += made.reason.partition(": ")[2]
     _log.info("%s", text)
     for warning in made.warnings:

@@ -8,7 +8,7 @@ import threading
 from concurrent.futures.thread import BrokenThreadPool
 from typing import TYPE_CHECKING
 
-from coresize.arguments import check_callable, check_count
+from coresize.arguments import check_callable, check_count, check_sync
 from coresize.detection import available
 from coresize.executor import sizing
 from coresize.executor.mapping import MapExecutor
@@ -105,7 +105,9 @@ class ThreadPoolExecutor(MapExecutor, concurrent.futures.ThreadPoolExecutor):
 
         Raises:
             RuntimeError: the executor is shut down.
+            TypeError: the function is ``async def``.
         """
+        check_sync(fn)
         if self._caller is not None:
             return self._caller.submit(fn, args, kwargs)
         room = self._room

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from coresize.arguments import check_count
 from coresize.batch import shards
-from coresize.batch.journal import status
+from coresize.batch.journal import overview, status
 from coresize.detection import available
 from coresize.detection.limits import memory_budget
 from coresize.errors import CoresizeError
-from coresize.host import CLAIMED, SHARD, STATUS
+from coresize.host import CLAIMED, RETRY, SHARD, STATUS
 from coresize.measuring.runs import meter_of
 from coresize.planning import plan as planning
 from coresize.planning.settings import load_settings
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from coresize.measuring.meters import Meter
+
+#: The status of tasks that were killed for memory, and the state of such shards.
+OOM = "oom"
 
 #: Seconds between two checks of the running shards.
 _LOOK = 0.2
@@ -57,6 +60,8 @@ class ShardProcess:
         pid: the process; None before the start.
         seconds: how long the last start has run.
         peak: the most bytes of all its processes together.
+        short_of_memory: whether the program was killed for memory, or has said so of
+            tasks of its batch.
     """
 
     def __init__(self, index: int, count: int, words: Sequence[str], logs: str) -> None:
@@ -69,6 +74,7 @@ class ShardProcess:
         self.pid: int | None = None
         self.seconds = 0.0
         self.peak = 0
+        self.short_of_memory = False
         self._status = self.log.removesuffix(".log") + status.SUFFIX
         self._command: Command | None = None
         self._meter: Meter
@@ -78,11 +84,16 @@ class ShardProcess:
     def start(self, share: Mapping[str, str]) -> None:
         """Start the program, with the variables of its cores and memory.
 
+        If memory ran out at the last start, the batch of the program is told to run the
+        tasks again that were lost to that: their errors are in its journal.
+
         Raises:
             CoresizeError: the log cannot be written.
         """
         inherited = {n: text for n, text in os.environ.items() if n != CLAIMED}
         variables = {**share, SHARD: self.shard, STATUS: self._status}
+        if self.short_of_memory:
+            variables[RETRY] = ",".join(filter(None, [inherited.get(RETRY), OOM]))
         with self._open_log() as log:
             begun = time.strftime("%Y-%m-%d %H:%M:%S")
             log.write(f"--- {begun} shard {self.shard}: {shlex.join(self.words)}\n")
@@ -127,7 +138,10 @@ class ShardProcess:
             return
         self._command.close(everywhere=self.code != 0)
         killed = self._kills.explains(self.code, of_tree=True)
-        self.state = "done" if self.code == 0 else "oom" if killed else "failed"
+        counts = self.progress().get("counts") or {}
+        self.short_of_memory = killed or counts.get(OOM, 0) > 0
+        failed = OOM if self.short_of_memory else "failed"
+        self.state = "done" if self.code == 0 else failed
 
     def send(self, number: int) -> None:
         """Send a signal to the program and all processes that it started."""
@@ -142,7 +156,10 @@ class ShardProcess:
 
     def progress(self) -> dict[str, Any]:
         """The progress of the shard's batch, from its status file; may be empty."""
-        return status.read(self._status) or {}
+        found = status.read(self._status) or {}
+        if not found or self.state == "running":
+            return found
+        return overview.newest(self._status, found)
 
     @property
     def resume(self) -> str:
@@ -166,7 +183,8 @@ class Launcher:
         memory: the memory of one shard, "12GiB": as many shards run at a time as fit.
             None sets no such bound.
         at_once: the most shards that run at a time.
-        retry_oom: shards that were killed for memory run again at the end, one by one.
+        retry_oom: shards that were killed for memory, or some of whose tasks were, run
+            again at the end, one by one.
 
     Attributes:
         parts: the shards.
@@ -220,8 +238,8 @@ class Launcher:
                 share = share_of(self.at_once)
                 self._run([*self.parts], self.at_once, share, show)
                 if self._retry_oom:
-                    killed = [part for part in self.parts if part.state == "oom"]
-                    self._run(killed, 1, share_of(1), show)
+                    short = [part for part in self.parts if part.short_of_memory]
+                    self._run(short, 1, share_of(1), show)
             finally:
                 for part in self.parts:
                     part.kill()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coresize.arguments import check_count
+from coresize.arguments import check_count, check_sync
 from coresize.measuring.calls import measure_call
 from coresize.measuring.runs import summarize
 from coresize.processes import transfer
@@ -68,6 +68,7 @@ def profile_task(
     >>> 48_000_000 < profile.peak_memory < 53_000_000
     True
     """
+    check_sync(function)
     rounds = range(check_count("repeat", repeat, 1))
     call = transfer.dump_call(function, args, kwargs)
     alone = transfer.dump_call(function, (), {})

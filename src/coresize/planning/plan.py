@@ -12,7 +12,7 @@ from coresize.errors import ConfigError
 from coresize.planning import policy
 from coresize.planning.settings import VARIABLES, Settings, load_settings
 from coresize.planning.values import OF_HISTORY, Kind, Need, Resources
-from coresize.units import to_bytes
+from coresize.units import to_memory
 
 
 TYPE_CHECKING = False
@@ -177,7 +177,7 @@ def _need(
     if kind == "io":
         share = min(share, IO_SHARE)
     if memory is not None:
-        peak = to_bytes("memory", memory)
+        peak = to_memory("memory", memory)
         if not peak:
             raise ConfigError("memory", memory, units.SIZES)
     if cpus is not None:

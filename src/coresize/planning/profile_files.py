@@ -94,12 +94,15 @@ def load_profile(name: str | os.PathLike[str]) -> TaskProfile:
     Raises:
         ConfigError: there is no such profile, or the file is not valid.
     """
+    path = str(name)
     try:
         path = _path(name)
         text = storage.read(path)
     except (OSError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
+        if isinstance(error, UnicodeError):
+            raise ConfigError("profile", path, str(error)) from None
         allowed = f"the name of a profile, in a file or the settings ({error})"
         raise ConfigError("profile", name, allowed) from None
     try:

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from coresize import units
 from coresize.model import Value
-from coresize.planning.validation import Schema, Seconds, Size, Whole, check
+from coresize.planning.validation import Bytes, Schema, Seconds, Whole, check
+from coresize.units import to_memory
 
 
 if TYPE_CHECKING:
@@ -20,10 +21,17 @@ _MOST_THREADS = 10**6
 _SHARE = "a part of a core above 0 and up to 1, such as 0.05"
 
 
+#: The method of a profile whose numbers a user has written.
+_BY_HAND = "by hand"
+#: No process takes less than a page of memory.
+_PAGE = 4096
+_SIZES_BY_HAND = ("peak_memory", "idle_memory", "shared_memory")
+
+
 class _Fields(Schema):
-    peak_memory: Size | None = Field(default=None, description=units.SIZES)
-    idle_memory: Size = 0
-    shared_memory: Size = 0
+    peak_memory: Bytes | None = Field(default=None, description=units.SIZES)
+    idle_memory: Bytes = 0
+    shared_memory: Bytes = 0
     cpu: Seconds | None = Field(default=None, description="seconds, 0 or above")
     wall: Seconds | None = Field(default=None, description="seconds, 0 or above")
     threads: Annotated[Whole, Field(ge=1, le=_MOST_THREADS)] | None = Field(
@@ -38,7 +46,7 @@ class _Fields(Schema):
     thread_limit: Annotated[Whole, Field(ge=1)] | None = Field(
         default=None, description="a whole number above 0"
     )
-    method: str = Field(default="by hand", description="a text")
+    method: str = Field(default=_BY_HAND, description="a text")
     peaks: list[Whole] | tuple[Whole, ...] = Field(
         default=(), description="the peaks of all runs in bytes"
     )
@@ -103,7 +111,7 @@ class TaskProfile(Value):
         cpu_share: float | None = None,
         most_workers: int | None = None,
         thread_limit: int | None = None,
-        method: str = "by hand",
+        method: str = _BY_HAND,
         peaks: Sequence[int] = (),
     ) -> None:
         fields = {
@@ -119,7 +127,7 @@ class TaskProfile(Value):
             "method": method,
             "peaks": peaks,
         }
-        super().__init__(**_completed(check(_Fields, fields, "TaskProfile")))
+        super().__init__(**_completed(fields, "TaskProfile"))
 
     @property
     def memory(self) -> int | None:
@@ -139,9 +147,17 @@ _LEAST_SHARE = 0.001
 _NOISE = 0.1
 
 
-def _completed(checked: _Fields) -> dict[str, Any]:
-    """The fields; missing threads and CPU share are computed from the seconds."""
+def _completed(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The fields; missing threads and CPU share are computed from the seconds.
+
+    Raises:
+        ConfigError: a key is not known, or a value is not valid.
+    """
+    checked = check(_Fields, given, where)
     fields = checked.model_dump()
+    if checked.method == _BY_HAND:  # what was measured may be small
+        for name in _SIZES_BY_HAND:
+            to_memory(f"{where}: {name}", given.get(name) or 0, _PAGE)
     cpu, wall = checked.cpu, checked.wall
     busy = cpu / wall if cpu is not None and wall else None
     threads = math.ceil(min(busy or 1, _MOST_THREADS) - _NOISE)
@@ -160,5 +176,5 @@ def from_table(table: Mapping[str, Any], where: str) -> TaskProfile:
         ConfigError: a key is not known, or a value is not valid.
     """
     profile = TaskProfile.__new__(TaskProfile)
-    Value.__init__(profile, **_completed(check(_Fields, table, where)))
+    Value.__init__(profile, **_completed(table, where))
     return profile

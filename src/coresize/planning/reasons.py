@@ -59,7 +59,10 @@ def warnings(decision: Decision) -> Iterator[Notice]:
         text = f"not even one task fits into memory ({_memory(decision)})"
         yield Notice("memory-below-need", text)
     if bounds["cpu"] == 0:
-        text = f"a task wants {need.cores:g} cores and there are {decision.cores}"
+        text = (
+            f"a task wants {format_count(need.cores, 'core')}, and the number of cores "
+            f"to use is {decision.cores}"
+        )
         yield Notice("cores-below-need", text)
     if bounds.get("gpu") == 0:
         text = f"not even one task has the GPUs it needs ({need.gpus:g})"

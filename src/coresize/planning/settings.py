@@ -14,7 +14,7 @@ import os
 
 from coresize.detection import environ
 from coresize.errors import ConfigError
-from coresize.host import CLAIMED, MARK, SHARD, STATUS, current
+from coresize.host import CLAIMED, MARK, RETRY, SHARD, STATUS, current
 from coresize.model import Notice, Value
 from coresize.planning import exports, settings_files, settings_flags, settings_names
 from coresize.planning.options import SETTINGS
@@ -56,7 +56,7 @@ _OTHER_VARIABLES = {
 _READ = NAMES.union(_OTHER_VARIABLES)
 _OURS = {
     *(name for name in environ.NAMES if name.startswith(_PREFIX)),
-    *(*_READ, SHARD, SHARDS, STATUS, CLAIMED, exports.SET, MARK),
+    *(*_READ, SHARD, SHARDS, STATUS, RETRY, CLAIMED, exports.SET, MARK),
 }
 #: What a misspelt variable may mean.
 _KNOWN = _OURS.difference(_OTHER_VARIABLES)

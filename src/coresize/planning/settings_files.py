@@ -6,7 +6,7 @@ from coresize import storage
 from coresize.errors import ConfigError
 from coresize.host import Live
 from coresize.model import Notice
-from coresize.texts import one_line
+from coresize.texts import one_line, undo_escapes
 
 
 TYPE_CHECKING = False
@@ -138,11 +138,16 @@ def _parsed(
 def _content(path: str, text: str, *, named: bool) -> object:
     """The content of a file; None for an unnamed shared file that is not valid."""
     try:
+        text = undo_escapes(text)
         if path.endswith((".yaml", ".yml")):
             return _yaml(path, text)
         import tomllib
 
         return tomllib.loads(text)
+    except UnicodeError as error:
+        if path.endswith(_SHARED) and not named:
+            return None
+        raise ConfigError("settings", path, str(error)) from None
     except (ValueError, RecursionError) as error:
         if isinstance(error, ConfigError):
             raise

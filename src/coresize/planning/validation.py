@@ -21,7 +21,7 @@ from pydantic import (
 
 from coresize import units
 from coresize.errors import ConfigError
-from coresize.units import to_bytes
+from coresize.units import to_bytes, to_memory
 
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ SchemaT = TypeVar("SchemaT", bound=Schema)
 
 
 def _size(amount: Any) -> int:
+    return to_memory("size", amount)
+
+
+def _bytes(amount: Any) -> int:
     return to_bytes("size", amount)
 
 
@@ -60,6 +64,8 @@ Whole = Annotated[int, BeforeValidator(_index)]
 
 #: A size in bytes, as a number or as a text such as "2GiB".
 Size = Annotated[int, BeforeValidator(_size), Field(description=units.SIZES)]
+#: The same, where a small number may have been measured.
+Bytes = Annotated[int, BeforeValidator(_bytes), Field(description=units.SIZES)]
 Seconds = Annotated[
     float, Field(ge=0, le=1e12, allow_inf_nan=False, description="seconds, 0 or above")
 ]
@@ -140,8 +146,10 @@ def _explained(schema: type[BaseModel], error: ErrorDetails, where: str) -> Conf
     if error["type"] == "extra_forbidden":
         return ConfigError(setting, error["input"], _nearest(names[-1], schema))
     field = schema.model_fields.get(names[0]) if names else None
-    allowed = field.description if field else None
-    return ConfigError(setting, error["input"], allowed or error["msg"])
+    allowed = (field.description if field else None) or error["msg"]
+    is_size = isinstance(error.get("ctx", {}).get("error"), ConfigError)
+    hint = units.unit_hint(error["input"]) if is_size else ""
+    return ConfigError(setting, error["input"], allowed + hint)
 
 
 def _nearest(name: str, schema: type[BaseModel]) -> str:

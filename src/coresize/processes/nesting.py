@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 
-from coresize.host import CLAIMED, SHARD, STATUS
+from coresize.host import CLAIMED, RETRY, SHARD, STATUS
 
 
 class _Here(threading.local):
@@ -71,5 +71,5 @@ _POOLS = ("concurrent.futures.thread", "multiprocessing.pool")
 
 def forget_program() -> None:
     """Remove the variables of the program's batch from the environment of a worker."""
-    for name in (SHARD, STATUS, CLAIMED):
+    for name in (SHARD, STATUS, RETRY, CLAIMED):
         os.environ.pop(name, None)

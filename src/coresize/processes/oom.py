@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 import time
 from collections import deque
 
@@ -10,8 +13,12 @@ from coresize.detection import cgroup, parse, sources
 from coresize.detection.counters import KILLS
 from coresize.errors import ParseError
 from coresize.host import Live
+from coresize.processes import nesting
 from coresize.processes.exits import was_killed
 
+
+if sys.platform != "win32":
+    import resource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,12 +71,17 @@ class OomCounter:
         self._last = count
         return 0 if count is None or before is None else max(0, count - before)
 
-    def take_recent(self) -> OutOfMemory:
-        """Whether there was a recent kill; each kill is reported once."""
+    def take_recent(self, since: float = 0.0) -> OutOfMemory:
+        """Whether there was a recent kill; each kill is reported once.
+
+        Args:
+            since: the earliest time at which the kill was noted, by time.monotonic().
+        """
         self.note()
-        if not self._recent:
+        noted = next((moment for moment in self._recent if moment >= since), None)
+        if noted is None:
             return "no"
-        self._recent.popleft()
+        self._recent.remove(noted)
         return "probably" if self.is_of_all else "yes"
 
     def explains(self, code: int | None, *, of_tree: bool = False) -> bool:
@@ -95,3 +107,98 @@ class OomCounter:
                 continue
             return path
         return _VMSTAT
+
+
+# -----------------------------------------------------------------------------
+# Kills of what a task has started, where the task's own process has to find out: in
+# threads, in the caller, and in the workers of other libraries. The pool of coresize
+# finds out by itself, for its workers, and more exactly
+# (`coresize.executor.pool.exits`).
+#
+# The kernel's count has risen since the task began, and this process has reaped a child
+# meanwhile. Another program of the cgroup may have been killed, or a child of another
+# task; so the verdict is "probably", unless the error of the task shows a SIGKILL. An
+# error that shows another end of a child is believed, unless no other task ran: then a
+# child may have failed because its own child was killed.
+
+#: The most seconds for which a count is taken for the present one, at a task's start.
+_FRESH = 0.02
+
+#: The exit codes of a process that SIGKILL has ended; the second one is a shell's.
+_OF_KILLS = (-9, 128 + 9)
+
+
+class _Here:
+    """The counter of this process, which its tasks share."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.Lock()
+        self.counter = OomCounter(self.pid)
+        self.noted = 0.0
+
+    def note(self) -> None:
+        if time.monotonic() - self.noted > _FRESH:
+            with self.lock:
+                self.counter.note()
+            self.noted = time.monotonic()
+
+
+_here: _Here | None = None
+
+
+class TaskKills:
+    """Whether the kernel kills a process of a task in this process for memory.
+
+    Make it before the task begins.
+    """
+
+    __slots__ = ("_began", "_faults", "_here")
+
+    def __init__(self) -> None:
+        global _here  # noqa: PLW0603 - each process has one
+        if _here is None or _here.pid != os.getpid():
+            _here = _Here()
+        _here.note()
+        self._here = _here
+        self._faults = _faults_of_children()
+        self._began = time.monotonic()
+
+    def take(self, error: BaseException | None) -> OutOfMemory:
+        """The verdict at the end of the task; each kill explains one task.
+
+        Args:
+            error: the error that the task has raised; None if it has succeeded.
+        """
+        here, code = self._here, _exit_code(error)
+        alone = threading.current_thread() is threading.main_thread()
+        if not (
+            code is None or code in _OF_KILLS or (alone and not nesting.is_worker())
+        ):
+            return "no"
+        if self._faults == _faults_of_children():
+            return "no"
+        with here.lock:
+            verdict = here.counter.take_recent(self._began)
+        return verdict if code in _OF_KILLS or verdict == "no" else "probably"
+
+
+def _faults_of_children() -> int:
+    """As `processes.faults_of_children` of this process, in a tenth of the time."""
+    if sys.platform == "win32":  # which counts no kills
+        return 0
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_minflt + used.ru_majflt
+
+
+def _exit_code(error: BaseException | None) -> int | None:
+    """The exit code of a child that an error, or its cause, tells of, if any."""
+    for _ in range(_MOST_CAUSES):
+        code = getattr(error, "returncode", None)
+        if error is None or type(code) is int:
+            return code
+        error = error.__cause__ or error.__context__
+    return None
+
+
+_MOST_CAUSES = 10

@@ -13,6 +13,7 @@ from coresize.detection import parse
 from coresize.errors import HostFileError, ParseError
 from coresize.model import Value
 from coresize.recording.recorded import Recorded
+from coresize.texts import undo_escapes
 
 
 TYPE_CHECKING = False
@@ -70,7 +71,9 @@ def loads(text: str, path: str) -> HostFile:
     import tomllib
 
     try:
-        tables = tomllib.loads(text)
+        tables = tomllib.loads(undo_escapes(text))
+    except UnicodeError as error:
+        raise HostFileError(path, f"not {error}") from None
     except (ValueError, RecursionError) as error:
         raise HostFileError(path, f"not TOML: {error}") from None
     reader = _Reader(tables, path)

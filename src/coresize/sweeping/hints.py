@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from coresize.model import Value
 from coresize.sweeping.advice import NEAR, apart
+from coresize.units import format_short
 
 
 TYPE_CHECKING = False
@@ -76,7 +77,7 @@ def failures(case: Case) -> str:
         )
     if case.failed:
         counts = [row.workers for row in case.failed]
-        workers = "1 worker" if counts == [1] else f"{_listed(counts)} workers"
+        workers = f"{_listed(counts)} {'worker' if counts == [1] else 'workers'}"
         sentences.append(f"With {workers} it failed: {case.failed[0].error}.")
     return " ".join(sentences)
 
@@ -85,8 +86,9 @@ def left_out(case: Case) -> str:
     """A sentence about the counts that were not tried, and how to try them."""
     if not case.untried:
         return ""
+    workers = "worker was" if list(case.untried) == [1] else "workers were"
     return (
-        f"{_listed(case.untried)} workers were not tried, since throughput fell for "
+        f"{_listed(case.untried)} {workers} not tried, since throughput fell for "
         "two counts running: to try them all the same, ask for them alone, "
         f"{_option(case.unit, 'workers', case.untried)}."
     )
@@ -115,7 +117,7 @@ def _tiny(case: Case) -> str:
     if seconds >= _TINY:
         return ""
     return (
-        f"Serially it is faster: a task of {seconds * 1e6:.2g} microseconds is not "
+        f"Serially it is faster: a task of {format_short(seconds)} is not "
         "worth a worker. Let each task do many, or stay serial."
     )
 

@@ -102,7 +102,7 @@ class SweepResult(Value):
         return json.dumps(self.as_dict(), indent=2)
 
     def __str__(self) -> str:
-        head = _HEAD.format(unit=f"{self.unit.upper()}/S")
+        head = _ROW.format(*_HEAD[:1], f"{self.unit.upper()}/S", *_HEAD[1:])
         lines = [_line(str(row.workers), row, self.recommended) for row in self.rows]
         if self.serial is None:  # of points measured elsewhere, only rates are known
             lines = [line[:_SHORT] + line[_MARK:] for line in lines]
@@ -112,12 +112,14 @@ class SweepResult(Value):
         return "\n".join([head, *lines, "", self.reason])
 
 
+#: A row of the table, which has 80 columns together with the mark at its end.
+_ROW = "{:>7}  {:>10} {:>7} - {:>7} {:>7} {:>5} {:>5} {:>9} {:>9}"
 _HEAD = (
-    "WORKERS  {unit:>10}     LOWEST - HIGHEST   SPEEDUP  START  CORES      MEMORY"
-    "  THROTTLED"
+    *("WORKERS", "LOWEST", "HIGHEST", "SPEEDUP", "START", "CORES", "MEMORY"),
+    "THROTTLED",
 )
 #: The column where a short line ends, and the column where the mark begins.
-_SHORT, _MARK = 19, 86
+_SHORT, _MARK = 19, 77
 
 
 def _line(name: str, row: Row, recommended: int) -> str:
@@ -125,11 +127,23 @@ def _line(name: str, row: Row, recommended: int) -> str:
     mark = " <-" if row.workers == recommended else ""
     swapped = f"  swapped {row.swapped} pages" if row.swapped > 0 else ""
     error = f"  {row.error}" if row.error else ""
-    return (
-        f"{name:>7}  {row.throughput:>10.2f}  {row.low:>8.2f} - {row.high:>8.2f}"
-        f"  {row.speedup:>7.2f}  {row.startup:>5.2f}  {row.cores:>5.1f}  {memory:>10}"
-        f"  {row.throttled:>9.0%}{mark}{swapped}{error}"
+    cells = (
+        *(name, *map(_rate, (row.throughput, row.low, row.high))),
+        *(f"{row.speedup:.2f}", f"{row.startup:.2f}", f"{row.cores:.1f}"),
+        *(memory, f"{row.throttled:.0%}"),
     )
+    return f"{_ROW.format(*cells)}{mark}{swapped}{error}"
+
+
+def _rate(rate: float) -> str:
+    """A throughput, in at most seven characters."""
+    if rate < _LONG_RATE:
+        return f"{rate:.2f}"
+    return f"{rate:.0f}" if rate < _MOST_DIGITS else f"{rate:.1e}"
+
+
+#: Above these rates, fractions and then the last digits say nothing.
+_LONG_RATE, _MOST_DIGITS = 1e4, 1e7
 
 
 def conclude(

@@ -11,7 +11,7 @@ from coresize.planning import plan as planning
 from coresize.sweeping.advice import NEAR
 from coresize.sweeping.measurements import Row
 from coresize.sweeping.result import conclude
-from coresize.units import format_count
+from coresize.units import format_count, measured
 
 
 if TYPE_CHECKING:
@@ -173,5 +173,5 @@ def _bound(rows: list[Row]) -> int | None:
     peaks = [row.peak_memory for row in rows if row.peak_memory]
     if not peaks:
         return None
-    plan = planning.plan_workers(memory=max(peaks))
+    plan = planning.plan_workers(memory=measured(max(peaks)))
     return plan.bounds.get("memory")

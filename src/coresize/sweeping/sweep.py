@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING
 
-from coresize.arguments import check_seconds
+from coresize.arguments import check_seconds, check_sync
 from coresize.detection import available
 from coresize.errors import ConfigError
 from coresize.sweeping.commands import Commands
@@ -80,6 +80,7 @@ def sweep(
     >>> list(result.points), result.recommended in result.points
     ([1, 4], True)
     """
+    check_sync(fn)
     check_seconds("seconds", seconds)
     if timeout is not None:
         check_seconds("timeout", timeout)

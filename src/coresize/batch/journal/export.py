@@ -18,9 +18,11 @@ from coresize.errors import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from typing import Any, TextIO
+    from typing import Any, TextIO, TypeAlias
 
     from coresize.batch.journal.schema import Identity
+
+    Rows: TypeAlias = Iterator[dict[str, Any]]
 
 
 def write(
@@ -43,15 +45,17 @@ def write(
     Raises:
         JournalError: the file cannot be written, or a value cannot be decoded.
     """
-    rows = _rows(paths)
     export = EXPORTS.get(suffix(output))
     if export is None:
-        content = (row for _, row in rows)
+        content = (row for _, row in _rows(paths))
         return journals.write_whole(output, identity, content, items)
-    values = (_plain(path, row, identity.serializer) for path, row in rows)
+
+    def rows() -> Rows:
+        return (_plain(path, row, identity.serializer) for path, row in _rows(paths))
+
     try:
         with storage.replacing(output) as file:
-            return export(file, values, csv_safe)
+            return export(file, rows, csv_safe)
     except OSError as error:
         raise JournalError(output, f"it cannot be written: {error.strerror}") from None
 
@@ -89,11 +93,11 @@ def _shown(value: object) -> str:
 
 def _write_lines(
     file: TextIO,
-    rows: Iterator[dict[str, Any]],
+    rows: Callable[[], Rows],
     _csv_safe: bool,  # noqa: FBT001 - as of a table
 ) -> int:
     count = 0
-    for count, row in enumerate(rows, 1):  # noqa: B007 - the last is how many
+    for count, row in enumerate(rows(), 1):  # noqa: B007 - the last is how many
         cells = (f"{json.dumps(name)}: {_json(cell)}" for name, cell in row.items())
         file.write("{" + ", ".join(cells) + "}\n")
     return count
@@ -105,20 +109,63 @@ def _write_lines(
 TABLE = tuple(name for name in schema.COLUMNS if name != "traceback")
 
 
+#: How the first line of a table begins and ends; the columns of values are in between.
+_PLACE = TABLE.index("value")
+ENDS = ",".join(TABLE[:_PLACE]) + ",", "," + ",".join(TABLE[_PLACE + 1 :])
+
+
 def _write_table(
     file: TextIO,
-    rows: Iterator[dict[str, Any]],
+    rows: Callable[[], Rows],
     csv_safe: bool,  # noqa: FBT001 - of one place
 ) -> int:
+    names, spread = _columns(rows())
     # With both characters, Python 3.11 quotes both; otherwise a lone "\r" or "\n" would
     # not be quoted, and begin a line.
     writer = csv.writer(_Lines(file), lineterminator="\r\n")
-    writer.writerow(TABLE)
     shown = _inert if csv_safe else _cell
+    writer.writerow(map(shown, names))
     count = 0
-    for count, row in enumerate(rows, 1):  # noqa: B007 - the last is how many
-        writer.writerow([shown(row[name]) for name in TABLE])
+    for count, row in enumerate(rows(), 1):  # noqa: B007 - the last is how many
+        cells = _spread(row) if spread and _is_spread(row["value"]) else row
+        writer.writerow([shown(cells.get(name)) for name in names])
     return count
+
+
+#: The most columns for the keys of values; if there are more, they are no field names.
+_MOST_COLUMNS = 1000
+
+
+def _columns(rows: Rows) -> tuple[list[str], bool]:
+    """The names of the columns, and whether mappings are spread into them.
+
+    The column of the values stays if not all of them are mappings.
+    """
+    found: dict[str, None] = {}
+    others = False
+    for row in rows:
+        if _is_spread(row["value"]):
+            found.update(dict.fromkeys(map(_column, row["value"])))
+        elif row["value"] is not None:
+            others = True
+        if len(found) > _MOST_COLUMNS:
+            return list(TABLE), False
+    value = ["value"] if others or not found else []
+    return [*TABLE[:_PLACE], *value, *found, *TABLE[_PLACE + 1 :]], bool(found)
+
+
+def _is_spread(value: object) -> bool:
+    """Whether a value gets a column for each key: a mapping that has one."""
+    return isinstance(value, dict) and bool(value)
+
+
+def _column(key: object) -> str:
+    return f"value.{_cell(key)}"
+
+
+def _spread(row: dict[str, Any]) -> dict[str, Any]:
+    fields = {_column(key): field for key, field in row["value"].items()}
+    return {**row, "value": None, **fields}
 
 
 class _Lines:
@@ -156,7 +203,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-?inf", re.ASCII).f
 
 
 #: The function that writes the tasks as text, by the suffix of the file.
-EXPORTS: dict[str, Callable[[TextIO, Iterator[dict[str, Any]], bool], int]] = {
+EXPORTS: dict[str, Callable[[TextIO, Callable[[], Rows], bool], int]] = {
     "jsonl": _write_lines,
     "ndjson": _write_lines,
     "csv": _write_table,

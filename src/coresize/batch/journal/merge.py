@@ -13,6 +13,7 @@ from coresize.batch.journal.schema import BOUND
 from coresize.batch.shards import Shard
 from coresize.errors import ConfigError, JournalError, MergeError
 from coresize.model import Value
+from coresize.units import format_count
 
 
 if TYPE_CHECKING:
@@ -162,7 +163,10 @@ def _check_shards(parts: Sequence[_Part]) -> list[str]:
         problems.append(f"no journal of shard {_named(absent, len(absent))}")
     sizes = {part.items: part.path for part in parts if part.items is not None}
     if len(sizes) > 1:
-        texts = [f"{items} items in {path}" for items, path in sorted(sizes.items())]
+        texts = [
+            f"{format_count(items, 'item')} in {path}"
+            for items, path in sorted(sizes.items())
+        ]
         problems.append(f"the inputs differ: {', '.join(texts)}")
     problems += [
         f"{part.path} (shard {part.shard}) did not read its input to the end: start it "
@@ -313,5 +317,13 @@ def _is_merge(path: str, suffix: str) -> bool:
         except JournalError:
             return False
     with Path(path).open("rb") as file:
-        start = file.readline(4096).decode("utf-8", "replace")
-    return start.startswith(('{"key": ', ",".join(export.TABLE)))
+        start = file.readline(_LONGEST_HEAD).decode("utf-8", "replace")
+    if start.startswith('{"key": '):
+        return True
+    first, last = export.ENDS
+    is_whole = len(start) < _LONGEST_HEAD
+    return start.startswith(first) and (start.endswith(f"{last}\n") or not is_whole)
+
+
+#: The most bytes of a line that `_is_merge` reads.
+_LONGEST_HEAD = 4096

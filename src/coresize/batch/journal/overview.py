@@ -12,8 +12,8 @@ from coresize.batch.outcomes import BAD
 from coresize.errors import JournalError
 from coresize.host import current
 from coresize.model import Value
-from coresize.texts import one_line
-from coresize.units import format_bytes
+from coresize.texts import cut, cut_start, one_line, width
+from coresize.units import format_bytes, format_left
 
 
 TYPE_CHECKING = False
@@ -83,13 +83,24 @@ def look(path: str) -> RunStatus:
 
 
 def _of_status(path: str, found: dict[str, Any]) -> RunStatus:
+    found = newest(path, found)
     fields: dict[str, Any] = {name: found.get(name) for name in RunStatus.__slots__}
-    fields.update(path=path, state=_state(found))
-    if fields["state"] == "killed":  # the journal is newer than the status
+    return RunStatus(**{**fields, "path": path})
+
+
+def newest(path: str, found: dict[str, Any]) -> dict[str, Any]:
+    """A status as of now: of a run that was killed, the journal is newer.
+
+    Args:
+        path: the journal or the status file.
+        found: the content of the status file.
+    """
+    found = {**found, "state": _state(found)}
+    if found["state"] == "killed":
+        journal = found.get("journal") or path.removesuffix(status.SUFFIX)
         with contextlib.suppress(JournalError):
-            counts = reader.count(path.removesuffix(status.SUFFIX))
-            fields.update(_counted(counts))
-    return RunStatus(**fields)
+            found.update(_counted(reader.count(journal)))
+    return found
 
 
 def _state(found: dict[str, Any]) -> str:
@@ -169,9 +180,9 @@ def journals_of(paths: Sequence[str]) -> list[str]:
 _HEAD = ("SHARD", "STATE", "DONE", "FAILED", "RATE", "ETA", "MEMORY", "PID", "RUN")
 
 
-def table(rows: Sequence[RunStatus]) -> str:
-    """The progress of several runs as a table for a terminal."""
-    return columns([_HEAD, *(_cells(row) for row in rows)])
+def table(rows: Sequence[RunStatus], most: int | None = None) -> str:
+    """The progress of several runs as a table for a terminal of so many columns."""
+    return columns([_HEAD, *(_cells(row) for row in rows)], most)
 
 
 def _cells(row: RunStatus) -> tuple[str, ...]:
@@ -182,20 +193,35 @@ def _cells(row: RunStatus) -> tuple[str, ...]:
         f"{row.done}" + ("" if row.total is None else f"/{row.total}"),
         str(row.failed),
         f"{row.rate:.1f}/s" if row.rate else "-",
-        f"{row.eta / 60:.1f} min" if running and row.eta is not None else "-",
+        format_left(row.eta) if running and row.eta is not None else "-",
         format_bytes(row.memory) if running and row.memory else "-",
         f"{row.pid}@{row.host}" if running else "-",
         row.path,
     )
 
 
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as lines; each column is as wide as its widest cell."""
+def columns(rows: Sequence[Sequence[str]], most: int | None = None) -> str:
+    """Rows of cells as lines; each column is as wide as its widest cell.
+
+    Args:
+        rows: the rows, all of the same length.
+        most: the columns of the terminal; the beginning of the last cell, which is a
+            path, and then the end of a line are cut. None cuts nothing.
+    """
     rows = [[one_line(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    if most is not None:
+        left = most - sum(widths[:-1]) - len(_GAP) * (len(widths) - 1)
+        widths[-1] = max(len(rows[0][-1]), min(widths[-1], left))
+        rows = [[*row[:-1], cut_start(row[-1], widths[-1])] for row in rows]
+    lines = (
+        _GAP.join(
+            cell + " " * (wide - width(cell))
+            for cell, wide in zip(row, widths, strict=True)
         ).rstrip()
         for row in rows
     )
+    return "\n".join(line if most is None else cut(line, most) for line in lines)
+
+
+_GAP = "  "

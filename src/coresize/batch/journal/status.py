@@ -26,12 +26,14 @@ class StatusFile:
     Args:
         path: the file.
         shard: "i/n".
+        journal: the journal of the run, if it has one.
     """
 
-    def __init__(self, path: str, shard: str) -> None:
+    def __init__(self, path: str, shard: str, journal: str | None = None) -> None:
         self._path = path
         self._known = {
             "shard": shard,
+            "journal": journal and storage.real_path(journal),
             "pid": processes.own(),
             "host": current().hostname(),
             "started": time.time(),
@@ -107,13 +109,18 @@ def _or_none(is_good: Callable[[object], bool]) -> Callable[[object], bool]:
     return lambda value: value is None or is_good(value)
 
 
+def _is_counts(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_count, value.values()))
+
+
 _FIELDS: dict[str, Callable[[object], bool]] = {
     "state": _is_text,
     "shard": _is_text,
-    "host": _or_none(_is_text),
+    **dict.fromkeys(("host", "journal"), _or_none(_is_text)),
     **dict.fromkeys(("done", "failed", "workers"), _is_count),
     **dict.fromkeys(("total", "memory"), _or_none(_is_count)),
     "pid": _or_none(lambda value: _is_count(value) and value < _LARGEST_PID),  # type: ignore[operator]
+    "counts": _or_none(_is_counts),
     "rate": _is_number,
     **dict.fromkeys(("eta", "updated"), _or_none(_is_number)),
 }

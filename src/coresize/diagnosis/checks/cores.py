@@ -5,6 +5,7 @@ from __future__ import annotations
 from coresize.detection import environ
 from coresize.diagnosis.findings import Finding
 from coresize.model import CFS_QUOTA
+from coresize.units import format_count
 
 
 TYPE_CHECKING = False
@@ -162,7 +163,7 @@ def caps(context: Context) -> Iterator[Finding]:
             code="workers-above-cores",
             check="caps",
             title=f"{name}={workers} asks for more workers than there are cores",
-            seen=f"{workers} workers, {allowed:g} cores",
+            seen=f"{format_count(workers, 'worker')}, {format_count(allowed, 'core')}",
             where=origin,
             why="this is right for tasks that mostly wait, but tasks that compute wait "
             "for each other",

@@ -12,6 +12,7 @@ from coresize.executor.process import ProcessPoolExecutor
 from coresize.executor.sizing import warm
 from coresize.model import Value
 from coresize.processes.schedstat import Mark
+from coresize.units import format_count
 
 
 if TYPE_CHECKING:
@@ -231,14 +232,17 @@ def repeat(name: str, folder: str, seconds: float) -> tuple[int, float, float, f
 def _finding(name: str, speeds: dict[int, Speed], expected: float) -> Finding:
     kind, most = KINDS[name], max(speeds)
     times, waited = speeds[most].times, speeds[most].waited
-    seen = ", ".join(f"{n} workers {s.times:.2f} times" for n, s in speeds.items())
+    seen = ", ".join(
+        f"{format_count(n, 'worker')} {s.times:.2f} times" for n, s in speeds.items()
+    )
     missed = f"; {waited:.0%} of the time they had no core" if waited > _MISSED else ""
-    fast = "are no faster than 1" if times < _SAME else f"are {times:.2g} times as fast"
+    are = "is" if most == 1 else "are"
+    fast = "no faster than 1" if times < _SAME else f"{times:.2g} times as fast"
     return Finding(
         severity="warning" if times < _BAD * expected and name == "compute" else "note",
         code="poor-scaling",
         check="scaling",
-        title=f"{kind.title}: {most} workers {fast}",
+        title=f"{kind.title}: {format_count(most, 'worker')} {are} {fast}",
         seen=f"{seen} as fast as 1; {expected:.3g} were to be expected{missed}",
         where="measured",
         why=kind.why,

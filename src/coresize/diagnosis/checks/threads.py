@@ -72,9 +72,9 @@ def _product(
             f"-- CMD, which sets OMP_NUM_THREADS={share} and similar variables"
         )
     of = (
-        f"{workers} workers x {threads} threads"
+        f"{workers} workers x {format_count(threads, 'thread')}"
         if workers > 1
-        else f"{threads} threads"
+        else format_count(threads, "thread")
     )
     yield Finding(
         severity="warning" if is_set or threads > _MUCH * cores else "note",

@@ -16,7 +16,7 @@ thread calls the methods of `MemoryBound` at four events:
 
 When such a worker has ended, `coresize.executor.pool.exits` settles its task. After an
 eviction the task is run again in any case. After a kill by the kernel it is run again
-if `may_retry` allows that: a second kill, while the task runs alone, is final.
+if `may_retry` allows that.
 """
 
 from __future__ import annotations
@@ -187,13 +187,20 @@ class MemoryBound:
     def may_retry(self, job: Job, *, had_all: bool) -> bool:
         """Whether a task is run again after a kill: alone, from then on.
 
+        The first time it runs again, the task has all of the memory that the other
+        tasks had. Later tries, and a first one of a task that was alone already, differ
+        only in what other programs leave. So none of them is made by default, and as
+        many as were asked for with ``oom_retries`` of 2 or more.
+
         Args:
             job: the task.
             had_all: the task already had all of the memory: its worker was the only
                 one of the pool, and the task was the worker's first.
         """
         job.kills += 1
-        return not had_all and job.kills <= self.oom_retries and not job.alone
+        if had_all or job.alone:
+            return self.oom_retries > 1 and job.kills <= self.oom_retries
+        return job.kills <= self.oom_retries
 
     def patience(self) -> float:
         """See `Bound.patience`."""

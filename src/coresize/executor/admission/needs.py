@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from coresize import units
 from coresize.errors import ConfigError
-from coresize.units import to_bytes
+from coresize.units import to_bytes, to_memory
 
 
 if TYPE_CHECKING:
@@ -46,9 +46,10 @@ class MemorySpec:
             self._of = memory
         elif not self.learns:
             try:
-                self.fixed = to_bytes("memory", memory)
+                self.fixed = to_memory("memory", memory)
             except ConfigError:
-                raise ConfigError("memory", memory, _ALLOWED) from None
+                allowed = _ALLOWED + units.unit_hint(memory)
+                raise ConfigError("memory", memory, allowed) from None
 
     def of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
         """Bytes that a task is declared to need; None if the need is learned.

@@ -16,6 +16,7 @@ All of this runs in the dispatcher's thread. There are four parts:
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import signal
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from coresize.executor.protocol import Message
     from coresize.model import OutOfMemory
 
+
+_log = logging.getLogger("coresize")
 
 #: Signals that other processes send; any other signal is a fault of the process itself.
 _SENT = frozenset(
@@ -131,6 +134,32 @@ def lost(
         peak_memory=peak,
         attempts=attempts,
     )
+
+
+def explained(
+    error: BaseException, *, peak: int, attempts: int, out_of_memory: OutOfMemory
+) -> TaskOutOfMemoryError:
+    """The error `lost` of a task on this machine, with its first error as the cause."""
+    killed = lost(
+        error,
+        peak=peak,
+        attempts=attempts,
+        out_of_memory=out_of_memory,
+        limit=_memory_limit(),
+    )
+    killed.__cause__ = error
+    return killed
+
+
+def tell_unneeded(out_of_memory: OutOfMemory) -> None:
+    """Log that a task has succeeded although one of its processes was killed."""
+    if out_of_memory != "no":
+        probably = "probably " if out_of_memory == "probably" else ""
+        _log.warning(
+            "a process that a task had started was %skilled for memory; the task has "
+            "succeeded without it",
+            probably,
+        )
 
 
 def overdue(seconds: float, *, peak: int, attempts: int) -> TaskTimeoutError:
@@ -251,22 +280,18 @@ class Exits:
         if seconds < (_QUICK if kind == protocol.VALUE else _INSTANT):
             return None
         moved = self.attribution.of_task(worker, workers)
-        if moved == "no" or kind == protocol.VALUE:  # the task did without the process
+        if kind == protocol.VALUE:
+            tell_unneeded(moved)
+        if moved == "no" or kind == protocol.VALUE:
             return None
         job = worker.running[0]
         failed = pickle.loads(payload)  # noqa: S301 - of our own worker
         error = (
             failed.error if kind == protocol.FAILED else transfer.load_error(*failed)
         )
-        killed = lost(
-            error,
-            peak=job.seen,
-            attempts=job.attempts,
-            out_of_memory=moved,
-            limit=_memory_limit(),
+        return explained(
+            error, peak=job.seen, attempts=job.attempts, out_of_memory=moved
         )
-        killed.__cause__ = error
-        return killed
 
     def again(
         self,
