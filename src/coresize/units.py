@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import sys
 
 from coresize.errors import ConfigError, ParseError
@@ -200,9 +199,9 @@ def unit_hint(amount: object, least: int = _LEAST_BARE) -> str:
     (': 4 bytes; did you mean "4GB"?', ': 512 bytes; did you mean "512MB"?', '', '')
     """
     try:
-        number = amount if isinstance(amount, str) else operator.index(amount)  # type: ignore[arg-type]
-        count = whole(str(number))
-    except (ParseError, TypeError):
+        text = amount if isinstance(amount, str) else str(amount.__index__())  # type: ignore[attr-defined]
+        count = whole(text)
+    except (ParseError, TypeError, AttributeError):
         return ""
     if isinstance(amount, bool) or not 0 < count < least:
         return ""
