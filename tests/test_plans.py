@@ -288,7 +288,7 @@ def test_bad_cores_are_errors(cpus):
 
 # --- Laws ---------------------------------------------------------------------
 
-SIZES = st.integers(min_value=1, max_value=64 * GIB)
+SIZES = st.integers(min_value=2**20, max_value=64 * GIB)
 NEEDS = st.fixed_dictionaries(
     {},
     optional={
@@ -339,7 +339,8 @@ def test_a_bigger_task_never_gives_more_workers(host, need, size, more):
 def test_a_further_bound_never_raises_the_count(host, need, bound):
     for name in ("tasks", "at_most", "memory"):
         without = {key: value for key, value in need.items() if key != name}
-        assert _plan(host, without, **{name: bound}) <= _plan(host, without)
+        value = bound * GIB if name == "memory" else bound
+        assert _plan(host, without, **{name: value}) <= _plan(host, without)
 
 
 @given(HOSTS, NEEDS)
