@@ -27,7 +27,8 @@ from coresize import (
 )
 from coresize.batch.journal.merge import merge
 from coresize.testing import container, use_host
-from coresize.units import format_bytes, format_count, format_left, format_short
+from coresize.texts import format_left, format_short
+from coresize.units import format_bytes, format_count
 
 
 SMALL = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -139,8 +140,12 @@ def test_no_other_encoding_is_taken_for_text(encoding, text):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")
-def test_names_that_are_no_utf_8_keep_their_bytes(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_names_that_are_no_utf_8_keep_their_bytes(tmp_path):
+    with contextlib.chdir(tmp_path):
+        keep_odd_names(tmp_path)
+
+
+def keep_odd_names(tmp_path):
     names = sorted([b"caf\xe9.dat", "naïve.dat".encode(), b"\xff\xfe.dat"])
     for name in names:
         (tmp_path / os.fsdecode(name)).touch()

@@ -1,4 +1,4 @@
-"""Foreign texts: decoded, and made safe for our files and for lines of output. Pure.
+"""Texts: foreign ones, decoded and made safe for our files and output; times. Pure.
 
 A text from a task, a file name or a journal may contain characters that a database
 cannot store (surrogates, which stand for bytes that are not UTF-8) or that forge a line
@@ -170,3 +170,43 @@ def _shown(character: str) -> str:
     if character.isprintable():
         return character
     return character.encode("unicode_escape").decode("ascii")
+
+
+# --- Times in words ----------------------------------------------------------
+
+
+def format_left(seconds: float) -> str:
+    """A time that is left or has passed, in the unit that fits.
+
+    >>> format_left(0), format_left(0.2), format_left(59), format_left(90)
+    ('0 s', '1 s', '59 s', '1.5 min')
+    >>> format_left(2 * 3600), format_left(1e6)
+    ('2.0 h', '11.6 d')
+    """
+    for unit, length in _TIMES:
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{-(-seconds // 1):.0f} s"
+
+
+#: The units of long times, in seconds.
+_TIMES = (("d", 86_400), ("h", 3600), ("min", 60))
+
+
+def format_short(seconds: float) -> str:
+    """A time that may be far below a second, with two digits.
+
+    >>> format_short(0.25e-6), format_short(130e-6), format_short(0.0042)
+    ('0.25 microseconds', '130 microseconds', '4.2 milliseconds')
+    """
+    unit, length = "seconds", 1.0
+    if seconds < _ONE_SECOND:
+        unit, length = "milliseconds", 1e-3
+        if seconds < length * _ONE_SECOND:
+            unit, length = "microseconds", 1e-6
+    number = float(f"{seconds / length:.2g}")
+    return f"{number:g} {unit.removesuffix('s') if number == 1 else unit}"
+
+
+#: A little less than a second, which two digits show as a second.
+_ONE_SECOND = 0.995

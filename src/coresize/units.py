@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import sys
 
 from coresize.errors import ConfigError, ParseError
@@ -114,43 +113,6 @@ def format_count(number: float, noun: str, plural: str = "") -> str:
     return f"{number:.15g} {noun if number == 1 else plural or f'{noun}s'}"
 
 
-def format_left(seconds: float) -> str:
-    """A time that is left or has passed, in the unit that fits.
-
-    >>> format_left(0), format_left(0.2), format_left(59), format_left(90)
-    ('0 s', '1 s', '59 s', '1.5 min')
-    >>> format_left(2 * 3600), format_left(1e6)
-    ('2.0 h', '11.6 d')
-    """
-    for unit, length in _TIMES:
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{-(-seconds // 1):.0f} s"
-
-
-#: The units of long times, in seconds.
-_TIMES = (("d", 86_400), ("h", 3600), ("min", 60))
-
-
-def format_short(seconds: float) -> str:
-    """A time that may be far below a second, with two digits.
-
-    >>> format_short(0.25e-6), format_short(130e-6), format_short(0.0042)
-    ('0.25 microseconds', '130 microseconds', '4.2 milliseconds')
-    """
-    unit, length = "seconds", 1.0
-    if seconds < _ONE_SECOND:
-        unit, length = "milliseconds", 1e-3
-        if seconds < length * _ONE_SECOND:
-            unit, length = "microseconds", 1e-6
-    number = float(f"{seconds / length:.2g}")
-    return f"{number:g} {unit.removesuffix('s') if number == 1 else unit}"
-
-
-#: A little less than a second, which two digits show as a second.
-_ONE_SECOND = 0.995
-
-
 def _decimal(text: str) -> tuple[int, int]:
     """Numerator and denominator, exact at any size: ``8.5`` is 85 / 10."""
     digits, point, fraction = text.partition(".")
@@ -210,9 +172,9 @@ def unit_hint(amount: object, least: int = _LEAST_BARE) -> str:
     (': 4 bytes; did you mean "4GB"?', ': 512 bytes; did you mean "512MB"?', '', '')
     """
     try:
-        number = amount if isinstance(amount, str) else operator.index(amount)  # type: ignore[arg-type]
-        count = whole(str(number))
-    except (ParseError, TypeError):
+        text = amount if isinstance(amount, str) else str(amount.__index__())  # type: ignore[attr-defined]
+        count = whole(text)
+    except (ParseError, TypeError, AttributeError):
         return ""
     if isinstance(amount, bool) or not 0 < count < least:
         return ""

@@ -12,7 +12,8 @@ from coresize import processes
 from coresize.batch.outcomes import BAD, STATUSES
 from coresize.model import Value
 from coresize.processes.memory import read_memory
-from coresize.units import format_bytes, format_count, format_left
+from coresize.texts import format_left
+from coresize.units import format_bytes, format_count
 
 
 TYPE_CHECKING = False

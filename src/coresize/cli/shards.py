@@ -11,8 +11,8 @@ from coresize.cli import run, streams
 from coresize.errors import CoresizeError
 from coresize.interrupts import Signals
 from coresize.processes import exits
-from coresize.texts import one_line
-from coresize.units import format_bytes, format_count, format_left
+from coresize.texts import format_left, one_line
+from coresize.units import format_bytes, format_count
 
 
 TYPE_CHECKING = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coresize.model import Value
 from coresize.sweeping.advice import NEAR, apart
-from coresize.units import format_short
+from coresize.texts import format_short
 
 
 TYPE_CHECKING = False

@@ -12,8 +12,8 @@ from coresize.batch.outcomes import BAD
 from coresize.errors import JournalError
 from coresize.host import current
 from coresize.model import Value
-from coresize.texts import cut, cut_start, one_line, width
-from coresize.units import format_bytes, format_left
+from coresize.texts import cut, cut_start, format_left, one_line, width
+from coresize.units import format_bytes
 
 
 TYPE_CHECKING = False
