@@ -613,7 +613,7 @@ if __name__ == "__main__":
     with ProcessPoolExecutor(**options) as pool:
         print(json.dumps(pool.submit(nest).result()))
 """
-RUN = ["-m", "coresize", "run", "--", sys.executable]
+RUN = ["-m", "coresize", "run", "-q", "--", sys.executable]
 
 
 @pytest.mark.parametrize(

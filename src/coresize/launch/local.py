@@ -99,7 +99,17 @@ class ShardProcess:
             log.write(f"--- {begun} shard {self.shard}: {shlex.join(self.words)}\n")
             log.flush()
             self._command = Command(
-                [sys.executable, "-P", "-m", "coresize", "run", "--", *self.words],
+                # Quietly: the log is the program's own.
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "coresize",
+                    "run",
+                    "-q",
+                    "--",
+                    *self.words,
+                ],
                 environment={**inherited, **variables},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
