@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import time
+from multiprocessing.connection import Connection
 
 from coresize import processes
 from coresize.processes import schedstat, transfer
@@ -12,9 +13,14 @@ from coresize.processes import schedstat, transfer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
-    from multiprocessing.connection import Connection
     from typing import Any
+
+
+def run_with(own: socket.socket, alone: bytes) -> None:
+    """Do what `run` does, with a socket as the pipe."""
+    run(alone, Connection(own.detach()))
 
 
 def run(alone: bytes, pipe: Connection) -> None:

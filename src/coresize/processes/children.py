@@ -214,7 +214,7 @@ class _Spawned(_Popen):
         data = self._pickle(process)
         kept = [process.pipe.fileno(), lines.of_process(), open_tracker()]
         pipe, line, tracker = kept
-        path = module_path()
+        path = inheritance.module_path()
         program = _PROGRAM.format(path=path, pipe=pipe, line=line, tracker=tracker)
         self.pid = start_python(program, kept)
         process.pipe.close()
@@ -280,7 +280,7 @@ def _preparation(name: str) -> dict[str, object]:
         "name": name,
         "log_to_stderr": util._log_to_stderr,  # type: ignore[attr-defined]  # noqa: SLF001
         "authkey": process.current_process().authkey,
-        "sys_path": module_path(),
+        "sys_path": inheritance.module_path(),
         "sys_argv": sys.argv,
         "orig_dir": process.ORIGINAL_DIR,  # type: ignore[attr-defined]
         "start_method": context._default_context.get_start_method(),  # noqa: SLF001
@@ -289,12 +289,6 @@ def _preparation(name: str) -> dict[str, object]:
     if logger is not None:
         data["log_level"] = logger.getEffectiveLevel()
     return data
-
-
-def module_path() -> list[str]:
-    """The module search path for another process: "" is the folder at the start."""
-    original = process.ORIGINAL_DIR or ""  # type: ignore[attr-defined]
-    return [folder or original for folder in sys.path]
 
 
 def start_python(program: str, fds: Sequence[int]) -> int:

@@ -37,7 +37,7 @@ import time
 from multiprocessing import connection, util
 
 from coresize import processes
-from coresize.processes import children, lines
+from coresize.processes import children, inheritance, lines
 
 
 TYPE_CHECKING = False
@@ -242,7 +242,10 @@ def _admit(channel: socket.socket, modules: Sequence[str]) -> None:
 def _start(control: int, modules: Sequence[str]) -> int:
     line = lines.of_process()
     program = _PROGRAM.format(
-        path=children.module_path(), control=control, line=line, modules=list(modules)
+        path=inheritance.module_path(),
+        control=control,
+        line=line,
+        modules=list(modules),
     )
     return children.start_python(program, [control, line])
 

@@ -7,13 +7,13 @@ import multiprocessing
 import operator
 import sys
 import threading
-from multiprocessing import context as contexts
 
 from coresize.arguments import check_callable, check_count, check_seconds
 from coresize.errors import ConfigError, CoresizeError
 from coresize.model import Value
 from coresize.planning import exports
 from coresize.processes import main_module
+from coresize.processes.inheritance import own_method
 from coresize.processes.transfer import Carried, TransferError
 
 
@@ -81,15 +81,8 @@ class PoolOptions(Value):
 
     @property
     def method(self) -> str | None:
-        """The start method, if coresize itself starts processes by that method.
-
-        None on Windows; for a frozen program, which multiprocessing starts in a way of
-        its own; and for a context whose processes are those of another library.
-        """
-        if sys.platform == "win32" or getattr(sys, "frozen", False):
-            return None
-        cls = getattr(self.context, "Process", None)
-        return self.context.get_start_method() if cls in _CLASSES else None
+        """The start method, if coresize itself starts processes by that method."""
+        return own_method(self.context)
 
     def open_channel(self) -> Channel:
         """A channel to the forkserver, which imports what workers need.
@@ -194,13 +187,6 @@ def context(asked: BaseContext | None, max_tasks: int | None) -> BaseContext:
     if chosen.get_start_method() == "forkserver":
         _preload()
     return chosen
-
-
-#: The classes of multiprocessing's own processes; the first is that of the module.
-_CLASSES = {contexts.Process} | {
-    getattr(contexts, name, contexts.Process)
-    for name in ("ForkProcess", "ForkServerProcess", "SpawnProcess")
-}
 
 
 def _preload() -> None:
