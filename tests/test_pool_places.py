@@ -54,11 +54,11 @@ def values(method):
 """
 
 
-def run(folder, program, *words, shell='exec "$@"', **environment):
+def run(folder, program, *words, shell='exec "$@"', head="", **environment):
     """What a program prints as JSON; it must not complain."""
     path = folder / "program.py"
     indented = program.replace("\n", "\n    ")
-    path.write_text(f'{HEAD}\nif __name__ == "__main__":\n    {indented}\n')
+    path.write_text(f'{HEAD}{head}\nif __name__ == "__main__":\n    {indented}\n')
     done = subprocess.run(
         ["sh", "-c", shell, "sh", sys.executable, path, *map(str, words)],
         env={**os.environ, **environment},
@@ -163,7 +163,7 @@ with ProcessPoolExecutor(9, context) as pool:
     eventually(lambda: pool.observe().workers >= 1 and tasks[0].running())
     if sys.argv[1] == "fork":
         pids = pool._processes
-        each = (files() - 12) / len(pids)
+        each = (files() - 14) / len(pids)
     else:
         before = files()
         tasks += [pool.submit(hold, gate) for _ in range(8)]
@@ -177,7 +177,7 @@ with ProcessPoolExecutor(9, context) as pool:
 print(json.dumps([each, max(held), served]))"""
     each, held, served = run(tmp_path, program, method, tmp_path / "gate")
     assert each <= most
-    assert held <= 12
+    assert held <= 18
     assert served <= 12
 
 
@@ -250,3 +250,43 @@ def _is_running(pid):
     except OSError:
         return False
     return state != "Z"
+
+
+# --- What a batch says after its pool broke -------------------------------------
+
+BREAKS = {
+    "few descriptors": ('ulimit -n 18; exec "$@"', "{}"),
+    "initializer": ('exec "$@"', '{"executor": ProcessPoolExecutor(2, None, fail)}'),
+}
+
+
+@linux
+@pytest.mark.parametrize("why", BREAKS)
+def test_the_status_of_a_batch_whose_pool_broke(why, tmp_path):
+    shell, options = BREAKS[why]
+    program = f"""\
+import logging
+from coresize.errors import CoresizeError
+logging.disable()
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+batch = run_batch(double, range(100), journal=sys.argv[1], **{options})
+statuses = set()
+try:
+    for outcome in batch:
+        statuses.add(outcome.status)
+except CoresizeError as error:
+    statuses.add("raised")
+print(json.dumps([sorted(statuses), batch.report.done]))"""
+    journal = tmp_path / "journal.sqlite"
+    head = "def fail():\n    raise ValueError\n\n"
+    statuses, done = run(tmp_path, program, journal, shell=shell, head=head)
+    assert statuses == ["crashed", "raised"]
+    assert done == 0
+    status = subprocess.run(
+        [sys.executable, "-m", "coresize", "status", str(journal)],
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+        check=True,
+    )
+    assert " 0/100" in status.stdout

@@ -36,7 +36,7 @@ except ImportError:  # Windows
 CLOEXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
-class _End:
+class End:
     """A descriptor that belongs to this process.
 
     Args:
@@ -47,14 +47,15 @@ class _End:
         self.number = number
 
     def close(self) -> None:
+        """Close the descriptor."""
         os.close(self.number)
 
 
 #: The ends that belong to this process.
-_own: weakref.WeakSet[socket.socket | _End] = weakref.WeakSet()
+_own: weakref.WeakSet[socket.socket | End] = weakref.WeakSet()
 
 #: The line of this process: the end that other processes inherit, and its own end.
-_line: tuple[int, _End] | None = None
+_line: tuple[int, End] | None = None
 
 #: Held while changing state that a fork must copy consistently, and during a fork.
 lock = threading.RLock()
@@ -74,6 +75,14 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return here, there
 
 
+def keep(number: int) -> End:
+    """A descriptor that processes that are forked from this one close."""
+    end = End(number)
+    with lock:
+        _own.add(end)
+    return end
+
+
 def of_process() -> int:
     """The end of this process's line that the processes that it starts inherit.
 
@@ -84,8 +93,7 @@ def of_process() -> int:
     with lock:
         if _line is None:
             there, here = os.pipe()
-            _line = there, _End(here)
-            _own.add(_line[1])
+            _line = there, keep(here)
         return _line[0]
 
 

@@ -146,7 +146,7 @@ class WorkerHandle:
         self._pieces: deque[memoryview] = deque()
         self._stops = False
         self.gone: int | None = None
-        self._pidfd: int | None = None
+        self._pidfd: lines.End | None = None
         self.process, self.pipe = self._start(options, name)
         self.pipe.settimeout(0)
         self.pid = self.process.pid or 0
@@ -194,7 +194,8 @@ class WorkerHandle:
         Processes that the worker forks may hold a sentinel of multiprocessing open, but
         not a pidfd.
         """
-        self.gone = self._pidfd = _open_pidfd(self.pid)
+        self._pidfd = _open_pidfd(self.pid)
+        self.gone = None if self._pidfd is None else self._pidfd.number
         if self._line is not None and self.gone is None:
             self.gone = self.process.sentinel
 
@@ -207,7 +208,7 @@ class WorkerHandle:
         if self.channel is not None:
             self.channel.wait(self.pid, timeout)
         elif self._pidfd is not None:
-            connection.wait([self._pidfd], timeout)
+            connection.wait([self._pidfd.number], timeout)
         self.process.join(timeout if self._pidfd is None else None)
 
     def room(self, max_tasks: int | None, most: int) -> int:
@@ -425,7 +426,7 @@ class WorkerHandle:
         if self._line is not None:
             self._line.close()
         if self._pidfd is not None:
-            os.close(self._pidfd)
+            self._pidfd.close()
             self._pidfd = None
         if self.channel is not None:
             self.channel.forget(self.pid)
@@ -476,8 +477,8 @@ def _start_foreign(
         return process, pipe, line
 
 
-def _open_pidfd(pid: int) -> int | None:
+def _open_pidfd(pid: int) -> lines.End | None:
     try:
-        return os.pidfd_open(pid)
+        return lines.keep(os.pidfd_open(pid))
     except (AttributeError, OSError):  # Linux 5.3
         return None
