@@ -280,12 +280,13 @@ class Engine:
         return outcome.status in retried and entry.tries <= self._options.retries
 
     def _write(self, ended: list[tuple[Outcome, object]]) -> None:
+        # No one knows which task broke the executor: all lost tasks run again, and so
+        # neither journal nor status counts them as done.
+        known = [one for one in ended if not _is_lost(one[0])]
         if self._journal:
-            # No one knows which task broke the executor: all lost tasks run again.
-            told = [one for one in ended if not _is_lost(one[0])]
-            self._journal.write(told)
+            self._journal.write(known)
             self._committed = time.monotonic()
-        for outcome, _ in ended:
+        for outcome, _ in known:
             self._tally.add(outcome)
 
     # --- Status, end and report -------------------------------------------------

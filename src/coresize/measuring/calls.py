@@ -32,9 +32,11 @@ from coresize.units import format_bytes
 
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
-    from multiprocessing.context import SpawnProcess
+    from multiprocessing.context import SpawnContext
+    from multiprocessing.process import BaseProcess
     from typing import Any, NoReturn
 
     from coresize.measuring.meters import Meter
@@ -70,26 +72,21 @@ def measure_call(function: bytes, call: bytes, method: str | None) -> Run:
 
 
 @contextlib.contextmanager
-def _child(function: bytes) -> Iterator[tuple[SpawnProcess, Connection]]:
+def _child(function: bytes) -> Iterator[tuple[BaseProcess, Connection]]:
     """A fresh process that waits for a call, and ends with this one at the latest.
 
     After success, the process has some time to end by itself; after an error, it is
     killed at once, with every process that it has started.
     """
-    spawn = multiprocessing.get_context("spawn")
-    here, there = _pipe()
     mark, name = orphans.new(), inheritance.Name("coresize")
     present = inheritance.current()
     variables = {**limit_threads(present.environment), **orphans.variables(mark)}
     name.inheritance = present.changed(environment=variables)
-    line, its_line = lines.pair()
-    with line, here:
-        with its_line, there:
-            name.line = its_line if sys.platform != "win32" else None
-            process = spawn.Process(target=child.run, args=(function, there), name=name)
-            process.daemon = False
-            with inheritance.startable():
-                process.start()
+    with contextlib.ExitStack() as opened:
+        process, here, sockets = _start(function, name)
+        opened.enter_context(here)
+        for end in sockets:
+            opened.enter_context(end)
         done = False
         try:
             yield process, here
@@ -103,6 +100,43 @@ def _child(function: bytes) -> Iterator[tuple[SpawnProcess, Connection]]:
             process.join()
             if not done:
                 orphans.end(mark)
+
+
+def _start(
+    function: bytes, name: inheritance.Name
+) -> tuple[BaseProcess, Connection, list[socket.socket]]:
+    """Start the process.
+
+    Returns:
+        The process, this end of its pipe, and sockets that end it when they are closed.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    if inheritance.own_method(spawn) is None:
+        return _start_foreign(spawn, function, name)
+    from coresize.processes import children
+
+    own = children.Process("spawn", child.run_with, name, args=(function,))
+    own.start()
+    assert own.here is not None
+    return own, connection.Connection(own.here.detach()), []
+
+
+def _start_foreign(
+    spawn: SpawnContext, function: bytes, name: inheritance.Name
+) -> tuple[BaseProcess, Connection, list[socket.socket]]:
+    """Start the process in the way of multiprocessing, which needs a working folder."""
+    with contextlib.ExitStack() as opened:
+        here, there = _pipe()
+        line, its_line = lines.pair()
+        for end in (here, line):
+            opened.enter_context(end)
+        name.line = its_line if sys.platform != "win32" else None
+        with its_line, there, inheritance.startable():
+            process = spawn.Process(target=child.run, args=(function, there), name=name)
+            process.daemon = False
+            process.start()
+        opened.pop_all()
+        return process, here, [line]
 
 
 def _pipe() -> tuple[Connection, Connection]:
@@ -119,7 +153,7 @@ def _pipe() -> tuple[Connection, Connection]:
 class _Watch:
     """The measurement of one task in its process, from ready to done."""
 
-    def __init__(self, process: SpawnProcess, pipe: Connection) -> None:
+    def __init__(self, process: BaseProcess, pipe: Connection) -> None:
         self.process = process
         self.pipe = pipe
         self.meter: Meter | None = None
@@ -178,7 +212,9 @@ class _Watch:
         pause = Pause()
         # A forked child may hold the ends of pipe and sentinel open, and the task may
         # have closed them: so the loop also checks the state of the process.
-        waited: list[Any] = [self.pipe, self.process.sentinel]
+        waited: list[Any] = [self.pipe]
+        with contextlib.suppress(AttributeError, OSError):  # there are no pidfds
+            waited.append(self.process.sentinel)
         message: list[Any] | None = None
         end = time.monotonic() + within
         while message is None:

@@ -6,6 +6,7 @@ import contextlib
 import pickle
 import time
 from functools import partial
+from multiprocessing.connection import Connection
 
 from coresize import processes
 from coresize.processes import schedstat, transfer
@@ -13,8 +14,8 @@ from coresize.processes import schedstat, transfer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
-    from multiprocessing.connection import Connection
     from typing import Any
 
 
@@ -23,6 +24,11 @@ AGAIN = "again"
 
 #: Seconds of calls that are enough to distinguish computing from waiting.
 _ENOUGH = 0.1
+
+
+def run_with(own: socket.socket, alone: bytes) -> None:
+    """Do what `run` does, with a socket as the pipe."""
+    run(alone, Connection(own.detach()))
 
 
 def run(alone: bytes, pipe: Connection) -> None:

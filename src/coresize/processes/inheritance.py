@@ -29,6 +29,7 @@ import operator
 import os
 import signal
 import sys
+from multiprocessing import context as contexts
 from multiprocessing import process
 
 from coresize import processes
@@ -45,6 +46,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator, Mapping
+    from multiprocessing.context import BaseContext
     from typing import Any
 
     from coresize.processes.main_module import MainModule
@@ -121,8 +123,8 @@ class Name(str):
     line: socket.socket | None
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        path = [folder or process.ORIGINAL_DIR for folder in sys.path]  # type: ignore[attr-defined]
-        set_path = _Call(setattr, _Call(importlib.import_module, "sys"), "path", path)
+        module = _Call(importlib.import_module, "sys")
+        set_path = _Call(setattr, module, "path", module_path())
         calls = [set_path, _Call(adopt, self.inheritance)]
         line, self.line = self.line, None
         if line is not None:
@@ -138,6 +140,31 @@ class _Call:
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return self.call
+
+
+def module_path() -> list[str]:
+    """The module search path for another process: "" is the folder at the start."""
+    original = process.ORIGINAL_DIR or ""  # type: ignore[attr-defined]
+    return [folder or original for folder in sys.path]
+
+
+def own_method(context: BaseContext) -> str | None:
+    """The start method of a context, if `children` can start processes by that method.
+
+    None on Windows; for a frozen program, which multiprocessing starts in a way of its
+    own; and for a context whose processes are those of another library.
+    """
+    if sys.platform == "win32" or getattr(sys, "frozen", False):
+        return None
+    cls = getattr(context, "Process", None)
+    return context.get_start_method() if cls in _CLASSES else None
+
+
+#: The classes of multiprocessing's own processes; the first is that of the module.
+_CLASSES = {contexts.Process} | {
+    getattr(contexts, name, contexts.Process)
+    for name in ("ForkProcess", "ForkServerProcess", "SpawnProcess")
+}
 
 
 def folder() -> str | None:

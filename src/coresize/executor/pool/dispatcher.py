@@ -142,6 +142,7 @@ class Dispatcher:
         self._ended = self._starting = False
         #: Why the last worker could not be started; empty if it could.
         self.refused = ""
+        self._logged: set[str] = set()
 
     # --- For other threads ----------------------------------------------------
 
@@ -456,7 +457,8 @@ class Dispatcher:
         why, again = repr(error), exits.may_go_away(error)
         if again:
             why = refusals.explain(error)
-            if not self.refused:  # log the first of several refusals
+            if why not in self._logged:
+                self._logged.add(why)
                 _log.warning("a worker cannot be started now: %s", why)
             self.refused = why
         if not again or self._workers.starts.fail(

@@ -7,10 +7,11 @@ import os
 import sys
 import time
 from collections import deque
+from multiprocessing import connection
 
 from coresize import processes
 from coresize.executor import protocol
-from coresize.executor.pool.worker import work
+from coresize.executor.pool.worker import work, work_beside
 from coresize.processes import inheritance, lines, orphans, schedstat
 from coresize.processes.memory import Memory, read_memory
 
@@ -18,18 +19,19 @@ from coresize.processes.memory import Memory, read_memory
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
 
     from coresize.executor.jobs import Job
     from coresize.executor.pool.options import PoolOptions
     from coresize.model import OutOfMemory
+    from coresize.processes.forkserver import Channel
     from coresize.processes.inheritance import Inheritance
     from coresize.processes.oom import OomCounter
 
 
-#: Files that a start may open, including the start of a fork server and its tracker.
-_FILES = 10
+#: Descriptors that have to be free for a start. It opens some, and the program and its
+#: tasks' results need some when all workers run: for a journal, or a file in /proc.
+FILES = 10
 
 #: The number of reads from one worker before another worker has its turn.
 _READS = 16
@@ -77,11 +79,12 @@ class WorkerHandle:
         number: the number of the worker in its pool.
         outgoing: the bytes on their way to all workers of the pool.
         inherited: the state that the worker inherits, from when a task was submitted.
+        channel: the channel of the forkserver; None for another start method.
 
     Attributes:
         process: the process.
         pipe: the parent's end of the socket for messages.
-        line: the parent's end of another socket; closing it ends the worker.
+        channel: see above.
         running: the jobs that the worker was given, in order; it works on the first.
         ready: the worker has started.
         served: the number of jobs that the worker has ended.
@@ -95,7 +98,8 @@ class WorkerHandle:
         base: bytes that the worker held before its first task.
         inherits_memory: the worker inherited much memory by fork, which is not counted.
         began: when the first job of ``running`` began (time.monotonic).
-        gone: a descriptor that becomes readable when the process ends.
+        gone: a descriptor that becomes readable when the process ends; None while the
+            forkserver reports that, and where there is no such descriptor.
         kills: the kernel's count of kills for memory in the cgroup of the worker.
         mark: the mark in the environment of all processes that descend from the worker.
         started: the descendants of the worker at the last look, with the start of each.
@@ -111,14 +115,14 @@ class WorkerHandle:
         number: int,
         outgoing: Outgoing,
         inherited: Inheritance,
+        channel: Channel | None,
     ) -> None:
-        self.pipe, there, self.line, its_line = _open_sockets()
-        self.pipe.settimeout(0)
         self.mark = orphans.new()
         variables = {**inherited.environment, **orphans.variables(self.mark)}
         name = inheritance.Name(f"coresize-{number}")
         name.inheritance = inherited.changed(environment=variables)
-        self.process = _make_process(options, name, there, its_line)
+        self.channel = channel
+        self._line: socket.socket | None = None
         self.running: deque[Job] = deque()
         self.ready = False
         self.served = 0
@@ -141,33 +145,71 @@ class WorkerHandle:
         self._unsent: deque[Job] = deque()
         self._pieces: deque[memoryview] = deque()
         self._stops = False
-        self._start(there, its_line)
+        self.gone: int | None = None
+        self._pidfd: lines.End | None = None
+        self.process, self.pipe = self._start(options, name)
+        self.pipe.settimeout(0)
         self.pid = self.process.pid or 0
         self.ran = schedstat.RunTime(self.pid)
         self.idle = schedstat.IdleTime(self.pid, time.monotonic())
         # The parent does this: the worker's main module may take too much memory
         # before the worker could do it.
         processes.offer_to_oom_killer(self.pid)
-        # Processes that the worker forks may hold a sentinel open, but not a pidfd.
-        self._pidfd = _open_pidfd(self.pid)
-        self.gone = self.process.sentinel if self._pidfd is None else self._pidfd
+        if channel is None:
+            self.watch()
 
-    def _start(self, there: socket.socket, its_line: socket.socket) -> None:
-        """Start the process, and close the worker's ends of the sockets here."""
-        try:
-            with inheritance.startable():
-                self.process.start()
-        except BaseException:
-            self.pipe.close()
-            self.line.close()
-            raise
-        finally:
-            there.close()
-            its_line.close()
+    def _start(
+        self, options: PoolOptions, name: inheritance.Name
+    ) -> tuple[BaseProcess, socket.socket]:
+        """Start the process, and return it with this end of its socket.
+
+        Raises:
+            OSError: the process cannot be started, or too few descriptors are free.
+        """
+        keep_free(FILES)
+        if options.method is None:
+            process, pipe, self._line = _start_foreign(options, name)
+            return process, pipe
+        from coresize.processes import children
+
+        forks = options.forks
+        own = children.Process(
+            options.method,
+            work,
+            name,
+            args=options.initial(),
+            kwargs={
+                "measured": options.measured,
+                "environment": name.inheritance.environment if forks else {},
+            },
+        )
+        own.channel = self.channel
+        own.start()
+        assert own.here is not None
+        return own, own.here
+
+    def watch(self) -> None:
+        """Open the descriptor that reports the end of the process.
+
+        Processes that the worker forks may hold a sentinel of multiprocessing open, but
+        not a pidfd.
+        """
+        self._pidfd = _open_pidfd(self.pid)
+        self.gone = None if self._pidfd is None else self._pidfd.number
+        if self._line is not None and self.gone is None:
+            self.gone = self.process.sentinel
 
     def has_ended(self) -> bool:
         """Whether the process has ended; False if a pidfd will report its end."""
         return self._pidfd is None and self.process.exitcode is not None
+
+    def wait(self, timeout: float | None) -> None:
+        """Wait until the process has ended."""
+        if self.channel is not None:
+            self.channel.wait(self.pid, timeout)
+        elif self._pidfd is not None:
+            connection.wait([self._pidfd.number], timeout)
+        self.process.join(timeout if self._pidfd is None else None)
 
     def room(self, max_tasks: int | None, most: int) -> int:
         """The number of jobs that the worker can still be given.
@@ -181,7 +223,7 @@ class WorkerHandle:
 
     def is_free(self, max_tasks: int | None) -> bool:
         """Whether the worker can accept a job."""
-        ends = self.stopping or self.kill_reason is not None
+        ends = self.stopping or self.is_closed or self.kill_reason is not None
         return self.ready and not ends and self.room(max_tasks, 1 << 30) > 0
 
     @property
@@ -357,7 +399,7 @@ class WorkerHandle:
         killed, too.
         """
         self.reaped = True
-        self.process.join()
+        self.wait(None)
         code = self.process.exitcode
         if self.running or (code and not self.kill_reason):
             self._end_tools()
@@ -378,62 +420,65 @@ class WorkerHandle:
         orphans.end(self.mark, since=self.began)
 
     def close(self) -> None:
-        """Close the sockets and the pidfd."""
+        """Close the socket, and the other descriptors of the worker."""
         self._forget()
         self.pipe.close()
-        self.line.close()
+        if self._line is not None:
+            self._line.close()
         if self._pidfd is not None:
-            os.close(self._pidfd)
+            self._pidfd.close()
             self._pidfd = None
+        if self.channel is not None:
+            self.channel.forget(self.pid)
 
 
-def _open_sockets() -> list[socket.socket]:
-    """Open both pairs of sockets of a worker, or raise an error and open none.
+def keep_free(count: int) -> None:
+    """Check that a number of descriptors is free.
 
-    If files run out in the middle of a start, multiprocessing leaves some of them open
-    (CPython's popen_forkserver, `os.dup`). So there have to be enough files for the
-    whole start.
+    Raises:
+        OSError: fewer are free.
+    """
+    with contextlib.ExitStack() as spare:
+        first, second = processes.socket_pair()
+        spare.enter_context(first)
+        spare.enter_context(second)
+        for _ in range(count - 2):
+            spare.enter_context(first.dup())
+
+
+def _start_foreign(
+    options: PoolOptions, name: inheritance.Name
+) -> tuple[BaseProcess, socket.socket, socket.socket]:
+    """Start a process of a context that has a way of its own.
+
+    Returns:
+        The process, the parent's end of its socket, and the parent's end of another
+        socket, which ends the process when it is closed.
     """
     with contextlib.ExitStack() as opened:
-        ends: list[socket.socket] = []
-        for _ in range(2):
-            ends += map(opened.enter_context, lines.pair())
-        with contextlib.ExitStack() as spare:
-            for _ in range(_FILES):
-                spare.enter_context(ends[0].dup())
+        pipe, there = map(opened.enter_context, lines.pair())
+        line, its_line = map(opened.enter_context, lines.pair())
+        # Windows passes no socket ahead of the arguments.
+        early = sys.platform != "win32"
+        name.line = its_line if early else None
+        cls: type[BaseProcess] = options.context.Process  # type: ignore[attr-defined]
+        process = cls(
+            target=work_beside,
+            name=name,
+            args=(there, None if early else its_line, *options.initial()),
+            kwargs={"measured": options.measured, "environment": {}},
+        )
+        process.daemon = False
+        with inheritance.startable():
+            process.start()
         opened.pop_all()
-        return ends
+        there.close()
+        its_line.close()
+        return process, pipe, line
 
 
-def _make_process(
-    options: PoolOptions,
-    name: inheritance.Name,
-    there: socket.socket,
-    its_line: socket.socket,
-) -> BaseProcess:
-    # Windows passes no socket ahead of the arguments; a fork runs its function at once.
-    early = not options.forks and sys.platform != "win32"
-    name.line = its_line if early else None
-    process = _process(options.context)(
-        target=work,
-        name=name,
-        args=(there, None if early else its_line, *options.initial()),
-        kwargs={
-            "measured": options.measured,
-            "environment": name.inheritance.environment if options.forks else {},
-        },
-    )
-    process.daemon = False
-    return process
-
-
-def _process(context: BaseContext) -> type[BaseProcess]:
-    cls: type[BaseProcess] = context.Process  # type: ignore[attr-defined]
-    return cls
-
-
-def _open_pidfd(pid: int) -> int | None:
+def _open_pidfd(pid: int) -> lines.End | None:
     try:
-        return os.pidfd_open(pid)
+        return lines.keep(os.pidfd_open(pid))
     except (AttributeError, OSError):  # Linux 5.3
         return None

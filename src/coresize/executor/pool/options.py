@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import operator
-import os
 import sys
-import tempfile
 import threading
 
 from coresize.arguments import check_callable, check_count, check_seconds
@@ -15,6 +13,7 @@ from coresize.errors import ConfigError, CoresizeError
 from coresize.model import Value
 from coresize.planning import exports
 from coresize.processes import main_module
+from coresize.processes.inheritance import own_method
 from coresize.processes.transfer import Carried, TransferError
 
 
@@ -29,33 +28,12 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
     from typing import Any
 
+    from coresize.processes.forkserver import Channel
     from coresize.processes.inheritance import Inheritance
 
 
-#: The most bytes of the path of a socket.
-_SOCKET_PATH = 107
-
 #: The variable that bounds the pools that a worker makes itself.
 _SHARE = "CORESIZE_MAX_CORES"
-
-
-def _forget_forkserver() -> None:
-    """Let a forked child start a forkserver of its own.
-
-    multiprocessing would wait for the parent's forkserver, which is not a child of this
-    process.
-    """
-    server: Any = forkserver._forkserver  # noqa: SLF001
-    if server._forkserver_pid is not None:  # noqa: SLF001
-        preloaded = server._preload_modules  # noqa: SLF001
-        with contextlib.suppress(OSError):
-            os.close(server._forkserver_alive_fd)  # noqa: SLF001
-        server.__init__()
-        server.set_forkserver_preload(preloaded)
-
-
-if forkserver is not None:
-    os.register_at_fork(after_in_child=_forget_forkserver)
 
 
 class PoolOptions(Value):
@@ -100,6 +78,22 @@ class PoolOptions(Value):
             with contextlib.suppress(TransferError):
                 arguments = Carried(self.initargs)
         return Carried(self.initializer), arguments
+
+    @property
+    def method(self) -> str | None:
+        """The start method, if coresize itself starts processes by that method."""
+        return own_method(self.context)
+
+    def open_channel(self) -> Channel:
+        """A channel to the forkserver, which imports what workers need.
+
+        Raises:
+            OSError: the server cannot be started.
+        """
+        from coresize.processes.forkserver import Channel
+
+        modules = forkserver._forkserver._preload_modules  # type: ignore[attr-defined]  # noqa: SLF001
+        return Channel([name for name in modules if name != "__main__"])
 
     def advice(self, error: Exception) -> str:
         """Advice for a worker that cannot be started; empty if there is none."""
@@ -189,24 +183,14 @@ def context(asked: BaseContext | None, max_tasks: int | None) -> BaseContext:
         raise ConfigError("mp_context", asked, allowed)
     methods = multiprocessing.get_all_start_methods()
     linux = sys.platform == "linux" and "forkserver" in methods and max_tasks is None
-    served = linux and _has_room_for_socket()
-    chosen = asked or multiprocessing.get_context("forkserver" if served else "spawn")
+    chosen = asked or multiprocessing.get_context("forkserver" if linux else "spawn")
     if chosen.get_start_method() == "forkserver":
         _preload()
     return chosen
 
 
-def _has_room_for_socket() -> bool:
-    """Whether the path of a forkserver's socket is short enough (unix(7): 107 bytes).
-
-    The socket is a temporary file. Some batch systems set a TMPDIR that is too long.
-    """
-    longest = "/pymp-12345678/listener-12345678"
-    return len(os.fsencode(tempfile.gettempdir() + longest)) <= _SOCKET_PATH
-
-
 def _preload() -> None:
-    """Let the forkserver import the module of workers, unless the user chose modules.
+    """Let forkservers import the module of workers, unless the user chose modules.
 
     By default, the forkserver would import the main module; but this must be imported
     in the environment of its worker.

@@ -85,9 +85,30 @@ _QUICK = 0.005
 _MOMENT = 1.0
 
 
-def work(
+def work_beside(
     pipe: socket.socket,
     line: socket.socket | None,
+    initializer: Initializer | None,
+    initargs: tuple[Any, ...],
+    **options: Any,
+) -> None:
+    """Work as `work` does, in a process that multiprocessing has started.
+
+    Args:
+        pipe: the socket to the parent.
+        line: another socket, over which nothing is sent; when the parent ends, so does
+            this process. None if the name of this process has brought the socket.
+        initializer: see `work`.
+        initargs: see `work`.
+        options: see `work`.
+    """
+    if line is not None:
+        lines.die_with_parent(line)
+    work(pipe, initializer, initargs, **options)
+
+
+def work(
+    pipe: socket.socket,
     initializer: Initializer | None,
     initargs: tuple[Any, ...],
     *,
@@ -98,15 +119,11 @@ def work(
 
     Args:
         pipe: the socket to the parent.
-        line: another socket, over which nothing is sent; when the parent ends, so does
-            this process. None if the name of this process has brought the socket.
         initializer: a function that is called first, or None.
         initargs: the arguments of the initializer.
         measured: report the peak memory of each task.
         environment: variables of a forked worker; other workers have them already.
     """
-    if line is not None:
-        lines.die_with_parent(line)
     os.environ.update(environment)
     nesting.forget_program()
     worker = _Worker(pipe, measured=measured)

@@ -7,7 +7,7 @@ import time
 from functools import partial
 
 from coresize.executor.pool.exits import Starts
-from coresize.executor.pool.handle import Outgoing, WorkerHandle
+from coresize.executor.pool.handle import FILES, Outgoing, WorkerHandle, keep_free
 
 
 TYPE_CHECKING = False
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from coresize.executor.pool.options import PoolOptions
+    from coresize.processes.forkserver import Channel
     from coresize.processes.inheritance import Inheritance
 
 
@@ -52,6 +53,7 @@ class Workers:
         self._on_exit = on_exit
         self._number = 0
         self._outgoing = Outgoing()
+        self._channel: Channel | None = None
 
     def listen_to(self, wakeup: socket.socket, drain: Callable[[int], None]) -> None:
         """Call a function when the socket that wakes the dispatcher is readable."""
@@ -119,12 +121,11 @@ class Workers:
             self._options.bequeathed(
                 inheritance, {**self.environment, **(environment or {})}
             ),
+            self._open_channel(),
         )
         try:
             self.listen(worker, writing=False)
-            self.selector.register(
-                worker.gone, selectors.EVENT_READ, lambda _: self._on_exit(worker)
-            )
+            self._listen_to_end(worker)
         except BaseException:
             self.ignore(worker)
             worker.kill("unused")
@@ -132,6 +133,51 @@ class Workers:
             raise
         self.handles.append(worker)
         return worker
+
+    def _open_channel(self) -> Channel | None:
+        """The channel of a running forkserver; None for another start method.
+
+        Raises:
+            OSError: the forkserver cannot be started.
+        """
+        if self._options.method != "forkserver":
+            return None
+        if self._channel is None or not self._channel.is_open():
+            self._drop_channel()
+            keep_free(FILES)
+            channel = self._options.open_channel()
+            self.selector.register(
+                channel.socket, selectors.EVENT_READ, lambda _: self._reap()
+            )
+            self._channel = channel
+        return self._channel
+
+    def _drop_channel(self) -> None:
+        """Close the channel of a forkserver that has ended; its workers go on."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            self.selector.unregister(channel.socket)
+            channel.close()
+            for worker in self.handles:
+                if worker.channel is channel and worker.gone is None:
+                    worker.watch()
+                    self._listen_to_end(worker)
+
+    def _reap(self) -> None:
+        """Remove the workers that have ended, as the forkserver reports."""
+        channel = self._channel
+        assert channel is not None
+        channel.receive()
+        for worker in [one for one in self.handles if one.has_ended()]:
+            self._on_exit(worker)
+        if channel.is_closed and channel is self._channel:
+            self._drop_channel()
+
+    def _listen_to_end(self, worker: WorkerHandle) -> None:
+        if worker.gone is not None:
+            self.selector.register(
+                worker.gone, selectors.EVENT_READ, lambda _: self._on_exit(worker)
+            )
 
     def listen(self, worker: WorkerHandle, *, writing: bool) -> None:
         """Watch a worker's socket.
@@ -161,7 +207,8 @@ class Workers:
 
     def remove(self, worker: WorkerHandle) -> int | None:
         """Remove a worker that has ended; returns its exit code."""
-        self.selector.unregister(worker.gone)
+        if worker.gone is not None:
+            self.selector.unregister(worker.gone)
         self.ignore(worker)
         self.handles.remove(worker)
         return worker.reap()
@@ -180,9 +227,11 @@ class Workers:
                 worker.kill("unused")
         end = time.monotonic() + _PATIENCE
         for worker in self.handles:
-            worker.process.join(max(0.0, end - time.monotonic()))
+            worker.wait(max(0.0, end - time.monotonic()))
             if worker.process.exitcode is None:
                 worker.kill("slow")
             worker.reap()
         self.handles.clear()
+        if self._channel is not None:
+            self._channel.close()
         self.selector.close()
