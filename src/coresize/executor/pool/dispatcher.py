@@ -519,7 +519,7 @@ class Dispatcher:
             alone = not any(other.ready for other in self.handles)
             wait = weight >= 1 and not alone
             if self._workers.starts.fail(weight, alone=alone, wait=wait):
-                why = exits.unready(code, advice=main_module.GUARD)
+                why = exits.unready(code)
                 self._break(f"workers end before they are ready, {why}")
         again = self._exits.again(
             worker, code, busy=1 + len(self._workers.busy), others=self.handles

@@ -32,7 +32,7 @@ from coresize.errors import (
 )
 from coresize.executor import protocol
 from coresize.host import LiveFor
-from coresize.processes import exits, transfer
+from coresize.processes import exits, main_module, transfer
 from coresize.processes.exits import was_killed
 from coresize.processes.oom import OomCounter
 from coresize.units import format_bytes
@@ -179,17 +179,18 @@ def weight(code: int | None, *, alone: bool, memory: bool = True) -> float:
     return _KILL_ALONE if alone else _KILL
 
 
-def unready(code: int | None, *, advice: str) -> str:
+def unready(code: int | None) -> str:
     """A text about the end of a worker that was not ready, and what may help.
 
     Args:
         code: the exit code of the worker.
-        advice: what the user can do if the worker ended by itself.
     """
+    if unguarded := main_module.explain_exit(code):
+        return unguarded
     if code is not None and code < 0:
         name = exits.signal_name(-code)
         return f"by {name}; is there memory for one, and for what it loads?"
-    return f"exit code {code}; {advice}"
+    return f"exit code {code}; {main_module.advice()}"
 
 
 # -----------------------------------------------------------------------------
