@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 import pickle
+import threading
 from collections import deque
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 
+from coresize import processes
 from coresize.processes import transfer
+from coresize.processes.ownership import Owner
 from coresize.processes.transfer import TransferError
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
-    from concurrent.futures import Future
-    from typing import Any
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 
 _log = logging.getLogger("concurrent.futures")  # the standard library's logger
@@ -158,6 +162,59 @@ class Job:
 
     def wake(self) -> None:
         """Wake the reader of a map; futures wake their waiters themselves."""
+
+
+_DONE = ("CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED")
+
+
+class OwnedFuture(Future):  # type: ignore[type-arg]
+    """A future that raises an error in a forked child instead of waiting for ever.
+
+    The thread that would settle the child's copy exists only in the parent. What is
+    done by the time of the fork can be read in the child. All methods, and `wait()` and
+    `as_completed()`, begin with `_condition`; so this attribute is what checks.
+    """
+
+    def __init__(self) -> None:
+        self._owner = Owner()
+        super().__init__()
+
+    @classmethod
+    def of(cls, future: Future[T]) -> Future[T]:
+        """Make a plain future one of this class, and return it."""
+        future._owner = Owner()  # type: ignore[attr-defined]  # noqa: SLF001
+        future.__class__ = cls
+        return future
+
+    @property
+    def _condition(self) -> threading.Condition:
+        if self._owner.forks != processes.forks:
+            self._inherit()
+        condition: threading.Condition = self.__dict__["_condition"]
+        return condition
+
+    @_condition.setter
+    def _condition(self, condition: threading.Condition) -> None:
+        self.__dict__["_condition"] = condition
+
+    def _inherit(self) -> None:
+        """Take over a future that is done; a thread of the parent may hold its lock.
+
+        Raises:
+            InheritedError: the future is not done.
+        """
+        if self._state not in _DONE:
+            self._owner.check("future", _ADVICE)
+        self._owner = Owner()
+        self._condition = threading.Condition()
+
+    def __repr__(self) -> str:
+        if self._owner.is_here or self._state in _DONE:
+            return super().__repr__()
+        return f"<{type(self).__name__} of process {self._owner.pid}>"
+
+
+_ADVICE = "wait for it before the fork, or make another pool in the child"
 
 
 class Call(Job):
