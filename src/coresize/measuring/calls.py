@@ -179,7 +179,7 @@ class _Watch:
         else:
             msg = f"{msg}, after {format_bytes(peak)} of memory were seen"
         cls = TaskKilledError
-        if exits.was_killed(code):
+        if exits.may_be_killed(code):
             limits = available.detect(LiveFor(processes.own()))
             msg = f"{msg}; {memory_limit(limits)}"
             if self.kills and self.kills.explains(code):

@@ -83,13 +83,15 @@ def verdict(
     seen = f", with {format_bytes(peak)} of memory" if peak else ""
     name = exits.signal_name(-(exit_code or 0))
     cls, text = TaskKilledError, f"its worker was ended by {name}{seen}"
-    if exit_code is None or exit_code >= 0:
-        cls = TaskCrashedError
-        text = f"its worker ended itself, exit status {exit_code}"
-    elif exits.was_killed(exit_code) and out_of_memory != "no":
+    if exits.may_be_killed(exit_code) and out_of_memory != "no":
         probably = "probably " if out_of_memory == "probably" else ""
         cls = TaskOutOfMemoryError
         text = f"its worker was {probably}killed for memory{seen}; {limit}; {_FEWER}"
+    elif exit_code is None:
+        text = f"its worker {exits.describe(None)}{seen}"
+    elif exit_code >= 0:
+        cls = TaskCrashedError
+        text = f"its worker ended itself, exit status {exit_code}"
     elif -exit_code == getattr(signal, "SIGBUS", None) and shared_memory is not None:
         cls = TaskCrashedError
         text = f"{text}; /dev/shm has {format_bytes(shared_memory)}"
@@ -187,7 +189,9 @@ def unready(code: int | None) -> str:
     """
     if unguarded := main_module.explain_exit(code):
         return unguarded
-    if code is not None and code < 0:
+    if code is None:
+        return f"each {exits.describe(code)}; {main_module.advice()}"
+    if code < 0:
         name = exits.signal_name(-code)
         return f"by {name}; is there memory for one, and for what it loads?"
     return f"exit code {code}; {main_module.advice()}"
@@ -339,7 +343,7 @@ class Exits:
             seconds = self._options.timeout or 0.0
             return overdue(seconds, peak=job.seen, attempts=job.attempts)
         moved: OutOfMemory = "no"
-        if was_killed(code) and not worker.kill_reason:
+        if exits.may_be_killed(code) and not worker.kill_reason:
             moved = self.attribution.of_worker(worker, others)
         return verdict(
             code,
