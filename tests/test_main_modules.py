@@ -6,6 +6,7 @@ What is submitted at the end of a program, and what a worker inherits, is in
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -101,7 +102,12 @@ def folder(tmp_path_factory):
     package = folder / "package"
     package.mkdir()
     (package / "__init__.py").touch()
-    for path in ("program.py", "my prögram", "package/module.py", "package/__main__.py"):
+    for path in (
+        "program.py",
+        "my prögram",
+        "package/module.py",
+        "package/__main__.py",
+    ):
         (folder / path).write_text(PROGRAM + MAIN)
     (folder / "executes.py").write_text(f"exec({PROGRAM + MAIN!r})")
     (folder / "empty.py").write_text("")
@@ -169,20 +175,25 @@ class _Task:
 
 
 @pytest.mark.parametrize(
-    ("function", "expected"),
+    ("filename", "module", "expected"),
     [
-        (_typed("/a/program.py"), True),
-        (_typed("<stdin>"), False),
-        (_typed("<string>"), False),
-        (_typed("<string>", "module"), True),
-        (_typed("<made-by-a-decorator>"), True),
-        (_Task(_Task(_typed("<console>"))), False),
-        (abs, True),
-        (Path, True),
+        ("/a/program.py", "__main__", True),
+        ("<stdin>", "__main__", False),
+        ("<console>", "__main__", False),
+        ("<string>", "__main__", False),
+        ("<string>", "module", True),
+        ("<made-by-a-decorator>", "__main__", True),
     ],
 )
-def test_which_functions_a_worker_finds_in_the_main_module(function, expected):
-    assert main_module.defines(function) == expected
+def test_which_functions_a_worker_finds_in_the_main_module(filename, module, expected):
+    function = _typed(filename, module)
+    for one in (function, functools.partial(function), _Task(_Task(function))):
+        assert main_module.defines(one) == expected
+
+
+@pytest.mark.parametrize("value", [abs, Path, functools.partial(abs), None])
+def test_a_worker_finds_what_is_no_function_of_the_program(value):
+    assert main_module.defines(value)
 
 
 # --- Programs without a guard -------------------------------------------------
@@ -259,7 +270,9 @@ def test_a_missing_guard_is_told_if_no_result_is_read(tmp_path):
 
 
 def test_other_errors_are_printed_as_usual(tmp_path):
-    text = "try:\n    ProcessPoolExecutor(1).submit(double, 1).result()\nfinally:\n    1/0"
+    text = (
+        "try:\n    ProcessPoolExecutor(1).submit(double, 1).result()\nfinally:\n    1/0"
+    )
     done = _run_unguarded(text, tmp_path)
     assert "ZeroDivisionError" in done.stderr.splitlines()[-1]
     assert "Traceback (most recent call last)" in done.stderr

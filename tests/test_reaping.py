@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shutil
@@ -127,7 +128,8 @@ def told(action):
         return type(error).__name__, "SIGCHLD" in str(error) or "SIGKILL" in str(error)
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGCHLD, {"ignored": signal.SIG_IGN, "reaped": reap}[sys.argv[1]])
+    handlers = {"ignored": signal.SIG_IGN, "reaped": reap}
+    signal.signal(signal.SIGCHLD, handlers[sys.argv[1]])
     for method in ("forkserver", "spawn", "fork"):
         with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
             print(list(pool.map(double, [1, 2])))
@@ -197,9 +199,10 @@ def leave(_):
 
 def _can_unshare():
     words = ["unshare", "-pf", "--mount-proc", "true"]
-    return shutil.which("unshare") and not subprocess.run(
-        words, capture_output=True, check=False
-    ).returncode
+    return (
+        shutil.which("unshare")
+        and not subprocess.run(words, capture_output=True, check=False).returncode
+    )
 
 
 @linux

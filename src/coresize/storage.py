@@ -282,10 +282,10 @@ def sqlite_errors(
         raise explain(error, sqlite_code(error)) from error
 
 
-#: The primary codes of SQLite's errors about locks. It tells some refusals of a file
-#: system as if another process held the lock (SQLite, os_unix.c,
-#: sqliteErrorFromPosixError: ENOLCK becomes SQLITE_BUSY), others as an error of the disk
-#: (ENOSYS and EOPNOTSUPP: SQLITE_IOERR_LOCK), and EPERM as SQLITE_PERM.
+#: The primary codes of SQLite's errors about locks. SQLite reports some refusals of a
+#: file system as if another process held the lock (os_unix.c,
+#: sqliteErrorFromPosixError: ENOLCK becomes SQLITE_BUSY), others as an error of the
+#: disk (ENOSYS and EOPNOTSUPP: SQLITE_IOERR_LOCK), and EPERM as SQLITE_PERM.
 _OF_LOCKS = ("SQLITE_BUSY", "SQLITE_IOERR", "SQLITE_PERM", "SQLITE_PROTOCOL")
 
 #: The most milliseconds to wait for a process that has an SQLite file.
@@ -334,7 +334,7 @@ def lock_refusal(path: str, error: Exception) -> str:
     import sqlite3
 
     codes = [getattr(sqlite3, name) for name in _OF_LOCKS]
-    if fcntl is None or sqlite_code(error) not in codes:
+    if sqlite_code(error) not in codes:
         return ""
     beside = Path(f"{path}.{os.urandom(4).hex()}")
     try:
@@ -342,10 +342,13 @@ def lock_refusal(path: str, error: Exception) -> str:
     except OSError:
         return ""
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if hasattr(fcntl, "lockf"):
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as refused:
         folder = Path(path).parent
-        return f"the file system of {folder} does not support locks ({refused.strerror})"
+        return (
+            f"the file system of {folder} does not support locks ({refused.strerror})"
+        )
     finally:
         os.close(file)
         beside.unlink(missing_ok=True)

@@ -267,7 +267,7 @@ def _show_briefly(
         return
     brief = ["Traceback (most recent call last):\n", *traceback.format_list(lines[-1:])]
     brief += traceback.format_exception_only(error)
-    print(*brief, sep="", end="", file=sys.stderr)
+    sys.stderr.write("".join(brief))
 
 
 @atexit.register

@@ -1,4 +1,4 @@
-"""The process that an object belongs to, and what a fork of that process may do with it.
+"""The process that an object belongs to, and what a fork of it may do with the object.
 
 A fork copies every object of a program, but no thread: a copied pool has neither the
 thread that serves it nor the right to its workers, sockets and files, which the parent

@@ -27,7 +27,10 @@ def keep_exit_statuses() -> None:
     A program inherits that; then the kernel reaps its children, and their exit statuses
     are lost (wait(2)). Call this at the start of a command, in the main thread.
     """
-    if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+    if (
+        hasattr(signal, "SIGCHLD")
+        and signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+    ):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
