@@ -9,8 +9,9 @@ from collections import deque
 from concurrent.futures import CancelledError, Future
 
 from coresize import processes
+from coresize.errors import InheritedError
 from coresize.processes import transfer
-from coresize.processes.ownership import Owner
+from coresize.processes.ownership import present
 from coresize.processes.transfer import TransferError
 
 
@@ -18,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
     from typing import Any, TypeVar
+
+    from coresize.processes.ownership import Owner
 
     T = TypeVar("T")
 
@@ -165,56 +168,87 @@ class Job:
 
 
 _DONE = ("CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED")
+_ADVICE = "wait for it before the fork, or make another pool in the child"
 
 
-class OwnedFuture(Future):  # type: ignore[type-arg]
-    """A future that raises an error in a forked child instead of waiting for ever.
+class _OwnedCondition(threading.Condition):
+    """The condition of a future, which cannot be waited for in a forked child.
 
-    The thread that would settle the child's copy exists only in the parent. What is
-    done by the time of the fork can be read in the child. All methods, and `wait()` and
-    `as_completed()`, begin with `_condition`; so this attribute is what checks.
+    The thread that would settle the child's copy of a future exists only in the parent.
+    Each method of a future, and `wait()` and `as_completed()`, first enter or acquire
+    its condition; so this is the place to check. What is done by the time of the fork
+    can be read in the child.
+
+    Attributes:
+        owner: the process of the future.
+        settled: the future is done.
     """
 
-    def __init__(self) -> None:
-        self._owner = Owner()
-        super().__init__()
+    owner: Owner
+    settled = False
 
     @classmethod
-    def of(cls, future: Future[T]) -> Future[T]:
-        """Make a plain future one of this class, and return it."""
-        future._owner = Owner()  # type: ignore[attr-defined]  # noqa: SLF001
-        future.__class__ = cls
-        return future
+    def guard(cls, future: Future[Any]) -> None:
+        """Make the condition of a future one of this class; other threads may use it.
 
-    @property
-    def _condition(self) -> threading.Condition:
-        if self._owner.forks != processes.forks:
+        The standard library makes the condition of each future, and another one would
+        cost as much as the rest of the future.
+        """
+        condition: Any = future._condition  # noqa: SLF001
+        condition.owner = present()
+        del condition.acquire  # the method of the class takes its place
+        condition.__class__ = cls
+        if future._state != "PENDING" and future._state in _DONE:  # noqa: SLF001
+            condition.settled = True
+
+    def __enter__(self) -> bool:
+        if self.owner.forks != processes.forks:
             self._inherit()
-        condition: threading.Condition = self.__dict__["_condition"]
-        return condition
+        return bool(self._lock.__enter__())  # type: ignore[attr-defined]
 
-    @_condition.setter
-    def _condition(self, condition: threading.Condition) -> None:
-        self.__dict__["_condition"] = condition
+    def acquire(self, *args: Any) -> bool:
+        """Acquire the lock."""
+        if self.owner.forks != processes.forks:
+            self._inherit()
+        return bool(self._lock.acquire(*args))  # type: ignore[attr-defined]
+
+    def notify_all(self) -> None:
+        """Note that the future is done: futures call this then, and only then."""
+        self.settled = True
+        super().notify_all()
 
     def _inherit(self) -> None:
-        """Take over a future that is done; a thread of the parent may hold its lock.
+        """Take over a lock, which a thread of the parent may hold for ever.
 
         Raises:
             InheritedError: the future is not done.
         """
-        if self._state not in _DONE:
-            self._owner.check("future", _ADVICE)
-        self._owner = Owner()
-        self._condition = threading.Condition()
+        if not self.settled:
+            self.owner.check("future", _ADVICE)
+        super().__init__()
+        self.__dict__.pop("acquire", None)
+        self.owner = present()
+
+
+class OwnedFuture(Future):  # type: ignore[type-arg]
+    """A future that raises an error in a forked child instead of waiting for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        _OwnedCondition.guard(self)
+
+    @classmethod
+    def of(cls, future: Future[T]) -> Future[T]:
+        """Make a plain future one of this class, and return it."""
+        _OwnedCondition.guard(future)
+        future.__class__ = cls
+        return future
 
     def __repr__(self) -> str:
-        if self._owner.is_here or self._state in _DONE:
+        try:
             return super().__repr__()
-        return f"<{type(self).__name__} of process {self._owner.pid}>"
-
-
-_ADVICE = "wait for it before the fork, or make another pool in the child"
+        except InheritedError as error:
+            return f"<{type(self).__name__} of process {error.pid}>"
 
 
 class Call(Job):

@@ -159,7 +159,7 @@ def current() -> Inheritance:
         limits=_limits(),
         blocked=_blocked(),
         handlers={number: _handler(number) for number in _SIGNALS},
-        main=main_module.importable(),
+        main=main_module.importable(now=True),
     )
 
 

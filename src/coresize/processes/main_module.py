@@ -19,6 +19,7 @@ import sys
 import traceback
 import weakref
 from multiprocessing import process
+from time import monotonic
 
 from coresize.errors import CoresizeError
 from coresize.model import Value
@@ -105,16 +106,34 @@ def known() -> MainModule:
     return main
 
 
-def importable() -> MainModule:
+#: The seconds for which the file of a main module is taken to be there, as each call of
+#: a function of the main module asks for it.
+_FRESH = 1.0
+
+#: The main module whose file was last there, and when that was (time.monotonic).
+_there: tuple[MainModule | None, float] = None, 0.0
+
+
+def importable(*, now: bool = False) -> MainModule:
     """The main module as workers import it: without a file that does not exist.
 
     A script may have been removed since it was started, and the main module of a
     program that was compiled or is run by other means may name a file that never
     existed. Then functions have to be sent by value.
+
+    Args:
+        now: look for the file now, even if it was there a moment ago.
     """
+    global _there  # noqa: PLW0603 - there is one main module at a time
     main = known()
-    if main.name is None and main.is_imported and not _stamp(main.file or ""):
+    if main.name is not None or not main.is_imported:
+        return main
+    time = monotonic()
+    if not now and _there[0] is main and time - _there[1] < _FRESH:
+        return main
+    if _stamp(main.file or "") is None:
         return MainModule(name=None, file=None)
+    _there = main, time
     return main
 
 

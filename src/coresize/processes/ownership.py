@@ -79,6 +79,17 @@ class Owner:
         return True
 
 
+def present() -> Owner:
+    """This process as the owner of many small objects, which share this one value."""
+    global _present  # noqa: PLW0603 - it belongs to the process
+    if _present.forks != processes.forks:
+        _present = Owner()
+    return _present
+
+
+_present = Owner()
+
+
 def _disown() -> None:
     """In a forked child, forget the processes that coresize has started in the parent.
 
