@@ -10,7 +10,6 @@ module counts as long as it is the main module.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import multiprocessing
 import operator
@@ -23,6 +22,7 @@ from time import monotonic
 
 from coresize.errors import CoresizeError
 from coresize.model import Value
+from coresize.processes import exit_hooks
 
 
 TYPE_CHECKING = False
@@ -263,6 +263,7 @@ def explain_exit(code: int | None) -> str:
         f"starts the work again: {GUARD}"
     )
     _causes.add(text)
+    exit_hooks.register(_log_causes, exit_hooks.WORDS)
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _show_briefly
     return text
@@ -289,7 +290,6 @@ def _show_briefly(
     sys.stderr.write("".join(brief))
 
 
-@atexit.register
 def _log_causes() -> None:
     """Log the lack of a guard, unless an error has ended the program."""
     if getattr(sys, "last_type", None) is None:
