@@ -225,10 +225,8 @@ def dump_value(value: object) -> bytes:
         return dump_plain(value)
     except Exception as error:
         with contextlib.suppress(Exception):
-            if isinstance(error, _UNNAMED):
-                content = _dump_by_value(value, sys.maxsize)
-                assert content is not None
-                return content
+            if _lacks_name(error):
+                return _dump_by_value(value, sys.maxsize) or b""
         msg = (
             f"the result cannot be sent back to the caller ({error}): return what can "
             "be pickled, such as plain data"
@@ -236,10 +234,17 @@ def dump_value(value: object) -> bytes:
         raise TransferError(msg) from error
 
 
-#: What plain pickle raises for an object whose class or function has no name in this
-#: process, since it was sent by value. It goes back by value, too: then the caller gets
-#: an object of its own class, which cloudpickle has noted.
-_UNNAMED = (pickle.PicklingError, AttributeError)
+def _lacks_name(error: Exception) -> bool:
+    """Whether pickle misses a class or function of the main module in this process.
+
+    It was sent here by value. It goes back by value, too: then the caller gets an
+    object of its own class, which cloudpickle has noted.
+
+    Args:
+        error: the error that pickle has raised.
+    """
+    missed = isinstance(error, (pickle.PicklingError, AttributeError))
+    return missed and "__main__" in str(error)
 
 
 def traceback_of(error: BaseException) -> str:
@@ -293,8 +298,10 @@ def _dump_checked(error: object) -> bytes:
     """The pickled error, which was unpickled once to see that it can be."""
     try:
         content = pickle.dumps(error)
-    except _UNNAMED:
-        content = _dump_by_value(error, sys.maxsize)
+    except Exception as refused:
+        if not _lacks_name(refused):
+            raise
+        content = _dump_by_value(error, sys.maxsize) or b""
     pickle.loads(content)  # noqa: S301 - written one line above
     return content
 
