@@ -47,7 +47,6 @@ class Pool:
             lambda: list(concurrent.futures.as_completed([self.future])),
         ]
         self.ends = [
-            lambda: repr(self.future) and None,
             lambda: self.done.result() or None,
             lambda: pool.shutdown(cancel_futures=True),
             lambda: pool.__exit__(None, None, None) or None,
@@ -139,8 +138,8 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     ("name", "uses", "ends"),
     [
-        *((name, 10, 5) for name in ("processes", "threads", "gate")),
-        ("joblib", 10, 5),
+        *((name, 10, 4) for name in ("processes", "threads", "gate")),
+        ("joblib", 10, 4),
         ("serial", 1, 1),
         *((name, 3, 2) for name in ("batch", "thread batch")),
     ],

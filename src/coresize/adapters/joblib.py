@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent import futures
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from joblib.parallel import (
 )
 
 from coresize.executor.admission.needs import MemorySpec
-from coresize.executor.jobs import OwnedFuture
+from coresize.executor.jobs import owned
 from coresize.executor.process import ProcessPoolExecutor
 from coresize.executor.serial import OneByOneExecutor
 from coresize.executor.traits import Traits, of_caller, of_pool, of_threads
@@ -26,7 +27,6 @@ from coresize.processes.ownership import Owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
     from typing import Any, ParamSpec, TypeVar
 
     P = ParamSpec("P")
@@ -118,7 +118,7 @@ class JoblibExecutor(OneByOneExecutor):
             msg = "cannot schedule new futures after shutdown"
             raise RuntimeError(msg)
         self._owner.check("executor")
-        future: Future[T] = OwnedFuture()
+        future: Future[T] = owned(Future())
         future.set_running_or_notify_cancel()
         call = BatchedCalls([(fn, args, kwargs)], self._nested)
         if isinstance(self._backend, SequentialBackend):

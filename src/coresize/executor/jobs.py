@@ -9,7 +9,6 @@ from collections import deque
 from concurrent.futures import CancelledError, Future
 
 from coresize import processes
-from coresize.errors import InheritedError
 from coresize.processes import transfer
 from coresize.processes.ownership import present
 from coresize.processes.transfer import TransferError
@@ -230,25 +229,14 @@ class _OwnedCondition(threading.Condition):
         self.owner = present()
 
 
-class OwnedFuture(Future):  # type: ignore[type-arg]
-    """A future that raises an error in a forked child instead of waiting for ever."""
+def owned(future: Future[T]) -> Future[T]:
+    """A future that raises an error in a forked child instead of waiting for ever.
 
-    def __init__(self) -> None:
-        super().__init__()
-        _OwnedCondition.guard(self)
-
-    @classmethod
-    def of(cls, future: Future[T]) -> Future[T]:
-        """Make a plain future one of this class, and return it."""
-        _OwnedCondition.guard(future)
-        future.__class__ = cls
-        return future
-
-    def __repr__(self) -> str:
-        try:
-            return super().__repr__()
-        except InheritedError as error:
-            return f"<{type(self).__name__} of process {error.pid}>"
+    Args:
+        future: a plain future, which is changed and returned.
+    """
+    _OwnedCondition.guard(future)
+    return future
 
 
 class Call(Job):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from concurrent.futures import CancelledError, Executor
+from concurrent.futures import CancelledError, Executor, Future
 from typing import TYPE_CHECKING
 
 from coresize import processes
@@ -13,7 +13,7 @@ from coresize.errors import CoresizeError
 from coresize.executor.admission.memory import Headroom
 from coresize.executor.admission.needs import MemorySpec
 from coresize.executor.admission.rules import Rules
-from coresize.executor.jobs import Job, OwnedFuture, key_of, tell
+from coresize.executor.jobs import Job, key_of, owned, tell
 from coresize.executor.serial import OneByOneExecutor
 from coresize.executor.traits import Traits, shut_down, traits_of
 from coresize.processes import exit_hooks
@@ -23,7 +23,6 @@ from coresize.processes.ownership import Owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
     from typing import Any, ParamSpec, TypeVar
 
     from coresize.executor.admission.needs import MemoryNeed
@@ -81,7 +80,7 @@ class _Waiting(Job):
         self.function = function
         self.args = args
         self.kwargs = kwargs
-        self.future: Future[Any] = OwnedFuture()
+        self.future: Future[Any] = owned(Future())
         #: The future of the other executor, once the call was handed on.
         self.inner: Future[Any] | None = None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from coresize.arguments import check_callable, check_count
 from coresize.detection import available
 from coresize.executor import sizing
-from coresize.executor.jobs import OwnedFuture
+from coresize.executor.jobs import owned
 from coresize.executor.mapping import MapExecutor
 from coresize.executor.serial import Caller, Submitting
 from coresize.executor.traits import Traits, of_threads
@@ -115,10 +115,10 @@ class ThreadPoolExecutor(MapExecutor, concurrent.futures.ThreadPoolExecutor):
         self._owner.take("pool", used=bool(self._threads))
         room = self._room
         if room is None:
-            return OwnedFuture.of(super().submit(fn, *args, **kwargs))
+            return owned(super().submit(fn, *args, **kwargs))
         room.acquire()
         try:
-            future = OwnedFuture.of(super().submit(fn, *args, **kwargs))
+            future = owned(super().submit(fn, *args, **kwargs))
         except BaseException:
             room.release()
             raise

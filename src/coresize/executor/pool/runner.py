@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import BrokenExecutor, Executor
+from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import TYPE_CHECKING
 
 from coresize.executor import jobs
 from coresize.executor.admission.memory import MemoryBound
-from coresize.executor.jobs import AT_ONCE, Call, OwnedFuture, key_of
+from coresize.executor.jobs import AT_ONCE, Call, key_of, owned
 from coresize.executor.mapping import MOST_BYTES, MOST_ITEMS
 from coresize.executor.pool.dispatcher import Dispatcher
 from coresize.executor.traits import PoolState, Traits, of_processes
@@ -17,7 +17,6 @@ from coresize.processes.transfer import TransferError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
     from typing import Any, TypeVar
 
     from coresize.executor.admission.needs import MemoryNeed, MemorySpec
@@ -84,7 +83,7 @@ class Processes:
     ) -> Future[T]:
         """See `ProcessPoolExecutor.submit`."""
         self.dispatcher.refuse_inherited()
-        future: Future[T] = OwnedFuture()
+        future: Future[T] = owned(Future())
         call = fn, args, kwargs
         try:
             payload = transfer.dump_within(call, fn, self.dispatcher.backlog.room)
