@@ -234,6 +234,10 @@ def dump_value(value: object) -> bytes:
         raise TransferError(msg) from error
 
 
+#: The modules of programs and of `code.interact`, which a worker may not have.
+_NAMELESS = ("__main__", "__console__")
+
+
 def _lacks_name(error: Exception) -> bool:
     """Whether pickle misses a class or function of the main module in this process.
 
@@ -244,7 +248,7 @@ def _lacks_name(error: Exception) -> bool:
         error: the error that pickle has raised.
     """
     missed = isinstance(error, (pickle.PicklingError, AttributeError))
-    return missed and "__main__" in str(error)
+    return missed and any(name in str(error) for name in _NAMELESS)
 
 
 def traceback_of(error: BaseException) -> str:
