@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+
 from coresize.interrupts import Interrupts
+
+
+#: The sub-commands that start programs, which may leave processes behind.
+_STARTING = ("run", "batch", "shards", "sweep", "profile")
 
 
 def main() -> int:
     """Run the command line and return the exit status, also when interrupted."""
+    if sys.argv[1:2] and sys.argv[1] in _STARTING:
+        from coresize.processes.init import leave_process_1
+
+        leave_process_1()
     interrupts = Interrupts("SIGINT")
     interrupts.guard()
     try:

@@ -72,6 +72,27 @@ class HostFileError(CoresizeError, ValueError):
         return type(self), (self.path, self.reason)
 
 
+class InheritedError(CoresizeError, RuntimeError):
+    """An object is used in a fork of the process that it belongs to.
+
+    Attributes:
+        what: the object.
+        pid: the process that has made it.
+    """
+
+    def __init__(self, what: str, pid: int, advice: str = "") -> None:
+        super().__init__(
+            f"this {what} belongs to process {pid}, of which this process is a fork: "
+            f"{advice or f'make another {what} in the child'}"
+        )
+        self.what = what
+        self.pid = pid
+        self._advice = advice
+
+    def __reduce__(self) -> tuple[Callable[..., InheritedError], tuple[object, ...]]:
+        return type(self), (self.what, self.pid, self._advice)
+
+
 class JournalError(CoresizeError):
     """A journal cannot be used.
 

@@ -19,6 +19,11 @@ from coresize.host import Live
 from coresize.model import Value
 
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
@@ -276,6 +281,79 @@ def sqlite_errors(
         raise
     except (sqlite3.Error, OSError, OverflowError, UnicodeError) as error:
         raise explain(error, sqlite_code(error)) from error
+
+
+#: The primary codes of SQLite's errors about locks. SQLite reports some refusals of a
+#: file system as if another process held the lock (os_unix.c,
+#: sqliteErrorFromPosixError: ENOLCK becomes SQLITE_BUSY), others as an error of the
+#: disk (ENOSYS and EOPNOTSUPP: SQLITE_IOERR_LOCK), and EPERM as SQLITE_PERM.
+_OF_LOCKS = ("SQLITE_BUSY", "SQLITE_IOERR", "SQLITE_PERM", "SQLITE_PROTOCOL")
+
+#: The most milliseconds to wait for a process that has an SQLite file.
+_BUSY = 60_000
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """Open an SQLite file whose locks may be waited for, for 60 s at most.
+
+    Where the file system has no locks, the error comes at once.
+
+    Raises:
+        sqlite3.Error: the file cannot be used.
+    """
+    import sqlite3
+
+    file = sqlite3.connect(path, timeout=0)
+    try:
+        try:
+            file.execute("PRAGMA schema_version").fetchone()
+        except sqlite3.OperationalError as error:
+            if lock_refusal(path, error):
+                raise
+        file.execute(f"PRAGMA busy_timeout = {_BUSY}")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def lock_refusal(path: str, error: Exception) -> str:
+    """A sentence that says that the file system has no locks, if an error tells so.
+
+    Network file systems without a lock service, and some of containers, virtual
+    machines and FUSE, refuse locks. To tell that from a lock that another process
+    holds, a new file beside is locked, which no other process knows.
+
+    Args:
+        path: the SQLite file.
+        error: an error about that file.
+
+    Returns:
+        The sentence; empty if the error tells of something else, or if no new file can
+        be made.
+    """
+    import sqlite3
+
+    codes = [getattr(sqlite3, name) for name in _OF_LOCKS]
+    if sqlite_code(error) not in codes:
+        return ""
+    beside = Path(f"{path}.{os.urandom(4).hex()}")
+    try:
+        file = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError:
+        return ""
+    try:
+        if hasattr(fcntl, "lockf"):
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as refused:
+        folder = Path(path).parent
+        return (
+            f"the file system of {folder} does not support locks ({refused.strerror})"
+        )
+    finally:
+        os.close(file)
+        beside.unlink(missing_ok=True)
+    return ""
 
 
 #: The most keys to keep in memory; with more, all keys are kept in a file.

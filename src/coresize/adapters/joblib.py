@@ -17,10 +17,12 @@ from joblib.parallel import (
 )
 
 from coresize.executor.admission.needs import MemorySpec
+from coresize.executor.jobs import owned
 from coresize.executor.process import ProcessPoolExecutor
 from coresize.executor.serial import OneByOneExecutor
 from coresize.executor.traits import Traits, of_caller, of_pool, of_threads
 from coresize.planning.plan import plan_workers
+from coresize.processes.ownership import Owner
 from coresize.units import measured
 
 
@@ -95,6 +97,7 @@ class JoblibExecutor(OneByOneExecutor):
         self.traits = self._find_traits()
         self._pending: set[Future[Any]] = set()
         self._closed = False
+        self._owner = Owner()
 
     def _find_traits(self) -> Traits:
         """What the backend is like: where its calls run, and how many at a time."""
@@ -115,7 +118,8 @@ class JoblibExecutor(OneByOneExecutor):
         if self._closed:
             msg = "cannot schedule new futures after shutdown"
             raise RuntimeError(msg)
-        future: Future[T] = Future()
+        self._owner.check("executor")
+        future: Future[T] = owned(Future())
         future.set_running_or_notify_cancel()
         call = BatchedCalls([(fn, args, kwargs)], self._nested)
         if isinstance(self._backend, SequentialBackend):
@@ -129,7 +133,7 @@ class JoblibExecutor(OneByOneExecutor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
         """Accept no more calls, and release the backend; joblib cancels no calls."""
-        if self._closed:
+        if self._closed or not self._owner.is_here:
             return
         try:
             self._end_maps(cancel=cancel_futures)

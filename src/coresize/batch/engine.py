@@ -29,6 +29,7 @@ from coresize.batch.task import ENCODERS, Task
 from coresize.errors import CoresizeError, JournalError
 from coresize.planning.settings import load_settings
 from coresize.processes import exit_hooks, nesting, transfer
+from coresize.processes.ownership import Owner
 from coresize.units import format_count
 
 
@@ -419,6 +420,7 @@ class Reader:
 
     def __init__(self, engine: Engine, name: str, *, raises: bool) -> None:
         self.begun = False
+        self._owner = Owner()
         self._over = False
         self._engine = engine
         self._name = name
@@ -437,7 +439,9 @@ class Reader:
             StopIteration: all outcomes were read.
             BaseExceptionGroup: tasks have failed, and `raises` was set.
             CoresizeError: the batch cannot go on.
+            InheritedError: this is a fork of the process that runs the batch.
         """
+        self._owner.check("batch", "run it in one process, or one batch in each")
         if self._over:
             raise StopIteration
         try:
@@ -460,6 +464,8 @@ class Reader:
         Args:
             interrupted: running tasks are killed, if possible.
         """
+        if not self._owner.is_here:
+            return
         self._steps.close()  # raises an error if another thread is reading
         self._end(interrupted=interrupted)
 
@@ -472,6 +478,12 @@ class Reader:
         else:
             self.begun = True
             self._engine.abandon()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this process runs the batch; False in a fork of it."""
+        owner: Owner | None = getattr(self, "_owner", None)
+        return owner is not None and owner.is_here
 
     def _keep(self, outcome: Outcome, error: BaseException) -> None:
         if len(self._errors) < _RAISED:
@@ -486,7 +498,7 @@ class Reader:
             raise BaseExceptionGroup(msg, self._errors)
 
     def __del__(self) -> None:
-        if not getattr(self, "_over", True):
+        if self.is_here and not self._over:
             self._over = True
             engine = self._engine
             end = engine.end if self.begun else engine.abandon

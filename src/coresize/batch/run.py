@@ -265,6 +265,6 @@ class BatchRun(Generic[T]):
 
     def __del__(self) -> None:
         """Warn if nobody has read the batch; the `Reader` ends it."""
-        if not getattr(self, "_begun", True):
+        if not getattr(self, "_begun", True) and self._reader.is_here:
             text = f"the batch of {self._name} was never read, so nothing of it ran"
             warnings.warn(text, RuntimeWarning, stacklevel=2, source=self)

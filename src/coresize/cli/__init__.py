@@ -28,6 +28,7 @@ from coresize.cli import (
 )
 from coresize.errors import CoresizeError, InsufficientMemoryError
 from coresize.model import VERSION
+from coresize.processes import signals
 
 
 TYPE_CHECKING = False
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given, unknown = _parser().parse_known_args(words)
     if unknown:
         given.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if words[0] != "run":  # whose program inherits what this one has inherited
+        signals.keep_exit_statuses()
     try:
         answer = given.run(given)
         text, status = answer if isinstance(answer, tuple) else (answer, 0)

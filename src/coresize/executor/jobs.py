@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import logging
 import pickle
+import threading
 from collections import deque
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 
+from coresize import processes
 from coresize.processes import transfer
+from coresize.processes.ownership import present
 from coresize.processes.transfer import TransferError
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
-    from concurrent.futures import Future
-    from typing import Any
+    from typing import Any, TypeVar
+
+    from coresize.processes.ownership import Owner
+
+    T = TypeVar("T")
 
 
 _log = logging.getLogger("concurrent.futures")  # the standard library's logger
@@ -158,6 +164,79 @@ class Job:
 
     def wake(self) -> None:
         """Wake the reader of a map; futures wake their waiters themselves."""
+
+
+_DONE = ("CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED")
+_ADVICE = "wait for it before the fork, or make another pool in the child"
+
+
+class _OwnedCondition(threading.Condition):
+    """The condition of a future, which cannot be waited for in a forked child.
+
+    The thread that would settle the child's copy of a future exists only in the parent.
+    Each method of a future, and `wait()` and `as_completed()`, first enter or acquire
+    its condition; so this is the place to check. What is done by the time of the fork
+    can be read in the child.
+
+    Attributes:
+        owner: the process of the future.
+        settled: the future is done.
+    """
+
+    owner: Owner
+    settled = False
+
+    @classmethod
+    def guard(cls, future: Future[Any]) -> None:
+        """Make the condition of a future one of this class; other threads may use it.
+
+        The standard library makes the condition of each future, and another one would
+        cost as much as the rest of the future.
+        """
+        condition: Any = future._condition  # noqa: SLF001
+        condition.owner = present()
+        del condition.acquire  # the method of the class takes its place
+        condition.__class__ = cls
+        if future._state != "PENDING" and future._state in _DONE:  # noqa: SLF001
+            condition.settled = True
+
+    def __enter__(self) -> bool:
+        if self.owner.forks != processes.forks:
+            self._inherit()
+        return bool(self._lock.__enter__())  # type: ignore[attr-defined]
+
+    def acquire(self, *args: Any) -> bool:
+        """Acquire the lock."""
+        if self.owner.forks != processes.forks:
+            self._inherit()
+        return bool(self._lock.acquire(*args))  # type: ignore[attr-defined]
+
+    def notify_all(self) -> None:
+        """Note that the future is done: futures call this then, and only then."""
+        self.settled = True
+        super().notify_all()
+
+    def _inherit(self) -> None:
+        """Take over a lock, which a thread of the parent may hold for ever.
+
+        Raises:
+            InheritedError: the future is not done.
+        """
+        if not self.settled:
+            self.owner.check("future", _ADVICE)
+        super().__init__()
+        self.__dict__.pop("acquire", None)
+        self.owner = present()
+
+
+def owned(future: Future[T]) -> Future[T]:
+    """A future that raises an error in a forked child instead of waiting for ever.
+
+    Args:
+        future: a plain future, which is changed and returned.
+    """
+    _OwnedCondition.guard(future)
+    return future
 
 
 class Call(Job):

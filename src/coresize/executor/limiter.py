@@ -14,11 +14,12 @@ from coresize.errors import CoresizeError
 from coresize.executor.admission.memory import Headroom
 from coresize.executor.admission.needs import MemorySpec
 from coresize.executor.admission.rules import Rules
-from coresize.executor.jobs import Job, key_of, tell
+from coresize.executor.jobs import Job, key_of, owned, tell
 from coresize.executor.serial import OneByOneExecutor
 from coresize.executor.traits import Traits, shut_down, traits_of
 from coresize.processes import exit_hooks
 from coresize.processes.memory import read_memory
+from coresize.processes.ownership import Owner
 
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class _Waiting(Job):
         self.function = function
         self.args = args
         self.kwargs = kwargs
-        self.future: Future[Any] = Future()
+        self.future: Future[Any] = owned(Future())
         #: The future of the other executor, once the call was handed on.
         self.inner: Future[Any] | None = None
 
@@ -154,6 +155,8 @@ class _Limited(OneByOneExecutor):
             self._end(wait=wait, cancel_futures=cancel_futures)
 
     def _end(self, *, wait: bool, cancel_futures: bool) -> None:
+        if not self._handover.owner.is_here:
+            return
         self._handover.close(cancel=cancel_futures)
         if wait:
             self._handover.thread.join()
@@ -170,6 +173,7 @@ class _Handover:
     """
 
     def __init__(self, executor: Executor, needs: MemorySpec) -> None:
+        self.owner = Owner()
         self._executor = executor
         self._spec = needs
         self._rules = Rules(_MOST, learns=needs.learns)
@@ -192,8 +196,10 @@ class _Handover:
         """Take a call.
 
         Raises:
+            InheritedError: this is a fork of the process that has made the executor.
             RuntimeError: no more calls are taken.
         """
+        self.owner.check("executor")
         with self._changed:
             if self._closed:
                 msg = "cannot schedule new futures after shutdown"
@@ -203,6 +209,8 @@ class _Handover:
 
     def close(self, *, cancel: bool = False) -> None:
         """Take no more calls, and end when all are handed on, or cancelled."""
+        if not self.owner.is_here:
+            return
         with self._changed:
             self._closed = True
             dropped = self._take_all() if cancel else []
@@ -321,7 +329,7 @@ def _outcome(
 
 def _finish() -> None:
     """Hand on all submitted calls at the end of the program."""
-    handovers = list(_open)
+    handovers = [one for one in list(_open) if one.owner.is_here]
     for handover in handovers:
         handover.close()
     for handover in handovers:

@@ -32,7 +32,6 @@ with ``cancel_futures=`` it cancels held chunks, and a reader gets a CancelledEr
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 import weakref
@@ -46,6 +45,7 @@ from typing import TYPE_CHECKING, Protocol
 from coresize.arguments import check_count, check_sync
 from coresize.executor.jobs import Failed
 from coresize.processes import exit_hooks
+from coresize.processes.ownership import Owner
 from coresize.units import expect
 
 
@@ -63,6 +63,9 @@ MOST_ITEMS = 4096
 
 #: The most bytes of arguments, and of results, that are ahead of the reader.
 MOST_BYTES = 32 * 1024**2
+
+#: What to do where a child reads a map of its parent.
+_ADVICE = "read it before the fork, or make another pool in the child"
 
 #: More than any input has.
 _ALL = 1 << 62
@@ -88,13 +91,6 @@ class MapCalls(Protocol):
 
         Raises:
             Exception: the executor takes no calls.
-        """
-
-    def check(self) -> None:
-        """Check that the calls can be answered in this process.
-
-        Raises:
-            RuntimeError: this is a fork of the process whose workers make the calls.
         """
 
     def drop(self) -> None:
@@ -205,7 +201,7 @@ class Map:
         self._wanted = True
         #: The threads that are starting chunks.
         self._starting: set[int] = set()
-        self._pid, self._thread = os.getpid(), threading.get_ident()
+        self._process, self._thread = Owner(), threading.get_ident()
         maps.add(self)
         _unfinished.add(self)
         exit_hooks.register(_finish_all, exit_hooks.MAPS)
@@ -350,6 +346,7 @@ class Map:
             end: when to give up (time.monotonic), or None.
 
         Raises:
+            InheritedError: this is a fork of the process that has made the map.
             TimeoutError: a value has not arrived in time.
             BaseException: an error that a call raised.
         """
@@ -358,6 +355,7 @@ class Map:
         return values
 
     def _values(self, end: float | None) -> Iterator[Any]:
+        self._process.check("map", _ADVICE)
         self._read = True
         try:
             self._fill()
@@ -372,6 +370,7 @@ class Map:
                     if type(results[0]) is Failed:
                         raise results.popleft().error
                     yield results.popleft()  # only the reader keeps a reference
+                    self._process.check("map", _ADVICE)
                 self._pass(chunk)
                 self._fill()
             if self._cancelled:
@@ -393,7 +392,6 @@ class Map:
         self._fill()
 
     def _wait(self, calls: MapCalls, end: float | None) -> None:
-        calls.check()
         with self._changed:
             self._reading = True
             try:
@@ -416,6 +414,8 @@ class Map:
 
     def _leave(self) -> None:
         """Stop the map when reading ends: drop calls that have not begun."""
+        if not self._process.is_here:
+            return
         with self._changed:
             chunks = list(self._unread)
             self._unread.clear()
@@ -435,7 +435,7 @@ class Map:
         Raises:
             BaseException: an error that the input raises.
         """
-        if self._pid != os.getpid():
+        if not self._process.is_here:
             return
         if self._read and not self._sized:
             self._exhausted = True
@@ -452,6 +452,8 @@ class Map:
 
     def cancel(self) -> None:
         """Start no more calls; a reader that goes on gets a CancelledError."""
+        if not self._process.is_here:
+            return
         with self._changed:
             self._cancelled = self._exhausted = True
             held = list(self._held)
@@ -462,6 +464,8 @@ class Map:
 
     def start_all(self) -> None:
         """Start all held chunks, whatever their results need; this takes no input."""
+        if not self._process.is_here:
+            return
         self._finishing = True
         self._release()
         self._wait_for_others()
@@ -479,7 +483,7 @@ class Map:
         A finalizer never waits. But the calls of a lazy map are made here, if the
         thread that made the map drops it.
         """
-        if self._source is None or self._pid != os.getpid():
+        if self._source is None or not self._process.is_here:
             return
         here = self._thread == threading.get_ident()
         if self._lazy and here and not exit_hooks.is_collecting():

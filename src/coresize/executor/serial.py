@@ -55,9 +55,6 @@ class Submitted:
         self._future = self._submit(*call)
         self._future.add_done_callback(self._ended)
 
-    def check(self) -> None:
-        """See `MapCalls.check`."""
-
     def drop(self) -> None:
         """See `MapCalls.drop`."""
         if self._future is not None:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from coresize.arguments import check_callable, check_count, check_sync
 from coresize.detection import available
 from coresize.executor import sizing
+from coresize.executor.jobs import owned
 from coresize.executor.mapping import MapExecutor
 from coresize.executor.serial import Caller, Submitting
 from coresize.executor.traits import Traits, of_threads
+from coresize.processes.ownership import Owner
 
 
 if TYPE_CHECKING:
@@ -83,6 +85,7 @@ class ThreadPoolExecutor(MapExecutor, concurrent.futures.ThreadPoolExecutor):
         if sizing.is_serial(plan):
             self._caller = Caller(initializer, initargs, BrokenThreadPool)
         self._maps: set[Unfinished] = set()
+        self._owner = Owner()
         #: Why not all threads could be started; empty if none was refused.
         self._refused = ""
         self._room: threading.Semaphore | None = None
@@ -104,18 +107,20 @@ class ThreadPoolExecutor(MapExecutor, concurrent.futures.ThreadPoolExecutor):
         """Schedule a call; with ``queue_size``, wait until the queue has room for it.
 
         Raises:
+            InheritedError: a parent process has started the threads.
             RuntimeError: the executor is shut down.
             TypeError: the function is ``async def``.
         """
         check_sync(fn)
         if self._caller is not None:
             return self._caller.submit(fn, args, kwargs)
+        self._owner.take("pool", used=bool(self._threads))
         room = self._room
         if room is None:
-            return super().submit(fn, *args, **kwargs)
+            return owned(super().submit(fn, *args, **kwargs))
         room.acquire()
         try:
-            future = super().submit(fn, *args, **kwargs)
+            future = owned(super().submit(fn, *args, **kwargs))
         except BaseException:
             room.release()
             raise
@@ -149,6 +154,7 @@ class ThreadPoolExecutor(MapExecutor, concurrent.futures.ThreadPoolExecutor):
         del chunksize, buffersize  # calls are submitted one by one
         if self._caller is not None:
             return self._caller.calls(self, fn)
+        self._owner.take("pool", used=bool(self._threads))
         # The base's method does not wait for the queue: a map has its own bound.
         return Submitting(
             self,
@@ -168,6 +174,8 @@ class ThreadPoolExecutor(MapExecutor, concurrent.futures.ThreadPoolExecutor):
             wait: return only when the threads have ended.
             cancel_futures: cancel the tasks that have not begun.
         """
+        if self._threads and not self._owner.is_here:
+            return
         try:
             self._end_maps(cancel=cancel_futures)
         finally:

@@ -25,7 +25,7 @@ from coresize.measuring.runs import (
     meter_of,
 )
 from coresize.processes import exits, inheritance, lines, orphans, transfer
-from coresize.processes.main_module import refuse_while_importing
+from coresize.processes.main_module import explain_exit, refuse_while_importing
 from coresize.processes.oom import OomCounter
 from coresize.processes.transfer import TransferError
 from coresize.units import format_bytes
@@ -241,11 +241,12 @@ class _Watch:
         code = self.process.exitcode
         msg = f"the process of the task {exits.describe(code)}"
         if self.meter is None:
-            msg = f"{msg} before the task began: {_HINT}"
+            why = explain_exit(code)
+            msg = f"{msg} before the task began{f', {why}' if why else f': {_HINT}'}"
         else:
             msg = f"{msg}, after {format_bytes(peak)} of memory were seen"
         cls = TaskKilledError
-        if exits.was_killed(code):
+        if exits.may_be_killed(code):
             limits = available.detect(LiveFor(processes.own()))
             msg = f"{msg}; {memory_limit(limits)}"
             if self.kills and self.kills.explains(code):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from coresize import processes
 from coresize.processes import orphans, signals
+from coresize.processes.ownership import Owner
 
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Command:
         self._own_session = own_session
         self._options = options
         self._mark = orphans.new()
+        self._owner = Owner()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -75,12 +77,19 @@ class Command:
 
     @property
     def is_running(self) -> bool:
-        """Whether the command was started and has not been reaped."""
-        return self._process is not None and self._process.returncode is None
+        """Whether the command was started and has not been reaped.
+
+        It never runs in a fork of this process, which may not wait for it.
+        """
+        if self._process is None or not self._owner.is_here:
+            return False
+        return self._process.returncode is None
 
     def poll(self) -> int | None:
         """The exit code of the command; None if it is running or was not started."""
-        return None if self._process is None else self._process.poll()
+        if self._process is None or not self._owner.is_here:
+            return None
+        return self._process.poll()
 
     def send(self, number: int) -> None:
         """Send a signal to the process group of the command, if the command runs."""
@@ -107,7 +116,7 @@ class Command:
                 have to end by themselves.
             everywhere: whether to kill processes that have left the session, too.
         """
-        if self._process is None:
+        if self._process is None or not self._owner.is_here:
             return
         if self.is_running:
             self.kill()

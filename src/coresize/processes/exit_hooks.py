@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 #: The order of the hooks; the largest number comes first. MAPS starts the remaining
 #: calls of maps, HANDING_ON passes tasks on to pools, CALLS makes the calls that run in
-#: the caller, POOLS shuts down the pools.
-MAPS, HANDING_ON, CALLS, POOLS = 130, 120, 110, 100
+#: the caller, POOLS shuts down the pools, WORDS logs what nobody has read.
+MAPS, HANDING_ON, CALLS, POOLS, WORDS = 130, 120, 110, 100, 0
 
 _finalizers: dict[Callable[[], None], tuple[int, util.Finalize]] = {}
 

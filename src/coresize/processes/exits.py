@@ -14,6 +14,11 @@ def was_killed(code: int | None) -> bool:
     return code is not None and code == KILLED
 
 
+def may_be_killed(code: int | None) -> bool:
+    """Whether SIGKILL may have ended the process: it has, or nobody knows."""
+    return code is None or was_killed(code)
+
+
 def signal_name(number: int) -> str:
     """The name of a signal: "SIGKILL", or "signal 40" for a signal without a name."""
     try:
@@ -29,7 +34,10 @@ def describe(code: int | None) -> str:
     ('ended with exit status 3', 'was ended by SIGTERM')
     """
     if code is None:
-        return "ended, and how is not known (SIGCHLD is ignored)"
+        return (
+            "ended, and how is not known: this program ignores SIGCHLD, or waits for "
+            "every child"
+        )
     if code >= 0:
         return f"ended with exit status {code}"
     return f"was ended by {signal_name(-code)}"

@@ -186,12 +186,13 @@ def current() -> Inheritance:
         limits=_limits(),
         blocked=_blocked(),
         handlers={number: _handler(number) for number in _SIGNALS},
-        main=main_module.known(),
+        main=main_module.importable(now=True),
     )
 
 
 def adopt(inheritance: Inheritance) -> None:
     """Set the inherited state in this process, while the process is starting."""
+    main_module.note_parent()
     _set_environment(inheritance.environment)
     _set_limits(inheritance.limits)
     _set_handlers(inheritance.handlers)
@@ -212,12 +213,13 @@ def adopt(inheritance: Inheritance) -> None:
 
 @contextlib.contextmanager
 def startable() -> Iterator[None]:
-    """Allow this process to start others inside the block, even if it is daemonic.
+    """Allow this process to start others inside the block, whatever it is.
 
     multiprocessing forbids a daemonic process to have children, because it would be
     terminated without a chance to end them. Processes started here end with their
     parent, however the parent ends.
     """
+    main_module.complete()
     config = process.current_process()._config  # type: ignore[attr-defined]  # noqa: SLF001
     daemonic = config.get("daemon", False)
     config["daemon"] = False

@@ -14,7 +14,7 @@ from coresize.detection.counters import KILLS
 from coresize.errors import ParseError
 from coresize.host import Live
 from coresize.processes import nesting
-from coresize.processes.exits import was_killed
+from coresize.processes.exits import may_be_killed
 
 
 if sys.platform != "win32":
@@ -92,7 +92,7 @@ class OomCounter:
             of_tree: whether the process may also have failed because one of its
                 children was killed, as a shell does.
         """
-        failed = code != 0 if of_tree else was_killed(code)
+        failed = code != 0 if of_tree else may_be_killed(code)
         return failed and self.take_recent() != "no"
 
     def _find(self, pid: int) -> str:

@@ -126,14 +126,19 @@ def kill(pids: Iterable[int]) -> None:
     A large process takes some time to exit, and the next task would find its memory
     still in use.
     """
-    left = set(pids)
-    for pid in left:
+    every = set(pids)
+    left = every
+    for pid in every:
         processes.kill(pid)
     end = time.monotonic() + _PATIENCE
     while left and time.monotonic() < end:
         left = {pid for pid in left if not processes.has_exited(pid)}
         if left:
             time.sleep(_LOOK)
+    for pid in every - left:
+        # If this is process 1 of a container, it is their parent now.
+        with contextlib.suppress(OSError, AttributeError):
+            os.waitpid(pid, os.WNOHANG)
 
 
 def _marked(mark: str) -> list[int]:
@@ -162,7 +167,9 @@ def _asleep() -> float:
 
 def _start_watchdog(mark: str) -> socket.socket | None:
     """Start the watchdog for a mark, and return its socket; None if that fails."""
-    if not (sys.executable and processes.exists("self", "environ")):
+    # In a frozen program, sys.executable is that program, and no Python.
+    frozen = getattr(sys, "frozen", False)
+    if frozen or not (sys.executable and processes.exists("self", "environ")):
         return None
     import subprocess  # few programs need it
 

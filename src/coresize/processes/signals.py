@@ -21,6 +21,19 @@ def ending() -> list[int]:
     return [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
 
 
+def keep_exit_statuses() -> None:
+    """Let this program learn how its children end, even if its parent ignores SIGCHLD.
+
+    A program inherits that; then the kernel reaps its children, and their exit statuses
+    are lost (wait(2)). Call this at the start of a command, in the main thread.
+    """
+    if (
+        hasattr(signal, "SIGCHLD")
+        and signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+    ):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def handled(
     numbers: Iterable[int], handler: Callable[[int, FrameType | None], object]

@@ -82,7 +82,7 @@ def dump_within(message: object, function: object, most: int) -> bytes | None:
     except Exception as error:  # noqa: BLE001 - pickle calls the user's code
         reason = error
     else:
-        if _is_named(by_name):
+        if _is_named(by_name, function):
             return by_name
     if _SHARED in str(reason):
         msg = f"{function!r} cannot be sent to another process: {reason}; {INITARGS}"
@@ -103,16 +103,23 @@ def dump_within(message: object, function: object, most: int) -> bytes | None:
         raise TransferError(msg) from None
 
 
-def _is_named(content: bytes) -> bool:
+def _is_named(content: bytes, function: object) -> bool:
     """Whether a worker will find the objects that a message refers to by name.
 
     Pickle sends objects defined in a main module by name, even if workers do not import
-    that module.
+    that module, or if it was changed at a prompt since.
+
+    Args:
+        content: the pickled message.
+        function: the function in the message.
     """
-    # The search is slow in a long message, and known() is slow beside a short one.
-    if len(content) > _NEAR and main_module.known().is_imported:
+    # The search is slow in a long message, and importable() is slow beside a short one.
+    if len(content) <= _NEAR and b"__main__" not in content:
         return True
-    return b"__main__" not in content or main_module.known().is_imported
+    is_imported = main_module.importable().is_imported
+    if is_imported:
+        return main_module.defines(function)
+    return b"__main__" not in content
 
 
 def dump_plain(message: object, most: int = sys.maxsize) -> bytes:
@@ -217,11 +224,31 @@ def dump_value(value: object) -> bytes:
     try:
         return dump_plain(value)
     except Exception as error:
+        with contextlib.suppress(Exception):
+            if _lacks_name(error):
+                return _dump_by_value(value, sys.maxsize) or b""
         msg = (
             f"the result cannot be sent back to the caller ({error}): return what can "
             "be pickled, such as plain data"
         )
         raise TransferError(msg) from error
+
+
+#: The modules of programs and of `code.interact`, which a worker may not have.
+_NAMELESS = ("__main__", "__console__")
+
+
+def _lacks_name(error: Exception) -> bool:
+    """Whether pickle misses a class or function of the main module in this process.
+
+    It was sent here by value. It goes back by value, too: then the caller gets an
+    object of its own class, which cloudpickle has noted.
+
+    Args:
+        error: the error that pickle has raised.
+    """
+    missed = isinstance(error, (pickle.PicklingError, AttributeError))
+    return missed and any(name in str(error) for name in _NAMELESS)
 
 
 def traceback_of(error: BaseException) -> str:
@@ -273,7 +300,12 @@ def dump_error(error: BaseException) -> tuple[bytes, str]:
 
 def _dump_checked(error: object) -> bytes:
     """The pickled error, which was unpickled once to see that it can be."""
-    content = pickle.dumps(error)
+    try:
+        content = pickle.dumps(error)
+    except Exception as refused:
+        if not _lacks_name(refused):
+            raise
+        content = _dump_by_value(error, sys.maxsize) or b""
     pickle.loads(content)  # noqa: S301 - written one line above
     return content
 

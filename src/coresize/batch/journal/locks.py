@@ -13,6 +13,10 @@ even if the process is killed:
    covers hard links and bind mounts, which the real path does not reveal. On a file
    system without such locks, only the first lock is held.
 
+A file system without any locks cannot hold a journal: two runs would write to it at the
+same time. SQLite may tell that as a lock of another process; `storage.lock_refusal`
+tells them apart.
+
 The delicate part: when a process closes *any* descriptor of a file, the system drops
 *all* POSIX locks that the process has on that file, even those of SQLite in the middle
 of a commit. So this module never opens a file twice that this process has locked (it
@@ -33,6 +37,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from coresize import storage
+from coresize.batch.journal import schema
 from coresize.errors import JournalError
 
 
@@ -62,7 +67,7 @@ class Lock:
         path: the journal; it is created if it does not exist.
 
     Raises:
-        JournalError: another run holds the lock.
+        JournalError: another run holds the lock, or the file system has no locks.
         sqlite3.Error: the file beside the journal cannot be locked.
         OSError: the journal cannot be written.
     """
@@ -123,7 +128,7 @@ def _lock_beside(path: str) -> sqlite3.Connection:
     """Lock the file beside the real path.
 
     Raises:
-        JournalError: another process has it.
+        JournalError: another process has it, or the file system has no locks.
     """
     lock = sqlite3.connect(
         storage.real_path(path) + SUFFIX,
@@ -135,6 +140,8 @@ def _lock_beside(path: str) -> sqlite3.Connection:
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.Error as error:
         lock.close()
+        if why := schema.without_locks(path, error):
+            raise JournalError(path, why) from None
         if storage.sqlite_code(error) != sqlite3.SQLITE_BUSY:
             raise
         raise JournalError(path, _ELSEWHERE) from None
@@ -191,5 +198,6 @@ def is_locked(path: str) -> bool:
         ) as file:
             file.execute("BEGIN EXCLUSIVE")
     except sqlite3.Error as error:
-        return storage.sqlite_code(error) == sqlite3.SQLITE_BUSY
+        is_busy = storage.sqlite_code(error) == sqlite3.SQLITE_BUSY
+        return is_busy and not storage.lock_refusal(lock, error)
     return False

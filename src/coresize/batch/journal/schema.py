@@ -307,7 +307,7 @@ def open_to_read(path: str) -> sqlite3.Connection:
     if not Path(path).is_file():
         raise JournalError(path, "there is no such file")
     # Not read-only: after a crash, the reader must first roll back half a commit.
-    file = sqlite3.connect(storage.real_path(path), timeout=60)
+    file = storage.connect(storage.real_path(path))
     try:
         file.execute("PRAGMA trusted_schema = OFF")  # its author may be anyone
     except BaseException:
@@ -323,10 +323,17 @@ def explained(path: str) -> AbstractContextManager[None]:
 
 def _error(path: str, error: Exception, code: int) -> JournalError:
     if isinstance(error, sqlite3.Error):
-        return JournalError(path, _reason(error, code))
+        why = without_locks(path, error) or _reason(error, code)
+        return JournalError(path, why)
     if isinstance(error, OSError):
         return JournalError(path, error.strerror or str(error))
     return damaged(path, str(error))
+
+
+def without_locks(path: str, error: Exception) -> str:
+    """Why a journal cannot be locked, if an error tells so; otherwise empty."""
+    why = storage.lock_refusal(storage.real_path(path), error)
+    return why and f"{why}: put the journal on another one, such as a local disk"
 
 
 _REASONS = {

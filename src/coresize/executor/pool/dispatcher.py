@@ -46,14 +46,12 @@ wakes the dispatcher.
 from __future__ import annotations
 
 import logging
-import os
 import selectors
 import threading
 import time
 import weakref
 from collections import deque
 
-from coresize import processes
 from coresize.executor.admission.deadlines import TimeLimit
 from coresize.executor.jobs import MOST, CallTimes
 from coresize.executor.pool import exits
@@ -63,6 +61,7 @@ from coresize.executor.pool.options import check_fork
 from coresize.executor.pool.submitted import Submitted
 from coresize.executor.pool.workers import Workers
 from coresize.processes import exit_hooks, inheritance, main_module, refusals
+from coresize.processes.ownership import Owner
 
 
 TYPE_CHECKING = False
@@ -110,6 +109,7 @@ class Dispatcher:
         self.memory = memory
         self.times = CallTimes()
         self.thread: threading.Thread | None = None
+        self._owner = Owner()
         #: The maps that have calls to start before the pool takes no more jobs.
         self.unfinished: set[Unfinished] = set()
         #: Seconds between two looks at running tasks.
@@ -121,7 +121,6 @@ class Dispatcher:
     def _furnish(self) -> None:
         """Make the objects that no forked child may share with this process."""
         options = self.options
-        self._pid, self._forks = os.getpid(), processes.forks
         self.waiting: deque[Job] = deque()
         self._submitted = Submitted()
         try:
@@ -159,8 +158,10 @@ class Dispatcher:
     @property
     def is_inherited(self) -> bool:
         """Whether this is a copy in a forked child, whose parent has the workers."""
-        if self._forks == processes.forks:
-            return False
+        return not self._owner.is_here and self._is_used
+
+    @property
+    def _is_used(self) -> bool:
         return self.thread is not None or self._ended
 
     def refuse_inherited(self) -> None:
@@ -169,15 +170,9 @@ class Dispatcher:
         A pool that had not been started before the fork becomes a pool of the child.
 
         Raises:
-            RuntimeError: the parent of this process has started the pool.
+            InheritedError: the parent of this process has started the pool.
         """
-        if self.is_inherited:
-            msg = (
-                f"this pool was started by process {self._pid}, of which this process "
-                "is a fork: make another pool in the child"
-            )
-            raise RuntimeError(msg)
-        if self._forks != processes.forks:
+        if self._owner.take("pool", used=self._is_used):
             self._furnish()
 
     def submit(self, job: Job) -> None:
@@ -187,8 +182,8 @@ class Dispatcher:
             BrokenProcessPool: workers cannot start.
             CoresizeError: the workers were to be forked beside other threads.
             OSError: the workers were to be forked, and none of them can be.
-            RuntimeError: the pool is closed, a parent process has started it, or no
-                thread can be started.
+            InheritedError: a parent process has started the pool.
+            RuntimeError: the pool is closed, or no thread can be started.
         """
         self.refuse_inherited()
         self._note_moment(job)
@@ -245,6 +240,8 @@ class Dispatcher:
         This is a finalizer, so it never waits: maps start their remaining calls in
         another thread (`coresize.processes.exit_hooks.later`).
         """
+        if self.is_inherited:
+            return
         if not self.unfinished or not exit_hooks.later(self._finish_started):
             self.close()
 
@@ -278,6 +275,7 @@ class Dispatcher:
         Args:
             size: the number of workers that there may be, 1 or more.
         """
+        self.refuse_inherited()
         self.size = size
         self._submitted.wake()
 
@@ -521,7 +519,7 @@ class Dispatcher:
             alone = not any(other.ready for other in self.handles)
             wait = weight >= 1 and not alone
             if self._workers.starts.fail(weight, alone=alone, wait=wait):
-                why = exits.unready(code, advice=main_module.GUARD)
+                why = exits.unready(code)
                 self._break(f"workers end before they are ready, {why}")
         again = self._exits.again(
             worker, code, busy=1 + len(self._workers.busy), others=self.handles

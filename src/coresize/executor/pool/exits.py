@@ -33,7 +33,7 @@ from coresize.errors import (
 )
 from coresize.executor import protocol
 from coresize.host import LiveFor
-from coresize.processes import exits, transfer
+from coresize.processes import exits, main_module, transfer
 from coresize.processes.exits import was_killed
 from coresize.processes.oom import OomCounter
 from coresize.units import format_bytes
@@ -86,13 +86,15 @@ def verdict(
     seen = f", with {format_bytes(peak)} of memory" if peak else ""
     name = exits.signal_name(-(exit_code or 0))
     cls, text = TaskKilledError, f"its worker was ended by {name}{seen}"
-    if exit_code is None or exit_code >= 0:
-        cls = TaskCrashedError
-        text = f"its worker ended itself, exit status {exit_code}"
-    elif exits.was_killed(exit_code) and out_of_memory != "no":
+    if exits.may_be_killed(exit_code) and out_of_memory != "no":
         probably = "probably " if out_of_memory == "probably" else ""
         cls = TaskOutOfMemoryError
         text = f"its worker was {probably}killed for memory{seen}; {limit}; {_FEWER}"
+    elif exit_code is None:
+        text = f"its worker {exits.describe(None)}{seen}"
+    elif exit_code >= 0:
+        cls = TaskCrashedError
+        text = f"its worker ended itself, exit status {exit_code}"
     elif -exit_code == getattr(signal, "SIGBUS", None) and shared_memory is not None:
         cls = TaskCrashedError
         text = f"{text}; /dev/shm has {format_bytes(shared_memory)}"
@@ -208,17 +210,20 @@ def weight(code: int | None, *, alone: bool, memory: bool = True) -> float:
     return _KILL_ALONE if alone else _KILL
 
 
-def unready(code: int | None, *, advice: str) -> str:
+def unready(code: int | None) -> str:
     """A text about the end of a worker that was not ready, and what may help.
 
     Args:
         code: the exit code of the worker.
-        advice: what the user can do if the worker ended by itself.
     """
-    if code is not None and code < 0:
+    if unguarded := main_module.explain_exit(code):
+        return unguarded
+    if code is None:
+        return f"each {exits.describe(code)}; {main_module.advice()}"
+    if code < 0:
         name = exits.signal_name(-code)
         return f"by {name}; is there memory for one, and for what it loads?"
-    return f"exit code {code}; {advice}"
+    return f"exit code {code}; {main_module.advice()}"
 
 
 # -----------------------------------------------------------------------------
@@ -363,7 +368,7 @@ class Exits:
             seconds = self._options.timeout or 0.0
             return overdue(seconds, peak=job.seen, attempts=job.attempts)
         moved: OutOfMemory = "no"
-        if was_killed(code) and not worker.kill_reason:
+        if exits.may_be_killed(code) and not worker.kill_reason:
             moved = self.attribution.of_worker(worker, others)
         return verdict(
             code,

@@ -74,7 +74,7 @@ class PoolOptions(Value):
         arguments: object = self.initargs
         if self.initializer is None or self.forks:
             return self.initializer, arguments
-        if not main_module.known().is_imported:
+        if not main_module.importable().is_imported:
             with contextlib.suppress(TransferError):
                 arguments = Carried(self.initargs)
         return Carried(self.initializer), arguments

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from coresize.executor import jobs
 from coresize.executor.admission.memory import MemoryBound
-from coresize.executor.jobs import AT_ONCE, Call, key_of
+from coresize.executor.jobs import AT_ONCE, Call, key_of, owned
 from coresize.executor.mapping import MOST_BYTES, MOST_ITEMS
 from coresize.executor.pool.dispatcher import Dispatcher
 from coresize.executor.traits import PoolState, Traits, of_processes
@@ -82,7 +82,8 @@ class Processes:
         self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Future[T]:
         """See `ProcessPoolExecutor.submit`."""
-        future: Future[T] = Future()
+        self.dispatcher.refuse_inherited()
+        future: Future[T] = owned(Future())
         call = fn, args, kwargs
         try:
             payload = transfer.dump_within(call, fn, self.dispatcher.backlog.room)
@@ -239,10 +240,6 @@ class Chunk(jobs.Calls):
             self.abandon(self.failure)
         else:
             self.dispatcher.submit(self)
-
-    def check(self) -> None:
-        """See `MapCalls.check`."""
-        self.dispatcher.refuse_inherited()
 
     def drop(self) -> None:
         """See `MapCalls.drop`."""

@@ -197,14 +197,17 @@ def _opened() -> Iterator[sqlite3.Connection]:
     where = path()
     with storage.sqlite_errors(functools.partial(_unusable, where)):
         Path(where).parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(sqlite3.connect(where, timeout=60)) as file, file:
+        with contextlib.closing(storage.connect(where)) as file, file:
             file.executescript(_TABLES)
             yield file
 
 
 def _unusable(where: str, error: Exception, code: int) -> CoresizeError:
     hint = _HINTS.get(code, "remove it to begin anew")
-    msg = f"the history {one_line(where)} cannot be used: {error}; {hint}"
+    why: object = error
+    if refusal := storage.lock_refusal(where, error):
+        why, hint = refusal, "set XDG_STATE_HOME to a folder on another one"
+    msg = f"the history {one_line(where)} cannot be used: {why}; {hint}"
     return CoresizeError(msg)
 
 
