@@ -55,18 +55,26 @@ def dump_call(
     return dump((function, args, kwargs), function)
 
 
-def dump(message: object, function: object) -> bytes:
+def dump(message: object, function: object, *, by_value: bool = False) -> bytes:
     """Pickle a message that holds a function, for another process.
+
+    Args:
+        message: the message.
+        function: the function, for the text of an error.
+        by_value: send the objects of the main module by value in any case, since the
+            process imports no main module.
 
     Raises:
         TransferError: the message cannot be pickled.
     """
-    content = dump_within(message, function, sys.maxsize)
+    content = dump_within(message, function, sys.maxsize, by_value=by_value)
     assert content is not None
     return content
 
 
-def dump_within(message: object, function: object, most: int) -> bytes | None:
+def dump_within(
+    message: object, function: object, most: int, *, by_value: bool = False
+) -> bytes | None:
     """Pickle a message as `dump` does; None if it takes more than ``most`` bytes.
 
     Pickling stops as soon as the limit is exceeded.
@@ -82,7 +90,7 @@ def dump_within(message: object, function: object, most: int) -> bytes | None:
     except Exception as error:  # noqa: BLE001 - pickle calls the user's code
         reason = error
     else:
-        if _is_named(by_name):
+        if _is_named(by_name, by_value=by_value):
             return by_name
     if _SHARED in str(reason):
         msg = f"{function!r} cannot be sent to another process: {reason}; {INITARGS}"
@@ -103,12 +111,14 @@ def dump_within(message: object, function: object, most: int) -> bytes | None:
         raise TransferError(msg) from None
 
 
-def _is_named(content: bytes) -> bool:
+def _is_named(content: bytes, *, by_value: bool) -> bool:
     """Whether a worker will find the objects that a message refers to by name.
 
     Pickle sends objects defined in a main module by name, even if workers do not import
     that module.
     """
+    if by_value:
+        return b"__main__" not in content
     # The search is slow in a long message, and known() is slow beside a short one.
     if len(content) > _NEAR and main_module.known().is_imported:
         return True
@@ -156,12 +166,26 @@ def _dump_by_value(message: object, most: int) -> bytes:
 
 @functools.cache
 def _by_value() -> Callable[[object], Any]:
-    import cloudpickle
-
+    cloudpickle = _cloudpickle()
     every = cloudpickle.CloudPickler.dispatch_table
     sockets = ForkingPickler._extra_reducers  # type: ignore[attr-defined]  # noqa: SLF001
     table = {"dispatch_table": ChainMap(sockets, every)}
     return type("Pickler", (cloudpickle.CloudPickler,), table)
+
+
+def _cloudpickle() -> Any:
+    """The module cloudpickle, or the copy of it that joblib brings.
+
+    Raises:
+        ImportError: cloudpickle is not installed, and joblib is not in use.
+    """
+    try:
+        import cloudpickle
+    except ImportError:
+        if "joblib" not in sys.modules:
+            raise
+        from joblib.externals import cloudpickle
+    return cloudpickle
 
 
 class Carried:
@@ -169,13 +193,14 @@ class Carried:
 
     Args:
         value: the value.
+        by_value: see `dump`.
 
     Raises:
         TransferError: the value cannot be pickled.
     """
 
-    def __init__(self, value: object) -> None:
-        self._content = dump(value, value)
+    def __init__(self, value: object, *, by_value: bool = False) -> None:
+        self._content = dump(value, value, by_value=by_value)
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[bytes]]:
         return pickle.loads, (self._content,)
@@ -211,12 +236,16 @@ class _Pieces:
 def dump_value(value: object) -> bytes:
     """Pickle the return value of a call, to send it back.
 
+    An object whose class has reached this process by value goes back by value.
+
     Raises:
         TransferError: the value cannot be pickled.
     """
     try:
         return dump_plain(value)
     except Exception as error:
+        with contextlib.suppress(Exception):  # pickle calls the user's code
+            return _dump_by_value(value, sys.maxsize)
         msg = (
             f"the result cannot be sent back to the caller ({error}): return what can "
             "be pickled, such as plain data"
@@ -273,7 +302,12 @@ def dump_error(error: BaseException) -> tuple[bytes, str]:
 
 def _dump_checked(error: object) -> bytes:
     """The pickled error, which was unpickled once to see that it can be."""
-    content = pickle.dumps(error)
+    try:
+        content = pickle.dumps(error)
+    except (AttributeError, pickle.PicklingError):  # a class that was sent by value
+        if "joblib" not in sys.modules and "cloudpickle" not in sys.modules:
+            raise
+        content = _dump_by_value(error, sys.maxsize)
     pickle.loads(content)  # noqa: S301 - written one line above
     return content
 

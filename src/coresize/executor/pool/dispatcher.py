@@ -115,6 +115,7 @@ class Dispatcher:
         #: Seconds between two looks at running tasks.
         self._interval = _LOOK if memory is None else memory.patience()
         self._looked = 0.0
+        self._rests = False
         self._moment: Inheritance | None = None
         self._furnish()
 
@@ -161,6 +162,13 @@ class Dispatcher:
         if self._forks == processes.forks:
             return False
         return self.thread is not None or self._ended
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the pool takes jobs."""
+        submitted = self._submitted
+        closed = submitted.closing or submitted.broken is not None
+        return not (closed or self._ended or self.is_inherited)
 
     def refuse_inherited(self) -> None:
         """Refuse to use, in a forked child, a pool that the parent has started.
@@ -280,6 +288,11 @@ class Dispatcher:
         self.size = size
         self._submitted.wake()
 
+    def rest(self) -> None:
+        """Note that no job will come soon: workers that hold much memory may end."""
+        self._rests = True
+        self._submitted.wake()
+
     def _start(self) -> None:
         with self._submitted.lock:
             if self.thread is not None:
@@ -347,6 +360,8 @@ class Dispatcher:
             self._interrupt_all()
         self._workers.resize(self.size)
         more = self._starting = self._go_on()
+        if not self.waiting:
+            self._rest()
         if submitted.cancelling and (self._workers.busy or not self.handles):
             # The jobs that could begin have begun by now.
             while self.waiting:
@@ -366,8 +381,16 @@ class Dispatcher:
     def _patience(self) -> float | None:
         """The most seconds to wait for an event; None for no limit."""
         if not self._workers.busy:
-            return None if not self.waiting else _LOOK
+            return _LOOK if self.waiting else self._workers.patience()
         return min(_LOOK, *(bound.patience() for bound in self._bounds))
+
+    def _rest(self) -> None:
+        """End workers that nobody needs now."""
+        if self._rests and not self._workers.busy:
+            self._rests = False
+            self._workers.rest()
+        if self.options.idle is not None:
+            self._workers.end_idle()
 
     # --- Giving -----------------------------------------------------------------
 

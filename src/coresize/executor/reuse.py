@@ -1,0 +1,177 @@
+"""Pools of processes that are kept between uses, so that no use waits for workers.
+
+A pool has one user at a time: two threads that ask for the same get a pool each, and
+the one can kill its workers without harm to the other. When its user gives it back, a
+pool stays, without a job, until its workers have been idle for some time
+(`coresize.executor.pool.workers`), until a pool for other terms is asked for, or until
+the program ends.
+
+The terms of a pool are what its workers have inherited or were told at their start. So
+a pool serves again only while a new worker would be in the same state as its old ones.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from coresize.executor.process import ProcessPoolExecutor
+from coresize.model import Value
+from coresize.processes import inheritance, main_module
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from coresize.executor.admission.needs import MemoryNeed
+    from coresize.planning.values import WorkerPlan
+    from coresize.processes.inheritance import Inheritance
+
+#: Variables that tell where a program is, not how it is to run: pytest sets this one
+#: anew for each test.
+_PASSING = frozenset({"PYTEST_CURRENT_TEST"})
+
+#: Seconds after which the workers of a kept pool end; joblib's number for loky.
+IDLE = 300.0
+
+
+class Terms(Value):
+    """What a pool is made for.
+
+    Attributes:
+        threads: threads of BLAS and OpenMP in each worker; None for the worker's share.
+        memory: bytes that one task needs, as for `ProcessPoolExecutor`.
+        initializer: a function that each worker calls first, or None.
+        initargs: the arguments of the initializer.
+        idle: seconds after which an idle worker ends.
+    """
+
+    threads: int | None
+    memory: MemoryNeed | None
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
+    idle: float
+
+
+class ReusablePool(ProcessPoolExecutor):
+    """A pool whose workers end when they are idle, and import no main module.
+
+    Args:
+        terms: what the pool is made for.
+        plan: the number of workers, and the threads of each.
+        state: what its workers inherit.
+    """
+
+    _imports_main = False
+
+    def __init__(self, terms: Terms, plan: WorkerPlan, state: _State) -> None:
+        self._idle = terms.idle
+        self.terms, self.plan, self.state = terms, plan, state
+        super().__init__(
+            plan,  # type: ignore[arg-type] - a plan is taken as it is
+            memory=terms.memory,
+            threads=terms.threads,
+            initializer=terms.initializer,
+            initargs=terms.initargs,
+        )
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the pool takes calls, and has workers."""
+        return self._dispatcher is not None and self._dispatcher.is_usable
+
+    def serves(self, terms: Terms, plan: WorkerPlan, state: _State) -> bool:
+        """Whether new workers for these terms would be like those of this pool."""
+        same_size = self.plan.workers == plan.workers
+        return (
+            self.is_usable
+            and self.plan.threads_per_worker == plan.threads_per_worker
+            and (same_size or terms.memory is None)
+            and self.state == state
+            and _equal(self.terms, terms)
+        )
+
+    def take(self, plan: WorkerPlan) -> None:
+        """Begin a use with another number of workers."""
+        self.plan, self._max_workers = plan, plan.workers
+        if self._dispatcher is not None:
+            self._dispatcher.resize(plan.workers)
+
+    def rest(self) -> None:
+        """End a use: workers that hold much memory may end."""
+        if self._dispatcher is not None:
+            self._dispatcher.rest()
+
+
+_State = tuple["Inheritance", tuple[str, ...]]
+
+_lock = threading.Lock()
+
+#: The pools that nobody uses.
+_kept: list[ReusablePool] = []
+
+
+def borrow(terms: Terms, plan: WorkerPlan) -> ReusablePool:
+    """A pool for these terms: one that is kept, or a new one.
+
+    Pools that are kept for other terms are shut down.
+
+    Raises:
+        ConfigError: the terms are not valid.
+    """
+    state = _state()
+    with _lock:
+        kept = [pool for pool in _kept if pool.serves(terms, plan, state)]
+        other = [pool for pool in _kept if pool not in kept]
+        found = kept.pop() if kept else None
+        _kept[:] = kept
+    for pool in other:
+        pool.shutdown(wait=False)
+    if found is None:
+        return ReusablePool(terms, plan, state)
+    found.take(plan)
+    return found
+
+
+def give_back(pool: ReusablePool) -> None:
+    """Keep a pool that has no calls; one that takes no calls is shut down."""
+    if not pool.is_usable:
+        pool.shutdown(wait=False)
+        return
+    pool.rest()
+    with _lock:
+        _kept.append(pool)
+
+
+def _state() -> _State:
+    """What a worker would inherit now, and where it would find modules.
+
+    Each call says in which folder it is made, so the folder may change.
+    """
+    now = inheritance.current()
+    environment = {
+        name: value for name, value in now.environment.items() if name not in _PASSING
+    }
+    state = now.changed(environment=environment, folder=None, main=main_module.NONE)
+    return state, tuple(sys.path)
+
+
+def _equal(terms: Terms, others: Terms) -> bool:
+    try:
+        return bool(terms == others)
+    except Exception:  # noqa: BLE001 - the user's arguments, such as arrays
+        return False
+
+
+def _forget() -> None:
+    """The pools of the parent are no pools of a forked child."""
+    global _lock  # noqa: PLW0603 - another thread may have held it
+    _lock = threading.Lock()
+    _kept.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
