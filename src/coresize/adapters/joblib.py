@@ -18,8 +18,8 @@ from joblib.parallel import (
     mp,
 )
 
-from coresize.adapters.joblib_calls import NAME, Batch
-from coresize.executor import reuse, sizing
+from coresize.adapters.joblib_calls import NAME, Batch, Results
+from coresize.executor import reuse
 from coresize.executor.admission.needs import MemorySpec
 from coresize.executor.serial import OneByOneExecutor
 from coresize.executor.traits import Traits, of_caller, of_pool, of_threads
@@ -228,7 +228,7 @@ class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             initargs=tuple(options.get("initargs", ())),
             idle=reuse.IDLE if idle is None else idle,
         )
-        return reuse.borrow(terms, sizing.plan(count, memory=self._fixed))
+        return reuse.borrow(terms, count)
 
     def submit(
         self, func: Callable[[], Any], callback: Callable[..., Any] | None = None
@@ -244,7 +244,8 @@ class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
 
     def retrieve_result_callback(self, future: Future[Any]) -> Any:
         """The results of a batch."""
-        return future.result()
+        results = future.result()
+        return results.values if isinstance(results, Results) else results
 
     def terminate(self) -> None:
         """Give the pool back after all calls."""

@@ -39,12 +39,22 @@ class Batch:
         items = getattr(calls, "items", None)
         self.func = items[0][0] if items else calls
 
-    def __call__(self) -> Any:
-        """Make the calls; returns their results."""
-        return self.calls()
+    def __call__(self) -> Results:
+        """Make the calls."""
+        return Results(self.calls())
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[bytes]]:
         return _load, (transfer.dump(self.calls, self.func, by_value=True),)
+
+
+class Results:
+    """The results of a batch, which go back by value; unpickling gives the list."""
+
+    def __init__(self, values: list[Any]) -> None:
+        self.values = values
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[bytes]]:
+        return _load, (transfer.dump(self.values, "a result", by_value=True),)
 
 
 def _load(content: bytes) -> object:

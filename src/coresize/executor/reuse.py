@@ -15,8 +15,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
+from coresize.detection.available import available_cores
+from coresize.executor import sizing
+from coresize.executor.admission.needs import MemorySpec
 from coresize.executor.process import ProcessPoolExecutor
 from coresize.model import Value
 from coresize.processes import inheritance, main_module
@@ -36,6 +40,9 @@ _PASSING = frozenset({"PYTEST_CURRENT_TEST"})
 
 #: Seconds after which the workers of a kept pool end; joblib's number for loky.
 IDLE = 300.0
+
+#: The least seconds between two looks at the memory of a pool's workers.
+_OFTEN = 1.0
 
 
 class Terms(Value):
@@ -63,13 +70,20 @@ class ReusablePool(ProcessPoolExecutor):
         terms: what the pool is made for.
         plan: the number of workers, and the threads of each.
         state: what its workers inherit.
+
+    Attributes:
+        plan: as above; of the present use.
+        cores: the cores that the plan divides.
     """
 
     _imports_main = False
 
-    def __init__(self, terms: Terms, plan: WorkerPlan, state: _State) -> None:
+    def __init__(
+        self, terms: Terms, plan: WorkerPlan, cores: int, state: _State
+    ) -> None:
         self._idle = terms.idle
-        self.terms, self.plan, self.state = terms, plan, state
+        self._rested = float("-inf")
+        self.terms, self.plan, self.cores, self.state = terms, plan, cores, state
         super().__init__(
             plan,  # type: ignore[arg-type] - a plan is taken as it is
             memory=terms.memory,
@@ -83,26 +97,37 @@ class ReusablePool(ProcessPoolExecutor):
         """Whether the pool takes calls, and has workers."""
         return self._dispatcher is not None and self._dispatcher.is_usable
 
-    def serves(self, terms: Terms, plan: WorkerPlan, state: _State) -> bool:
-        """Whether new workers for these terms would be like those of this pool."""
-        same_size = self.plan.workers == plan.workers
-        return (
-            self.is_usable
-            and self.plan.threads_per_worker == plan.threads_per_worker
-            and (same_size or terms.memory is None)
-            and self.state == state
-            and _equal(self.terms, terms)
-        )
+    def serves(self, terms: Terms, state: _State) -> bool:
+        """Whether new workers for these terms would be like those of this pool.
 
-    def take(self, plan: WorkerPlan) -> None:
-        """Begin a use with another number of workers."""
-        self.plan, self._max_workers = plan, plan.workers
+        Apart from their number, and the threads that follow from it.
+        """
+        return self.is_usable and self.state == state and _equal(self.terms, terms)
+
+    def can_take(self, plan: WorkerPlan) -> bool:
+        """Whether the pool can get the size of this plan: its workers stay as they are.
+
+        The bound of memory knows its number of workers from the start.
+        """
+        same = self.plan.workers == plan.workers or self.terms.memory is None
+        return same and self.plan.threads_per_worker == plan.threads_per_worker
+
+    def take(self, plan: WorkerPlan, cores: int) -> None:
+        """Get the size of this plan."""
+        self.plan, self.cores = plan, cores
+        self._max_workers = plan.workers
         if self._dispatcher is not None:
             self._dispatcher.resize(plan.workers)
 
     def rest(self) -> None:
-        """End a use: workers that hold much memory may end."""
-        if self._dispatcher is not None:
+        """End a use: workers that hold much memory may end.
+
+        This wakes the dispatcher, which takes longer than a short use; so it is done at
+        most once a second.
+        """
+        now = time.monotonic()
+        if self._dispatcher is not None and now - self._rested > _OFTEN:
+            self._rested = now
             self._dispatcher.rest()
 
 
@@ -114,26 +139,40 @@ _lock = threading.Lock()
 _kept: list[ReusablePool] = []
 
 
-def borrow(terms: Terms, plan: WorkerPlan) -> ReusablePool:
+def borrow(terms: Terms, count: int) -> ReusablePool:
     """A pool for these terms: one that is kept, or a new one.
 
-    Pools that are kept for other terms are shut down.
+    Pools that are kept for other terms are shut down. If nothing has changed since the
+    last use, no plan is made: that takes longer than a short use.
+
+    Args:
+        terms: what the pool is for.
+        count: the number of workers.
 
     Raises:
         ConfigError: the terms are not valid.
     """
-    state = _state()
+    state, cores = _state(), available_cores()
     with _lock:
-        kept = [pool for pool in _kept if pool.serves(terms, plan, state)]
+        kept = [pool for pool in _kept if pool.serves(terms, state)]
         other = [pool for pool in _kept if pool not in kept]
-        found = kept.pop() if kept else None
-        _kept[:] = kept
+        same = [
+            pool for pool in kept if (pool.plan.workers, pool.cores) == (count, cores)
+        ]
+        found = same[-1] if same else kept[-1] if kept else None
+        _kept[:] = [pool for pool in kept if pool is not found]
     for pool in other:
         pool.shutdown(wait=False)
-    if found is None:
-        return ReusablePool(terms, plan, state)
-    found.take(plan)
-    return found
+    if same:
+        return same[-1]
+    fixed = None if terms.memory is None else MemorySpec(terms.memory).fixed
+    plan = sizing.plan(count, memory=fixed)
+    if found is not None and found.can_take(plan):
+        found.take(plan, cores)
+        return found
+    if found is not None:
+        found.shutdown(wait=False)
+    return ReusablePool(terms, plan, cores, state)
 
 
 def give_back(pool: ReusablePool) -> None:

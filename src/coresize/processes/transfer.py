@@ -236,16 +236,12 @@ class _Pieces:
 def dump_value(value: object) -> bytes:
     """Pickle the return value of a call, to send it back.
 
-    An object whose class has reached this process by value goes back by value.
-
     Raises:
         TransferError: the value cannot be pickled.
     """
     try:
         return dump_plain(value)
     except Exception as error:
-        with contextlib.suppress(Exception):  # pickle calls the user's code
-            return _dump_by_value(value, sys.maxsize)
         msg = (
             f"the result cannot be sent back to the caller ({error}): return what can "
             "be pickled, such as plain data"

@@ -113,9 +113,9 @@ class Dispatcher:
         #: The maps that have calls to start before the pool takes no more jobs.
         self.unfinished: set[Unfinished] = set()
         #: Seconds between two looks at running tasks.
-        self._interval = _LOOK if memory is None else memory.patience()
-        self._looked = 0.0
-        self._rests = False
+        self._interval, self._looked = _LOOK, 0.0
+        if memory is not None:
+            self._interval = memory.patience()
         self._moment: Inheritance | None = None
         self._furnish()
 
@@ -166,9 +166,7 @@ class Dispatcher:
     @property
     def is_usable(self) -> bool:
         """Whether the pool takes jobs."""
-        submitted = self._submitted
-        closed = submitted.closing or submitted.broken is not None
-        return not (closed or self._ended or self.is_inherited)
+        return self._submitted.is_open and not self.is_inherited
 
     def refuse_inherited(self) -> None:
         """Refuse to use, in a forked child, a pool that the parent has started.
@@ -289,8 +287,8 @@ class Dispatcher:
         self._submitted.wake()
 
     def rest(self) -> None:
-        """Note that no job will come soon: workers that hold much memory may end."""
-        self._rests = True
+        """End workers that hold much memory, if no job comes first."""
+        self._submitted.resting = True
         self._submitted.wake()
 
     def _start(self) -> None:
@@ -361,7 +359,7 @@ class Dispatcher:
         self._workers.resize(self.size)
         more = self._starting = self._go_on()
         if not self.waiting:
-            self._rest()
+            self._workers.end_unneeded(rest=submitted.take_rest())
         if submitted.cancelling and (self._workers.busy or not self.handles):
             # The jobs that could begin have begun by now.
             while self.waiting:
@@ -383,14 +381,6 @@ class Dispatcher:
         if not self._workers.busy:
             return _LOOK if self.waiting else self._workers.patience()
         return min(_LOOK, *(bound.patience() for bound in self._bounds))
-
-    def _rest(self) -> None:
-        """End workers that nobody needs now."""
-        if self._rests and not self._workers.busy:
-            self._rests = False
-            self._workers.rest()
-        if self.options.idle is not None:
-            self._workers.end_idle()
 
     # --- Giving -----------------------------------------------------------------
 

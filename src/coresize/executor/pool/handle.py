@@ -94,7 +94,7 @@ class WorkerHandle:
         idle: the time in which the worker used no CPU.
         base: bytes that the worker held before its first task.
         inherits_memory: the worker inherited much memory by fork, which is not counted.
-        rested: bytes that the worker held at its first rest (`Workers.rest`), or None.
+        rested: bytes that the worker held at its first rest, or None.
         began: when the first job of ``running`` began, or the last one ended
             (time.monotonic).
         gone: a descriptor that becomes readable when the process ends.
@@ -326,6 +326,14 @@ class WorkerHandle:
     def memory(self) -> Memory | None:
         """The memory of the process now, without that of its descendants."""
         return read_memory(self.pid, inherits=self.inherits_memory)
+
+    def has_grown(self, most: int) -> bool:
+        """Whether the memory has grown by more than some bytes since the first call."""
+        memory = self.memory()
+        held = 0 if memory is None else memory.private
+        if self.rested is None:
+            self.rested = held
+        return held > self.rested + most
 
     def look(self) -> None:
         """Note the processes that descend from the worker."""

@@ -102,35 +102,24 @@ class Workers:
         ]:
             self._stop(worker)
 
-    def rest(self) -> None:
-        """End the workers whose memory has grown by much since their first rest.
+    def end_unneeded(self, *, rest: bool) -> None:
+        """End the workers that have been idle for as long as they may be.
 
-        What a worker holds at its first rest is mostly what its tasks have imported.
+        Args:
+            rest: end also those whose memory has grown by much since their first rest;
+                what a worker held then is mostly what its tasks have imported.
         """
-        for worker in self._idle():
-            memory = worker.memory()
-            held = 0 if memory is None else memory.private
-            if worker.rested is None:
-                worker.rested = held
-            elif held > worker.rested + _MUCH:
-                self._stop(worker)
-
-    def end_idle(self) -> None:
-        """End the workers that have been idle for as long as they may be."""
         now = time.monotonic()
-        for worker in self._idle():
-            if now >= self._until(worker):
+        for worker in [worker for worker in self.handles if worker.is_idle]:
+            if now >= self._until(worker) or (rest and worker.has_grown(_MUCH)):
                 self._stop(worker)
 
     def patience(self) -> float | None:
-        """The seconds until `end_idle` is due; None if it is not."""
+        """The seconds until an idle worker is to end; None if none is."""
         if self._options.idle is None:
             return None
-        ends = [self._until(worker) for worker in self._idle()]
+        ends = [self._until(worker) for worker in self.handles if worker.is_idle]
         return max(0.0, min(ends) - time.monotonic()) if ends else None
-
-    def _idle(self) -> list[WorkerHandle]:
-        return [worker for worker in self.handles if worker.is_idle]
 
     def _until(self, worker: WorkerHandle) -> float:
         """When an idle worker is to end (time.monotonic)."""
