@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coresize.detection import limits, sources
+from coresize.detection.environ import with_test_share as shared
 from coresize.detection.reading import keep_last
 from coresize.host import Live, current
 
@@ -111,8 +112,8 @@ def detect(host: Host | None = None) -> Limits:
     variables, membership = _read_common(host)
     return limits.combine(
         (
-            *sources.cpu(host, membership, variables),
-            *sources.memory(host, membership, variables),
+            *shared(variables, "cpu", sources.cpu(host, membership, variables)),
+            *shared(variables, "memory", sources.memory(host, membership, variables)),
             *sources.others(host, variables),
         )
     )
@@ -128,7 +129,7 @@ def cores_of(
     findings = sources.cpu(
         host, membership, variables, capacity=capacity, physical=physical
     )
-    limit = _cpu_limit(tuple(findings))
+    limit = _cpu_limit(tuple(shared(variables, "cpu", findings)))
     if reserve is None:
         reserve = sources.reserved_cores(variables)
     return limits.whole_cores(limit, rounding=rounding, reserve=reserve)
@@ -142,7 +143,8 @@ def memory_of(host: Host) -> int:
 def memory_limits(host: Host) -> MemoryLimits:
     """The memory of any machine, without its cores; see `detect`."""
     variables, membership = _read_common(host)
-    return limits.combine_memory(sources.memory(host, membership, variables))
+    findings = sources.memory(host, membership, variables)
+    return limits.combine_memory(shared(variables, "memory", findings))
 
 
 def _read_common(host: Host) -> tuple[dict[str, str], Membership]:

@@ -19,7 +19,7 @@ from coresize.model import Fact, Gap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import TypeAlias
 
     from coresize.detection.reading import FactOrGap
@@ -73,8 +73,19 @@ MARKS = {
     "GALAXY_SLOTS": "galaxy",
 }
 
+#: The variables by which pytest-xdist tells a process that it is one of several workers
+#: on this host (xdist/remote.py); the second holds their number. The processes that its
+#: tests start inherit them, and share with the other workers as well.
+_TEST_WORKER, _TEST_WORKERS = "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"
+
+_SHARE_RANKS = "CORESIZE_SHARE_RANKS"
+_SWITCHES = {"1": True, "on": True, "true": True, "0": False, "off": False}
+_SWITCHES |= {"yes": True, "no": False, "false": False}
+
 #: All variables that are read first.
-NAMES = frozenset({*_VARIABLES, *MARKS, _RESERVE})
+NAMES = frozenset(
+    {*_VARIABLES, *MARKS, _RESERVE, _TEST_WORKER, _TEST_WORKERS, _SHARE_RANKS}
+)
 
 
 def read_variables(host: Host) -> dict[str, str]:
@@ -143,3 +154,63 @@ def reserved_cores(present: dict[str, str]) -> int:
         return units.whole(text)
     except ParseError:
         raise ConfigError(_RESERVE, text, _RESERVES) from None
+
+
+# --- The share of one worker of pytest-xdist ----------------------------------------
+
+#: For each role of a share, the roles whose least amount is divided. The limit of the
+#: memory is not: the kernel kills a process when all of them have used it up.
+_SHARED: dict[Resource, dict[Role, frozenset[Role]]] = {
+    "cpu": {"limit": frozenset({"capacity", "limit", "cap"})},
+    "memory": {
+        "available": frozenset({"capacity", "limit", "cap", "available"}),
+        "soft_available": frozenset({"soft_available"}),
+    },
+}
+
+
+def with_test_share(
+    present: dict[str, str], resource: Resource, findings: Iterable[FactOrGap]
+) -> Iterable[FactOrGap]:
+    """The facts and gaps about one resource, and the share of one worker of xdist.
+
+    What all workers share is divided: the machine, the cgroups and the job. Variables
+    are not, since a test may have set them; and an override replaces the share.
+
+    Raises:
+        ConfigError: CORESIZE_SHARE_RANKS is neither on nor off.
+    """
+    if not (_TEST_WORKERS in present and _TEST_WORKER in present):
+        return findings
+    return _with_test_share(present, resource, tuple(findings))
+
+
+def _with_test_share(
+    present: dict[str, str], resource: Resource, findings: Sequence[FactOrGap]
+) -> Iterator[FactOrGap]:
+    yield from findings
+    switch = present.get(_SHARE_RANKS, "1").strip().lower()
+    if switch not in _SWITCHES:
+        raise ConfigError(_SHARE_RANKS, switch, '"1" or "0", or unset it')
+    try:
+        workers = units.whole(present[_TEST_WORKERS])
+    except ParseError as error:
+        reason, name = str(error), _TEST_WORKERS
+        yield Gap(resource=resource, source=f"env:{name}", where=name, reason=reason)
+        return
+    if not _SWITCHES[switch] or workers < 2:
+        return
+    facts = [one for one in findings if isinstance(one, Fact) and one.amount]
+    shared = [fact for fact in facts if not fact.source.startswith("env:")]
+    for role, roles in _SHARED[resource].items():
+        amounts = [fact.amount or 0 for fact in shared if fact.role in roles]
+        if amounts:
+            share = min(amounts) / workers
+            yield Fact(
+                resource=resource,
+                amount=share if resource == "cpu" else int(share),
+                role=role,
+                source=f"env:{_TEST_WORKERS}",
+                where=_TEST_WORKERS,
+                raw=f"{min(amounts):g} / {workers}",
+            )

@@ -137,6 +137,13 @@ def _warnings(
         if gap.where.isupper():  # a variable, which its user can correct
             yield f"{gap.where} is ignored: {gap.reason}"
     for fact in facts:
+        if fact.where == "PYTEST_XDIST_WORKER_COUNT" and fact == cpu.binding:
+            yield (
+                f"{fact.where}: this process is one of several workers of pytest-xdist "
+                f"and counts its share ({fact.raw} cores); CORESIZE_SHARE_RANKS=0 "
+                "counts everything"
+            )
+    for fact in facts:
         if fact.role == "override" and fact.resource == "cpu":
             least = min(filter(None, (cpu.affinity, cpu.capacity)), default=None)
             yield from _override_warnings(fact, cpu.binding, least, _as_cores)
