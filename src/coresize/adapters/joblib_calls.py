@@ -43,8 +43,16 @@ class Batch:
         """Make the calls."""
         return Results(self.calls())
 
+    def __repr__(self) -> str:
+        return f"a batch of calls of {self.func!r}"
+
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[bytes]]:
-        return _load, (transfer.dump(self.calls, self.func, by_value=True),)
+        try:
+            content = transfer.dump(self.calls, self.func, by_value=True)
+        except transfer.TransferError as error:
+            msg = f"could not pickle the task to send to a worker: {error}"
+            raise transfer.TransferError(msg) from None
+        return _load, (content,)
 
 
 class Results:

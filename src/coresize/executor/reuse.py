@@ -185,6 +185,15 @@ def give_back(pool: ReusablePool) -> None:
         _kept.append(pool)
 
 
+def drop() -> None:
+    """Shut down all pools that nobody uses."""
+    with _lock:
+        pools = _kept[:]
+        _kept.clear()
+    for pool in pools:
+        pool.shutdown(wait=False)
+
+
 def _state() -> _State:
     """What a worker would inherit now, and where it would find modules.
 
