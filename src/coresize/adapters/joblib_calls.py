@@ -52,7 +52,7 @@ class Batch:
         except transfer.TransferError as error:
             msg = f"could not pickle the task to send to a worker: {error}"
             raise transfer.TransferError(msg) from None
-        return _load, (content,)
+        return _load_batch, (content,)
 
 
 class Results:
@@ -65,8 +65,12 @@ class Results:
         return _load, (transfer.dump(self.values, "a result", by_value=True),)
 
 
+def _load_batch(content: bytes) -> Batch:
+    return Batch(pickle.loads(content))  # noqa: S301 - the parent's own
+
+
 def _load(content: bytes) -> object:
-    return pickle.loads(content)  # noqa: S301 - the parent's own
+    return pickle.loads(content)  # noqa: S301 - of our own worker
 
 
 def _backend(**options: Any) -> object:
