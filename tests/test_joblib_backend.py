@@ -254,7 +254,8 @@ with joblib.parallel_config("coresize", n_jobs=2):
         joblib.Parallel()([delayed(fail)(Number(5)), delayed(fail)(Number(5))])
     except OddError as error:
         print("error", error)
-    generator = joblib.Parallel(return_as="generator")(delayed(abs)(n) for n in range(3))
+    calls = [delayed(abs)(n) for n in range(3)]
+    generator = joblib.Parallel(return_as="generator")(calls)
     print(next(generator))
 """
 

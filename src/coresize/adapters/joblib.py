@@ -57,6 +57,9 @@ def n_jobs(memory: str | int | None = None, **needs: Any) -> int:
 def register() -> None:
     """Register the backend: ``parallel_config("coresize", memory="2GB")``.
 
+    Importing this module does the same; joblib knows no entry points. The pool is kept
+    between calls, for up to 300 s without a call (``idle_worker_timeout=``).
+
     ``n_jobs=-1`` then means as many jobs as fit, also in libraries that use joblib. If
     a worker dies, its job raises a `TaskKilledError`, and the call fails as with any
     error of a job. With ``memory=``, a job that was killed for memory is first run
