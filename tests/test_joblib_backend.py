@@ -62,10 +62,15 @@ def pids(answers):
 
 
 @pytest.fixture(autouse=True)
-def _none_kept():
-    """Each test begins with new workers."""
+def _begin_anew():
+    """Each test begins with new workers, in the same state."""
     reuse.drop()
+    environment, path, folder = dict(os.environ), sys.path[:], Path.cwd()
     yield
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[:] = path
+    os.chdir(folder)
     reuse.drop()
 
 
@@ -85,13 +90,13 @@ def test_a_kept_pool_is_resized():
 
 
 @pytest.mark.parametrize("change", ["variable", "path", "threads", "memory", "init"])
-def test_what_workers_inherit_ends_the_pool(change, monkeypatch, tmp_path):
+def test_what_workers_inherit_ends_the_pool(change, tmp_path):
     first = pids(ask())
     options = {}
     if change == "variable":
-        monkeypatch.setenv("NEW", "new")
+        os.environ["NEW"] = "new"
     elif change == "path":
-        monkeypatch.syspath_prepend(str(tmp_path))
+        sys.path.insert(0, str(tmp_path))
     elif change == "threads":
         options = {"inner_max_num_threads": 3}
     elif change == "memory":
@@ -112,10 +117,10 @@ def _asked_in_config():
     return joblib.Parallel(2, batch_size=1)([joblib.delayed(answer)(0.05)] * 4)
 
 
-def test_what_calls_bring_along_keeps_the_pool(monkeypatch, tmp_path):
+def test_what_calls_bring_along_keeps_the_pool(tmp_path):
     first = pids(ask())
-    monkeypatch.setenv("PYTEST_CURRENT_TEST", "another")
-    monkeypatch.chdir(tmp_path)
+    os.environ["PYTEST_CURRENT_TEST"] = "another"
+    os.chdir(tmp_path)
     answers = ask()
     assert pids(answers) <= first
     assert {folder for _, folder, *_ in answers} == {tmp_path}
@@ -213,8 +218,8 @@ def test_a_worker_that_keeps_much_ends():
 
 
 @pytest.mark.parametrize("n_jobs", [1, -1])
-def test_one_worker_is_no_worker(n_jobs, monkeypatch):
-    monkeypatch.setenv("CORESIZE_OVERRIDE_CORES", "1")
+def test_one_worker_is_no_worker(n_jobs):
+    os.environ["CORESIZE_OVERRIDE_CORES"] = "1"
     assert pids(ask(n_jobs)) == {os.getpid()}
 
 

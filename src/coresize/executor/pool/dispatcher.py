@@ -105,17 +105,14 @@ class Dispatcher:
         memory: MemoryBound | None,
     ) -> None:
         self.options = options
-        self.size = size
+        self.size, self.memory = size, memory
         self.environment = environment
-        self.memory = memory
         self.times = CallTimes()
         self.thread: threading.Thread | None = None
         #: The maps that have calls to start before the pool takes no more jobs.
         self.unfinished: set[Unfinished] = set()
-        #: Seconds between two looks at running tasks.
-        self._interval, self._looked = _LOOK, 0.0
-        if memory is not None:
-            self._interval = memory.patience()
+        self._interval = _LOOK if memory is None else memory.patience()
+        self._looked = 0.0
         self._moment: Inheritance | None = None
         self._furnish()
 
