@@ -85,7 +85,7 @@ class ReusablePool(ProcessPoolExecutor):
         self._rested = float("-inf")
         self.terms, self.plan, self.cores, self.state = terms, plan, cores, state
         super().__init__(
-            plan,  # type: ignore[arg-type]  # a plan is taken as it is
+            plan,  # a plan is taken as it is
             memory=terms.memory,
             threads=terms.threads,
             initializer=terms.initializer,

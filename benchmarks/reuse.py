@@ -1,6 +1,6 @@
 """joblib's calls with the backend "coresize", and with loky: ratios of their times.
 
-python benchmarks/joblib.py
+python benchmarks/reuse.py
 
 Each row is repeated in turns by both backends, and the least time of each counts. The
 first call, which starts workers, is apart. The rows with scikit-learn need it.
@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 
+import joblib
 
-# This script has the name of the library.
-sys.path[:] = [one for one in sys.path if Path(one) != Path(__file__).parent]
-
-import joblib  # noqa: E402
-
-from coresize.adapters.joblib import NAME, register  # noqa: E402
+from coresize.adapters.joblib import register
+from coresize.adapters.joblib_calls import NAME
 
 
 TYPE_CHECKING = False
