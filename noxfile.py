@@ -110,3 +110,4 @@ def benchmarks(session: nox.Session) -> None:
     session.run("python", "benchmarks/batch.py")
     session.run("python", "benchmarks/pools.py", "--write")
     session.run("python", "benchmarks/makespan.py", "--write")
+    session.run("python", "benchmarks/reuse.py")

@@ -16,15 +16,12 @@ import pytest
 from coresize.adapters import joblib as adapter
 
 
-NAMED = "it names the backend in a worker, where nobody has registered it"
 MEMMAPS = (
     "it is about memory maps of large arguments, which loky and joblib's pool make"
 )
 
 #: test: why it is left out
 LEFT_OUT = {
-    "test_backend_nesting_level": NAMED,
-    "test_nested_loop": NAMED,
     "test_auto_memmap_on_arrays_from_generator": MEMMAPS,
     "test_memmapping_leaks": MEMMAPS,
 }

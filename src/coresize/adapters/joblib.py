@@ -11,14 +11,17 @@ from joblib import Parallel, register_parallel_backend
 from joblib.parallel import (
     AutoBatchingMixin,
     BatchedCalls,
+    FallbackToBackend,
     ParallelBackendBase,
     SequentialBackend,
     get_active_backend,
+    mp,
 )
 
+from coresize.adapters.joblib_calls import NAME, Batch, Results
+from coresize.executor import reuse
 from coresize.executor.admission.needs import MemorySpec
 from coresize.executor.jobs import owned
-from coresize.executor.process import ProcessPoolExecutor
 from coresize.executor.serial import OneByOneExecutor
 from coresize.executor.traits import Traits, of_caller, of_pool, of_threads
 from coresize.planning.plan import plan_workers
@@ -34,8 +37,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
     from coresize.executor.admission.needs import MemoryNeed
-
-NAME = "coresize"
+    from coresize.executor.reuse import ReusablePool
 
 
 def n_jobs(memory: str | int | None = None, **needs: Any) -> int:
@@ -57,6 +59,9 @@ def n_jobs(memory: str | int | None = None, **needs: Any) -> int:
 
 def register() -> None:
     """Register the backend: ``parallel_config("coresize", memory="2GB")``.
+
+    Importing this module does the same; joblib knows no entry points. The pool is kept
+    between calls, for up to 300 s without a call (``idle_worker_timeout=``).
 
     ``n_jobs=-1`` then means as many jobs as fit, also in libraries that use joblib. If
     a worker dies, its job raises a `TaskKilledError`, and the call fails as with any
@@ -152,7 +157,10 @@ def _answer(future: Future[Any], call: Callable[[], list[Any]]) -> None:
 
 
 class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
-    """A joblib backend that runs batches of calls on `ProcessPoolExecutor`."""
+    """A joblib backend that runs batches of calls on a pool of processes.
+
+    The pool is kept between calls of `joblib.Parallel` (`coresize.executor.reuse`).
+    """
 
     supports_retrieve_callback = True
     supports_inner_max_num_threads = True
@@ -171,7 +179,12 @@ class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             **options,
         )
         self._memory = memory
-        self._workers: ProcessPoolExecutor | None = None
+        self._pool: ReusablePool | None = None
+        self._pending: set[Future[Any]] = set()
+        #: joblib's parallel objects that use the pool: a backend of `parallel_config`
+        #: has several, if their results are read in turns.
+        self._users = 0
+        self._configured: dict[str, Any] = {}
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """The number of workers for ``n_jobs``: -1 is what fits, -2 one fewer.
@@ -182,52 +195,88 @@ class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         if n_jobs == 0:
             msg = "n_jobs == 0 in Parallel has no meaning"
             raise ValueError(msg)
-        if n_jobs is None:
+        if n_jobs is None or mp is None:  # JOBLIB_MULTIPROCESSING=0
             return 1
         if n_jobs > 0:
             return n_jobs
-        fixed = None if self._memory is None else MemorySpec(self._memory).fixed
-        return max(1, plan_workers(memory=measured(fixed)).workers + 1 + n_jobs)
+        return max(1, plan_workers(memory=measured(self._fixed)).workers + 1 + n_jobs)
+
+    @property
+    def _fixed(self) -> int | None:
+        """The bytes that each task needs; None if they are unknown or differ."""
+        return None if self._memory is None else MemorySpec(self._memory).fixed
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:
-        """Make the pool; the options may hold its initializer and initargs."""
-        count = self.effective_n_jobs(n_jobs)
-        self.parallel = parallel
+        """Take a pool.
+
+        The options may hold ``memory``, ``initializer``, ``initargs``, and
+        ``idle_worker_timeout``, the seconds after which an idle worker ends.
+
+        Raises:
+            FallbackToBackend: there is one worker only, so joblib makes the calls.
+        """
+        self._configured = options
         options = {**self.backend_kwargs, **options}
-        self._workers = ProcessPoolExecutor(
-            count,
-            initializer=options.get("initializer"),
-            initargs=options.get("initargs", ()),
-            memory=self._memory,
-            threads=self.inner_max_num_threads,
-        )
+        self._memory = options.get("memory", self._memory)
+        self.parallel = parallel
+        count = self.effective_n_jobs(n_jobs)
+        if count == 1:
+            raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        if self._pool is None:
+            self._pool = self._borrow(count, options)
+        self._users += 1
         return count
+
+    def _borrow(self, count: int, options: dict[str, Any]) -> ReusablePool:
+        idle = options.get("idle_worker_timeout")
+        terms = reuse.Terms(
+            threads=self.inner_max_num_threads,
+            memory=self._memory,
+            initializer=options.get("initializer"),
+            initargs=tuple(options.get("initargs", ())),
+            idle=reuse.IDLE if idle is None else idle,
+        )
+        return reuse.borrow(terms, count)
 
     def submit(
         self, func: Callable[[], Any], callback: Callable[..., Any] | None = None
     ) -> Future[Any]:
         """Schedule a batch of calls."""
-        assert self._workers is not None
-        future = self._workers.submit(func)
+        assert self._pool is not None
+        future = self._pool.submit(Batch(func))
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
         if callback is not None:
             future.add_done_callback(callback)
         return future
 
     def retrieve_result_callback(self, future: Future[Any]) -> Any:
         """The results of a batch."""
-        return future.result()
+        results = future.result()
+        return results.values if isinstance(results, Results) else results
 
     def terminate(self) -> None:
-        """Shut down the pool after all calls."""
-        executor, self._workers = self._workers, None
-        if executor is not None:
-            executor.shutdown()
+        """Give the pool back after all calls."""
+        self._users = max(0, self._users - 1)
+        if self._users:
+            return
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            futures.wait(set(self._pending))
+            reuse.give_back(pool)
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:  # noqa: FBT001, FBT002 - as joblib calls it
-        """Kill running calls, cancel waiting ones, and on request make a new pool."""
-        executor, self._workers = self._workers, None
-        if executor is not None:
-            executor.kill_workers()
+        """Cancel waiting calls, and kill the workers if there are running ones."""
+        pool, self._pool, self._users = self._pool, None, 0
+        if pool is not None:
+            pending, self._pending = set(self._pending), set()
+            if all(future.cancel() for future in pending):
+                reuse.give_back(pool)
+            else:
+                pool.kill_workers()
         if ensure_ready:
-            self.configure(self.parallel.n_jobs, self.parallel)
+            self.configure(self.parallel.n_jobs, self.parallel, **self._configured)
+
+
+register()

@@ -96,6 +96,7 @@ RANKS = frozenset(
         "OMPI_COMM_WORLD_LOCAL_SIZE",
         "PALS_LOCAL_SIZE",
         "PMI_LOCAL_SIZE",
+        "PYTEST_XDIST_WORKER_COUNT",
         "TORCHELASTIC_RUN_ID",
     }
 )

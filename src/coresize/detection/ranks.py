@@ -1,9 +1,9 @@
 """The share of one rank, where a launcher starts several on this host.
 
-mpirun, srun and torchrun start some processes, the ranks, on each host. A rank that
-the launcher binds to CPUs finds its share in its affinity. A rank that is not bound
-sees all that the host or the job has, and so do its neighbours, so this module divides
-it:
+mpirun, srun, torchrun and pytest-xdist start some processes, the ranks, on each host. A
+rank that the launcher binds to CPUs finds its share in its affinity. A rank that is not
+bound sees all that the host or the job has, and so do its neighbours, so this module
+divides it:
 
 1. What is shared is divided: the machine, the cgroups and the job. What belongs to the
    process itself is not: its affinity, its variables, the CPUs that Slurm grants to
@@ -15,7 +15,8 @@ it:
 
 Sources: Open MPI, "Environment variables set for MPI processes"; hydra of MPICH and
 Intel MPI (MPI_LOCALNRANKS); the user guides of MVAPICH2, HPE PALS and Cray PMI, IBM JSM
-and Horovod; srun(1); PyTorch, "torchrun", "Environment Variables".
+and Horovod; srun(1); PyTorch, "torchrun", "Environment Variables"; pytest-xdist,
+"Identifying the worker process during a test".
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ _INSIDE_TORCHRUN = frozenset({"LOCAL_RANK", "TORCHELASTIC_RUN_ID"})
 
 _IN_SLURM = "SLURM_JOB_ID"
 
-NAMES = RANKS | _INSIDE_TORCHRUN | {_TORCHRUN, _IN_SLURM}
+#: The variables that a number of ranks must stand beside: a test may set the number.
+_BESIDE = {"PYTEST_XDIST_WORKER_COUNT": "PYTEST_XDIST_WORKER"}
+
+NAMES = RANKS | _INSIDE_TORCHRUN | {_TORCHRUN, _IN_SLURM, *_BESIDE.values()}
 
 _LIMITS: frozenset[Role] = frozenset({"capacity", "limit", "cap"})
 
@@ -88,7 +92,8 @@ def _on_host(
     """Yield the numbers of ranks on this host, one by launcher."""
     job = SchedulerJob("ranks", host, resource, env)
     for name in sorted(RANKS - _INSIDE_TORCHRUN):
-        yield job.ask(name, count)
+        if _BESIDE.get(name, name) in env:
+            yield job.ask(name, count)
     if _IN_SLURM in env:
         variables = host.variables(slurm.NAMES)
         yield from slurm.tasks(SchedulerJob("slurm", host, resource, variables))

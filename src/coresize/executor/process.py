@@ -84,6 +84,11 @@ class ProcessPoolExecutor(MapExecutor):
     (32, [1, 2])
     """
 
+    #: Whether workers import the main module, and seconds after which an idle worker
+    #: ends; see `PoolOptions`.
+    _imports_main = True
+    _idle: float | None = None
+
     def __init__(
         self,
         max_workers: int | None = None,
@@ -121,6 +126,8 @@ class ProcessPoolExecutor(MapExecutor):
                 measured=spec is not None,
                 timeout=timeout,
                 oom_retries=oom_retries,
+                imports_main=self._imports_main,
+                idle=self._idle,
             )
             share = plan.threads_per_worker
             environment = options.environment(threads or share, share)

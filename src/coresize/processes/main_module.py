@@ -80,6 +80,9 @@ class MainModule(Value):
         return file.rpartition("/")[2].removesuffix(".py")
 
 
+#: The main module of workers that import none.
+NONE = MainModule(name=None, file=None)
+
 #: The parts of the main module at the last call of `known`, and its answer.
 _latest: tuple[tuple[object, ...], MainModule] | None = None
 

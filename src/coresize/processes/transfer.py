@@ -55,18 +55,26 @@ def dump_call(
     return dump((function, args, kwargs), function)
 
 
-def dump(message: object, function: object) -> bytes:
+def dump(message: object, function: object, *, by_value: bool = False) -> bytes:
     """Pickle a message that holds a function, for another process.
+
+    Args:
+        message: the message.
+        function: the function, for the text of an error.
+        by_value: send the objects of the main module by value in any case, since the
+            process imports no main module.
 
     Raises:
         TransferError: the message cannot be pickled.
     """
-    content = dump_within(message, function, sys.maxsize)
+    content = dump_within(message, function, sys.maxsize, by_value=by_value)
     assert content is not None
     return content
 
 
-def dump_within(message: object, function: object, most: int) -> bytes | None:
+def dump_within(
+    message: object, function: object, most: int, *, by_value: bool = False
+) -> bytes | None:
     """Pickle a message as `dump` does; None if it takes more than ``most`` bytes.
 
     Pickling stops as soon as the limit is exceeded.
@@ -82,7 +90,7 @@ def dump_within(message: object, function: object, most: int) -> bytes | None:
     except Exception as error:  # noqa: BLE001 - pickle calls the user's code
         reason = error
     else:
-        if _is_named(by_name, function):
+        if _is_named(by_name, function, by_value=by_value):
             return by_name
     if _SHARED in str(reason):
         msg = f"{function!r} cannot be sent to another process: {reason}; {INITARGS}"
@@ -103,7 +111,7 @@ def dump_within(message: object, function: object, most: int) -> bytes | None:
         raise TransferError(msg) from None
 
 
-def _is_named(content: bytes, function: object) -> bool:
+def _is_named(content: bytes, function: object, *, by_value: bool) -> bool:
     """Whether a worker will find the objects that a message refers to by name.
 
     Pickle sends objects defined in a main module by name, even if workers do not import
@@ -112,7 +120,10 @@ def _is_named(content: bytes, function: object) -> bool:
     Args:
         content: the pickled message.
         function: the function in the message.
+        by_value: the workers import no main module.
     """
+    if by_value:
+        return b"__main__" not in content
     # The search is slow in a long message, and importable() is slow beside a short one.
     if len(content) <= _NEAR and b"__main__" not in content:
         return True
@@ -163,12 +174,26 @@ def _dump_by_value(message: object, most: int) -> bytes:
 
 @functools.cache
 def _by_value() -> Callable[[object], Any]:
-    import cloudpickle
-
+    cloudpickle = _cloudpickle()
     every = cloudpickle.CloudPickler.dispatch_table
     sockets = ForkingPickler._extra_reducers  # type: ignore[attr-defined]  # noqa: SLF001
     table = {"dispatch_table": ChainMap(sockets, every)}
     return type("Pickler", (cloudpickle.CloudPickler,), table)
+
+
+def _cloudpickle() -> Any:
+    """The module cloudpickle, or the copy of it that joblib brings.
+
+    Raises:
+        ImportError: cloudpickle is not installed, and joblib is not in use.
+    """
+    try:
+        import cloudpickle
+    except ImportError:
+        if "joblib" not in sys.modules:
+            raise
+        from joblib.externals import cloudpickle
+    return cloudpickle
 
 
 class Carried:
@@ -176,13 +201,14 @@ class Carried:
 
     Args:
         value: the value.
+        by_value: see `dump`.
 
     Raises:
         TransferError: the value cannot be pickled.
     """
 
-    def __init__(self, value: object) -> None:
-        self._content = dump(value, value)
+    def __init__(self, value: object, *, by_value: bool = False) -> None:
+        self._content = dump(value, value, by_value=by_value)
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[bytes]]:
         return pickle.loads, (self._content,)

@@ -104,15 +104,13 @@ class Dispatcher:
         memory: MemoryBound | None,
     ) -> None:
         self.options = options
-        self.size = size
+        self.size, self.memory = size, memory
         self.environment = environment
-        self.memory = memory
         self.times = CallTimes()
         self.thread: threading.Thread | None = None
         self._owner = Owner()
         #: The maps that have calls to start before the pool takes no more jobs.
         self.unfinished: set[Unfinished] = set()
-        #: Seconds between two looks at running tasks.
         self._interval = _LOOK if memory is None else memory.patience()
         self._looked = 0.0
         self._moment: Inheritance | None = None
@@ -163,6 +161,11 @@ class Dispatcher:
     @property
     def _is_used(self) -> bool:
         return self.thread is not None or self._ended
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the pool takes jobs."""
+        return self._submitted.is_open and not self.is_inherited
 
     def refuse_inherited(self) -> None:
         """Refuse to use, in a forked child, a pool that the parent has started.
@@ -279,6 +282,11 @@ class Dispatcher:
         self.size = size
         self._submitted.wake()
 
+    def rest(self) -> None:
+        """End workers that hold much memory, if no job comes first."""
+        self._submitted.resting = True
+        self._submitted.wake()
+
     def _start(self) -> None:
         with self._submitted.lock:
             if self.thread is not None:
@@ -346,6 +354,8 @@ class Dispatcher:
             self._interrupt_all()
         self._workers.resize(self.size)
         more = self._starting = self._go_on()
+        if not self.waiting:
+            self._workers.end_unneeded(rest=submitted.take_rest())
         if submitted.cancelling and (self._workers.busy or not self.handles):
             # The jobs that could begin have begun by now.
             while self.waiting:
@@ -365,7 +375,7 @@ class Dispatcher:
     def _patience(self) -> float | None:
         """The most seconds to wait for an event; None for no limit."""
         if not self._workers.busy:
-            return None if not self.waiting else _LOOK
+            return _LOOK if self.waiting else self._workers.patience()
         return min(_LOOK, *(bound.patience() for bound in self._bounds))
 
     # --- Giving -----------------------------------------------------------------

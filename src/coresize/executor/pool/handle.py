@@ -97,7 +97,9 @@ class WorkerHandle:
         idle: the time in which the worker used no CPU.
         base: bytes that the worker held before its first task.
         inherits_memory: the worker inherited much memory by fork, which is not counted.
-        began: when the first job of ``running`` began (time.monotonic).
+        rested: bytes that the worker held at its first rest, or None.
+        began: when the first job of ``running`` began, or the last one ended
+            (time.monotonic).
         gone: a descriptor that becomes readable when the process ends; None while the
             forkserver reports that, and where there is no such descriptor.
         kills: the kernel's count of kills for memory in the cgroup of the worker.
@@ -130,6 +132,7 @@ class WorkerHandle:
         self.init_error: str | None = None
         self.kill_reason: str | None = None
         self.base = 0
+        self.rested: int | None = None
         self.inherits_memory = False
         self.began = 0.0
         self.kills: OomCounter | None = None
@@ -225,6 +228,11 @@ class WorkerHandle:
         """Whether the worker can accept a job."""
         ends = self.stopping or self.is_closed or self.kill_reason is not None
         return self.ready and not ends and self.room(max_tasks, 1 << 30) > 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the worker waits for a job."""
+        return self.is_free(None) and not self.running
 
     @property
     def may_hold(self) -> bool:
@@ -360,6 +368,14 @@ class WorkerHandle:
     def memory(self) -> Memory | None:
         """The memory of the process now, without that of its descendants."""
         return read_memory(self.pid, inherits=self.inherits_memory)
+
+    def has_grown(self, most: int) -> bool:
+        """Whether the memory has grown by more than some bytes since the first call."""
+        memory = self.memory()
+        held = 0 if memory is None else memory.private
+        if self.rested is None:
+            self.rested = held
+        return held > self.rested + most
 
     def look(self) -> None:
         """Note the processes that descend from the worker."""

@@ -49,6 +49,9 @@ class PoolOptions(Value):
         measured: ``memory=`` is given, so workers report the peak of each task.
         timeout: seconds that a task may take, or None.
         oom_retries: how often a task is run again after a kill for memory.
+        imports_main: workers import the main module; otherwise its objects reach them
+            by value.
+        idle: seconds after which an idle worker ends, or None.
     """
 
     context: BaseContext
@@ -60,6 +63,8 @@ class PoolOptions(Value):
     measured: bool
     timeout: float | None
     oom_retries: int
+    imports_main: bool
+    idle: float | None
 
     def initial(self) -> tuple[object, object]:
         """The initializer and its arguments, in the form that is sent to a worker.
@@ -74,10 +79,11 @@ class PoolOptions(Value):
         arguments: object = self.initargs
         if self.initializer is None or self.forks:
             return self.initializer, arguments
-        if not main_module.importable().is_imported:
+        by_value = not self.imports_main
+        if by_value or not main_module.importable().is_imported:
             with contextlib.suppress(TransferError):
-                arguments = Carried(self.initargs)
-        return Carried(self.initializer), arguments
+                arguments = Carried(self.initargs, by_value=by_value)
+        return Carried(self.initializer, by_value=by_value), arguments
 
     @property
     def method(self) -> str | None:
@@ -125,7 +131,10 @@ class PoolOptions(Value):
             for name, value in environment.items()
             if name == _SHARE or not users.get(name)
         }
-        return inheritance.changed(environment=exports.marked(present, given))
+        main = inheritance.main if self.imports_main else main_module.NONE
+        return inheritance.changed(
+            environment=exports.marked(present, given), main=main
+        )
 
 
 def check(

@@ -33,6 +33,7 @@ class Submitted:
         cancelling: the jobs that have not begun are to be cancelled.
         terminated: the workers are to get SIGTERM as well.
         interrupted: the workers are to be killed as well.
+        resting: no job is expected soon, so workers that hold much memory may end.
         broken: why no job can be taken; None if jobs are taken.
         cause: the error behind ``broken``, or None.
         asleep: the dispatcher waits, or is about to wait, for an event.
@@ -45,7 +46,7 @@ class Submitted:
         self.arrived: deque[Job] = deque()
         self.backlog = Backlog()
         self.closing = self.cancelling = self.ended = False
-        self.terminated = self.interrupted = False
+        self.terminated = self.interrupted = self.resting = False
         self.broken: str | None = None
         self.cause: BaseException | None = None
         self.asleep = False
@@ -54,6 +55,16 @@ class Submitted:
         self.wakeup, self._waker = processes.socket_pair()
         self.wakeup.settimeout(0)
         self._waker.settimeout(0)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether jobs are taken."""
+        return not (self.closing or self.ended or self.broken is not None)
+
+    def take_rest(self) -> bool:
+        """Whether the dispatcher was told that no job is expected soon; once."""
+        rests, self.resting = self.resting, False
+        return rests
 
     def put(self, job: Job) -> bool:
         """Take a job; returns whether the dispatcher sleeps, and has to be woken.

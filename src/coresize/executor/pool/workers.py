@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 #: Seconds in which workers may end by themselves.
 _PATIENCE = 5.0
 
+#: A worker that keeps more than these bytes of its tasks ends sooner: after these
+#: seconds in which it is idle.
+_MUCH, _SOON = 300 * 1024**2, 10.0
+
 
 class Workers:
     """The workers of a pool, with the selector that reports their events.
@@ -80,8 +84,8 @@ class Workers:
         for worker in self.handles:
             if not worker.ready and not worker.kill_reason:  # it may never be ready
                 worker.kill("unused")
-            elif not worker.stopping and not worker.stop():
-                self.listen(worker, writing=True)
+            elif not worker.stopping:
+                self._stop(worker)
         return not self.handles
 
     def resize(self, size: int) -> None:
@@ -98,8 +102,38 @@ class Workers:
         for worker in sorted(staying, key=lambda worker: len(worker.running))[
             : max(0, len(staying) - size)
         ]:
-            if not worker.stop():
-                self.listen(worker, writing=True)
+            self._stop(worker)
+
+    def end_unneeded(self, *, rest: bool) -> None:
+        """End the workers that have been idle for as long as they may be.
+
+        Args:
+            rest: end also those whose memory has grown by much since their first rest;
+                what a worker held then is mostly what its tasks have imported.
+        """
+        now = time.monotonic()
+        for worker in [worker for worker in self.handles if worker.is_idle]:
+            if now >= self._until(worker) or (rest and worker.has_grown(_MUCH)):
+                self._stop(worker)
+
+    def patience(self) -> float | None:
+        """The seconds until an idle worker is to end; None if none is."""
+        if self._options.idle is None:
+            return None
+        ends = [self._until(worker) for worker in self.handles if worker.is_idle]
+        return max(0.0, min(ends) - time.monotonic()) if ends else None
+
+    def _until(self, worker: WorkerHandle) -> float:
+        """When an idle worker is to end (time.monotonic)."""
+        most = self._options.idle
+        if most is None:
+            return float("inf")
+        much = worker.rested is not None and worker.rested > worker.base + _MUCH
+        return worker.began + (min(most, _SOON) if much else most)
+
+    def _stop(self, worker: WorkerHandle) -> None:
+        if not worker.stop():
+            self.listen(worker, writing=True)
 
     def add(
         self, inheritance: Inheritance, environment: dict[str, str] | None = None
