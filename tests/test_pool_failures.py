@@ -277,7 +277,7 @@ def test_fewer_forks_than_asked_are_enough():
 import multiprocessing
 scarce = Files()
 pool = ProcessPoolExecutor(8, multiprocessing.get_context("fork"))
-scarce.take(26)
+scarce.take(20)
 seen = OnWarning(lambda: None)
 values = list(pool.map(abs, range(-20, 0)))
 few = pool.observe().workers

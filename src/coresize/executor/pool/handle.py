@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 #: Descriptors that have to be free for a start. It opens some, and the program and its
 #: tasks' results need some when all workers run: for a journal, or a file in /proc.
-FILES = 10
+FILES = 8
 
 #: The number of reads from one worker before another worker has its turn.
 _READS = 16
