@@ -9,7 +9,7 @@ import commands
 import hypothesis
 import pytest
 
-from coresize.batch import shards
+from coresize.batch import array_jobs
 from coresize.detection import environ
 from coresize.planning import settings
 
@@ -23,7 +23,7 @@ hypothesis.settings.load_profile("coresize")
 
 # Before any test, and for the programs they start: a variable that detection reads may
 # well be set where these tests run, in a batch job for instance.
-_BATCH = shards.NAMES | {settings.SHARD, settings.STATUS}
+_BATCH = array_jobs.NAMES | {settings.SHARD, settings.STATUS}
 for _name in environ.NAMES | settings.NAMES | _BATCH:
     os.environ.pop(_name, None)
 

@@ -655,7 +655,7 @@ def test_the_plan_is_logged_once(caplog):
         pool.submit(tasks.echo, 1).result(20)
     plans = [record.getMessage() for record in caplog.records]
     assert len(plans) == 1
-    assert plans[0].startswith("3 workers x 1 threads: set by workers = 3 (argument)")
+    assert plans[0].startswith("3 workers x 1 thread: set by workers = 3 (argument)")
 
 
 # --- Memory -------------------------------------------------------------------

@@ -224,13 +224,16 @@ UNGUARDED = {
     "batch": "print(coresize.run_batch(double, [1, 2]).results())",
     "profile": "print(coresize.profile_task(double, 1))",
     "sweep": "print(coresize.sweep(double, [1], workers=[1, 2], seconds=0.01))",
-    "joblib": """
-        import joblib
-        from coresize.adapters.joblib import register
-        register()
-        with joblib.parallel_config("coresize", n_jobs=2):
-            print(joblib.Parallel()(joblib.delayed(double)(n) for n in (1, 2)))""",
 }
+
+#: joblib's workers import no main module, and so need no guard.
+JOBLIB = """
+import joblib
+from coresize.adapters.joblib import register
+register()
+with joblib.parallel_config("coresize", n_jobs=2):
+    print(joblib.Parallel()(joblib.delayed(double)(n) for n in (1, 2)))
+"""
 
 GUARD = 'put what starts the work below if __name__ == "__main__":'
 
@@ -256,6 +259,11 @@ def test_a_missing_guard_is_told_once_and_briefly(name, tmp_path):
     assert len(lines) <= 5, done.stderr
     assert GUARD in lines[-1]
     assert str(tmp_path / "program.py") in lines[-1]
+
+
+def test_joblib_needs_no_guard(tmp_path):
+    done = _run_unguarded(JOBLIB, tmp_path)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "[2, 4]\n")
 
 
 def test_a_missing_guard_is_told_if_no_result_is_read(tmp_path):

@@ -639,7 +639,7 @@ def test_threads_of_a_worker(row, before, tmp_path):
 
 
 def test_run_in_run_is_as_the_inner_one_says(tmp_path):
-    inner = [*RUN[:3], "--workers", "2", "--", "printenv", "OMP_NUM_THREADS"]
+    inner = [*RUN[:3], "-q", "--workers", "2", "--", "printenv", "OMP_NUM_THREADS"]
     words = [sys.executable, *RUN, *inner]
     assert _run(words, tmp_path, env={"CORESIZE_OVERRIDE_CORES": "4"}) == "2\n"
 

@@ -22,7 +22,6 @@ from time import monotonic
 
 from coresize.errors import CoresizeError
 from coresize.model import Value
-from coresize.processes import exit_hooks
 
 
 TYPE_CHECKING = False
@@ -266,6 +265,8 @@ def explain_exit(code: int | None) -> str:
         f"starts the work again: {GUARD}"
     )
     _causes.add(text)
+    from coresize.processes import exit_hooks  # workers do not need it
+
     exit_hooks.register(_log_causes, exit_hooks.WORDS)
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _show_briefly

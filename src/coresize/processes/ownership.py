@@ -33,6 +33,9 @@ class Owner:
 
     __slots__ = ("forks", "pid")
 
+    # Not the global name: finalizers that run after the module is cleared look it up.
+    _counted = processes
+
     def __init__(self) -> None:
         self._note()
 
@@ -42,7 +45,7 @@ class Owner:
     @property
     def is_here(self) -> bool:
         """Whether this is the process that has made the object, and no fork of it."""
-        return self.forks == processes.forks
+        return self.forks == self._counted.forks
 
     def check(self, what: str, advice: str = "") -> None:
         """Check that this is the process that has made the object.

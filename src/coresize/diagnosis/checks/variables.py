@@ -6,6 +6,7 @@ import re
 
 from coresize.diagnosis.findings import Finding
 from coresize.planning import exports
+from coresize.units import format_count
 
 
 TYPE_CHECKING = False
@@ -92,8 +93,9 @@ def _few(
         severity=severity,
         code="variable-below-cores",
         check="variables of other programs",
-        title=f"{name} lets {_PROGRAMS[name]} use {count} of {cores} cores",
-        seen=f"{name}={context.variable(name)[name]}, {cores} cores",
+        title=f"{name} lets {_PROGRAMS[name]} use {count} of "
+        f"{format_count(cores, 'core')}",
+        seen=f"{name}={context.variable(name)[name]}, {format_count(cores, 'core')}",
         where=name,
         why=why,
         advice=f"unset {name}, and start programs by coresize run -- CMD, which sets "
@@ -107,8 +109,9 @@ def _many(context: Context, name: str, count: int) -> Finding:
         severity="warning",
         code="variable-above-cores",
         check="variables of other programs",
-        title=f"{name} lets {_PROGRAMS[name]} start {count} workers on {cores} cores",
-        seen=f"{name}={context.variable(name)[name]}, {cores} cores",
+        title=f"{name} lets {_PROGRAMS[name]} start {format_count(count, 'worker')} "
+        f"on {format_count(cores, 'core')}",
+        seen=f"{name}={context.variable(name)[name]}, {format_count(cores, 'core')}",
         where=name,
         why="workers without a core of their own wait for each other",
         advice=f"unset {name}, and start programs by coresize run -- CMD, which sets "
