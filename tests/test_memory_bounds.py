@@ -367,11 +367,11 @@ BOUNDED = {
         "RLIMIT_NPROC binds",
     ),
     "RLIMIT_NOFILE": (
-        _limits(NOFILE=40),
+        _limits(NOFILE=32),
         {"open_files": 8},
         8,
         "files",
-        "RLIMIT_NOFILE binds (32 files left, 40 - 8",
+        "RLIMIT_NOFILE binds (24 files left, 32 - 8",
     ),
     "RLIMIT_NOFILE is far": (_limits(NOFILE=1024), {"open_files": 8}, 16, "cpu", ""),
     "threads-max": (
@@ -410,7 +410,7 @@ def test_a_count_of_the_user_is_lowered_with_a_warning():
     assert warning.startswith("CORESIZE_WORKERS is lowered to 10: pids.max binds")
 
 
-@pytest.mark.parametrize(("threads", "workers"), [(False, 8), (True, 30)])
+@pytest.mark.parametrize(("threads", "workers"), [(False, 16), (True, 30)])
 def test_a_number_of_threads_is_not_bounded_by_files(threads, workers):
     with use_host(_machine(_limits(NOFILE=40), open_files=8)):
         assert sizing.plan(30, threads=threads) == workers

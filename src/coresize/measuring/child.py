@@ -6,7 +6,6 @@ import contextlib
 import pickle
 import time
 from functools import partial
-from multiprocessing.connection import Connection
 
 from coresize import processes
 from coresize.processes import schedstat, transfer
@@ -16,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+    from multiprocessing.connection import Connection
     from typing import Any
 
 
@@ -28,6 +28,8 @@ _ENOUGH = 0.1
 
 def run_with(own: socket.socket, alone: bytes) -> None:
     """Do what `run` does, with a socket as the pipe."""
+    from multiprocessing.connection import Connection  # loads much for one class
+
     run(alone, Connection(own.detach()))
 
 

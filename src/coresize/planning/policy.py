@@ -26,8 +26,9 @@ WAITING_PER_CORE = 5
 #: What a pool needs of the kernel: the files that the process which starts the workers
 #: has open for each of them; and for the pool itself files, and processes and threads:
 #: a thread that distributes calls, the forkserver, the resource tracker, and one more
-#: for a worker that is replaced.
-FILES_PER_WORKER = 2
+#: for a worker that is replaced. Workers that spawn or fork starts take two files each;
+#: a pool that has no more goes on with the workers that it has.
+FILES_PER_WORKER = 1
 FILES_PER_POOL = 16
 TASKS_PER_POOL = 4
 

@@ -39,7 +39,14 @@ def sentence(decision: Decision) -> str:
 
 def warnings(decision: Decision) -> Iterator[Notice]:
     """Sentences about problems that the user should look at."""
-    need, bounds = decision.need, decision.bounds
+    yield from _unknown(decision)
+    yield from _impossible(decision)
+    yield from _set_too_high(decision)
+
+
+def _unknown(decision: Decision) -> Iterator[Notice]:
+    """What is needed or there is not known."""
+    need = decision.need
     if need.memory and decision.budget is None and not decision.exceeded:
         yield Notice(
             "memory-unknown",
@@ -49,12 +56,17 @@ def warnings(decision: Decision) -> Iterator[Notice]:
     if need.doubt:
         text = f"what a task needs may be more or less: {need.doubt}"
         yield Notice("need-doubtful", text)
-    if need.gpus and "gpu" not in bounds:
+    if need.gpus and "gpu" not in decision.bounds:
         yield Notice(
             "gpus-unknown",
             "the number of GPUs is not known, so they bound nothing: "
             "set CUDA_VISIBLE_DEVICES",
         )
+
+
+def _impossible(decision: Decision) -> Iterator[Notice]:
+    """Not even one task has what it needs."""
+    need, bounds = decision.need, decision.bounds
     if bounds.get("memory") == 0:
         text = f"not even one task fits into memory ({_memory(decision)})"
         yield Notice("memory-below-need", text)
@@ -67,6 +79,11 @@ def warnings(decision: Decision) -> Iterator[Notice]:
     if bounds.get("gpu") == 0:
         text = f"not even one task has the GPUs it needs ({need.gpus:g})"
         yield Notice("gpus-below-need", text)
+
+
+def _set_too_high(decision: Decision) -> Iterator[Notice]:
+    """A number of workers was set for which there is not enough."""
+    bounds = decision.bounds
     if decision.kernel and decision.set_by:
         yield Notice(
             "workers-lowered",

@@ -111,6 +111,29 @@ class WorkerHandle:
         reaped: the process has ended, and its parent has collected the exit code.
     """
 
+    ready = False
+    served = 0
+    stopping = False
+    init_error: str | None = None
+    kill_reason: str | None = None
+    base = 0
+    rested: int | None = None
+    inherits_memory = False
+    began = 0.0
+    kills: OomCounter | None = None
+    killed: OutOfMemory = "no"
+    lost: OutOfMemory = "no"
+    _faults = 0
+    _folder: str | None = None
+    _terminated = False
+    _stops = False
+    gone: int | None = None
+    _pidfd: lines.End | None = None
+    _line: socket.socket | None = None
+    watched = False
+    reaped = False
+    is_closed = False
+
     def __init__(
         self,
         options: PoolOptions,
@@ -124,32 +147,12 @@ class WorkerHandle:
         name = inheritance.Name(f"coresize-{number}")
         name.inheritance = inherited.changed(environment=variables)
         self.channel = channel
-        self._line: socket.socket | None = None
         self.running: deque[Job] = deque()
-        self.ready = False
-        self.served = 0
-        self.stopping = False
-        self.init_error: str | None = None
-        self.kill_reason: str | None = None
-        self.base = 0
-        self.rested: int | None = None
-        self.inherits_memory = False
-        self.began = 0.0
-        self.kills: OomCounter | None = None
         self.started: dict[int, int] = {}
-        self.killed: OutOfMemory = "no"
-        self.lost: OutOfMemory = "no"
-        self._faults = 0
-        self.watched = self.reaped = self.is_closed = False
-        self._folder: str | None = None
-        self._terminated = False
         self._inbox = protocol.Inbox()
         self._outgoing = outgoing
         self._unsent: deque[Job] = deque()
         self._pieces: deque[memoryview] = deque()
-        self._stops = False
-        self.gone: int | None = None
-        self._pidfd: lines.End | None = None
         self.process, self.pipe = self._start(options, name)
         self.pipe.settimeout(0)
         self.pid = self.process.pid or 0
