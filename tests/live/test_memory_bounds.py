@@ -157,4 +157,4 @@ def test_a_pool_fits_into_the_files_of_its_parent():
         env={**os.environ, **MANY},
         preexec_fn=lambda: resource.setrlimit(*limit),
     )
-    _check(seen, "rlimit:RLIMIT_NOFILE", 16)
+    _check(seen, "rlimit:RLIMIT_NOFILE", 18)
