@@ -45,7 +45,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator, Mapping
-    from typing import Any
+    from typing import Any, Self
 
     from coresize.processes.main_module import MainModule
 
@@ -110,6 +110,11 @@ class Name(str):
     the standard library, to the value that multiprocessing sets a moment later. And a
     process that is still importing ends with its parent.
 
+    A process is made after its name, and copies the key of the current process. In a
+    worker of celery, that is a process of billiard, a copy of multiprocessing, whose
+    keys can be sent only to its own processes; so a name replaces such a key by an
+    equal one of multiprocessing.
+
     Attributes:
         inheritance: the state to inherit.
         line: the socket for `lines.die_with_parent`, or None. Only the first pickling
@@ -119,6 +124,12 @@ class Name(str):
     __slots__ = ("inheritance", "line")
     inheritance: Inheritance
     line: socket.socket | None
+
+    def __new__(cls, name: str) -> Self:
+        """A name that carries no state yet."""
+        config = process.current_process()._config  # type: ignore[attr-defined]  # noqa: SLF001
+        config["authkey"] = process.AuthenticationString(config["authkey"])  # type: ignore[attr-defined]
+        return super().__new__(cls, name)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         path = [folder or process.ORIGINAL_DIR for folder in sys.path]  # type: ignore[attr-defined]
