@@ -45,7 +45,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator, Mapping
-    from typing import Any, Self
+    from typing import Any
 
     from coresize.processes.main_module import MainModule
 
@@ -125,11 +125,9 @@ class Name(str):
     inheritance: Inheritance
     line: socket.socket | None
 
-    def __new__(cls, name: str) -> Self:
-        """A name that carries no state yet."""
+    def __init__(self, _: str) -> None:
         config = process.current_process()._config  # type: ignore[attr-defined]  # noqa: SLF001
         config["authkey"] = process.AuthenticationString(config["authkey"])  # type: ignore[attr-defined]
-        return super().__new__(cls, name)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         path = [folder or process.ORIGINAL_DIR for folder in sys.path]  # type: ignore[attr-defined]
