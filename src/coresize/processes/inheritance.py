@@ -112,6 +112,11 @@ class Name(str):
     the standard library, to the value that multiprocessing sets a moment later. And a
     process that is still importing ends with its parent.
 
+    A process is made after its name, and copies the key of the current process. In a
+    worker of celery, that is a process of billiard, a copy of multiprocessing, whose
+    keys can be sent only to its own processes; so a name replaces such a key by an
+    equal one of multiprocessing.
+
     Attributes:
         inheritance: the state to inherit.
         line: the socket for `lines.die_with_parent`, or None. Only the first pickling
@@ -121,6 +126,10 @@ class Name(str):
     __slots__ = ("inheritance", "line")
     inheritance: Inheritance
     line: socket.socket | None
+
+    def __init__(self, _: str) -> None:
+        config = process.current_process()._config  # type: ignore[attr-defined]  # noqa: SLF001
+        config["authkey"] = process.AuthenticationString(config["authkey"])  # type: ignore[attr-defined]
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         module = _Call(importlib.import_module, "sys")

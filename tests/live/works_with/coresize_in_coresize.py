@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+from nested import pool_inside
+
+from coresize import ProcessPoolExecutor
+
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1) as pool:
+        print("in the task", *pool.map(pool_inside, [[1, 2]]))
