@@ -97,7 +97,6 @@ TABLE = {
     ),
     "tasks": ({"tasks": 3}, 3, 5, "tasks"),
     "no-tasks": ({"tasks": 0}, 1, 16, "tasks"),
-    "at-most": ({"at_most": 4}, 4, 4, "max_workers"),
     "max-workers": ({"max_workers": 4}, 4, 4, "max_workers"),
     "gpus": (
         {"gpus": 1, "env": {"CUDA_VISIBLE_DEVICES": "0,1,2"}},
@@ -268,7 +267,7 @@ def test_the_machine_is_asked_where_nothing_is_given():
         {"gpus": 1, "gpu": 1},
         {"tasks": -1},
         {"tasks": 2.5},
-        {"at_most": 0},
+        {"max_workers": 0},
         {"at_most": 2, "max_workers": 2},
         {"reserve": -1},
         {"kind": "gpu-bound"},
@@ -286,6 +285,24 @@ def test_bad_cores_are_errors(cpus):
         plan_workers(cpus=cpus, limits=detect(container()), settings=DEFAULTS)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"at_most": 3}, {"max_workers": 3}),
+        ({"ram": "2GiB"}, {"memory": "2GiB"}),
+        ({"gpu": 1}, {"gpus": 1}),
+    ],
+)
+def test_old_names_are_read_with_a_note(old, new):
+    limits = detect(container(cpus=8, memory="8GiB", env={"CUDA_VISIBLE_DEVICES": "0"}))
+    plan = plan_workers(limits=limits, **old)
+    same = plan_workers(limits=limits, **new)
+    assert (plan.reason, plan.bounds) == (same.reason, same.bounds)
+    (note,) = {*plan.warnings} - {*same.warnings}
+    assert note.code == "other-name"
+    assert f"{next(iter(old))} is read as {next(iter(new))}" in note
+
+
 # --- Laws ---------------------------------------------------------------------
 
 SIZES = st.integers(min_value=1024**2, max_value=64 * GIB)
@@ -295,7 +312,7 @@ NEEDS = st.fixed_dictionaries(
         "memory": SIZES,
         "cpus": st.sampled_from([0.1, 0.25, 0.5, 1, 1.5, 2, 7, 64]),
         "tasks": st.integers(min_value=0, max_value=200),
-        "at_most": st.integers(min_value=1, max_value=200),
+        "max_workers": st.integers(min_value=1, max_value=200),
         "reserve": st.integers(min_value=0, max_value=80),
         "kind": st.sampled_from(["cpu", "io"]),
     },
@@ -337,7 +354,7 @@ def test_a_bigger_task_never_gives_more_workers(host, need, size, more):
 
 @given(HOSTS, NEEDS, st.integers(min_value=1, max_value=200))
 def test_a_further_bound_never_raises_the_count(host, need, bound):
-    bounds = {"tasks": bound, "at_most": bound, "memory": f"{bound}MiB"}
+    bounds = {"tasks": bound, "max_workers": bound, "memory": f"{bound}MiB"}
     for name, value in bounds.items():
         without = {key: value for key, value in need.items() if key != name}
         assert _plan(host, without, **{name: value}) <= _plan(host, without)

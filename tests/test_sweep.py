@@ -646,7 +646,7 @@ def test_a_worker_is_planned_by_the_cores_that_it_takes_alone():
     profile = run(crowded, [1, 4], repeat=1).profile
     assert (profile.cpu, profile.cpu_share, profile.most_workers) == (1.0, 1.0, 4)
     for bound in (2, 4, 10**6):
-        assert plan_workers(profile=profile, at_most=bound) <= min(bound, 4)
+        assert plan_workers(profile=profile, max_workers=bound) <= min(bound, 4)
     assert from_points({1: 10.0, 2: 19.0}, "test").profile.cpu is None
 
 

@@ -162,7 +162,7 @@ def plan_of(
         profile=options.profile,
         kind="cpu" if options.kind is None else options.kind,
         tasks=options.tasks,
-        at_most=options.max_workers,
+        max_workers=options.max_workers,
         strict=options.strict,
         limits=limits,
         settings=settings,

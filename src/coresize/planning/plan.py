@@ -9,6 +9,7 @@ from coresize import units
 from coresize.arguments import check_amount, check_count
 from coresize.detection import available
 from coresize.errors import ConfigError
+from coresize.model import Notice
 from coresize.planning import policy
 from coresize.planning.settings import VARIABLES, Settings, load_settings
 from coresize.planning.values import OF_HISTORY, Kind, Need, Resources
@@ -43,14 +44,14 @@ def plan_workers(
     tasks: int | None = None,
     kind: str = "cpu",
     reserve: int | None = None,
-    at_most: int | None = None,
+    max_workers: int | None = None,
     strict: bool = False,
     limits: Limits | None = None,
     settings: Settings | None = None,
-    max_workers: int | None = None,
+    item_size: float | None = None,
+    at_most: int | None = None,
     ram: str | int | None = None,
     gpu: float | None = None,
-    item_size: float | None = None,
 ) -> WorkerPlan:
     """The number of workers that is safe for a task: an int that knows its reason.
 
@@ -58,8 +59,8 @@ def plan_workers(
     reserve) divided by the cores that a task keeps busy; the workers that fit into
     memory, floor((budget - shared) / (idle worker + peak)), where the budget is a
     fraction (0.8) of the memory available now below the tightest limit and below
-    memory.high; the GPUs of CUDA_VISIBLE_DEVICES; tasks; at_most; 61 on Windows; and
-    the processes and files that the kernel still permits (pids.max, RLIMIT_NPROC,
+    memory.high; the GPUs of CUDA_VISIBLE_DEVICES; tasks; max_workers; 61 on Windows;
+    and the processes and files that the kernel still permits (pids.max, RLIMIT_NPROC,
     RLIMIT_NOFILE, kernel.threads-max, kernel.pid_max). A task that is larger than
     RLIMIT_AS or RLIMIT_DATA does not fit.
     For tasks that mostly wait, the bound is cores / CPU share, but at most 32 or five a
@@ -78,15 +79,15 @@ def plan_workers(
         tasks: the number of tasks; more workers than that would be idle.
         kind: "cpu", "io" for tasks that mostly wait, or a kind from the settings.
         reserve: whole cores to keep free; None takes the setting ``reserve_cores``.
-        at_most: a bound of your own.
+        max_workers: a bound of your own.
         strict: raise if not even one task fits, instead of warning.
         limits: the limits in cores and bytes; None detects them.
         settings: the settings of the user; None loads them (`coresize.load_settings`).
-        max_workers: another name for ``at_most``.
-        ram: another name for ``memory``.
-        gpu: another name for ``gpus``.
         item_size: the size of the item, for "history:NAME", in the unit that was
             recorded.
+        at_most: the old name of ``max_workers``; accepted, with a warning in the plan.
+        ram: the old name of ``memory``.
+        gpu: the old name of ``gpus``.
 
     Raises:
         ConfigError: an argument or a setting is not valid.
@@ -110,17 +111,18 @@ def plan_workers(
     elif not isinstance(settings, Settings):
         raise ConfigError("settings", settings, "what load_settings() gives")
     limits = limits or available.detect()
-    peak: str | int | None = _either("memory", memory, "ram", ram)
+    notes: list[Notice] = []
+    memory = _either("memory", memory, "ram", ram, notes)
+    gpus = _either("gpus", gpus, "gpu", gpu, notes)
+    max_workers = _either("max_workers", max_workers, "at_most", at_most, notes)
     defaults = _kind(settings, kind)
     if profile is None:
         profile = defaults.profile
     task = _profile(settings, profile, item_size)
-    gpus = _either("gpus", gpus, "gpu", gpu)
-    need = _need(kind, defaults, task, memory=peak, cpus=cpus, gpus=gpus)
-    at_most = _either("at_most", at_most, "max_workers", max_workers)
+    need = _need(kind, defaults, task, memory=memory, cpus=cpus, gpus=gpus)
     caps = {
         "tasks": (tasks, 0),
-        "max_workers": (at_most, 1),
+        "max_workers": (max_workers, 1),
         "profile": (task.most_workers if task else None, 1),
     }
     return policy.plan(
@@ -138,7 +140,7 @@ def plan_workers(
         },
         override=_override(settings),
         strict=strict,
-        warnings=settings.warnings,
+        warnings=(*settings.warnings, *notes),
     )
 
 
@@ -242,7 +244,12 @@ def _profile(
         raise ConfigError("profile", profile, allowed) from None
 
 
-def _either(name: str, value: _T, alias: str, other: _T) -> _T:
-    if value is not None and other is not None:
-        raise ConfigError(alias, other, f"only one of {name} and {alias}")
-    return other if value is None else value
+def _either(name: str, value: _T, old: str, other: _T, notes: list[Notice]) -> _T:
+    """The value under its name or its old name; the old name adds a note."""
+    if other is None:
+        return value
+    if value is not None:
+        raise ConfigError(old, other, f"only one of {name} and {old}")
+    text = f"plan_workers: {old} is read as {name}, its name now"
+    notes.append(Notice("other-name", text))
+    return other
