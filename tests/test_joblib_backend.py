@@ -307,3 +307,26 @@ def test_tasks_name_the_backend_and_children_have_pools_of_their_own(tmp_path):
 
 def test_importing_the_adapter_registers_the_backend():
     assert adapter.NAME in joblib.parallel.BACKENDS
+
+
+FORKS = """
+import multiprocessing
+import joblib
+from coresize import ProcessPoolExecutor
+from coresize.adapters.joblib import register
+
+register()
+with joblib.parallel_config("coresize", n_jobs=2):
+    joblib.Parallel()(joblib.delayed(abs)(n) for n in (1, 2))
+with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+    print(list(pool.map(abs, [-1, -2])))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_kept_pool_ends_where_workers_are_forked():
+    words = [sys.executable, "-c", FORKS]
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.stdout, done.stderr) == ("[1, 2]\n", "")

@@ -16,11 +16,13 @@ import os
 import sys
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from coresize.detection.available import available_cores
 from coresize.executor import sizing
 from coresize.executor.admission.needs import MemorySpec
+from coresize.executor.pool import options
 from coresize.executor.process import ProcessPoolExecutor
 from coresize.model import Value
 from coresize.processes import inheritance, main_module
@@ -185,13 +187,17 @@ def give_back(pool: ReusablePool) -> None:
         _kept.append(pool)
 
 
-def drop() -> None:
-    """Shut down all pools that nobody uses."""
+def drop(*, wait: bool = False) -> None:
+    """Shut down all pools that nobody uses.
+
+    Args:
+        wait: wait until their workers and threads have ended.
+    """
     with _lock:
         pools = _kept[:]
         _kept.clear()
     for pool in pools:
-        pool.shutdown(wait=False)
+        pool.shutdown(wait=wait)
 
 
 def _state() -> _State:
@@ -220,6 +226,9 @@ def _forget() -> None:
     _lock = threading.Lock()
     _kept.clear()
 
+
+# Workers are forked only where no other thread is alive.
+options.before_fork(partial(drop, wait=True))
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)

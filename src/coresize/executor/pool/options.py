@@ -15,6 +15,7 @@ from coresize.planning import exports
 from coresize.processes import main_module
 from coresize.processes.inheritance import own_method
 from coresize.processes.transfer import Carried, TransferError
+from coresize.units import format_count
 
 
 try:
@@ -163,17 +164,29 @@ def check(
         check_seconds("timeout", timeout)
 
 
+#: What ends threads that nobody needs.
+_before_fork: list[Callable[[], None]] = []
+
+
+def before_fork(function: Callable[[], None]) -> None:
+    """Let a function end threads that nobody needs, before workers are forked."""
+    _before_fork.append(function)
+
+
 def check_fork() -> None:
-    """Check that no other thread is alive.
+    """Check that no other thread is alive, after those that nobody needs have ended.
 
     Raises:
         CoresizeError: another thread is alive, and a fork would copy its locks.
     """
+    for end in _before_fork if threading.active_count() > 1 else ():
+        end()
     others = threading.active_count() - 1
     if others:
+        alive = format_count(others, "other thread is", "other threads are")
         msg = (
-            f"{others} other threads are alive, and a fork would take their locks "
-            "along: use the start method forkserver or spawn"
+            f"{alive} alive, and a fork would copy the locks that they hold: use the "
+            "start method forkserver or spawn"
         )
         raise CoresizeError(msg)
 
