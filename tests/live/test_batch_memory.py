@@ -34,7 +34,7 @@ def test_a_task_that_is_too_large_is_the_only_one_lost(tmp_path, words):
     assert kills >= 1
     assert " | 1 failed | " in report
     assert " | 1 oom | " in report
-    assert f"{kills} kills" in report
+    assert f"{kills} kill" in report
     again = cgroups.run(1500, BATCH, json.dumps({**words, "retry": ["oom"]}), path)
     assert [status for _, status, _ in json.loads(again.out)[0]] == [
         *("skipped", "skipped", "ok", "skipped", "skipped")

@@ -108,10 +108,10 @@ def v2(tmp_path_factory):
         scenarios["bounded"] = _v2(
             {"cpuset.mems": "1", "pids.max": "10"}, program="bounded.py"
         )
+        scenarios |= TAKEN
         scenarios["swapped"] = _v2({"memory.max": str(64 * MIB)}, program="swapped.py")
         scenarios["mounted"] = _v2(program="mounted.py")
         scenarios["strained"] = _v2(program="strained.py", cpus="0-1")
-        scenarios |= TAKEN
     return guest.run(scenarios, tmp_path_factory.mktemp("v2"))
 
 

@@ -267,11 +267,15 @@ class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:  # noqa: FBT001, FBT002 - as joblib calls it
-        """Cancel waiting calls, and kill the workers if there are running ones."""
+        """Cancel waiting calls, and kill the workers if there are running ones.
+
+        In a ``with`` block, joblib wants other workers in any case.
+        """
         pool, self._pool, self._users = self._pool, None, 0
         if pool is not None:
             pending, self._pending = set(self._pending), set()
-            if all(future.cancel() for future in pending):
+            idle = all([future.cancel() for future in pending])  # noqa: C419 - each
+            if idle and not ensure_ready:
                 reuse.give_back(pool)
             else:
                 pool.kill_workers()

@@ -234,7 +234,8 @@ def _status_of_failure(error: BaseException | None) -> Status:
     A task that has waited for another pool may raise that pool's errors. Those of time
     and of crashes say nothing of this task's own worker.
     """
-    return "oom" if isinstance(error, TaskOutOfMemoryError) else "failed"
+    # Not isinstance: an error of the user's may lie about its class.
+    return "oom" if issubclass(type(error), TaskOutOfMemoryError) else "failed"
 
 
 def _number_at(future: object, name: str) -> int | None:
