@@ -22,6 +22,10 @@ def double(number):
     return 2 * number
 
 
+def double_and_threads(number):
+    return double(number), int(os.environ["OMP_NUM_THREADS"])
+
+
 def pool_inside(numbers):
     """What a pool in this task returns, if it has run in a process of its own."""
     with ProcessPoolExecutor() as pool:
