@@ -30,6 +30,7 @@ from coresize import (
     ThreadPoolExecutor,
     run_batch,
 )
+from coresize.batch.journal import locks
 
 
 MIB = 1024**2
@@ -372,6 +373,8 @@ def garbage_is_collected_in_the_thread_of_the_pool(_dice):
         future.add_done_callback(lambda _: gc.collect())
         check({n: pool.submit(value_of, n) for n in range(10)})
     gc.enable()
+    # A thread of its own ends the batch and unlocks the journal, soon after.
+    wait_for(lambda: not locks.is_locked("ring"))
     again = run_batch(slow_value_of, range(60), journal="ring", progress=False)
     assert again.results() == [value_of(number) for number in range(60)]
 
