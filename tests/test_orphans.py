@@ -372,7 +372,6 @@ def test_what_an_earlier_task_has_left_goes_on(tmp_path):
     path = tmp_path / "daemon"
     with ProcessPoolExecutor(1) as pool:
         pool.submit(daemonize, path).result(60)
-        time.sleep(0.1)  # two starts are told apart from ten milliseconds on
         pid = int(path.read_text())
         daemon = pid, processes.start_ticks(pid)
         try:

@@ -39,9 +39,9 @@ if __name__ == "__main__":
 """
 
 
-# A tool without the mark is found only if a look has seen it below its worker.
-@pytest.mark.flaky(reruns=3)
-@pytest.mark.parametrize("more", ["", "start_new_session=True", "env={}"])
+@pytest.mark.parametrize(
+    "more", ["", "start_new_session=True", "env={}", "env={}, start_new_session=True"]
+)
 def test_the_next_try_has_the_memory_of_the_tool(tmp_path, more):
     script = tmp_path / "script.py"
     body = (

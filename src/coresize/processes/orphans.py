@@ -15,6 +15,13 @@ program may wait for all of its children. It becomes Python only when it is need
 
 A process that wants to outlive its program removes the variable, as with the cookie of
 Jenkins, from which this method is taken. Without /proc, no orphans are found.
+
+When a worker of a pool dies, only what its last task has started ends with it. A second
+mark, which `task_limits` explains, names the task. It also finds a process that was
+given another environment, and a mere fork. A process has left on purpose only if it has
+left both: it is in another session, and its environment is not empty but lacks the
+variable. What was seen below the worker at some moment does not matter, because the
+moment is chance.
 """
 
 from __future__ import annotations
@@ -28,13 +35,13 @@ from multiprocessing import util
 
 from coresize import processes
 from coresize.host import MARK
-from coresize.processes import lines
+from coresize.processes import lines, task_limits
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 #: The exit priority that comes after all exit functions of multiprocessing.
 _LAST = -1000
@@ -106,18 +113,51 @@ def variables(mark: str) -> dict[str, str]:
     return {MARK: f"{os.environ.get(MARK, '').rstrip('/')}{mark}"}
 
 
-def end(mark: str, since: float = 0.0) -> None:
+def end(mark: str) -> None:
     """Kill every process with a mark, except for this process.
 
     Args:
         mark: a mark that `new` has returned.
-        since: spare processes that were started before, by time.monotonic().
     """
+    _end(lambda pid: mark in processes.read(pid, "environ"))
+
+
+def end_task(mark: str, number: int, since: float) -> None:
+    """Kill what the last task of a worker has started; earlier tasks' processes go on.
+
+    Args:
+        mark: the mark of the worker, which has ended.
+        number: the number of the task.
+        since: when the task began, by time.monotonic(); decides where a process shows
+            no number of a task.
+    """
+    _end(lambda pid: _is_of_task(pid, mark, number, since))
+
+
+def _end(is_meant: Callable[[int], bool]) -> None:
     for _ in range(_MOST_LOOKS):
-        pids = [pid for pid in _marked(mark) if _started(pid) >= since - _TICK]
+        pids = [pid for pid in _pids() if is_meant(pid)]
         if not pids:
             return
         kill(pids)
+
+
+def _is_of_task(pid: int, mark: str, number: int, since: float) -> bool:
+    variables = processes.read(pid, "environ")
+    task = task_limits.task_of(pid, mark)
+    if task is None:
+        return mark in variables and _started(pid) >= since - _TICK
+    if not task_limits.is_since(task, number) or processes.has_exited(pid):
+        return False
+    return mark in variables or not (variables and _has_left_session(pid))
+
+
+def _has_left_session(pid: int) -> bool:
+    """Whether a process is in another session than this process and its workers."""
+    try:
+        return os.getsid(pid) != os.getsid(0)
+    except OSError:  # the process is gone
+        return True
 
 
 def kill(pids: Iterable[int]) -> None:
@@ -139,11 +179,6 @@ def kill(pids: Iterable[int]) -> None:
         # If this is process 1 of a container, it is their parent now.
         with contextlib.suppress(OSError, AttributeError):
             os.waitpid(pid, os.WNOHANG)
-
-
-def _marked(mark: str) -> list[int]:
-    """The processes with a mark; a process that has ended has no environment."""
-    return [pid for pid in _pids() if mark in processes.read(pid, "environ")]
 
 
 def _pids() -> list[int]:

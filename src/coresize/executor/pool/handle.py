@@ -123,6 +123,8 @@ class WorkerHandle:
     kills: OomCounter | None = None
     killed: OutOfMemory = "no"
     lost: OutOfMemory = "no"
+    #: The number after that of the last call that has ended.
+    _next = 0
     _faults = 0
     _folder: str | None = None
     _terminated = False
@@ -271,7 +273,7 @@ class WorkerHandle:
 
     def ended(self) -> None:
         """Note that the worker has ended its first job."""
-        self.running.popleft()
+        self._next = self.running.popleft().number
         self.served += 1
         self.began = time.monotonic()
 
@@ -426,17 +428,14 @@ class WorkerHandle:
         return code
 
     def _end_tools(self) -> None:
-        """Kill the processes of the task: those seen last, and those with the mark.
+        """Kill the processes that the task has started.
 
-        A process that an earlier task has left behind, and that no longer descends from
-        the worker, goes on.
+        A process that an earlier task has left behind goes on.
         """
-        orphans.kill(
-            pid
-            for pid, start in self.started.items()
-            if processes.start_ticks(pid) == start
-        )
-        orphans.end(self.mark, since=self.began)
+        # A job that was not sent may still have the number from an earlier worker.
+        begun = self.ready and self.running
+        number = max(self._next, self.running[0].number) if begun else self._next
+        orphans.end_task(self.mark, number, since=self.began)
 
     def close(self) -> None:
         """Close the socket, and the other descriptors of the worker."""

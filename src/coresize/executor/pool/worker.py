@@ -12,7 +12,14 @@ import time
 
 from coresize import processes
 from coresize.executor import protocol
-from coresize.processes import inheritance, lines, memory, nesting, transfer
+from coresize.processes import (
+    inheritance,
+    lines,
+    memory,
+    nesting,
+    task_limits,
+    transfer,
+)
 from coresize.processes.memory import read_memory
 
 
@@ -157,6 +164,7 @@ class _Worker:
         self.submitted_in = self.entered = inheritance.folder()
         #: Whether the user's code is running.
         self.calling = False
+        self._begin = task_limits.setter()
         self._interrupted = float("-inf")
 
     def guard_answers(self) -> None:
@@ -177,6 +185,7 @@ class _Worker:
 
     def get_ready(self) -> None:
         """Report that this process is ready, and the bytes that it holds now."""
+        self._begin = task_limits.setter()  # the initializer may have set the limit
         own, alone = self._own(), read_memory("self", inherits=True)
         self.inherits_memory = bool(
             alone and own.private - alone.private > _INHERITANCE
@@ -192,6 +201,7 @@ class _Worker:
             while self._receive():
                 for kind, number, _, _, payload in self.inbox.messages():
                     self.number = number
+                    self._begin(number)
                     start = time.perf_counter()
                     if kind == protocol.STOP:
                         return
@@ -276,6 +286,7 @@ class _Worker:
             self._fail(error, 0, -1.0)
             return
         for args in every:
+            self._begin(self.number)
             self._run(function, args, {})
 
     def _run(

@@ -1,0 +1,120 @@
+"""A mark of the running task that no environment drops: a limit without effect.
+
+A subprocess that is given an environment of its own, and a mere fork, do not show the
+variable of `orphans`. And a start time does not tell for sure during which task a
+process was started: the kernel counts in ticks, and the parent learns of the end of a
+task later than the worker. But a process passes its resource limits on to all that it
+starts, and /proc shows them (setrlimit(2), proc(5), /proc/PID/limits).
+
+So before each task, a worker sets a limit of its own to a number that names the worker
+and the task. The limit is RLIMIT_RTTIME, in microseconds, which bounds only processes
+with a realtime policy. The numbers are above 10^18, so the limit bounds no process. A
+limit that the user has set stays as it is.
+
+    bit 62: set      bits 61 to 32: the worker      bits 31 to 0: the task
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from coresize import processes
+from coresize.host import MARK
+
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: RLIMIT_RTTIME of Linux, for which the module resource has no name.
+_RTTIME = 15
+
+#: The title of the limit in /proc/PID/limits; the soft limit follows.
+_TITLE = "Max realtime timeout"
+
+#: The bit that all our numbers have, and the bits for the number of the task.
+_OURS, _BITS = 1 << 62, 32
+_TASKS = 1 << _BITS
+
+#: The bits of a program and of its worker in the name of a worker.
+_PROGRAMS, _WORKERS = 1 << 14, 1 << 16
+
+
+def setter() -> Callable[[int], None]:
+    """A function that notes the number of the task that this worker begins.
+
+    The function does nothing where there is no such limit, or where the user has set
+    it.
+    """
+    mark = os.environ.get(MARK, "")
+    if (
+        not mark
+        or not hasattr(resource, "setrlimit")
+        or not sys.platform.startswith("linux")
+    ):
+        return _note_nothing
+    worker, change = _worker(mark), resource.setrlimit
+    try:
+        soft, hard = resource.getrlimit(_RTTIME)
+    except (OSError, ValueError):  # a sandbox does not know the limit
+        return _note_nothing
+    free = resource.RLIM_INFINITY
+    if hard != free or (soft != free and soft < _OURS):
+        return _note_nothing
+
+    def begin(number: int) -> None:
+        try:  # noqa: SIM105 - before each task, in half the time
+            change(_RTTIME, (worker + number % _TASKS, hard))
+        except (OSError, ValueError):  # a sandbox or a task has forbidden it
+            pass
+
+    begin(0)
+    return begin
+
+
+def _note_nothing(_number: int) -> None:
+    """Leave the limit as it is."""
+
+
+def task_of(pid: int, mark: str) -> int | None:
+    """The number of the task during which a process was started.
+
+    Args:
+        pid: the process.
+        mark: the mark of the worker, from `orphans.new`.
+
+    Returns:
+        The number, modulo 2^32; None if the process shows no number of this worker.
+    """
+    for line in processes.read(pid, "limits").split("\n"):
+        soft = line.removeprefix(_TITLE).split()[:1]
+        if line.startswith(_TITLE) and soft and soft[0].isdigit():
+            number = int(soft[0]) - _worker(mark)
+            return number if 0 <= number < _TASKS else None
+    return None
+
+
+def is_since(number: int, first: int) -> bool:
+    """Whether a task's number is that of a task or of a later one, modulo 2^32.
+
+    >>> is_since(7, 7), is_since(6, 7), is_since(1, 2**32 - 1)
+    (True, False, True)
+    """
+    return (number - first) % _TASKS < _TASKS // 2
+
+
+def _worker(mark: str) -> int:
+    """The number that names a worker, by the last part of its mark.
+
+    >>> _worker("/00000000000000ff/2/") == _worker("/0a/1/00000000000000ff/2/")
+    True
+    """
+    program, number = mark.strip("/").split("/")[-2:]
+    name = int(program, 16) % _PROGRAMS * _WORKERS + int(number) % _WORKERS
+    return _OURS + name * _TASKS
