@@ -371,11 +371,14 @@ def meet(folder, name, count):
 
 
 def answer_when_there(path, size):
-    """A large result, as soon as a file is there; the name of the process is left."""
+    """A large result of small parts, as soon as a file is there; the pid is left.
+
+    Parts that were large themselves would not go through the pipe.
+    """
     while not Path(path).exists():
         time.sleep(0.01)
     Path(f"{path}.pid").write_text(str(os.getpid()))
-    return b"x" * (size * MIB)
+    return [bytes(32 * 1024 - 1) + bytes([n % 256]) for n in range(size * 32)]
 
 
 def resource_limits():

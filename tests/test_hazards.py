@@ -169,11 +169,11 @@ def test_a_worker_killed_while_it_writes_a_result_blocks_nobody(tmp_path):
     go = tmp_path / "go"
     blocked, gate = threading.Event(), threading.Event()
     with ProcessPoolExecutor(2) as pool:
-        large = pool.submit(tasks.answer_when_there, str(go), 50)
+        large = pool.submit(tasks.answer_when_there, str(go), 8)
         # Whoever reads results is kept from it: so the pipe is full, and the worker is
         # in the middle of its result for as long as it takes to kill it.
         pool.submit(tasks.nap, 0.1).add_done_callback(
-            lambda _: (blocked.set(), gate.wait(30))
+            lambda _: (blocked.set(), gate.wait(120))
         )
         others = [pool.submit(tasks.echo, number) for number in range(20)]
         try:
@@ -190,7 +190,7 @@ def test_a_worker_killed_while_it_writes_a_result_blocks_nobody(tmp_path):
 
 def _writer(note):
     """The process that left a note, as soon as it waits: for room in its pipe."""
-    end, still = time.monotonic() + 20, 0
+    end, still = time.monotonic() + 100, 0
     while still < 10:
         assert time.monotonic() < end
         time.sleep(0.02)

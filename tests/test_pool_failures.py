@@ -219,13 +219,14 @@ def test_a_start_that_fails_half_way_leaves_nothing(method):
 import multiprocessing
 from coresize.executor.pool.options import PoolOptions
 from coresize.executor.pool.workers import Workers
+from coresize.executor.sharing import sharing
 from coresize.processes import inheritance
 context = multiprocessing.get_context(sys.argv[1])
 with ProcessPoolExecutor(1, context) as pool:  # what stays: the fork server
     pool.submit(abs, -1).result()
 made = PoolOptions(context=context, forks=False, initializer=None, initargs=(),
     max_tasks=None, insists=False, measured=False, timeout=None, oom_retries=0,
-    imports_main=True, idle=None)
+    imports_main=True, idle=None, sharing=sharing(None, writable=False))
 left, good = [], 0
 for free in range(20):
     workers = Workers(made, 1, {}, lambda *_: None, lambda *_: None)

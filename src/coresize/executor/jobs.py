@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import threading
 from collections import deque
 from concurrent.futures import CancelledError, Future
 
 from coresize import processes
-from coresize.processes import transfer
+from coresize.processes import buffers
+from coresize.processes.buffers import Packed
 from coresize.processes.ownership import present
 from coresize.processes.transfer import TransferError
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable, Sequence
     from typing import Any, TypeVar
 
+    from coresize.executor.sharing import Sharing
     from coresize.processes.ownership import Owner
 
     T = TypeVar("T")
@@ -76,6 +77,7 @@ class Job:
         attempts: how often the job was started.
         kills: how often the job was killed for memory.
         seen: the most bytes that were seen of the job so far.
+        sharing: how the large buffers travel that a worker takes.
         backlog: counts the job's bytes while the job waits; None before and after.
         folder: the working folder when the job was submitted; None if unknown.
         inheritance: the state that a worker inherits if it is started for this job;
@@ -84,12 +86,16 @@ class Job:
 
     __slots__ = (
         *("alone", "attempts", "backlog", "folder", "inheritance", "key", "kills"),
-        *("need", "number", "passed", "payload", "seen"),
+        *("need", "number", "passed", "payload", "seen", "sharing"),
     )
 
     is_chunk = False
 
-    def __init__(self, payload: bytes | None, key: Hashable, need: int | None) -> None:
+    sharing: Sharing
+
+    def __init__(
+        self, payload: bytes | Packed | None, key: Hashable, need: int | None
+    ) -> None:
         self.payload = payload
         self.key = key
         self.need = need
@@ -111,13 +117,26 @@ class Job:
         if backlog is not None:
             backlog.taken += self.waiting_bytes
 
-    def message(self) -> bytes:
+    @property
+    def mapped(self) -> int:
+        """Bytes of the segments that the worker maps for the job."""
+        return self.payload.mapped if isinstance(self.payload, Packed) else 0
+
+    def message(self) -> bytes | Packed:
         """The call or calls, pickled.
 
         Raises:
+            InsufficientMemoryError: the large buffers do not fit into memory.
             TransferError: the calls cannot be pickled.
         """
         raise NotImplementedError
+
+    def _pack(self, message: object, function: object) -> bytes | Packed:
+        """Pickle a message; what refers to segments is kept for another attempt."""
+        content = self.sharing.pack(message, function)
+        if isinstance(content, Packed):
+            self.payload = content
+        return content
 
     @property
     def size(self) -> int:
@@ -143,10 +162,17 @@ class Job:
     def received(self, size: int) -> None:
         """Note the bytes of values, before the last of these values is taken."""
 
-    def take_pickled(self, payload: bytes | bytearray) -> bool:
-        """Take a pickled value; a value that cannot be unpickled becomes an error."""
+    def take_pickled(
+        self, payload: bytes | bytearray, rows: Sequence[buffers.Row] = ()
+    ) -> bool:
+        """Take a pickled value; a value that cannot be unpickled becomes an error.
+
+        Args:
+            payload: the value, without its large buffers.
+            rows: the large buffers.
+        """
         try:
-            value = pickle.loads(payload)  # noqa: S301 - of our own worker
+            value = buffers.load(payload, rows)
         except BaseException as error:  # noqa: BLE001 - pickle calls the user's code
             text = f"the result cannot be unpickled: {type(error).__name__}: {error}"
             return self.fail(TransferError(text))
@@ -252,6 +278,7 @@ class Call(Job):
         call: the function, its arguments and its keyword arguments.
         payload: the same, pickled; None to pickle it when a worker takes the call.
         need: bytes that are declared for the call; None if nothing is declared.
+        sharing: how the large buffers of the call travel.
     """
 
     __slots__ = ("_call", "future")
@@ -260,19 +287,22 @@ class Call(Job):
         self,
         future: Future[Any],
         call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]],
-        payload: bytes | None,
+        payload: bytes | Packed | None,
         need: int | None,
+        sharing: Sharing,
     ) -> None:
         super().__init__(payload, key_of(call[0]), need)
+        self.sharing = sharing
         self.future = future
         # A pickled call does not hold the original objects.
         self._call = call if payload is None else None
 
-    def message(self) -> bytes:
+    def message(self) -> bytes | Packed:
         """See `Job.message`."""
-        if self._call is None:
-            return self.payload or b""
-        return transfer.dump(self._call, self._call[0])
+        if self.payload is not None:
+            return self.payload
+        assert self._call is not None
+        return self._pack(self._call, self._call[0])
 
     def begin(self) -> bool:
         """See `Job.begin`."""
@@ -345,6 +375,7 @@ class Calls(Job):
         items: the arguments of each call.
         payload: both, pickled; None to pickle them when a worker takes the chunk.
         need: bytes that are declared for the chunk; None if nothing is declared.
+        sharing: how the large buffers of the calls travel.
         notify: called when calls have been answered.
 
     Attributes:
@@ -368,11 +399,14 @@ class Calls(Job):
         self,
         function: Callable[..., Any],
         items: list[tuple[Any, ...]],
-        payload: bytes | None,
+        payload: bytes | Packed | None,
         need: int | None,
+        *,
+        sharing: Sharing,
         notify: Callable[[], None],
     ) -> None:
         super().__init__(payload, key_of(function), need)
+        self.sharing = sharing
         self.function = function
         self.results: deque[Any] = deque()
         self.answered = self.result_bytes = 0
@@ -387,13 +421,13 @@ class Calls(Job):
         """See `Job.size`."""
         return self.count - self.answered
 
-    def message(self) -> bytes:
+    def message(self) -> bytes | Packed:
         """See `Job.message`."""
         if self.payload is not None and not self.answered:
             return self.payload
         # After the death of a worker, the calls that are not answered are sent.
         rest = self._items[self.answered :]
-        return transfer.dump((self.function, rest), self.function)
+        return self._pack((self.function, rest), self.function)
 
     def begin(self) -> bool:
         """See `Job.begin`."""

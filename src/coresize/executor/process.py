@@ -13,6 +13,8 @@ from coresize.executor.mapping import MapExecutor
 from coresize.executor.pool import options
 from coresize.executor.pool.runner import Processes, specify
 from coresize.executor.serial import Caller
+from coresize.executor.sharing import sharing
+from coresize.processes import buffers
 
 
 if TYPE_CHECKING:
@@ -128,6 +130,7 @@ class ProcessPoolExecutor(MapExecutor):
                 oom_retries=oom_retries,
                 imports_main=self._imports_main,
                 idle=self._idle,
+                sharing=sharing(buffers.LEAST, writable=False),
             )
             share = plan.threads_per_worker
             environment = options.environment(threads or share, share)

@@ -8,16 +8,25 @@ Every call has a number, which its answer repeats. A task may do anything to its
 process: fork it, close its descriptors, write to descriptors that it has not opened.
 Therefore an answer counts only if its number is that of the call that is due, and bytes
 that no worker wrote are recognised by the missing mark of four bytes.
+
+The large buffers of a call or value lie in segments (`coresize.processes.buffers`). The
+message before tells the places; with its first byte come the segments' descriptors.
 """
 
 from __future__ import annotations
 
+import array
+import os
+import socket
 import struct
+from collections import deque
+
+from coresize.processes import lines
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
+    from collections.abc import Sequence
     from typing import TypeAlias
 
     #: The kind, the number of the call, peak memory, seconds and the payload.
@@ -36,7 +45,9 @@ CALL, CALLS, STOP, FOLDER = range(4)
 #: Kinds from a worker: it is ready, or its initializer failed; a value, an error, or a
 #: value that says that the task has failed (`coresize.processes.transfer.Failure`).
 READY, BROKEN, VALUE, ERROR, FAILED = range(5)
-_KINDS = range(5)
+#: A kind of both: the places of the large buffers of the next call or value.
+BUFFERS = 5
+_KINDS = range(6)
 
 #: With READY: the worker holds much memory that it inherited by fork.
 INHERITS_MEMORY = b"inherits"
@@ -45,6 +56,10 @@ _HEAD = HEADER.size
 _read_header = HEADER.unpack_from
 
 _CHUNK = 256 * 1024
+
+#: Room for the descriptors that come with some bytes (unix(7), SCM_MAX_FD); 0 where a
+#: socket passes none.
+_ANCILLARY = socket.CMSG_SPACE(253 * 4) if hasattr(socket, "CMSG_SPACE") else 0
 
 #: Smaller payloads are joined with their header: one system call, one packet. Larger
 #: payloads are written from, and read into, a buffer of their own.
@@ -69,9 +84,14 @@ def pack(
 
 
 class Inbox:
-    """Cuts the bytes that arrive into messages."""
+    """Cuts the bytes that arrive into messages.
+
+    Attributes:
+        descriptors: those that came with the bytes, in order.
+    """
 
     def __init__(self) -> None:
+        self.descriptors: deque[int] = deque()
         self._buffer = bytearray()
         self._chunk = bytearray(_CHUNK)
         #: The header of a message with a large payload, the payload, and the number of
@@ -92,7 +112,14 @@ class Inbox:
                 size = source.recv_into(view[self._filled :])
             self._filled += size
             return size > 0
-        size = source.recv_into(self._chunk)
+        if _ANCILLARY:
+            size, sent, _, _ = source.recvmsg_into(
+                [self._chunk], _ANCILLARY, lines.CLOEXEC
+            )
+            for _, _, content in sent:
+                self.descriptors += _descriptors(content)
+        else:
+            size = source.recv_into(self._chunk)
         self._buffer += memoryview(self._chunk)[:size]
         return size > 0
 
@@ -136,3 +163,39 @@ class Inbox:
         message = (*self._head, self._large)
         self._head, self._large, self._filled = None, bytearray(), 0
         return message
+
+    def take_descriptors(self, count: int) -> list[int]:
+        """The next descriptors, which belong to the caller from now on.
+
+        Raises:
+            StreamError: fewer have arrived.
+        """
+        if count > len(self.descriptors):
+            raise StreamError
+        return [self.descriptors.popleft() for _ in range(count)]
+
+    def close(self) -> None:
+        """Close the descriptors that nobody has taken."""
+        while self.descriptors:
+            os.close(self.descriptors.popleft())
+
+
+def _descriptors(content: bytes) -> list[int]:
+    numbers = array.array("i")
+    numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
+    return numbers.tolist()
+
+
+def send(
+    target: socket.socket, part: bytes | memoryview, attached: Sequence[int]
+) -> int:
+    """Send bytes with descriptors; returns the number of bytes that were sent.
+
+    The descriptors go with the first byte. So the rest, if any, is sent without them.
+
+    Raises:
+        OSError: the connection is broken, or the socket does not block and is full.
+    """
+    if not attached:
+        return target.send(part)
+    return socket.send_fds(target, [part], list(attached))

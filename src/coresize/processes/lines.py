@@ -47,8 +47,10 @@ class End:
         self.number = number
 
     def close(self) -> None:
-        """Close the descriptor."""
-        os.close(self.number)
+        """Close the descriptor; its number is -1 from then on."""
+        number, self.number = self.number, -1
+        if number >= 0:
+            os.close(number)
 
 
 #: The ends that belong to this process.

@@ -18,6 +18,7 @@ class Memory(Value):
         size: the address space.
         high: the peak of resident memory since the mark was last reset.
         private: resident memory apart from files: anonymous and shared memory.
+        shared: the part of it that is shared memory.
         file: resident pages of files, which the kernel can drop.
     """
 
@@ -25,6 +26,7 @@ class Memory(Value):
     high: int
     private: int
     file: int
+    shared: int
 
     @property
     def anonymous_peak(self) -> int:
@@ -38,6 +40,23 @@ class Memory(Value):
             high=max(0, self.high - inherited),
             private=max(0, self.private - inherited),
             file=self.file,
+            shared=self.shared,
+        )
+
+    def beside(self, mapped: int) -> Memory:
+        """A copy without shared memory that belongs to others.
+
+        Args:
+            mapped: bytes of such memory that the process has mapped. It may have
+                touched only a part of them, which is resident.
+        """
+        theirs = min(mapped, self.shared)
+        return Memory(
+            size=self.size,
+            high=max(0, self.high - theirs),
+            private=self.private - theirs,
+            file=self.file,
+            shared=self.shared - theirs,
         )
 
 
@@ -58,6 +77,7 @@ def status(text: str) -> Memory | None:
         high=lines["VmHWM"],
         private=lines["RssAnon"] + lines["RssShmem"],
         file=lines["RssFile"],
+        shared=lines["RssShmem"],
     )
 
 

@@ -9,6 +9,7 @@ notebook).
 from __future__ import annotations
 
 import contextlib
+import copyreg
 import functools
 import pickle
 import sys
@@ -18,12 +19,15 @@ from multiprocessing.reduction import ForkingPickler
 
 from coresize.errors import CoresizeError
 from coresize.processes import main_module
+from coresize.processes.buffers import LEAST
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, MutableMapping
     from typing import Any
+
+    from coresize.processes.buffers import Apart
 
 
 #: The name of multiprocessing's connection module as it stands in a pickle, and the
@@ -73,18 +77,30 @@ def dump(message: object, function: object, *, by_value: bool = False) -> bytes:
 
 
 def dump_within(
-    message: object, function: object, most: int, *, by_value: bool = False
+    message: object,
+    function: object,
+    most: int,
+    *,
+    by_value: bool = False,
+    apart: Apart | None = None,
 ) -> bytes | None:
     """Pickle a message as `dump` does; None if it takes more than ``most`` bytes.
 
     Pickling stops as soon as the limit is exceeded.
+
+    Args:
+        message: the message.
+        function: the function, for the text of an error.
+        most: the limit in bytes.
+        by_value: see `dump`.
+        apart: takes the large buffers, which are then no part of the pickle.
 
     Raises:
         TransferError: the message cannot be pickled.
     """
     reason: object = "workers do not import the program that it is defined in"
     try:
-        by_name = dump_plain(message, most)
+        by_name = dump_plain(message, most, apart)
     except _TooLargeError:
         return None
     except Exception as error:  # noqa: BLE001 - pickle calls the user's code
@@ -96,7 +112,7 @@ def dump_within(
         msg = f"{function!r} cannot be sent to another process: {reason}; {INITARGS}"
         raise TransferError(msg)
     try:
-        return _dump_by_value(message, most)
+        return _dump_by_value(message, most, apart)
     except _TooLargeError:
         return None
     except ImportError:
@@ -133,52 +149,76 @@ def _is_named(content: bytes, function: object, *, by_value: bool) -> bool:
     return b"__main__" not in content
 
 
-def dump_plain(message: object, most: int = sys.maxsize) -> bytes:
+def dump_plain(
+    message: object, most: int = sys.maxsize, apart: Apart | None = None
+) -> bytes:
     """Pickle a message with plain pickle; sockets and connections as pools do.
 
-    Pickle refuses a socket. For a connection it would send the number of the file,
-    which is another file, or none, in another process; multiprocessing sends the file
-    itself.
+    Pickle refuses a socket and a memoryview. For a connection it would send the number
+    of the file, which is another file, or none, in another process; multiprocessing
+    sends the file itself.
 
     Raises:
         Exception: the message cannot be pickled.
     """
     try:
-        content = _dump(message, most)
+        if most == sys.maxsize and apart is None:  # the fastest way
+            content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        else:
+            content = _written(pickle.Pickler, message, most, apart)
     except TypeError:  # raised for a socket
-        return bytes(ForkingPickler.dumps(message, pickle.HIGHEST_PROTOCOL))
+        return _written(_with_files(), message, most, apart)
     if content.find(_CONNECTION, 0, _NEAR) < 0 > content.rfind(_CONNECTION, -_NEAR):
         return content
-    return bytes(ForkingPickler.dumps(message, pickle.HIGHEST_PROTOCOL))
+    return _written(_with_files(), message, most, apart)
 
 
-def _dump(message: object, most: int) -> bytes:
-    if most == sys.maxsize:  # the fastest way
-        return pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    pieces = _Pieces(most)
-    pickle.Pickler(pieces, pickle.HIGHEST_PROTOCOL).dump(message)
+def _written(
+    pickler: Callable[..., Any], message: object, most: int, apart: Apart | None
+) -> bytes:
+    pieces = _Pieces(most, apart)
+    options: dict[str, Any] = {}
+    if apart is not None:
+        apart.clear()
+        options["buffer_callback"] = apart.keep_in_band
+    pickler(pieces, pickle.HIGHEST_PROTOCOL, **options).dump(message)
     return pieces.content()
 
 
-def _dump_by_value(message: object, most: int) -> bytes:
+def _dump_by_value(message: object, most: int, apart: Apart | None = None) -> bytes:
     """Pickle a message with cloudpickle; sockets and connections as above.
 
     Raises:
         ImportError: cloudpickle is not installed.
         Exception: the message cannot be pickled.
     """
-    pieces = _Pieces(most)
-    _by_value()(pieces).dump(message)
-    return pieces.content()
+    return _written(_by_value(), message, most, apart)
 
 
 @functools.cache
-def _by_value() -> Callable[[object], Any]:
+def _with_files() -> Callable[..., Any]:
+    """The pickler that pickles sockets, connections and memoryviews, too."""
+    return _extended(pickle.Pickler, copyreg.dispatch_table)
+
+
+@functools.cache
+def _by_value() -> Callable[..., Any]:
     cloudpickle = _cloudpickle()
-    every = cloudpickle.CloudPickler.dispatch_table
+    return _extended(cloudpickle.CloudPickler, cloudpickle.CloudPickler.dispatch_table)
+
+
+def _extended(pickler: type, reducers: MutableMapping[Any, Any]) -> Callable[..., Any]:
     sockets = ForkingPickler._extra_reducers  # type: ignore[attr-defined]  # noqa: SLF001
-    table = {"dispatch_table": ChainMap(sockets, every)}
-    return type("Pickler", (cloudpickle.CloudPickler,), table)
+    table = ChainMap({memoryview: _reduce_view}, sockets, reducers)
+    return type("Pickler", (pickler,), {"dispatch_table": table})
+
+
+def _reduce_view(view: memoryview) -> tuple[Callable[..., memoryview], tuple[Any, ...]]:
+    return _view, (pickle.PickleBuffer(view), view.format, view.shape)
+
+
+def _view(buffer: Any, form: str, shape: tuple[int, ...]) -> memoryview:
+    return memoryview(buffer).cast("B").cast(form, shape)  # type: ignore[call-overload, no-any-return]
 
 
 def _cloudpickle() -> Any:
@@ -222,17 +262,23 @@ class _Pieces:
     """The output of a pickler, up to a number of bytes.
 
     Pickle passes large buffers on without copying, so neither are they copied here if
-    they are too large.
+    they are too large, or are taken apart.
     """
 
-    __slots__ = ("_left", "_pieces")
+    __slots__ = ("_apart", "_left", "_most", "_pieces")
 
-    def __init__(self, most: int) -> None:
-        self._left = most
+    def __init__(self, most: int, apart: Apart | None) -> None:
+        self._left = self._most = most
+        self._apart = apart
         self._pieces: list[bytes] = []
 
     def write(self, piece: bytes | pickle.PickleBuffer) -> None:
-        self._left -= len(piece) if type(piece) is bytes else memoryview(piece).nbytes
+        size = len(piece) if type(piece) is bytes else memoryview(piece).nbytes
+        if size >= LEAST and self._apart is not None:
+            place = self._most - self._left
+            if self._apart.take(piece, place):
+                return
+        self._left -= size
         if self._left < 0:
             raise _TooLargeError
         self._pieces.append(piece if type(piece) is bytes else bytes(piece))
@@ -241,18 +287,28 @@ class _Pieces:
         return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
 
-def dump_value(value: object) -> bytes:
+#: Values of these types are small, or pickled fastest in one piece.
+_ATOMS = frozenset({bool, complex, float, int, type(None)})
+
+
+def dump_value(value: object, apart: Apart | None = None) -> bytes:
     """Pickle the return value of a call, to send it back.
+
+    Args:
+        value: the value.
+        apart: takes the large buffers, which are then no part of the pickle.
 
     Raises:
         TransferError: the value cannot be pickled.
     """
+    if type(value) in _ATOMS:
+        apart = None
     try:
-        return dump_plain(value)
+        return dump_plain(value, apart=apart)
     except Exception as error:
         with contextlib.suppress(Exception):
             if _lacks_name(error):
-                return _dump_by_value(value, sys.maxsize) or b""
+                return _dump_by_value(value, sys.maxsize, apart)
         msg = (
             f"the result cannot be sent back to the caller ({error}): return what can "
             "be pickled, such as plain data"

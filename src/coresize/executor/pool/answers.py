@@ -9,6 +9,7 @@ from typing import Protocol
 from coresize.executor import protocol
 from coresize.executor.pool import exits
 from coresize.processes import transfer
+from coresize.processes.transfer import TransferError
 
 
 TYPE_CHECKING = False
@@ -96,6 +97,7 @@ class Answers:
         """
         if (
             self._options.measured
+            or worker.has_buffers
             or not worker.running
             or not worker.running[0].is_chunk
         ):
@@ -125,6 +127,8 @@ class Answers:
             self._listener.on_ready(worker)
         elif kind == protocol.BROKEN and not worker.ready:
             _, worker.init_error = pickle.loads(payload)  # noqa: S301 - of our own worker
+        elif kind == protocol.BUFFERS:
+            worker.take_buffers(payload)
         elif worker.running and worker.running[0].number == number:
             self._answer(worker, worker.running[0], message)
         else:
@@ -143,8 +147,7 @@ class Answers:
         if killed:
             over = job.fail(killed)
         elif kind != protocol.ERROR:
-            job.received(len(payload))
-            over = job.take_pickled(payload)
+            over = _deliver(worker, job, payload)
         else:
             error = transfer.load_error(*pickle.loads(payload))  # noqa: S301 - as above
             over = job.fail(error)
@@ -157,3 +160,13 @@ class Answers:
             self._listener.on_end(worker, job, peak)
             if not worker.running and worker.served == self._options.max_tasks:
                 worker.stop()
+
+
+def _deliver(worker: WorkerHandle, job: Job, payload: bytes | bytearray) -> bool:
+    """Pass a value to its job, with its large buffers; returns as `Job.take` does."""
+    try:
+        rows = worker.take_rows()
+    except OSError as error:
+        return job.fail(TransferError(f"the result cannot be mapped: {error}"))
+    job.received(len(payload) + sum(view.nbytes for _, view in rows))
+    return job.take_pickled(payload, rows)

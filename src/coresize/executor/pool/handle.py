@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import struct
 import sys
 import time
 from collections import deque
@@ -12,7 +14,8 @@ from multiprocessing import connection
 from coresize import processes
 from coresize.executor import protocol
 from coresize.executor.pool.worker import work, work_beside
-from coresize.processes import inheritance, lines, orphans, schedstat
+from coresize.processes import buffers, inheritance, lines, orphans, schedstat
+from coresize.processes.buffers import Attached, Packed
 from coresize.processes.memory import Memory, read_memory
 
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from coresize.executor.jobs import Job
     from coresize.executor.pool.options import PoolOptions
     from coresize.model import OutOfMemory
+    from coresize.processes.buffers import Row
     from coresize.processes.forkserver import Channel
     from coresize.processes.inheritance import Inheritance
     from coresize.processes.oom import OomCounter
@@ -38,6 +42,9 @@ _READS = 16
 
 #: Unsent bytes to all workers of a pool, beyond which no more jobs are pickled.
 _SENT = 64 * 1024**2
+
+#: Seconds until another try, where too many descriptors are on their way.
+_MOMENT = 0.001
 
 
 class Outgoing:
@@ -154,7 +161,12 @@ class WorkerHandle:
         self._inbox = protocol.Inbox()
         self._outgoing = outgoing
         self._unsent: deque[Job] = deque()
-        self._pieces: deque[memoryview] = deque()
+        #: What is not written yet: bytes, and what the segments belong to whose
+        #: descriptors go with them.
+        self._pieces: deque[tuple[memoryview, Packed | None]] = deque()
+        #: The large buffers of the next value, or why they could not be mapped.
+        self.rows: list[Row] = []
+        self.unmapped: OSError | None = None
         self.process, self.pipe = self._start(options, name)
         self.pipe.settimeout(0)
         self.pid = self.process.pid or 0
@@ -188,6 +200,7 @@ class WorkerHandle:
             args=options.initial(),
             kwargs={
                 "measured": options.measured,
+                "least": options.sharing.least,
                 "environment": name.inheritance.environment if forks else {},
             },
         )
@@ -311,10 +324,15 @@ class WorkerHandle:
             if job.folder is not None and job.folder != self._folder:
                 self._folder = job.folder
                 together += protocol.pack(protocol.FOLDER, os.fsencode(job.folder))
+            content = payload.content if isinstance(payload, Packed) else payload
+            if isinstance(payload, Packed):
+                self._add([b"".join(together)])
+                together = []
+                self._add(protocol.pack(protocol.BUFFERS, payload.table()), payload)
             job.number = self._outgoing.numbers(job.size)
             kind = protocol.CALLS if job.is_chunk else protocol.CALL
-            parts = protocol.pack(kind, payload, number=job.number)
-            size += len(payload)
+            parts = protocol.pack(kind, content, number=job.number)
+            size += len(content)
             if len(parts) == 1:
                 together += parts
             else:
@@ -322,32 +340,38 @@ class WorkerHandle:
                 together = []
         self._add([b"".join(together)])
 
-    def _add(self, parts: list[bytes]) -> None:
+    def _add(self, parts: list[bytes], packed: Packed | None = None) -> None:
         for part in filter(None, parts):
             self._outgoing.size += len(part)
-            self._pieces.append(memoryview(part))
+            self._pieces.append((memoryview(part), packed))
+            packed = None  # the descriptors go with the first byte
 
     def _write(self) -> bool:
         """Write pickled bytes; returns False if some are left."""
         while self._pieces:
-            part = self._pieces[0]
+            part, packed = self._pieces[0]
             try:
-                written = self.pipe.send(part)
+                attached = packed.descriptors if packed else []
+                written = protocol.send(self.pipe, part, attached)
             except BlockingIOError:
                 return False
-            except OSError:  # the worker has died, which the selector reports
+            except OSError as error:
+                if error.errno == errno.ETOOMANYREFS:  # sent and not received yet
+                    time.sleep(_MOMENT)
+                    return False
+                # The worker has died, which the selector reports.
                 self._forget()
                 return True
             self._outgoing.size -= written
             if written < len(part):
-                self._pieces[0] = part[written:]
+                self._pieces[0] = part[written:], None
             else:
                 self._pieces.popleft()
         return True
 
     def _forget(self) -> None:
         """Drop all that is not written yet."""
-        self._outgoing.size -= sum(map(len, self._pieces))
+        self._outgoing.size -= sum(len(part) for part, _ in self._pieces)
         self._pieces.clear()
         self._unsent.clear()
         self._stops = False
@@ -370,9 +394,43 @@ class WorkerHandle:
             self.kill("confused")
             return []
 
+    def take_buffers(self, table: bytes | bytearray) -> None:
+        """Map the large buffers of the next value."""
+        try:
+            count = buffers.descriptors_of(table)
+            descriptors = self._inbox.take_descriptors(count)
+            self.rows = Attached().attach(table, descriptors)
+        except (protocol.StreamError, struct.error):
+            self.kill("confused")
+        except OSError as error:  # there is no address space
+            self.unmapped = error
+
+    @property
+    def has_buffers(self) -> bool:
+        """Whether large buffers belong to the next value."""
+        return bool(self.rows) or self.unmapped is not None
+
+    def take_rows(self) -> list[Row]:
+        """The large buffers of the value that has arrived.
+
+        Raises:
+            OSError: they could not be mapped.
+        """
+        rows, self.rows = self.rows, []
+        error, self.unmapped = self.unmapped, None
+        if error is not None:
+            raise error
+        return rows
+
     def memory(self) -> Memory | None:
-        """The memory of the process now, without that of its descendants."""
-        return read_memory(self.pid, inherits=self.inherits_memory)
+        """The memory of the process now, without that of its descendants.
+
+        Segments that the worker has mapped for its tasks are left out: they belong to
+        the pool, and are in memory once, whatever the number of workers.
+        """
+        memory = read_memory(self.pid, inherits=self.inherits_memory)
+        mapped = sum(job.mapped for job in self.running)
+        return memory.beside(mapped) if memory and mapped else memory
 
     def has_grown(self, most: int) -> bool:
         """Whether the memory has grown by more than some bytes since the first call."""
@@ -440,6 +498,7 @@ class WorkerHandle:
     def close(self) -> None:
         """Close the socket, and the other descriptors of the worker."""
         self._forget()
+        self._inbox.close()
         self.pipe.close()
         if self._line is not None:
             self._line.close()
@@ -484,7 +543,11 @@ def _start_foreign(
             target=work_beside,
             name=name,
             args=(there, None if early else its_line, *options.initial()),
-            kwargs={"measured": options.measured, "environment": {}},
+            kwargs={
+                "measured": options.measured,
+                "least": options.sharing.least,
+                "environment": {},
+            },
         )
         process.daemon = False
         with inheritance.startable():

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
     from typing import Any
 
+    from coresize.executor.sharing import Sharing
     from coresize.processes.forkserver import Channel
     from coresize.processes.inheritance import Inheritance
 
@@ -53,6 +54,7 @@ class PoolOptions(Value):
         imports_main: workers import the main module; otherwise its objects reach them
             by value.
         idle: seconds after which an idle worker ends, or None.
+        sharing: how large buffers travel.
     """
 
     context: BaseContext
@@ -66,6 +68,7 @@ class PoolOptions(Value):
     oom_retries: int
     imports_main: bool
     idle: float | None
+    sharing: Sharing
 
     def initial(self) -> tuple[object, object]:
         """The initializer and its arguments, in the form that is sent to a worker.

@@ -11,7 +11,7 @@ from coresize.executor.jobs import AT_ONCE, Call, key_of, owned
 from coresize.executor.mapping import MOST_BYTES, MOST_ITEMS
 from coresize.executor.pool.dispatcher import Dispatcher
 from coresize.executor.traits import PoolState, Traits, of_processes
-from coresize.processes import transfer
+from coresize.processes.buffers import size_of
 from coresize.processes.transfer import TransferError
 
 
@@ -61,6 +61,7 @@ class Processes:
             retries = options.oom_retries
             memory = MemoryBound(size, learns=spec.learns, oom_retries=retries)
         self.dispatcher = Dispatcher(options, size, environment, memory)
+        self._sharing = options.sharing
         self._spec = spec
 
     @property
@@ -86,7 +87,8 @@ class Processes:
         future: Future[T] = owned(Future())
         call = fn, args, kwargs
         try:
-            payload = transfer.dump_within(call, fn, self.dispatcher.backlog.room)
+            room = self.dispatcher.backlog.room
+            payload = self._sharing.pack_early(call, fn, room)
             need = self._need(args, kwargs)
         except KeyboardInterrupt:
             raise
@@ -94,7 +96,7 @@ class Processes:
             future.set_running_or_notify_cancel()
             future.set_exception(error)
             return future
-        self.dispatcher.submit(Call(future, call, payload, need))
+        self.dispatcher.submit(Call(future, call, payload, need, self._sharing))
         return future
 
     def calls(
@@ -176,6 +178,7 @@ class Chunking:
         ahead: int,
     ) -> None:
         self._dispatcher = dispatcher
+        self._sharing = dispatcher.options.sharing
         self._function = function
         self._key = key_of(function)
         self._need = need
@@ -201,16 +204,23 @@ class Chunking:
         """See `Source.make`."""
         try:
             message = self._function, items
-            payload = transfer.dump_within(message, self._function, AT_ONCE)
+            payload = self._sharing.pack_early(message, self._function, AT_ONCE)
         except TransferError:
             if len(items) > 1:  # some item cannot be pickled, and must fail alone
                 return self.make(items[:1], notify)
             payload = None  # the call gets the error when a worker is to take it
-        chunk = Chunk(self._function, items[:], payload, None, notify)
+        chunk = Chunk(
+            self._function,
+            items[:],
+            payload,
+            None,
+            sharing=self._sharing,
+            notify=notify,
+        )
         chunk.dispatcher = self._dispatcher
         if len(items) == 1:
             chunk.measure(self._need, items[0])
-        size = MOST_BYTES if payload is None else len(payload)
+        size = MOST_BYTES if payload is None else size_of(payload)
         self._each = size / len(items)
         return chunk, len(items), size
 
@@ -223,8 +233,8 @@ class Chunk(jobs.Calls):
     dispatcher: Dispatcher
     failure: Exception | None
 
-    def __init__(self, *fields: Any) -> None:
-        super().__init__(*fields)
+    def __init__(self, *fields: Any, **options: Any) -> None:
+        super().__init__(*fields, **options)
         self.failure = None
 
     def measure(self, need: Callable[[Args], int | None], args: Args) -> None:

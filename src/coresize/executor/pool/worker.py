@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import pickle
+import select
 import signal
 import threading
 import time
@@ -13,20 +14,23 @@ import time
 from coresize import processes
 from coresize.executor import protocol
 from coresize.processes import (
+    buffers,
     inheritance,
     lines,
     memory,
     nesting,
+    segments,
     task_limits,
     transfer,
 )
+from coresize.processes.buffers import Apart, Packed
 from coresize.processes.memory import read_memory
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     Initializer = Callable[..., object]
@@ -88,6 +92,9 @@ _INHERITANCE = 32 * 1024**2
 #: A task of at most these seconds is too short to have freed much memory.
 _QUICK = 0.005
 
+#: Buffers of a value with fewer bytes are sent with the value.
+_LEAST = 1024**2
+
 #: Seconds within which several Ctrl-C count as one.
 _MOMENT = 1.0
 
@@ -120,6 +127,7 @@ def work(
     initargs: tuple[Any, ...],
     *,
     measured: bool,
+    least: int | None,
     environment: Mapping[str, str],
 ) -> None:
     """Receive calls, make them and send the answers, until told to end.
@@ -129,11 +137,13 @@ def work(
         initializer: a function that is called first, or None.
         initargs: the arguments of the initializer.
         measured: report the peak memory of each task.
+        least: the bytes from which on a buffer of a value travels in shared memory;
+            None if no buffer does.
         environment: variables of a forked worker; other workers have them already.
     """
     os.environ.update(environment)
     nesting.forget_program()
-    worker = _Worker(pipe, measured=measured)
+    worker = _Worker(pipe, measured=measured, least=least)
     worker.guard_answers()
     try:
         if initializer is not None:
@@ -152,11 +162,15 @@ def work(
 
 
 class _Worker:
-    def __init__(self, pipe: socket.socket, *, measured: bool) -> None:
+    def __init__(
+        self, pipe: socket.socket, *, measured: bool, least: int | None
+    ) -> None:
         self.pipe = pipe
         self.pid = processes.own()
         self.number = 0
         self.measured = measured
+        # A segment takes a mapping of the parent, which has 65530 (vm.max_map_count).
+        self._least = None if least is None else max(least, _LEAST)
         self.inherits_memory = False
         self.inbox = protocol.Inbox()
         #: The parent's folder when it submitted the next call, and the folder that this
@@ -166,6 +180,11 @@ class _Worker:
         self.calling = False
         self._begin = task_limits.setter()
         self._interrupted = float("-inf")
+        #: The segments that are mapped, and the large buffers of the next call; or the
+        #: error for which they are not mapped.
+        self._attached = buffers.Attached()
+        self._rows: list[buffers.Row] = []
+        self._unmapped: OSError | None = None
 
     def guard_answers(self) -> None:
         """Let Ctrl-C interrupt the user's code, but not the sending of an answer.
@@ -207,6 +226,8 @@ class _Worker:
                         return
                     if kind == protocol.FOLDER:
                         self.submitted_in = os.fsdecode(bytes(payload))
+                    elif kind == protocol.BUFFERS:
+                        self._take_buffers(payload)
                     elif kind == protocol.CALL:
                         self._call(payload)
                     else:
@@ -214,20 +235,52 @@ class _Worker:
                     payload = b""  # noqa: PLW2901 - not held while waiting
                     if time.perf_counter() - start > _QUICK:
                         heap.trim()
+                if self._attached and not _is_readable(self.pipe):
+                    self._attached.drop()  # not held while waiting, either
         except (KeyboardInterrupt, OSError, protocol.StreamError):
             return
+
+    def _take_buffers(self, table: bytes | bytearray) -> None:
+        """Map the large buffers of the next call; an error is that of the call."""
+        count = buffers.descriptors_of(table)
+        descriptors = self.inbox.take_descriptors(count)
+        try:
+            self._rows = self._attached.attach(table, descriptors)
+        except OSError as error:
+            self._unmapped = error
+
+    def _load(self, payload: bytes | bytearray) -> Any:
+        """Unpickle the next call or calls.
+
+        Raises:
+            OSError: the large buffers could not be mapped.
+            Exception: of the user's code, which pickle calls.
+        """
+        (rows, self._rows), (error, self._unmapped) = (
+            (self._rows, []),
+            (self._unmapped, None),
+        )
+        if error is not None:
+            raise error
+        return buffers.load(payload, rows)
 
     def send(
         self,
         kind: int,
-        payload: bytes = b"",
+        payload: bytes | Packed = b"",
         peak: int = 0,
         seconds: float = 0.0,
     ) -> None:
         """Send a message to the parent, with the number of the call that is due."""
         processes.end_if_forked(self.pid)
+        if isinstance(payload, Packed):
+            attached = payload.descriptors
+            for part in protocol.pack(protocol.BUFFERS, payload.table()):
+                self._write(part, attached)
+                attached = []  # they go with the first byte
+        content = payload.content if isinstance(payload, Packed) else payload
         parts = protocol.pack(
-            kind, payload, number=self.number, peak=peak, seconds=seconds
+            kind, content, number=self.number, peak=peak, seconds=seconds
         )
         for part in parts:
             self._write(part)
@@ -240,12 +293,13 @@ class _Worker:
             except BlockingIOError:  # a task has made all descriptors non-blocking
                 os.set_blocking(self.pipe.fileno(), True)
 
-    def _write(self, part: bytes) -> None:
+    def _write(self, part: bytes, attached: Sequence[int] = ()) -> None:
         written = 0
         while written < len(part):
             try:
                 left = memoryview(part)[written:] if written else part
-                written += self.pipe.send(left)
+                written += protocol.send(self.pipe, left, attached)
+                attached = ()
             except BlockingIOError:  # as above
                 os.set_blocking(self.pipe.fileno(), True)
 
@@ -263,7 +317,7 @@ class _Worker:
         try:
             self.calling = True
             self._enter()
-            function, args, kwargs = pickle.loads(payload)  # noqa: S301 - the parent's
+            function, args, kwargs = self._load(payload)
         except BaseException as error:  # noqa: BLE001 - the error is sent on
             self.calling = False
             processes.end_if_forked(self.pid, error)
@@ -279,7 +333,7 @@ class _Worker:
         try:
             self.calling = True
             self._enter()
-            function, every = pickle.loads(payload)  # noqa: S301 - the parent's own
+            function, every = self._load(payload)
         except BaseException as error:  # noqa: BLE001 - the error is sent on
             self.calling = False
             processes.end_if_forked(self.pid, error)
@@ -304,7 +358,7 @@ class _Worker:
             seconds = time.perf_counter() - start
             peak = self._own().anonymous_peak if self.measured else 0
             failed = type(value) is transfer.Failure
-            payload = transfer.dump_value(value)
+            payload = self._packed(value, failed=failed)
             self.calling = False
         except BaseException as error:  # noqa: BLE001 - the error is sent on
             self.calling = False
@@ -312,17 +366,51 @@ class _Worker:
             peak = self._own().anonymous_peak if self.measured else 0
             self._fail(error, peak, time.perf_counter() - start)
         else:
-            del value
+            del value, function, args, kwargs
             kind = protocol.FAILED if failed else protocol.VALUE
             self.send(kind, payload, peak, seconds)
 
     def _fail(self, error: BaseException, peak: int, seconds: float) -> None:
+        if segments.mapped() and _READ_ONLY in str(error):
+            transfer.add_note(error, _ADVICE)
         payload = pickle.dumps(transfer.dump_error(error))
         self.send(protocol.ERROR, payload, peak, seconds)
 
+    def _packed(self, value: object, *, failed: bool) -> bytes | Packed:
+        """The pickled value of a call; large buffers lie in a segment of their own.
+
+        Raises:
+            TransferError: the value cannot be pickled.
+        """
+        if failed or self._least is None:
+            return transfer.dump_value(value)
+        apart = Apart(self._least)
+        content = transfer.dump_value(value, apart)
+        try:
+            return apart.packed(content, writable=True)
+        except OSError:  # no descriptor is free
+            return transfer.dump_value(value)
+
     def _own(self) -> memory.Memory:
-        """The memory of this process; all zero if the kernel does not tell."""
-        return read_memory("self", inherits=self.inherits_memory) or _NOTHING
+        """The memory of this process, without that of the pool's segments.
+
+        All is zero if the kernel does not tell.
+        """
+        own = read_memory("self", inherits=self.inherits_memory) or _NOTHING
+        mapped = segments.mapped()
+        return own.beside(mapped) if mapped else own
 
 
-_NOTHING = memory.Memory(size=0, high=0, private=0, file=0)
+def _is_readable(pipe: socket.socket) -> bool:
+    return bool(select.select([pipe], [], [], 0)[0])
+
+
+#: A part of the errors of numpy, pandas, pyarrow and memoryview for a write to what is
+#: read only, and the advice for it.
+_READ_ONLY = "read-only"
+_ADVICE = (
+    "large arguments are shared by all workers, and read only: change a copy of the "
+    'array (array.copy()), or make the pool with writable="copy"'
+)
+
+_NOTHING = memory.Memory(size=0, high=0, private=0, file=0, shared=0)

@@ -1,0 +1,495 @@
+"""Pickles whose large buffers travel apart, in memory that processes share.
+
+pickle writes a large buffer of an array, of bytes or of a bytearray as a piece of its
+own (protocol 5, PEP 574, and the frames of protocol 4). Here such pieces are taken out
+of the pickle (`Apart`) and copied into a segment (`coresize.processes.segments`). The
+rest of the pickle, with the places of the pieces in segments, is `Packed`. Its reader
+gets arrays that lie in the segment itself; bytes and bytearrays are copied out of it,
+since they must own their memory.
+
+**One copy.** `Copies` knows the address in this process of each buffer that lies in a
+living segment. A buffer from the same address is compared with its copy: if they are
+equal, the copy is used again, else a new one is made. So the caller may change an array
+between two calls, and each call gets what the array held at its submission. Comparing
+is ten times faster than copying. A buffer that lies in the view of a segment itself,
+as those of `share` do, needs no comparison.
+
+**Lifetime.** A segment lives as long as a `Packed` refers to it, and its memory as long
+as a reader has it mapped. The index of copies refers to it weakly.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import threading
+import weakref
+from bisect import bisect_right
+from typing import TYPE_CHECKING, NamedTuple
+
+from coresize.processes import segments
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
+
+    from coresize.processes.segments import Segment
+
+    #: The place of a large buffer in a pickle, or -1 if pickle asks for it; its bytes.
+    Row = tuple[int, memoryview]
+
+#: The threshold in bytes: pickle itself writes smaller buffers among the rest.
+LEAST = 64 * 1024
+
+#: The most segments to which one pickle refers: the kernel passes at most 253
+#: descriptors in a message (unix(7), SCM_MAX_FD).
+_MOST_SEGMENTS = 128
+
+#: The opcodes that begin a pickle and a frame, and the bytes that may follow a frame
+#: before a large buffer.
+_PROTO, _FRAME, _AFTER = b"\x80", b"\x95", 64
+
+#: Counts of segments and of pieces; a segment: number, bytes; a piece: the place of its
+#: segment in the table, its offset and size, and its place in the pickle, or -1.
+_HEAD = struct.Struct("<?II")
+_SEGMENT = struct.Struct("<QQ")
+_PIECE = struct.Struct("<IQQq")
+
+
+class Piece(NamedTuple):
+    """A buffer that lies in a segment.
+
+    Attributes:
+        segment: the segment.
+        offset: the place of the buffer in the segment.
+        size: bytes of the buffer.
+        place: the place in the pickle to which the buffer belongs; -1 if pickle asks
+            for the buffer by itself.
+    """
+
+    segment: Segment
+    offset: int
+    size: int
+    place: int = -1
+
+    def view(self) -> memoryview:
+        """The bytes, read only."""
+        return self.segment.view()[self.offset : self.offset + self.size]
+
+
+class Packed:
+    """A pickle without its large buffers, and the places of these in segments.
+
+    Its length is that of the pickle without them.
+
+    Args:
+        content: the pickle without the large buffers.
+        pieces: the large buffers, in their order in the pickle.
+        fresh: the bytes that were copied for this pickle.
+        writable: the reader may write to the arrays; its changes are its own.
+    """
+
+    __slots__ = ("content", "fresh", "pieces", "segments", "writable")
+
+    def __init__(
+        self,
+        content: bytes,
+        pieces: tuple[Piece, ...],
+        *,
+        fresh: int = 0,
+        writable: bool = False,
+    ) -> None:
+        self.content = content
+        self.pieces = pieces
+        self.fresh = fresh
+        self.writable = writable
+        self.segments = tuple(dict.fromkeys(piece.segment for piece in pieces))
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    @property
+    def mapped(self) -> int:
+        """The bytes that a reader maps: those of the segments."""
+        return sum(segment.size for segment in self.segments)
+
+    @property
+    def descriptors(self) -> list[int]:
+        """The descriptors of the segments, in the order of the table."""
+        return [segment.descriptor for segment in self.segments]
+
+    def table(self) -> bytes:
+        """The places of the pieces, for `attach` in another process."""
+        places = {segment: place for place, segment in enumerate(self.segments)}
+        rows = [_HEAD.pack(self.writable, len(places), len(self.pieces))]
+        rows += [_SEGMENT.pack(each.number, each.size) for each in places]
+        for piece in self.pieces:
+            place = places[piece.segment]
+            rows.append(_PIECE.pack(place, piece.offset, piece.size, piece.place))
+        return b"".join(rows)
+
+    def load(self) -> Any:
+        """Unpickle the object in this process."""
+        views = [(piece.place, piece.view()) for piece in self.pieces]
+        return load(self.content, views)
+
+
+def size_of(payload: bytes | Packed) -> int:
+    """The bytes that a pickle takes, with those that were copied for it."""
+    return len(payload) + (payload.fresh if type(payload) is Packed else 0)
+
+
+class Apart:
+    """Takes large buffers out of one pickle, while it is written.
+
+    Args:
+        least: the bytes from which on a buffer is large.
+    """
+
+    def __init__(self, least: int = LEAST) -> None:
+        self._least = least
+        self._found: list[tuple[memoryview, int]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def clear(self) -> None:
+        """Forget the buffers, since the pickle is written anew."""
+        self._found.clear()
+
+    def keep_in_band(self, buffer: pickle.PickleBuffer) -> bool:
+        """The buffer_callback= of a pickler: takes the buffer, if it is large."""
+        view = buffer.raw()
+        if view.nbytes < self._least:
+            return True
+        self._found.append((view, -1))
+        return False
+
+    def take(self, piece: bytes | pickle.PickleBuffer, place: int) -> bool:
+        """Take a piece of a pickle, if it is a large buffer; whether it was taken.
+
+        Args:
+            piece: the piece.
+            place: the bytes of the pickle so far, without the buffers.
+        """
+        view = memoryview(piece)
+        if view.nbytes < self._least or _is_frame(piece):
+            return False
+        self._found.append((view.cast("B") if view.ndim != 1 else view, place))
+        return True
+
+    def packed(
+        self,
+        content: bytes,
+        *,
+        writable: bool = False,
+        bound: Callable[[int], None] | None = None,
+    ) -> bytes | Packed:
+        """The pickle; the large buffers are copied now.
+
+        Args:
+            content: the pickle without the buffers that were taken.
+            writable: see `Packed`.
+            bound: called with the bytes that are about to be copied, if any; it may
+                raise an error.
+
+        Raises:
+            OSError: no segment can be made.
+            Exception: of ``bound``.
+        """
+        if not self._found:
+            return content
+        views = [view for view, _ in self._found]
+        pieces, fresh = copies.place(views, bound)
+        placed = tuple(
+            piece._replace(place=place)
+            for piece, (_, place) in zip(pieces, self._found, strict=True)
+        )
+        self.clear()
+        return Packed(content, placed, fresh=fresh, writable=writable)
+
+
+def _is_frame(piece: object) -> bool:
+    """Whether a piece is a frame that pickle has filled with small objects."""
+    if type(piece) is not bytes:
+        return False
+    start = 2 if piece.startswith(_PROTO) else 0
+    if piece[start : start + 1] != _FRAME:
+        return False
+    size = int.from_bytes(piece[start + 1 : start + 9], "little")
+    return 0 <= len(piece) - (start + 9 + size) <= _AFTER
+
+
+# -----------------------------------------------------------------------------
+# The copies of this process.
+
+
+class _Copy(NamedTuple):
+    """A buffer of this process, and where its copy lies.
+
+    Attributes:
+        start: the address of the buffer.
+        end: the address after it.
+        segment: the segment.
+        offset: the place of the copy in the segment.
+        is_view: the buffer is the view of the segment itself.
+    """
+
+    start: int
+    end: int
+    segment: weakref.ref[Segment]
+    offset: int
+    is_view: bool = False
+
+
+#: Copies are looked through for dead ones when there are more than these.
+_FEW = 64
+
+
+class Copies:
+    """Knows which buffers of this process have a copy in a living segment."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        #: The copies by the address of the buffer, and these addresses in order.
+        self._copies: dict[int, _Copy] = {}
+        self._starts: list[int] = []
+        self._most = _FEW
+
+    def know(self, segment: Segment) -> None:
+        """Note that a segment is mapped, so that parts of its view need no copy."""
+        start, end = _range(segment.view())
+        with self._lock:
+            self._add([_Copy(start, end, weakref.ref(segment), 0, is_view=True)])
+
+    def place(
+        self, views: Sequence[memoryview], bound: Callable[[int], None] | None
+    ) -> tuple[list[Piece], int]:
+        """The places of buffers in segments; those without a copy are copied now.
+
+        Args:
+            views: the buffers.
+            bound: called with the bytes that are about to be copied, if any.
+
+        Returns:
+            A piece for each buffer, and the number of bytes that were copied.
+
+        Raises:
+            OSError: no segment can be made.
+            Exception: of ``bound``.
+        """
+        ranges = [_range(view) for view in views]
+        with self._lock:
+            found = [
+                self._find(*each, view)
+                for each, view in zip(ranges, views, strict=True)
+            ]
+            if len({piece.segment for piece in found if piece}) >= _MOST_SEGMENTS:
+                found = [None] * len(views)
+            new = {
+                each: view
+                for each, view, piece in zip(ranges, views, found, strict=True)
+                if piece is None
+            }
+            runs = _without_parts(new)
+            fresh = sum(end - start for start, end in runs)
+            if not runs:
+                return [piece for piece in found if piece], 0
+            if bound is not None:
+                bound(fresh)
+            segment, offsets = segments.create([new[each] for each in runs])
+            copies = [
+                _Copy(*each, weakref.ref(segment), offset)
+                for each, offset in zip(runs, offsets, strict=True)
+            ]
+            self._add(copies)
+        pieces = [
+            piece or _piece_of(segment, copies, *each)
+            for piece, each in zip(found, ranges, strict=True)
+        ]
+        return pieces, fresh
+
+    def _add(self, copies: list[_Copy]) -> None:
+        self._copies.update((copy.start, copy) for copy in copies)
+        if len(self._copies) > self._most:
+            self._copies = {
+                start: copy
+                for start, copy in self._copies.items()
+                if copy.segment() is not None
+            }
+            self._most = max(_FEW, 2 * len(self._copies))
+        self._starts = sorted(self._copies)
+
+    def _find(self, start: int, end: int, view: memoryview) -> Piece | None:
+        """The place of a buffer in a living segment, or None."""
+        place = bisect_right(self._starts, start)
+        if not place:
+            return None
+        copy = self._copies[self._starts[place - 1]]
+        segment = copy.segment()
+        if segment is None or segment.descriptor < 0 or end > copy.end:
+            return None
+        piece = _piece_of(segment, [copy], start, end)
+        try:
+            holds = copy.is_view or segments.equal(piece.view(), view)
+        except OSError:  # there is no address space to map the segment
+            return None
+        return piece if holds else None
+
+
+def _range(view: memoryview) -> tuple[int, int]:
+    start = segments.address_of(view)
+    return start, start + view.nbytes
+
+
+def _without_parts(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The ranges that are not part of another one."""
+    kept: list[tuple[int, int]] = []
+    for start, end in sorted(ranges, key=lambda each: (each[0], -each[1])):
+        if not kept or end > kept[-1][1]:
+            kept.append((start, end))
+    return kept
+
+
+def _piece_of(segment: Segment, copies: list[_Copy], start: int, end: int) -> Piece:
+    """The place of a buffer of which one of the copies holds all bytes."""
+    place = bisect_right(copies, start, key=lambda copy: copy.start) - 1
+    copy = copies[place]
+    return Piece(segment, copy.offset + start - copy.start, end - start)
+
+
+#: The copies of buffers of this process.
+copies = Copies()
+
+if hasattr(os, "register_at_fork"):
+    # The descriptors belong to the parent, and another thread may have held the lock.
+    os.register_at_fork(after_in_child=copies.__init__)  # type: ignore[misc]
+
+
+# -----------------------------------------------------------------------------
+# Reading.
+
+
+def descriptors_of(table: bytes | bytearray) -> int:
+    """The number of descriptors that belong to a table."""
+    count: int = _HEAD.unpack_from(table)[1]
+    return count
+
+
+class Attached:
+    """The segments that a process has mapped for the calls that have arrived.
+
+    A mapping ends when no array uses it, and `drop` was called.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, memoryview] = {}
+
+    def attach(self, table: bytes | bytearray, descriptors: Sequence[int]) -> list[Row]:
+        """Map the segments of a table; the descriptors are closed.
+
+        Args:
+            table: see `Packed.table`.
+            descriptors: the descriptors of its segments, in order.
+
+        Returns:
+            The large buffers with their places, for `load`.
+
+        Raises:
+            OSError: a segment cannot be mapped.
+        """
+        try:
+            writable, count, pieces = _HEAD.unpack_from(table)
+            offset, views = _HEAD.size, []
+            for descriptor in descriptors[:count]:
+                number, size = _SEGMENT.unpack_from(table, offset)
+                views.append(self._map(number, size, descriptor, writable=writable))
+                offset += _SEGMENT.size
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        rows = []
+        for _ in range(pieces):
+            segment, start, size, place = _PIECE.unpack_from(table, offset)
+            rows.append((place, views[segment][start : start + size]))
+            offset += _PIECE.size
+        return rows
+
+    def _map(
+        self, number: int, size: int, descriptor: int, *, writable: bool
+    ) -> memoryview:
+        view = self._kept.get(number)
+        if view is None:
+            view = segments.attach(descriptor, size, writable=writable)
+            if not writable:  # a task must not see what another has written
+                self._kept[number] = view
+        return view
+
+    def drop(self) -> None:
+        """End the mappings that no array uses."""
+        self._kept.clear()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+def load(content: bytes | bytearray, rows: Sequence[Row]) -> Any:
+    """Unpickle an object with its large buffers.
+
+    Args:
+        content: the pickle without its large buffers.
+        rows: the buffers, with their places in the pickle; -1 if pickle asks for them.
+    """
+    if not rows:
+        return pickle.loads(content)  # noqa: S301 - of our own process
+    asked = [view for place, view in rows if place < 0]
+    inserted = [(place, view) for place, view in rows if place >= 0]
+    if not inserted:
+        return pickle.loads(content, buffers=asked)  # noqa: S301 - as above
+    stream = _Stream(content, inserted)
+    return pickle.Unpickler(stream, buffers=asked).load()  # noqa: S301 - as above
+
+
+class _Stream:
+    """A pickle with large buffers inserted, as a file from which a pickler reads."""
+
+    def __init__(self, content: bytes | bytearray, inserted: list[Row]) -> None:
+        whole, start = memoryview(content), 0
+        self._parts: list[memoryview] = []
+        for place, view in inserted:
+            self._parts += [whole[start:place], view]
+            start = place
+        self._parts.append(whole[start:])
+        self._parts.reverse()
+
+    def read(self, size: int) -> bytes:
+        """Read a number of bytes."""
+        buffer = bytearray(size)
+        return bytes(buffer[: self.readinto(buffer)])
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:
+        """Fill a buffer; returns the bytes that were read."""
+        target, filled = memoryview(buffer), 0
+        while filled < len(target):
+            self._skip_empty()
+            if not self._parts:
+                break
+            part = self._take(min(len(self._parts[-1]), len(target) - filled))
+            target[filled : filled + len(part)] = part
+            filled += len(part)
+        return filled
+
+    def readline(self) -> bytes:
+        """Read a line: the protocols that are used here have none."""
+        raise pickle.UnpicklingError
+
+    def _take(self, size: int) -> memoryview:
+        part = self._parts.pop()
+        self._parts.append(part[size:])
+        return part[:size]
+
+    def _skip_empty(self) -> None:
+        while self._parts and not self._parts[-1]:
+            self._parts.pop()

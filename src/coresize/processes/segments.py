@@ -1,0 +1,275 @@
+"""Segments: memory that several processes share, without a name in any folder.
+
+A segment is a file in memory (memfd_create(2)). It is written once, sealed against
+further changes, and then passed on as a descriptor. The kernel frees its memory when no
+process has the descriptor open or the memory mapped, however the processes end; so a
+kill leaves nothing behind, and the size of /dev/shm does not matter.
+
+The memory is charged to the cgroup once, to the process that has written it first.
+Ending another process does not free it. Resident sizes count it in each process that
+has it mapped, as RssShmem.
+
+**Private mappings.** Segments are mapped with MAP_PRIVATE. The pages are still shared
+as long as nobody writes to them. The kernel before 6.7 refuses a shared mapping of a
+sealed file, even one that is read only; and where writing is allowed, a process gets
+its own copy of each page to which it writes.
+
+**No mmap.mmap.** Python's object keeps the descriptor open for as long as the memory is
+mapped (before 3.13), so that a thousand results would take a thousand descriptors. So
+libc is called by ctypes here, and a mapping ends with the last view of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import itertools
+import os
+import weakref
+from typing import TYPE_CHECKING
+
+from coresize.processes import lines
+
+
+try:
+    import fcntl
+    import mmap
+except ImportError:  # Windows, a WebAssembly Python
+    fcntl = mmap = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+#: The segments of this process.
+_alive: weakref.WeakSet[Segment] = weakref.WeakSet()
+
+#: The number of each segment that this process has made.
+_numbers = itertools.count(1)
+
+#: The mappings of segments in this process: address and size.
+_mapped: dict[int, int] = {}
+
+#: The mmap(2) that has failed returns this address, (void *) -1.
+_FAILED = 2**64 - 1
+
+#: Buffers begin at multiples of this number of bytes, as arrays like it.
+_ALIGNMENT = 64
+
+
+class Segment:
+    """Sealed memory, with the descriptor by which other processes map it.
+
+    Args:
+        descriptor: the descriptor, which belongs to this object from now on.
+        size: the bytes of the segment.
+
+    Attributes:
+        number: no other segment of this process has the same number.
+        size: the bytes of the segment.
+    """
+
+    __slots__ = ("__weakref__", "_end", "_view", "number", "size")
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self.number = next(_numbers)
+        self.size = size
+        self._end = lines.keep(descriptor)
+        self._view: memoryview | None = None
+        weakref.finalize(self, self._end.close).atexit = False
+        _alive.add(self)
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor; -1 in a fork of the process that has made the segment."""
+        return self._end.number
+
+    def view(self) -> memoryview:
+        """The bytes, read only, mapped into this process at the first call.
+
+        Raises:
+            OSError: the segment cannot be mapped.
+        """
+        if self._view is None:
+            self._view = attach(self.descriptor, self.size, writable=False)
+        return self._view
+
+    @property
+    def mapped(self) -> memoryview | None:
+        """The view, if the segment is mapped into this process."""
+        return self._view
+
+
+def count() -> int:
+    """The number of segments of this process, each of which takes a descriptor."""
+    return len(_alive)
+
+
+def most_descriptors() -> int:
+    """The most descriptors that this process may have open (ulimit -n)."""
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+@functools.cache
+def is_available() -> bool:
+    """Whether this system has segments: Linux has, unless a sandbox refuses them."""
+    if not hasattr(os, "memfd_create"):
+        return False
+    try:
+        os.close(_open(None))
+        _libc()
+    except (AttributeError, ImportError, OSError):
+        return False
+    return True
+
+
+def create(
+    buffers: Sequence[memoryview], folder: str | os.PathLike[str] | None = None
+) -> tuple[Segment, list[int]]:
+    """Copy buffers into a new segment.
+
+    Args:
+        buffers: the buffers, each of contiguous bytes.
+        folder: make an unnamed file in this folder instead of memory.
+
+    Returns:
+        The segment, and the offset of each buffer in it.
+
+    Raises:
+        OSError: the segment cannot be made: no descriptor is free, or the file would
+            exceed a limit (``ulimit -f``).
+    """
+    offsets, size = [], 0
+    for buffer in buffers:
+        offsets.append(size)
+        size += -(-buffer.nbytes // _ALIGNMENT) * _ALIGNMENT
+    descriptor = _open(folder)
+    try:
+        os.ftruncate(descriptor, size)
+        for buffer, offset in zip(buffers, offsets, strict=True):
+            _write(descriptor, buffer, offset)
+        if folder is None:
+            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals | fcntl.F_SEAL_SEAL)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return Segment(descriptor, size), offsets
+
+
+def _open(folder: str | os.PathLike[str] | None) -> int:
+    if folder is None:
+        flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+        return os.memfd_create("coresize", flags)
+    return _open_unnamed(folder)
+
+
+def _open_unnamed(folder: str | os.PathLike[str]) -> int:
+    """Open a file without a name; where the file system has none, remove the name."""
+    flags = os.O_RDWR | os.O_CLOEXEC
+    try:
+        return os.open(folder, flags | os.O_TMPFILE, 0o600)
+    except OSError as error:
+        if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}:
+            raise
+    import tempfile  # few programs need it
+
+    descriptor, path = tempfile.mkstemp(dir=folder)
+    os.unlink(path)  # noqa: PTH108 - no other process may open it
+    return descriptor
+
+
+def _write(descriptor: int, buffer: memoryview, offset: int) -> None:
+    # write(2) is faster than copying into a mapping: the kernel neither clears the
+    # pages first, nor has to handle a page fault for each of them.
+    written = 0
+    while written < buffer.nbytes:
+        written += os.pwrite(descriptor, buffer[written:], offset + written)
+
+
+def attach(descriptor: int, size: int, *, writable: bool) -> memoryview:
+    """Map a segment into this process; the mapping ends with the last view of it.
+
+    Args:
+        descriptor: the descriptor, which may be closed afterwards.
+        size: the bytes of the segment.
+        writable: this process may write; its changes are its own.
+
+    Raises:
+        OSError: the segment cannot be mapped.
+    """
+    import ctypes
+
+    protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+    libc = _libc()
+    address = libc.mmap(None, size, protection, mmap.MAP_PRIVATE, descriptor, 0)
+    if address in {None, _FAILED}:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    array = (ctypes.c_char * size).from_address(address)
+    _mapped[address] = size
+    weakref.finalize(array, _detach, address).atexit = False
+    view = memoryview(array).cast("B")
+    return view if writable else view.toreadonly()
+
+
+def _detach(address: int) -> None:
+    _libc().munmap(address, _mapped.pop(address))
+
+
+def mapped() -> int:
+    """The bytes of all segments that are mapped into this process."""
+    return sum(list(_mapped.values()))
+
+
+def address_of(view: memoryview) -> int:
+    """The address of the first byte of a buffer."""
+    import ctypes
+
+    buffer = _buffer_type()()
+    api = ctypes.pythonapi
+    api.PyObject_GetBuffer(ctypes.py_object(view), ctypes.byref(buffer), 0)
+    address: int = buffer.buf or 0
+    api.PyBuffer_Release(ctypes.byref(buffer))
+    return address
+
+
+def equal(first: memoryview, second: memoryview) -> bool:
+    """Whether two buffers of the same length hold the same bytes."""
+    libc = _libc()  # memoryviews compare themselves item by item
+    return not libc.memcmp(address_of(first), address_of(second), first.nbytes)
+
+
+@functools.cache
+def _libc() -> Any:
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    number = ctypes.c_int
+    libc.mmap.argtypes = [pointer, size, number, number, number, ctypes.c_long]
+    libc.mmap.restype = pointer
+    libc.munmap.argtypes = [pointer, size]
+    libc.memcmp.argtypes = [pointer, pointer, size]
+    return libc
+
+
+@functools.cache
+def _buffer_type() -> Any:
+    """The Py_buffer of Python's C API."""
+    import ctypes
+
+    pointer, size, number = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int
+    fields = [
+        ("buf", pointer),
+        ("obj", pointer),
+        ("len", size),
+        ("itemsize", size),
+        ("readonly", number),
+        ("ndim", number),
+        *((name, pointer) for name in ("format", "shape", "strides")),
+        *((name, pointer) for name in ("suboffsets", "internal")),
+    ]
+    return type("Buffer", (ctypes.Structure,), {"_fields_": fields})
