@@ -178,6 +178,20 @@ def test_a_file_says_all_of_it_and_other_names_are_noted(run, folder):
         assert note in done.stderr
 
 
+def test_max_workers_is_the_word_and_workers_is_read_with_a_note(run):
+    words = ("jobs:double", "--items", "items.jsonl", "--executor", "thread")
+    new, old = (
+        run("batch", *words, "--max-workers", "1"),
+        run("batch", *words, "--workers", "1"),
+    )
+    assert values(new) == values(old)
+    note = "coresize: note: --workers is read as --max-workers\n"
+    assert (note in new.stderr, note in old.stderr) == (False, True)
+    both = run("batch", *words, "--max-workers", "1", "--workers", "1")
+    assert (both.returncode, both.stdout) == (2, "")
+    assert "--workers cannot be used with --max-workers" in both.stderr
+
+
 @pytest.mark.parametrize(
     ("file", "given", "serial"),
     [
@@ -256,6 +270,7 @@ def test_a_shard_is_a_part(call):
         ("jobs:double --items twice.csv", "'b' occurs twice"),
         ("jobs:double --items long.csv", "long.csv, line 2' is not valid: use valid C"),
         ("jobs:double --items items.jsonl --workers 0", "command line: workers=0"),
+        ("jobs:double --items items.jsonl --max-workers 0", "line: workers=0"),
         ("jobs:double --items items.jsonl --executor x", "command line: executor='x'"),
         ("jobs:double --items items.jsonl --memory 2apples", "memory='2apples'"),
         ("jobs:double --items items.jsonl --retries -1", "command line: retries=-1"),

@@ -85,6 +85,9 @@ def test_a_sample_of_a_watch_has_80_columns():
     )
     assert len(str(sample)) <= 80
     assert "16 cores busy" in str(sample)
+    assert str(sample).endswith(" 900.0 MiB/2.0 GiB")
+    unlimited = Sample(**{**sample.as_dict(), "memory_limit": None})
+    assert str(unlimited).endswith(" 900.0 MiB")
 
 
 # --- At a real terminal ---------------------------------------------------------------

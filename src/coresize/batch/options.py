@@ -61,9 +61,9 @@ OPTIONS = (
     option(
         *("workers", "whole", "a number above 0"),
         least=1,
-        flag="--workers",
+        flag="--max-workers",
         metavar="N",
-        help="number of workers",
+        help="upper bound for the number of workers",
     ),
     option(
         *("memory", "size", 'a size such as "2GiB", or "auto"'),

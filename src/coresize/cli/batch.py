@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import os
@@ -18,7 +19,6 @@ from coresize.units import format_count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from typing import Any
 
     from coresize.batch.outcomes import Outcome
@@ -42,6 +42,9 @@ def add_batch(commands: Commands) -> None:
     command = commands.add_parser("batch", help=text)
     command.add_argument("function", nargs="?", help="the function: module:name")
     options.add(command, OPTIONS, strict=False)
+    command.add_argument(
+        "--workers", type=int, dest="old_workers", help=argparse.SUPPRESS
+    )
     command.add_argument(
         "--config", metavar="FILE", help="a settings file, TOML or YAML"
     )
@@ -90,6 +93,7 @@ def _merged(words: argparse.Namespace) -> dict[str, Any]:
     """The options that are set, by name: the command line overrides the file."""
     from coresize.cli import batch_config
 
+    _read_old_name(words)
     given: dict[str, Any] = {}
     if words.config is not None:
         given, notes = batch_config.load(words.config)
@@ -102,6 +106,18 @@ def _merged(words: argparse.Namespace) -> dict[str, Any]:
         if name not in given:
             raise CoresizeError(text)
     return given
+
+
+def _read_old_name(words: argparse.Namespace) -> None:
+    """Read ``--workers``, the older name, as ``--max-workers``, with a note."""
+    if words.old_workers is None:
+        return
+    if words.workers is not None:
+        words.parser.error(
+            "--workers cannot be used with --max-workers: use the latter"
+        )
+    words.workers = words.old_workers
+    streams.complain("coresize: note: --workers is read as --max-workers")
 
 
 def _begin(given: dict[str, Any]) -> BatchRun[Any]:

@@ -93,12 +93,10 @@ def _online(host: Host, cpus: AbstractSet[int] | None) -> AbstractSet[int]:
     return online if cpus is None else (cpus & online or cpus)
 
 
-def _core(host: Host, cpu: int) -> object:
-    """What identifies the core of a CPU: its hardware threads, else its place.
+def threads_of_core(host: Host, cpu: int) -> frozenset[int]:
+    """The hardware threads of the core of a CPU; empty if no file lists them.
 
-    core_id is unique only within its cluster, die or package, depending on the
-    processor; the list of threads identifies the core on every machine. Kernels before
-    5.3 have the list under another name, and some sandboxes have no list.
+    Kernels before 5.3 have the list under another name; some sandboxes have no list.
     """
     for name, parser in _THREADS:
         try:
@@ -107,7 +105,16 @@ def _core(host: Host, cpu: int) -> object:
             continue
         if cpu in threads:  # otherwise the list is about another CPU
             return threads
-    return _place(host, cpu)
+    return frozenset()
+
+
+def _core(host: Host, cpu: int) -> object:
+    """What identifies the core of a CPU: its hardware threads, else its place.
+
+    core_id is unique only within its cluster, die or package, depending on the
+    processor; the list of threads identifies the core on every machine.
+    """
+    return threads_of_core(host, cpu) or _place(host, cpu)
 
 
 def _place(host: Host, cpu: int) -> tuple[str, ...]:

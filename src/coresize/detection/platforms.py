@@ -98,6 +98,10 @@ def processes(host: Host) -> Iterator[FactOrGap]:
         yield _fact("processes", left, "available", "ActiveProcessLimit", raw)
 
 
+#: What tells about each resource.
+READERS = {"cores": cores, "memory": memory, "processes": processes}
+
+
 def _limits(calls: dict[str, str]) -> Iterator[tuple[str, int, Role]]:
     """Yield the names, bytes and roles of the limits of memory that the job has."""
     if "job_limits" not in calls:

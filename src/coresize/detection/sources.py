@@ -72,6 +72,15 @@ _QUOTAS = {1: cgroup_v1.quotas, 2: cgroup_v2.quotas}
 _MEMORY = {1: cgroup_v1.memory, 2: cgroup_v2.memory}
 
 
+def _of_platform(host: Host, what: str) -> Iterator[FactOrGap]:
+    """The facts and gaps that only system calls of Windows tell."""
+    if host.platform != "win32":
+        return iter(())
+    from coresize.detection import platforms  # no other system has it
+
+    return platforms.READERS[what](host)
+
+
 def cpu(
     host: Host,
     membership: Membership,
@@ -118,10 +127,7 @@ def _cpu(
     if capacity or not cpus or _may_show_fewer(membership):
         yield from system.online_cpus(host)
     yield mask
-    if host.platform == "win32":
-        from coresize.detection import platforms  # no other system has it
-
-        yield from platforms.cores(host)
+    yield from _of_platform(host, "cores")
     if physical:
         yield affinity.physical_cores(host, cpus)
     yield from _of_cgroups(host, membership, "cpu", "cpu", _QUOTAS)
@@ -161,10 +167,7 @@ def _memory(
     yield from memory_nodes.memory(host, membership)
     yield from _of_cgroups(host, membership, "memory", "memory", _MEMORY)
     yield from rlimits.memory(host)
-    if host.platform == "win32":
-        from coresize.detection import platforms  # no other system has it
-
-        yield from platforms.memory(host)
+    yield from _of_platform(host, "memory")
     yield from environ.findings(host, variables, "memory")
 
 
@@ -176,10 +179,7 @@ def others(
 
     yield from environ.findings(host, variables, "gpu")
     yield from worker_limits.platform(host)
-    if host.platform == "win32":
-        from coresize.detection import platforms  # no other system has it
-
-        yield from platforms.processes(host)
+    yield from _of_platform(host, "processes")
     # The gaps of the membership are those of the cores and the memory.
     chains, _ = cgroup.locate(membership, "pids", "processes")
     for version, directories in chains:

@@ -6,7 +6,7 @@ Documentation/ABI/stable/sysfs-devices-node.
 
 from __future__ import annotations
 
-from coresize.detection import parse
+from coresize.detection import affinity, parse
 from coresize.errors import ParseError
 
 
@@ -16,12 +16,6 @@ if TYPE_CHECKING:
 
     from coresize.host import Host
 
-#: The list of the hardware threads of a CPU's core, by its name since Linux 5.3, and by
-#: the older one.
-_SIBLINGS = tuple(
-    f"/sys/devices/system/cpu/cpu{{}}/topology/{name}"
-    for name in ("core_cpus_list", "thread_siblings_list")
-)
 _NODES = "/sys/devices/system/node/online"
 _NODE = "/sys/devices/system/node/node{}/cpulist"
 
@@ -35,7 +29,7 @@ def cores(host: Host, cpus: Iterable[int]) -> list[frozenset[int]]:
     seen: set[int] = set()
     for cpu in sorted(cpus):
         if cpu not in seen:
-            core = (_siblings(host, cpu) | {cpu}) - seen
+            core = (affinity.threads_of_core(host, cpu) | {cpu}) - seen
             found.append(core)
             seen |= core
     return found
@@ -45,14 +39,6 @@ def nodes(host: Host) -> list[frozenset[int]]:
     """The CPUs of each NUMA node; empty where the kernel knows no nodes."""
     found = (_list(host, _NODE.format(node)) for node in sorted(_list(host, _NODES)))
     return [cpus for cpus in found if cpus]
-
-
-def _siblings(host: Host, cpu: int) -> frozenset[int]:
-    for path in _SIBLINGS:
-        siblings = _list(host, path.format(cpu))
-        if siblings:
-            return siblings
-    return frozenset()
 
 
 def _list(host: Host, path: str) -> frozenset[int]:

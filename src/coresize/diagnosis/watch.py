@@ -48,12 +48,12 @@ class Sample(Value):
     computing: int
 
     def __str__(self) -> str:
-        many = format_count(self.processes, "process", "processes")
+        limit = "" if self.memory_limit is None else format_bytes(self.memory_limit)
         return (
             f"{self.seconds:4.0f} s {self.cores:5.2f} of "
             f"{format_count(self.limit, 'core')} busy"
             f" {self.waited:5.2f} waited {self.throttled:4.0%} throttled"
-            f" {format_bytes(self.memory)} {many}"
+            f" {format_bytes(self.memory)}{limit and '/'}{limit}"
         )
 
 

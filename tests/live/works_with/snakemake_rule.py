@@ -17,7 +17,7 @@ rule double:
     shell:
         "unset OMP_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS; "
         "coresize batch nested:double_and_threads --items items.jsonl"
-        " --workers {threads} --journal doubled.sqlite"
+        " --max-workers {threads} --journal doubled.sqlite"
         " && coresize merge doubled.sqlite -o {output}"
 """
 
