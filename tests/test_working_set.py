@@ -143,6 +143,39 @@ def test_cache_is_left_and_nothing_else(name):
     assert not [gap for gap in limits.gaps if gap.resource == "memory"]
 
 
+#: Pairs of states that were measured (decision 13) and whose numbers do not differ: the
+#: version, the limit, the usage and the lines of memory.stat in MiB, and what a child
+#: had before the kernel killed it. The second one of a pair bounds what may be told.
+PAIRS = {
+    "v1, slab: a cache": (1, 256, 138.5, {"total_active_file": 0.02}, 243.7),
+    "v1, slab: held": (1, 256, 138.7, {"total_active_file": 0.01}, 115.9),
+    "v2, dirty: fast disk": (
+        2,
+        96,
+        61.5,
+        {"inactive_file": 49.0, "active_file": 0.2, "file_dirty": 48.0},
+        83.6,
+    ),
+    "v2, dirty: slow disk": (
+        2,
+        96,
+        65.6,
+        {"inactive_file": 48.4, "active_file": 0.0, "file_dirty": 48.0},
+        54.2,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_where_numbers_do_not_tell_the_lower_amount_is_told(name):
+    version, limit, used, stat, had = PAIRS[name]
+    lines = {"total_inactive_file": 0} if version == 1 else {}
+    lines |= {line: int(size * MIB) for line, size in stat.items()}
+    levels = {"/": (limit * MIB, int(used * MIB), lines, None)}
+    told = detect(_host(version, levels)).memory.available
+    assert told <= (had + 4) * MIB
+
+
 #: A line that cannot be read counts as no cache, and says so; the others still count.
 @pytest.mark.parametrize(
     ("stat", "left", "gaps"),

@@ -44,6 +44,9 @@ LIBRARIES = (
 #: What the second disk is: one of 1 MiB a second, as some that are rented.
 SLOW = "throttling.bps-total=1048576"
 
+#: The file system on it is whole at once: nothing of it is written when it is mounted.
+NO_LATER = ("-E", "lazy_itable_init=0,lazy_journal_init=0")
+
 #: A boot with its scenarios takes 15 to 160 seconds here, and building the disk two
 #: minutes; on a machine that others use as well many times that. These end what hangs.
 SECONDS = 1800
@@ -173,7 +176,7 @@ def _nodes(cpus: int) -> Iterator[str]:
 def _slow_disk(folder: Path) -> Path:
     """An empty one, of which nobody cares what becomes."""
     path = folder / "slow"
-    subprocess.run(["mke2fs", "-q", "-t", "ext4", path, "64M"], check=True)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", *NO_LATER, path, "256M"], check=True)
     return path
 
 

@@ -8,13 +8,14 @@ process of the cgroup. What the kernel gives up stands in memory.stat, in the li
   than once; the kernel drops such pages too. The lists contain neither the files of a
   tmpfs, nor shared memory, nor locked pages, which stay.
 - The part of the kernel's own objects that is a cache: names and inodes of files. v1
-  does not report it, so there it counts as used.
+  tells only how much all objects take together, so there it counts as used.
 
 A part of these stays in the working set. Among the active pages is the code that runs.
 Among the kernel's objects are some that others hold: those of open files and of files
 in a tmpfs, which come with objects that are no cache, and those of locked pages.
 On v2, the kernel kills rather than wait for a slow disk, so most of the pages that are
-dirty or being written stay; on v1, it waits. Swap does not count at all.
+dirty or being written stay; no number tells whether the disk is slow. On v1, the kernel
+waits. Swap does not count at all.
 
 A limit of an ancestor holds for its whole subtree, and so do the numbers beside it: a
 neighbour's cache is given up as well. The exception is memory.min, within which the

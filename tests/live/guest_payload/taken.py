@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import json
 import mmap
 import os
@@ -66,6 +67,12 @@ class Cgroup:
         """Bytes in use below the limit."""
         name = "memory.current" if self.version == 2 else "memory.usage_in_bytes"
         return int((self.limited / name).read_text())
+
+    def kernel(self) -> int:
+        """Bytes of the kernel's own objects in the own cgroup."""
+        if self.version == 2:
+            return self.stat()["kernel"]
+        return int((self.own / "memory.kmem.usage_in_bytes").read_text())
 
     def stat(self) -> dict[str, int]:
         """The kinds of memory below the limit."""
@@ -211,11 +218,17 @@ def dirty(cgroup: Cgroup, folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def very_dirty(cgroup: Cgroup, folder: Path) -> Iterator[None]:
-    """The same, where the kernel lets most of memory be dirty."""
+    """Half of the limit is dirty, where the kernel lets most of memory be dirty."""
+    device = folder.stat().st_dev
+    share = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/min_ratio")
     Path("/proc/sys/vm/dirty_ratio").write_text("90")
     Path("/proc/sys/vm/dirty_background_ratio").write_text("80")
-    with dirty(cgroup, folder):
+    share.write_text("90")  # of the dirty pages that are permitted; small on a new disk
+    try:
+        write_file(folder / "data", cgroup.part(0.5), sync=False)
         yield
+    finally:
+        share.write_text("0")
 
 
 @contextlib.contextmanager
@@ -295,6 +308,29 @@ def tmpfs_names(cgroup: Cgroup, folder: Path) -> Iterator[None]:
     with tmpfs(folder) as point:
         for number in range(cgroup.part(0.3) // 1024):
             (point / f"file{number}").touch()
+        yield
+
+
+def fill_kernel(cgroup: Cgroup, make: Callable[[int], object]) -> None:
+    """Make objects, by number, until the kernel's objects take half of the limit."""
+    for number in itertools.count():
+        if number % 256 == 0 and cgroup.kernel() >= cgroup.part(0.5):
+            return
+        make(number)
+
+
+@contextlib.contextmanager
+def half_names(cgroup: Cgroup, folder: Path) -> Iterator[None]:
+    """Half of the limit is slab that the kernel gives up."""
+    fill_kernel(cgroup, lambda n: (folder / f"{'absent' * 3}{n}").exists())
+    yield
+
+
+@contextlib.contextmanager
+def half_tmpfs_names(cgroup: Cgroup, folder: Path) -> Iterator[None]:
+    """Half of the limit is slab that a tmpfs holds."""
+    with tmpfs(folder) as point:
+        fill_kernel(cgroup, lambda n: (point / f"file{n}").touch())
         yield
 
 
@@ -391,7 +427,7 @@ STATES: dict[str, State] = {
     state.__name__: state
     for state in (
         *(empty, inactive, active, dirty, very_dirty, mapped, locked, shared),
-        *(names, inodes, opened, tmpfs_names, sockets),
+        *(names, inodes, opened, tmpfs_names, half_names, half_tmpfs_names, sockets),
         *(neighbour, neighbour_anonymous, neighbour_min, neighbour_low, own_min),
         *(high, swap),
     )
@@ -456,6 +492,7 @@ def measure(state: str, folder: Path) -> dict[str, object]:
             "soft": memory.soft_available,
             "limit": cgroup.limit,
             "usage": cgroup.used(),
+            "kernel": cgroup.kernel(),
             "stat": cgroup.stat(),
         }
         taken, end = take(2 * cgroup.limit)
