@@ -23,6 +23,20 @@ PROGRAMS = (
     "test_worker_start.py",
 )
 
+#: Live tests that wait for guests and other programs, and measure neither the time nor
+#: the memory of this machine: two files run at a time.
+UNMEASURED = (
+    "test_adapters.py",
+    "test_batch_foreign.py",
+    "test_cpython.py",
+    "test_examples.py",
+    "test_foreign.py",
+    "test_guest.py",
+    "test_programs.py",
+    "test_windows.py",
+    "test_works_with.py",
+)
+
 nox.needs_version = ">=2025.2"
 nox.options.sessions = ["tests", "programs", "live"]
 nox.options.error_on_missing_interpreters = False
@@ -31,17 +45,23 @@ nox.options.reuse_venv = "yes"
 
 def _install(session: nox.Session, *groups: str) -> None:
     """The dependency groups, and coresize as a user gets it: built, not in place."""
+    # Tests start interpreters by the thousand: each module is compiled once for all.
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""
     session.install(*nox.project.dependency_groups(PROJECT, *groups), ".")
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Tables, laws, recorded hosts and every example; no container."""
+    """Tables, laws, recorded hosts and every example; no container.
+
+    The Pythons between the oldest and the newest run the first row of each table.
+    """
     _install(session, "tests")
     # The tests keep half a core busy: they wait for the programs that they start.
     count = session.run("coresize", "workers", "--cpus", "0.6", silent=True)
     left = [f"--ignore=tests/{name}" for name in ("live", *PROGRAMS)]
-    session.run("pytest", "-n", str(count).strip(), *left, *session.posargs)
+    rows = [] if session.python in (PYTHONS[0], PYTHONS[-1]) else ["--first-rows"]
+    session.run("pytest", "-n", str(count).strip(), *left, *rows, *session.posargs)
 
 
 @nox.session(python=[PYTHONS[0], PYTHONS[-1]])
@@ -56,11 +76,16 @@ def programs(session: nox.Session) -> None:
 @nox.session(python=[PYTHONS[0], PYTHONS[-1]])
 def live(session: nox.Session) -> None:
     """Real containers, kernels and programs, skipped with the reason where missing."""
+    if session.python != PYTHONS[0]:
+        # Debian has CPython's own tests for the oldest; the newest brings its own.
+        _install(session, "tests")
+        session.run("pytest", "tests/live/test_cpython.py", *session.posargs)
+        return
     _install(session, "live")
-    # Debian has CPython's own tests for the oldest; the newest brings its own.
-    oldest = session.python == PYTHONS[0]
-    tests = "tests/live" if oldest else "tests/live/test_cpython.py"
-    session.run("pytest", tests, *session.posargs)
+    names = [f"tests/live/{name}" for name in UNMEASURED]
+    session.run("pytest", "-n", "2", "--dist", "loadfile", *names, *session.posargs)
+    left = [f"--ignore={name}" for name in names]
+    session.run("pytest", "tests/live", *left, *session.posargs)
 
 
 @nox.session(python=[PYTHONS[0], PYTHONS[-1]])
