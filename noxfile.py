@@ -23,20 +23,6 @@ PROGRAMS = (
     "test_worker_start.py",
 )
 
-#: Live tests that wait for guests and other programs, and measure neither the time nor
-#: the memory of this machine: two files run at a time.
-UNMEASURED = (
-    "test_adapters.py",
-    "test_batch_foreign.py",
-    "test_cpython.py",
-    "test_examples.py",
-    "test_foreign.py",
-    "test_guest.py",
-    "test_programs.py",
-    "test_windows.py",
-    "test_works_with.py",
-)
-
 nox.needs_version = ">=2025.2"
 nox.options.sessions = ["tests", "programs", "live"]
 nox.options.error_on_missing_interpreters = False
@@ -82,10 +68,7 @@ def live(session: nox.Session) -> None:
         session.run("pytest", "tests/live/test_cpython.py", *session.posargs)
         return
     _install(session, "live")
-    names = [f"tests/live/{name}" for name in UNMEASURED]
-    session.run("pytest", "-n", "2", "--dist", "loadfile", *names, *session.posargs)
-    left = [f"--ignore={name}" for name in names]
-    session.run("pytest", "tests/live", *left, *session.posargs)
+    session.run("pytest", "tests/live", *session.posargs)
 
 
 @nox.session(python=[PYTHONS[0], PYTHONS[-1]])
