@@ -40,14 +40,16 @@ def _install(session: nox.Session, *groups: str) -> None:
 def tests(session: nox.Session) -> None:
     """Tables, laws, recorded hosts and every example; no container.
 
-    The Pythons between the oldest and the newest run the first row of each table.
+    The Pythons between the oldest and the newest run the first row of each table,
+    unless tests are chosen: ``-- WORDS``.
     """
     _install(session, "tests")
     # The tests keep half a core busy: they wait for the programs that they start.
     count = session.run("coresize", "workers", "--cpus", "0.6", silent=True)
     left = [f"--ignore=tests/{name}" for name in ("live", *PROGRAMS)]
-    rows = [] if session.python in (PYTHONS[0], PYTHONS[-1]) else ["--first-rows"]
-    session.run("pytest", "-n", str(count).strip(), *left, *rows, *session.posargs)
+    between = session.python not in (PYTHONS[0], PYTHONS[-1])
+    words = session.posargs or (["--first-rows"] if between else [])
+    session.run("pytest", "-n", str(count).strip(), *left, *words)
 
 
 @nox.session(python=[PYTHONS[0], PYTHONS[-1]])

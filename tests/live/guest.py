@@ -306,7 +306,7 @@ def _payload(scenarios: dict[str, Scenario], hybrid: bool, folder: Path) -> byte
 
 
 def _compile(folder: Path) -> None:
-    """Compile what the guest imports: emulated, each process would take half a minute.
+    """Compile what the guest imports: emulated, each process would take seconds.
 
     The guest's copies have other times, so the compiled files are not compared to them.
     """
