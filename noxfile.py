@@ -31,17 +31,25 @@ nox.options.reuse_venv = "yes"
 
 def _install(session: nox.Session, *groups: str) -> None:
     """The dependency groups, and coresize as a user gets it: built, not in place."""
+    # Tests start interpreters by the thousand: each module is compiled once for all.
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""
     session.install(*nox.project.dependency_groups(PROJECT, *groups), ".")
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Tables, laws, recorded hosts and every example; no container."""
+    """Tables, laws, recorded hosts and every example; no container.
+
+    The Pythons between the oldest and the newest run the first row of each table,
+    unless tests are chosen: ``-- WORDS``.
+    """
     _install(session, "tests")
     # The tests keep half a core busy: they wait for the programs that they start.
     count = session.run("coresize", "workers", "--cpus", "0.6", silent=True)
     left = [f"--ignore=tests/{name}" for name in ("live", *PROGRAMS)]
-    session.run("pytest", "-n", str(count).strip(), *left, *session.posargs)
+    between = session.python not in (PYTHONS[0], PYTHONS[-1])
+    words = session.posargs or (["--first-rows"] if between else [])
+    session.run("pytest", "-n", str(count).strip(), *left, *words)
 
 
 @nox.session(python=[PYTHONS[0], PYTHONS[-1]])
@@ -56,11 +64,13 @@ def programs(session: nox.Session) -> None:
 @nox.session(python=[PYTHONS[0], PYTHONS[-1]])
 def live(session: nox.Session) -> None:
     """Real containers, kernels and programs, skipped with the reason where missing."""
+    if session.python != PYTHONS[0]:
+        # Debian has CPython's own tests for the oldest; the newest brings its own.
+        _install(session, "tests")
+        session.run("pytest", "tests/live/test_cpython.py", *session.posargs)
+        return
     _install(session, "live")
-    # Debian has CPython's own tests for the oldest; the newest brings its own.
-    oldest = session.python == PYTHONS[0]
-    tests = "tests/live" if oldest else "tests/live/test_cpython.py"
-    session.run("pytest", tests, *session.posargs)
+    session.run("pytest", "tests/live", *session.posargs)
 
 
 @nox.session(python=[PYTHONS[0], PYTHONS[-1]])

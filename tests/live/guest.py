@@ -7,11 +7,13 @@ built once and kept in the user's cache.
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import functools
 import importlib.util
 import json
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -301,7 +303,18 @@ def _payload(scenarios: dict[str, Scenario], hybrid: bool, folder: Path) -> byte
         "scenarios": {name: asdict(scenario) for name, scenario in scenarios.items()},
     }
     (payload / "plan.json").write_text(json.dumps(plan))
+    if other_python() is None:
+        _compile(payload)
     return _cpio(tree)
+
+
+def _compile(folder: Path) -> None:
+    """Compile what the guest imports: emulated, each process would take seconds.
+
+    The guest's copies have other times, so the compiled files are not compared to them.
+    """
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    compileall.compile_dir(folder, quiet=1, invalidation_mode=unchecked)
 
 
 def other_python() -> str | None:
