@@ -53,6 +53,8 @@ class PoolOptions(Value):
         imports_main: workers import the main module; otherwise its objects reach them
             by value.
         idle: seconds after which an idle worker ends, or None.
+        gives_ahead: a worker that runs a short job is given more of them. No other
+            worker can take these any more if the job turns out to be long.
     """
 
     context: BaseContext
@@ -66,6 +68,7 @@ class PoolOptions(Value):
     oom_retries: int
     imports_main: bool
     idle: float | None
+    gives_ahead: bool
 
     def initial(self) -> tuple[object, object]:
         """The initializer and its arguments, in the form that is sent to a worker.
