@@ -320,7 +320,7 @@ def _topology(siblings, nodes=None, name="core_cpus_list"):
         # Whatever stands there: nonsense, a CPU in two cores, one without itself.
         (_topology({0: "x\n", 1: "1-0\n"}), [{0}, {1}, {2}, {3}], []),
         (_topology({0: "0-1\n", 1: "0-2\n", 2: "0-2"}), [{0, 1}, {2}, {3}], []),
-        (_topology({0: "2\n"}), [{0, 2}, {1}, {3}], []),
+        (_topology({0: "2\n"}), [{0}, {1}, {2}, {3}], []),
     ],
 )
 def test_the_topology_is_read(host, cores, nodes):

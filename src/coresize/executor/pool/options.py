@@ -55,6 +55,8 @@ class PoolOptions(Value):
             by value.
         idle: seconds after which an idle worker ends, or None.
         sharing: how large buffers travel.
+        gives_ahead: a worker that runs a short job is given more of them. No other
+            worker can take these any more if the job turns out to be long.
     """
 
     context: BaseContext
@@ -69,6 +71,7 @@ class PoolOptions(Value):
     imports_main: bool
     idle: float | None
     sharing: Sharing
+    gives_ahead: bool
 
     def initial(self) -> tuple[object, object]:
         """The initializer and its arguments, in the form that is sent to a worker.
