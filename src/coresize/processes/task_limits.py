@@ -32,8 +32,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: RLIMIT_RTTIME of Linux, for which the module resource has no name.
-_RTTIME = 15
+#: The limit, which only Linux has.
+_RTTIME: int = getattr(resource, "RLIMIT_RTTIME", 15)
 
 #: The title of the limit in /proc/PID/limits; the soft limit follows.
 _TITLE = "Max realtime timeout"
