@@ -203,7 +203,7 @@ def same(first, second):
     if isinstance(first, memoryview):
         return first.format == second.format and first.tolist() == second.tolist()
     if isinstance(first, Pair):
-        return same([first.first, first.second], [second.first, second.second])
+        first, second = vars(first), vars(second)
     if isinstance(first, (list, tuple)):
         return len(first) == len(second) and all(map(same, first, second))
     if isinstance(first, dict):

@@ -122,7 +122,7 @@ class Pool:
         return limit_memory(made, memory=memory)
 
     def once(self, function: Callable[..., Any]) -> Any:
-        """What stands for the function of all tasks; its large buffers are sent once."""
+        """What stands for the function of all tasks, whose large buffers go once."""
         inner = self._inner
         return inner._once(function) if isinstance(inner, ProcessPoolExecutor) else None  # noqa: SLF001 - for this only
 

@@ -557,7 +557,7 @@ def load(content: bytes | bytearray | memoryview, rows: Sequence[Row]) -> Any:
     Args:
         content: the pickle without its large buffers.
         rows: the buffers, with their places in the pickle; -1 if pickle asks for them.
-            If the last one is the rest of the pickle, it takes the place of the content.
+            If the last one is the rest of the pickle, it replaces the content.
     """
     if rows and rows[-1][0] == _IS_CONTENT:
         content, rows = rows[-1][1], rows[:-1]
