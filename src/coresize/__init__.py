@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from coresize.executor.limiter import limit_memory
     from coresize.executor.process import ProcessPoolExecutor
     from coresize.executor.serial import SerialExecutor
+    from coresize.executor.shares import Shared, share
     from coresize.executor.threads import ThreadPoolExecutor
     from coresize.measuring.profiling import profile_task
     from coresize.planning.plan import plan_workers
@@ -59,6 +60,7 @@ __all__ = [
     "SerialExecutor",
     "Settings",
     "Shard",
+    "Shared",
     "SweepResult",
     "TaskCrashedError",
     "TaskKilledError",
@@ -81,6 +83,7 @@ __all__ = [
     "profile_task",
     "run_batch",
     "save_profile",
+    "share",
     "sweep",
 ]
 
@@ -97,6 +100,8 @@ _LAZY = {
     "run_batch": "batch.run",
     "ProcessPoolExecutor": "executor.process",
     "SerialExecutor": "executor.serial",
+    "Shared": "executor.shares",
+    "share": "executor.shares",
     "ThreadPoolExecutor": "executor.threads",
     "TransferError": "processes.transfer",
     "Settings": "planning.settings",

@@ -130,25 +130,30 @@ class MergeError(CoresizeError):
 
 
 class InsufficientMemoryError(CoresizeError, MemoryError):
-    """Not even one worker with one task fits into memory.
+    """Not even one worker with one task fits into memory, or data do not.
 
     Attributes:
-        needed: bytes of one worker with one task, plus those that all workers share.
-        budget: bytes that the workers may use.
+        needed: bytes of one worker with one task, plus those that all workers share; or
+            bytes of the data that were to be copied.
+        budget: bytes that may be used.
+        what: what does not fit.
     """
 
-    def __init__(self, needed: int, budget: int) -> None:
+    def __init__(
+        self, needed: int, budget: int, what: str = "not even one task fits"
+    ) -> None:
         super().__init__(
-            f"not even one task fits: it needs {needed / 1024**3:.2f} GiB "
+            f"{what}: it needs {needed / 1024**3:.2f} GiB "
             f"({needed} bytes), and {budget / 1024**3:.2f} GiB ({budget}) may be used"
         )
         self.needed = needed
         self.budget = budget
+        self.what = what
 
     def __reduce__(
         self,
-    ) -> tuple[Callable[..., InsufficientMemoryError], tuple[int, int]]:
-        return type(self), (self.needed, self.budget)
+    ) -> tuple[Callable[..., InsufficientMemoryError], tuple[int, int, str]]:
+        return type(self), (self.needed, self.budget, self.what)
 
 
 class TaskKilledError(CoresizeError):

@@ -85,6 +85,8 @@ def open_pool(options: Options, settings: Settings) -> Pool:
         cpus=options.cpus,
         timeout=options.timeout,
         oom_retries=options.oom_retries,
+        share_from=options.share_from,
+        writable=options.writable,
         settings=settings,
     )
 
@@ -161,7 +163,11 @@ class Engine:
         self._decode = journals.DECODERS[options.serializer] if self._journal else None
         traits = self._pool.traits
         task = Task(
-            function, encode, crosses=traits.pickles, watches=not traits.measures
+            function,
+            encode,
+            crosses=traits.pickles,
+            watches=not traits.measures,
+            sent=self._pool.once(function),
         )
         self._in_flight = InFlight(self._pool, task, options.buffersize)
         self._tally = Tally(self._input.total)

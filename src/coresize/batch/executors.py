@@ -17,9 +17,12 @@ from coresize.executor.traits import PoolState, is_executor, traits_of
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Executor
+    from typing import Any
 
     from coresize.executor.admission.needs import MemoryNeed
+    from coresize.executor.sharing import Size, Writable
     from coresize.planning.settings import Settings
 
 _log = logging.getLogger("coresize")
@@ -38,6 +41,8 @@ class Pool:
         cpus: cores that one task keeps busy.
         timeout: seconds that one task may take.
         oom_retries: how often a task that was killed for memory runs again.
+        share_from: as for `coresize.ProcessPoolExecutor`.
+        writable: likewise.
         settings: the settings, if the caller has loaded them already.
 
     Attributes:
@@ -58,6 +63,8 @@ class Pool:
         cpus: float,
         timeout: float | None,
         oom_retries: int,
+        share_from: Size | None,
+        writable: Writable | None,
         settings: Settings | None = None,
     ) -> None:
         if timeout is not None and executor != "process":
@@ -77,6 +84,8 @@ class Pool:
                 memory=memory,
                 timeout=timeout,
                 oom_retries=oom_retries,
+                share_from=share_from,
+                writable=writable,
             )
         elif isinstance(executor, str):
             made = _named(executor, max_workers, cpus)
@@ -111,6 +120,11 @@ class Pool:
             allowed = "a size: what one of several threads takes cannot be learned"
             raise ConfigError("memory", memory, allowed)
         return limit_memory(made, memory=memory)
+
+    def once(self, function: Callable[..., Any]) -> Any:
+        """What stands for the function of all tasks, whose large buffers go once."""
+        inner = self._inner
+        return inner._once(function) if isinstance(inner, ProcessPoolExecutor) else None  # noqa: SLF001 - for this only
 
     @property
     def hint(self) -> str:

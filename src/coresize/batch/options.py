@@ -6,6 +6,7 @@ from coresize.arguments import check_count, check_seconds
 from coresize.batch.journal import schema
 from coresize.batch.outcomes import BAD
 from coresize.errors import ConfigError
+from coresize.executor.sharing import sharing
 from coresize.model import Value
 from coresize.planning.options import option
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from coresize.batch.progress import Show
     from coresize.batch.shards import By, Shard
     from coresize.executor.admission.needs import MemoryNeed
+    from coresize.executor.sharing import Size, Writable
 
     OnError: TypeAlias = Literal["collect", "raise"]
     Serializer: TypeAlias = Literal["json", "pickle"]
@@ -126,6 +128,18 @@ OPTIONS = (
         flag="--shard-by",
         help="index (in turn) or key (by hash)",
     ),
+    option(
+        *("share_from", "size", 'a size such as "64KiB"'),
+        flag="--share-from",
+        metavar="SIZE",
+        help="data from this size on lie in memory that workers share (default: 64KiB)",
+    ),
+    option(
+        *("writable", "choice", '"copy"'),
+        choices=("copy",),
+        flag="--writable",
+        help="copy: each task may write to its own copy of shared arrays",
+    ),
 )
 
 #: The options that only `run_batch` takes.
@@ -134,6 +148,10 @@ _MORE = (
     option("buffersize", "whole", "a number above 0", least=1),
     option("on_error", "choice", "", choices=("collect", "raise")),
 )
+
+
+#: These may be objects or None, too.
+_CHECKED_ELSEWHERE = ("executor", "writable")
 
 
 class Options(Value):
@@ -145,6 +163,8 @@ class Options(Value):
     cpus: float
     timeout: float | None
     oom_retries: int
+    share_from: Size | None
+    writable: Writable | None
     buffersize: int | None
     key: Callable[[Any], object] | str | None
     shard: Shard | str | None
@@ -166,12 +186,13 @@ class Options(Value):
         self._check_names()
         for row in (*OPTIONS, *_MORE):
             value = getattr(self, row.name, None)
-            if row.kind == "choice" and row.name != "executor":
+            if row.kind == "choice" and row.name not in _CHECKED_ELSEWHERE:
                 if value not in row.choices:
                     allowed = " or ".join(map(repr, row.choices))
                     raise ConfigError(row.name, value, allowed)
             elif row.kind == "whole" and value is not None:
                 check_count(row.name, value, row.least)
+        sharing(self.share_from, self.writable)  # checks them
         if self.timeout is not None:
             check_seconds("timeout", self.timeout)
         plain = self.progress is None or isinstance(self.progress, bool)

@@ -12,6 +12,7 @@ from coresize.batch.engine import Engine, Reader
 from coresize.batch.journal.identity import name_of
 from coresize.batch.options import Options
 from coresize.errors import ConfigError, CoresizeError
+from coresize.executor.sharing import SHARE_FROM
 from coresize.processes import nesting, transfer
 from coresize.processes.main_module import refuse_while_importing
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from coresize.batch.progress import Show
     from coresize.batch.shards import By, Shard
     from coresize.executor.admission.needs import MemoryNeed
+    from coresize.executor.sharing import Size, Writable
 
 T = TypeVar("T")
 
@@ -54,6 +56,8 @@ def run_batch(
     buffersize: int | None = None,
     history: bool | str | None = None,
     item_size: Callable[[Any], float] | None = None,
+    share_from: Size | None = SHARE_FROM,
+    writable: Writable | None = None,
 ) -> BatchRun[T]:
     """Run a function on all items, even if single tasks fail.
 
@@ -105,6 +109,9 @@ def run_batch(
             ``plan_workers(profile="history:NAME")``; None follows the settings.
         item_size: a function that returns the size of an item for the history; None
             takes the value of a number, and the length of an item that has one.
+        share_from: the size from which on buffers lie in memory that workers share, as
+            for `coresize.ProcessPoolExecutor`; only with "process".
+        writable: what tasks may do with shared arrays, likewise.
 
     Returns:
         The batch; its tasks start when it is read.
@@ -146,6 +153,8 @@ def run_batch(
         progress=progress,
         history=history,
         item_size=item_size,
+        share_from=share_from,
+        writable=writable,
     )
     refuse_while_importing("run no batch")
     return BatchRun(fn, items, options)

@@ -53,9 +53,11 @@ class Task:
         crosses: the task runs in another process, which sends the answer.
         watches: find out whether a process of the task was killed for memory; a pool of
             coresize does that itself.
+        sent: what stands for the function where the task is pickled; None for the
+            function itself.
     """
 
-    __slots__ = ("crosses", "encode", "func", "watches")
+    __slots__ = ("crosses", "encode", "func", "sent", "watches")
 
     def __init__(
         self,
@@ -64,14 +66,16 @@ class Task:
         *,
         crosses: bool,
         watches: bool = False,
+        sent: object = None,
     ) -> None:
         self.func = func
         self.encode = encode
         self.crosses = crosses
         self.watches = watches
+        self.sent = func if sent is None else sent
 
     def __reduce__(self) -> tuple[Callable[..., Task], tuple[object, ...]]:
-        told = self.func, self.encode, self.crosses, self.watches, processes.own()
+        told = self.sent, self.encode, self.crosses, self.watches, processes.own()
         return _task, told
 
     def __call__(self, item: Any) -> Answer:

@@ -376,6 +376,7 @@ class Calls(Job):
         payload: both, pickled; None to pickle them when a worker takes the chunk.
         need: bytes that are declared for the chunk; None if nothing is declared.
         sharing: how the large buffers of the calls travel.
+        sent: what stands for the function in a message; see `Sharing.once`.
         notify: called when calls have been answered.
 
     Attributes:
@@ -389,8 +390,8 @@ class Calls(Job):
     """
 
     __slots__ = (
-        *("_items", "_notify", "answered", "cancelled", "count", "function"),
-        *("result_bytes", "results", "wanted"),
+        *("_items", "_notify", "_sent", "answered", "cancelled", "count"),
+        *("function", "result_bytes", "results", "wanted"),
     )
 
     is_chunk = True
@@ -403,11 +404,13 @@ class Calls(Job):
         need: int | None,
         *,
         sharing: Sharing,
+        sent: Any,
         notify: Callable[[], None],
     ) -> None:
         super().__init__(payload, key_of(function), need)
         self.sharing = sharing
         self.function = function
+        self._sent = sent
         self.results: deque[Any] = deque()
         self.answered = self.result_bytes = 0
         self.count = len(items)
@@ -427,7 +430,7 @@ class Calls(Job):
             return self.payload
         # After the death of a worker, the calls that are not answered are sent.
         rest = self._items[self.answered :]
-        return self._pack((self.function, rest), self.function)
+        return self._pack((self._sent, rest), self.function)
 
     def begin(self) -> bool:
         """See `Job.begin`."""

@@ -13,8 +13,7 @@ from coresize.executor.mapping import MapExecutor
 from coresize.executor.pool import options
 from coresize.executor.pool.runner import Processes, specify
 from coresize.executor.serial import Caller
-from coresize.executor.sharing import sharing
-from coresize.processes import buffers
+from coresize.executor.sharing import SHARE_FROM, sharing
 
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from coresize.executor.mapping import Source
     from coresize.executor.pool.dispatcher import Dispatcher
     from coresize.executor.pool.handle import WorkerHandle
+    from coresize.executor.sharing import Size, Writable
     from coresize.executor.traits import PoolState, Traits
     from coresize.processes.exit_hooks import Unfinished
 
@@ -73,6 +73,12 @@ class ProcessPoolExecutor(MapExecutor):
             limit may leave more memory then.
         threads: threads of BLAS and OpenMP in each worker, whatever the environment
             says; None leaves what the environment says, else the worker's share.
+        share_from: the size from which on a buffer of an argument lies in memory that
+            the workers share, such as "1MiB"; for results it is at least 1 MiB. None
+            sends all data with their calls.
+        writable: what tasks may do with shared arrays: None lets them only read;
+            "copy" gives each task arrays of its own to write to, of which the kernel
+            copies the pages that the task changes.
 
     Raises:
         ConfigError: an argument or a setting is not valid.
@@ -105,8 +111,11 @@ class ProcessPoolExecutor(MapExecutor):
         timeout: float | None = None,
         oom_retries: int = 1,
         threads: int | None = None,
+        share_from: Size | None = SHARE_FROM,
+        writable: Writable | None = None,
     ) -> None:
         options.check(initializer, max_tasks_per_child, timeout, oom_retries, threads)
+        shared = sharing(share_from, writable)
         context = self._context = options.context(mp_context, max_tasks_per_child)
         forks = context.get_start_method() == "fork"
         if forks and max_tasks_per_child is not None:
@@ -131,7 +140,7 @@ class ProcessPoolExecutor(MapExecutor):
                 oom_retries=oom_retries,
                 imports_main=self._imports_main,
                 idle=self._idle,
-                sharing=sharing(buffers.LEAST, writable=False),
+                sharing=shared,
                 gives_ahead=self._gives_ahead and timeout is None,
             )
             share = plan.threads_per_worker
@@ -152,8 +161,10 @@ class ProcessPoolExecutor(MapExecutor):
         """Schedule a call, and return its future.
 
         A call that cannot be pickled is an error of the future, as is an error that a
-        callable ``memory=`` raises. Large arguments are pickled when a worker takes the
-        call: until the task runs, the caller must not change them.
+        callable ``memory=`` raises. A call has the state of its arguments at its
+        submission, even if the caller changes them afterwards; except where the waiting
+        calls take much memory already: further large arguments are then copied when a
+        worker takes the call.
 
         Raises:
             BrokenProcessPool: workers cannot start.
@@ -171,6 +182,10 @@ class ProcessPoolExecutor(MapExecutor):
         self, fn: Callable[..., Any], *, chunksize: int | None, buffersize: int | None
     ) -> Source:
         return self._runner.calls(self, fn, chunksize=chunksize, buffersize=buffersize)
+
+    def _once(self, value: object) -> Any:
+        """What stands for an object in many calls; see `Sharing.once`."""
+        return self._runner.once(value)
 
     def observe(self) -> PoolState:
         """The present state of the pool: workers, kills for memory, learned need."""

@@ -251,6 +251,10 @@ class Caller:
         """Take no more calls, since no reference to the executor is left."""
         self.close()
 
+    def once(self, value: object) -> Any:
+        """The object itself: no call is sent."""
+        return value
+
     def observe(self) -> PoolState:
         """The state of the pool, which has no workers."""
         return PoolState(workers=0, kills=0, evictions=0, need=None)

@@ -12,13 +12,29 @@ from __future__ import annotations
 
 import sys
 
-from coresize.errors import InsufficientMemoryError
+from coresize.arguments import check_count
+from coresize.errors import ConfigError, InsufficientMemoryError, ParseError
 from coresize.model import Value
 from coresize.processes import segments, transfer
-from coresize.processes.buffers import Apart, Packed
+from coresize.processes.buffers import LEAST, Apart, Once, Packed
+from coresize.processes.transfer import TransferError
+from coresize.units import SIZES, size
 
 
 TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal, TypeAlias
+
+    from coresize.processes.buffers import Bound
+
+    #: A number of bytes, or a text such as "64KiB".
+    Size: TypeAlias = int | str
+    #: How workers may write to what is shared.
+    Writable: TypeAlias = Literal["copy"]
+
+#: The default of ``share_from=``, and the values of ``writable=`` beside None.
+SHARE_FROM = "64KiB"
+WRITABLE = ("copy",)
 
 #: At submission, copies may take this part of the memory that is left.
 _PART = 4
@@ -79,6 +95,39 @@ class Sharing(Value):
         except _NotNowError:
             return None
 
+    def pack_whole(self, value: object, bound: Bound) -> tuple[Packed | None, int]:
+        """Pickle an object for many readers, and copy its large buffers.
+
+        Returns:
+            The pickle, and the bytes of the object. The pickle is None if the object
+            has no large buffers, or if this system has no segments.
+
+        Raises:
+            InsufficientMemoryError: of ``bound``.
+            OSError: no segment can be made.
+            TransferError: the object cannot be pickled.
+        """
+        apart = Apart(LEAST if self.least is None else self.least)
+        content = transfer.dump_within(value, value, sys.maxsize, apart=apart) or b""
+        size = len(content) + apart.size
+        if self.least is None or not (apart or len(content) >= self.least):
+            return None, size
+        return apart.whole(content, writable=self.writable, bound=bound), size
+
+    def once(self, value: object) -> Any:
+        """What stands for an object in the messages of many calls.
+
+        Its large buffers are copied now, once for all calls. If there are none, or if
+        they cannot be copied, it is the object itself, and each call tells what failed.
+        """
+        if self.least is None:
+            return value
+        try:
+            packed, _ = self.pack_whole(value, check)
+            return value if packed is None else Once(value, packed)
+        except (InsufficientMemoryError, OSError, TransferError):
+            return value
+
     def _pack(
         self, message: object, function: object, most: int, *, early: bool
     ) -> bytes | Packed | None:
@@ -88,51 +137,78 @@ class Sharing(Value):
         content = transfer.dump_within(message, function, most, apart=apart)
         if content is None or not apart:
             return content
-        bound = _check_early if early else _check
+        bound = _check_early if early else check
         try:
             return apart.packed(content, writable=self.writable, bound=bound)
         except OSError:  # no descriptor is free: the buffers go with the call
             return transfer.dump_within(message, function, most)
 
 
-def sharing(least: int | None, *, writable: bool) -> Sharing:
-    """How large buffers travel on this system: without segments, with their calls."""
-    return Sharing(least=least if segments.is_available() else None, writable=writable)
+def sharing(share_from: Size | None, writable: Writable | None) -> Sharing:
+    """How large buffers travel on this system: without segments, with their calls.
+
+    Args:
+        share_from: see `coresize.ProcessPoolExecutor`.
+        writable: see there.
+
+    Raises:
+        ConfigError: an argument is not valid.
+    """
+    least = None if share_from is None else _checked(share_from)
+    if writable not in (None, *WRITABLE):
+        raise ConfigError("writable", writable, '"copy" or None')
+    if not segments.is_available():
+        least = None
+    return Sharing(least=least, writable=writable is not None)
 
 
-def _check_early(size: int) -> None:
+def _checked(share_from: Size) -> int:
+    """The argument ``share_from=`` in bytes.
+
+    Raises:
+        ConfigError: it is no size.
+    """
+    if not isinstance(share_from, str):
+        return check_count("share_from", share_from, 1, ", of bytes; or None")
+    try:
+        return size(share_from)
+    except ParseError:
+        raise ConfigError("share_from", share_from, f"{SIZES}, or None") from None
+
+
+def _check_early(fresh: int) -> None:
     """Check that copies leave most of the memory free.
 
     Raises:
         _NotNowError: they do not, or there are many segments already.
     """
     few = min(_MOST_SEGMENTS, segments.most_descriptors() // _PART_OF_DESCRIPTORS)
-    left = _left(size)
-    if segments.count() >= few or (left is not None and size > left // _PART):
+    left = _left(fresh)
+    if segments.count() >= few or (left is not None and fresh > left // _PART):
         raise _NotNowError
 
 
-def _check(size: int) -> None:
+def check(fresh: int) -> None:
     """Check that copies fit into the memory that is left.
 
     Raises:
         InsufficientMemoryError: they do not.
     """
-    left = _left(size)
-    if left is not None and size > left:
-        raise InsufficientMemoryError(size, left)
+    left = _left(fresh)
+    if left is not None and fresh > left:
+        what = "a copy of the large arguments does not fit into memory"
+        raise InsufficientMemoryError(fresh, left, what)
 
 
-def _left(size: int) -> int | None:
+def _left(fresh: int) -> int | None:
     """The bytes of memory that are left; None if unknown, or if the size is small."""
-    if size < _LITTLE:
+    if fresh < _LITTLE:
         return None
     from coresize.detection.available import memory_limits
     from coresize.detection.limits import memory_left
-    from coresize.errors import ConfigError
-    from coresize.host import Live
+    from coresize.host import current
 
     try:
-        return memory_left(memory_limits(Live()))
+        return memory_left(memory_limits(current()))
     except ConfigError:  # a variable became invalid: the pool has told that
         return None

@@ -33,12 +33,16 @@ from coresize.processes import segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from coresize.processes.segments import Segment
 
     #: The place of a large buffer in a pickle, or -1 if pickle asks for it; its bytes.
     Row = tuple[int, memoryview]
+
+    #: A folder for what does not fit into memory, or None; see `Copies.place`.
+    Folder: TypeAlias = str | os.PathLike[str] | None
+    Bound: TypeAlias = Callable[[int], Folder]
 
 #: The threshold in bytes: pickle itself writes smaller buffers among the rest.
 LEAST = 64 * 1024
@@ -46,6 +50,9 @@ LEAST = 64 * 1024
 #: The most segments to which one pickle refers: the kernel passes at most 253
 #: descriptors in a message (unix(7), SCM_MAX_FD).
 _MOST_SEGMENTS = 128
+
+#: The place of a buffer that is the rest of the pickle itself; see `Apart.whole`.
+_IS_CONTENT = -2
 
 #: The opcodes that begin a pickle and a frame, and the bytes that may follow a frame
 #: before a large buffer.
@@ -77,6 +84,11 @@ class Piece(NamedTuple):
     def view(self) -> memoryview:
         """The bytes, read only."""
         return self.segment.view()[self.offset : self.offset + self.size]
+
+    def raw(self) -> memoryview:
+        """The bytes, which look writable; who writes to them crashes."""
+        whole = memoryview(self.segment.view().obj).cast("B")
+        return whole[self.offset : self.offset + self.size]
 
 
 class Packed:
@@ -132,13 +144,81 @@ class Packed:
 
     def load(self) -> Any:
         """Unpickle the object in this process."""
-        views = [(piece.place, piece.view()) for piece in self.pieces]
-        return load(self.content, views)
+        return load(
+            self.content, [(piece.place, piece.view()) for piece in self.pieces]
+        )
+
+    def know(self) -> None:
+        """Map the segments, so that pickles of `parts` refer to them without a copy.
+
+        Raises:
+            OSError: a segment cannot be mapped.
+        """
+        for segment in self.segments:
+            copies.know(segment)
+
+    def parts(self) -> tuple[Any, ...]:
+        """The arguments of `rebuild`, for a pickle whose large buffers are taken apart.
+
+        The buffers look writable here, though nobody can write to them; so the arrays
+        of a reader are writable where its mapping is.
+        """
+        found = [pickle.PickleBuffer(piece.raw()) for piece in self.pieces]
+        return (self.content, tuple(piece.place for piece in self.pieces), *found)
 
 
 def size_of(payload: bytes | Packed) -> int:
     """The bytes that a pickle takes, with those that were copied for it."""
     return len(payload) + (payload.fresh if type(payload) is Packed else 0)
+
+
+class _Taking(threading.local):
+    """Whether this thread writes a pickle whose large buffers are taken apart."""
+
+    now = False
+
+
+_taking = _Taking()
+
+
+def is_taking() -> bool:
+    """Whether the pickle that this thread writes may have parts of a `Packed`."""
+    return _taking.now
+
+
+class Once:
+    """An object that was packed once, for many calls; a worker gets the object itself.
+
+    Args:
+        value: the object.
+        packed: the object, packed.
+
+    Raises:
+        OSError: its segments cannot be mapped.
+    """
+
+    __slots__ = ("_packed", "value")
+
+    def __init__(self, value: object, packed: Packed) -> None:
+        self.value = value
+        self._packed = packed
+        packed.know()
+
+    def __reduce_ex__(self, _protocol: Any) -> tuple[Callable[..., Any], Any]:
+        if is_taking():
+            return rebuild, self._packed.parts()
+        return _same, (self.value,)
+
+
+def _same(value: object) -> object:
+    return value
+
+
+def rebuild(content: Any, places: Sequence[int], *found: Any) -> Any:
+    """Unpickle an object from `Packed.parts`."""
+    return load(
+        content, list(zip(places, [memoryview(each) for each in found], strict=True))
+    )
 
 
 class Apart:
@@ -150,14 +230,20 @@ class Apart:
 
     def __init__(self, least: int = LEAST) -> None:
         self._least = least
+        self._before = False
         self._found: list[tuple[memoryview, int]] = []
 
     def __bool__(self) -> bool:
         return bool(self._found)
 
-    def clear(self) -> None:
-        """Forget the buffers, since the pickle is written anew."""
+    def __enter__(self) -> None:
+        """Begin a pickle, and forget the buffers of an earlier attempt to write it."""
         self._found.clear()
+        self._before, _taking.now = _taking.now, True
+
+    def __exit__(self, *_error: object) -> None:
+        """End the pickle."""
+        _taking.now = self._before
 
     def keep_in_band(self, buffer: pickle.PickleBuffer) -> bool:
         """The buffer_callback= of a pickler: takes the buffer, if it is large."""
@@ -185,15 +271,14 @@ class Apart:
         content: bytes,
         *,
         writable: bool = False,
-        bound: Callable[[int], None] | None = None,
+        bound: Bound | None = None,
     ) -> bytes | Packed:
         """The pickle; the large buffers are copied now.
 
         Args:
             content: the pickle without the buffers that were taken.
             writable: see `Packed`.
-            bound: called with the bytes that are about to be copied, if any; it may
-                raise an error.
+            bound: see `Copies.place`.
 
         Raises:
             OSError: no segment can be made.
@@ -201,13 +286,43 @@ class Apart:
         """
         if not self._found:
             return content
+        return self._place(content, writable=writable, bound=bound)
+
+    def whole(
+        self, content: bytes, *, writable: bool = False, bound: Bound | None = None
+    ) -> Packed:
+        """The pickle for many readers: `Packed.parts` has no large piece.
+
+        So the rest of the pickle is copied as well, if it is large.
+
+        Args:
+            content: the pickle without the buffers that were taken.
+            writable: see `Packed`.
+            bound: see `Copies.place`.
+
+        Raises:
+            OSError: no segment can be made.
+            Exception: of ``bound``.
+        """
+        if len(content) >= self._least:
+            self._found.append((memoryview(content), _IS_CONTENT))
+            content = b""
+        return self._place(content, writable=writable, bound=bound)
+
+    @property
+    def size(self) -> int:
+        """The bytes of the buffers; what they have in common counts once."""
+        ranges = _without_parts(_range(view) for view, _ in self._found)
+        return sum(end - start for start, end in ranges)
+
+    def _place(self, content: bytes, *, writable: bool, bound: Bound | None) -> Packed:
         views = [view for view, _ in self._found]
         pieces, fresh = copies.place(views, bound)
         placed = tuple(
             piece._replace(place=place)
             for piece, (_, place) in zip(pieces, self._found, strict=True)
         )
-        self.clear()
+        self._found.clear()
         return Packed(content, placed, fresh=fresh, writable=writable)
 
 
@@ -265,13 +380,15 @@ class Copies:
             self._add([_Copy(start, end, weakref.ref(segment), 0, is_view=True)])
 
     def place(
-        self, views: Sequence[memoryview], bound: Callable[[int], None] | None
+        self, views: Sequence[memoryview], bound: Bound | None
     ) -> tuple[list[Piece], int]:
         """The places of buffers in segments; those without a copy are copied now.
 
         Args:
             views: the buffers.
-            bound: called with the bytes that are about to be copied, if any.
+            bound: called with the bytes that are about to be copied, if any; it may
+                raise an error, or return a folder for a file that takes them instead of
+                memory.
 
         Returns:
             A piece for each buffer, and the number of bytes that were copied.
@@ -297,9 +414,8 @@ class Copies:
             fresh = sum(end - start for start, end in runs)
             if not runs:
                 return [piece for piece in found if piece], 0
-            if bound is not None:
-                bound(fresh)
-            segment, offsets = segments.create([new[each] for each in runs])
+            folder = None if bound is None else bound(fresh)
+            segment, offsets = segments.create([new[each] for each in runs], folder)
             copies = [
                 _Copy(*each, weakref.ref(segment), offset)
                 for each, offset in zip(runs, offsets, strict=True)
@@ -435,13 +551,16 @@ class Attached:
         return len(self._kept)
 
 
-def load(content: bytes | bytearray, rows: Sequence[Row]) -> Any:
+def load(content: bytes | bytearray | memoryview, rows: Sequence[Row]) -> Any:
     """Unpickle an object with its large buffers.
 
     Args:
         content: the pickle without its large buffers.
         rows: the buffers, with their places in the pickle; -1 if pickle asks for them.
+            If the last one is the rest of the pickle, it replaces the content.
     """
+    if rows and rows[-1][0] == _IS_CONTENT:
+        content, rows = rows[-1][1], rows[:-1]
     if not rows:
         return pickle.loads(content)  # noqa: S301 - of our own process
     asked = [view for place, view in rows if place < 0]
@@ -455,7 +574,9 @@ def load(content: bytes | bytearray, rows: Sequence[Row]) -> Any:
 class _Stream:
     """A pickle with large buffers inserted, as a file from which a pickler reads."""
 
-    def __init__(self, content: bytes | bytearray, inserted: list[Row]) -> None:
+    def __init__(
+        self, content: bytes | bytearray | memoryview, inserted: list[Row]
+    ) -> None:
         whole, start = memoryview(content), 0
         self._parts: list[memoryview] = []
         for place, view in inserted:

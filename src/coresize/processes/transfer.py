@@ -177,11 +177,12 @@ def _written(
     pickler: Callable[..., Any], message: object, most: int, apart: Apart | None
 ) -> bytes:
     pieces = _Pieces(most, apart)
-    options: dict[str, Any] = {}
-    if apart is not None:
-        apart.clear()
-        options["buffer_callback"] = apart.keep_in_band
-    pickler(pieces, pickle.HIGHEST_PROTOCOL, **options).dump(message)
+    if apart is None:
+        pickler(pieces, pickle.HIGHEST_PROTOCOL).dump(message)
+    else:
+        keep = apart.keep_in_band
+        with apart:
+            pickler(pieces, pickle.HIGHEST_PROTOCOL, buffer_callback=keep).dump(message)
     return pieces.content()
 
 
@@ -214,7 +215,25 @@ def _extended(pickler: type, reducers: MutableMapping[Any, Any]) -> Callable[...
 
 
 def _reduce_view(view: memoryview) -> tuple[Callable[..., memoryview], tuple[Any, ...]]:
-    return _view, (pickle.PickleBuffer(view), view.format, view.shape)
+    """How a view is pickled: its bytes, in the order of its items.
+
+    Raises:
+        TypeError: its format is not one of the machine's own, so that no view of it can
+            be made.
+    """
+    try:
+        memoryview(bytes(view.itemsize)).cast(view.format)  # type: ignore[call-overload]
+    except ValueError:
+        msg = (
+            f"a memoryview of the format {view.format!r} cannot be rebuilt: pass the "
+            "object that it shows"
+        )
+        raise TypeError(msg) from None
+    if view.c_contiguous:
+        whole: Any = view
+    else:
+        whole = view.tobytes() if view.readonly else bytearray(view.tobytes())
+    return _view, (pickle.PickleBuffer(whole), view.format, view.shape)
 
 
 def _view(buffer: Any, form: str, shape: tuple[int, ...]) -> memoryview:

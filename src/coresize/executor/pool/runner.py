@@ -120,6 +120,10 @@ class Processes:
             ahead=2 * self.dispatcher.size,
         )
 
+    def once(self, value: object) -> Any:
+        """What stands for an object in the messages of many calls."""
+        return self._sharing.once(value)
+
     def observe(self) -> PoolState:
         """See `ProcessPoolExecutor.observe`."""
         memory = self.dispatcher.memory
@@ -180,6 +184,7 @@ class Chunking:
         self._dispatcher = dispatcher
         self._sharing = dispatcher.options.sharing
         self._function = function
+        self._sent = self._sharing.once(function)
         self._key = key_of(function)
         self._need = need
         self.chunksize = chunksize
@@ -203,7 +208,7 @@ class Chunking:
     ) -> tuple[Chunk, int, int]:
         """See `Source.make`."""
         try:
-            message = self._function, items
+            message = self._sent, items
             payload = self._sharing.pack_early(message, self._function, AT_ONCE)
         except TransferError:
             if len(items) > 1:  # some item cannot be pickled, and must fail alone
@@ -215,6 +220,7 @@ class Chunking:
             payload,
             None,
             sharing=self._sharing,
+            sent=self._sent,
             notify=notify,
         )
         chunk.dispatcher = self._dispatcher
