@@ -398,7 +398,7 @@ class _Worker:
         Raises:
             TransferError: the value cannot be pickled.
         """
-        if failed or self._least is None:
+        if failed or self._least is None or transfer.is_small(value):
             return transfer.dump_value(value)
         apart = Apart(self._least)
         content = transfer.dump_value(value, apart)
