@@ -10,12 +10,18 @@ Therefore an answer counts only if its number is that of the call that is due, a
 that no worker wrote are recognised by the missing mark of four bytes.
 
 The large buffers of a call or value lie in segments (`coresize.processes.buffers`). The
-message before tells the places; with its first byte come the segments' descriptors.
+message before tells the places; with its first byte come the segments' descriptors. A
+read ends where such a message begins to be read, so each read brings the descriptors of
+one message at most. If the reader may not open so many, the kernel drops those that are
+too many (recvmsg(2), MSG_CTRUNC), and only the one call or value is lost. If the kernel
+refuses to send them, the message brings the contents of the segments instead.
 """
 
 from __future__ import annotations
 
 import array
+import contextlib
+import errno
 import os
 import socket
 import struct
@@ -28,6 +34,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypeAlias
+
+    from coresize.processes.buffers import Packed
 
     #: The kind, the number of the call, peak memory, seconds and the payload.
     Message: TypeAlias = tuple[int, int, int, float, bytes | bytearray]
@@ -45,9 +53,10 @@ CALL, CALLS, STOP, FOLDER = range(4)
 #: Kinds from a worker: it is ready, or its initializer failed; a value, an error, or a
 #: value that says that the task has failed (`coresize.processes.transfer.Failure`).
 READY, BROKEN, VALUE, ERROR, FAILED = range(5)
-#: A kind of both: the places of the large buffers of the next call or value.
-BUFFERS = 5
-_KINDS = range(6)
+#: Kinds of both: the places of the large buffers of the next call or value, which lie
+#: in segments whose descriptors come along, or in the message itself.
+BUFFERS, CONTENTS = 5, 6
+_KINDS = range(7)
 
 #: With READY: the worker holds much memory that it inherited by fork.
 INHERITS_MEMORY = b"inherits"
@@ -60,6 +69,9 @@ _CHUNK = 256 * 1024
 #: Room for the descriptors that come with some bytes (unix(7), SCM_MAX_FD); 0 where a
 #: socket passes none.
 _ANCILLARY = socket.CMSG_SPACE(253 * 4) if hasattr(socket, "CMSG_SPACE") else 0
+
+#: The flag of a read for which the kernel has dropped descriptors.
+_DROPPED: int = getattr(socket, "MSG_CTRUNC", 0)
 
 #: Smaller payloads are joined with their header: one system call, one packet. Larger
 #: payloads are written from, and read into, a buffer of their own.
@@ -83,15 +95,36 @@ def pack(
     return [header + payload] if len(payload) < SMALL else [header, payload]
 
 
-class Inbox:
-    """Cuts the bytes that arrive into messages.
+def pack_buffers(packed: Packed) -> bytes:
+    """The message that tells the places of large buffers, to be sent in one piece."""
+    return b"".join(pack(BUFFERS, packed.table()))
 
-    Attributes:
-        descriptors: those that came with the bytes, in order.
+
+def pack_contents(packed: Packed) -> list[bytes]:
+    """The pieces of the message that takes its place if descriptors cannot be sent.
+
+    Raises:
+        OSError: the segments cannot be read.
     """
+    return pack(CONTENTS, packed.contents())
+
+
+#: The errors of sendmsg(2) if the descriptors cannot be sent: too many of this user's
+#: are on their way, or another part of the program has closed one.
+_REFUSED = frozenset({errno.ETOOMANYREFS, errno.EBADF, errno.EPERM, errno.EACCES})
+
+
+def is_refused(error: OSError) -> bool:
+    """Whether an error of `send` is about the descriptors, not the connection."""
+    return error.errno in _REFUSED
+
+
+class Inbox:
+    """Cuts the bytes that arrive into messages."""
 
     def __init__(self) -> None:
-        self.descriptors: deque[int] = deque()
+        #: The descriptors that have come, by message.
+        self._descriptors: deque[list[int]] = deque()
         self._buffer = bytearray()
         self._chunk = bytearray(_CHUNK)
         #: The header of a message with a large payload, the payload, and the number of
@@ -113,11 +146,11 @@ class Inbox:
             self._filled += size
             return size > 0
         if _ANCILLARY:
-            size, sent, _, _ = source.recvmsg_into(
+            size, sent, flags, _ = source.recvmsg_into(
                 [self._chunk], _ANCILLARY, lines.CLOEXEC
             )
-            for _, _, content in sent:
-                self.descriptors += _descriptors(content)
+            if sent or flags & _DROPPED:
+                self._descriptors.append(_descriptors(sent))
         else:
             size = source.recv_into(self._chunk)
         self._buffer += memoryview(self._chunk)[:size]
@@ -165,24 +198,41 @@ class Inbox:
         return message
 
     def take_descriptors(self, count: int) -> list[int]:
-        """The next descriptors, which belong to the caller from now on.
+        """The descriptors of the next message, which belong to the caller from now on.
+
+        Args:
+            count: the number of descriptors that were sent with it.
 
         Raises:
-            StreamError: fewer have arrived.
+            OSError: the kernel has dropped some of them.
+            StreamError: the message came without descriptors, or with more.
         """
-        if count > len(self.descriptors):
+        if not self._descriptors:
             raise StreamError
-        return [self.descriptors.popleft() for _ in range(count)]
+        found = self._descriptors.popleft()
+        if len(found) == count:
+            return found
+        _close(found)
+        if len(found) > count:
+            raise StreamError
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     def close(self) -> None:
         """Close the descriptors that nobody has taken."""
-        while self.descriptors:
-            os.close(self.descriptors.popleft())
+        while self._descriptors:
+            _close(self._descriptors.popleft())
 
 
-def _descriptors(content: bytes) -> list[int]:
+def _close(descriptors: list[int]) -> None:
+    for each in descriptors:
+        with contextlib.suppress(OSError):  # a task has closed it
+            os.close(each)
+
+
+def _descriptors(sent: list[tuple[int, int, bytes]]) -> list[int]:
     numbers = array.array("i")
-    numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
+    for _, _, content in sent:
+        numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
     return numbers.tolist()
 
 

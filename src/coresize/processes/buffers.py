@@ -142,6 +142,16 @@ class Packed:
             rows.append(_PIECE.pack(place, piece.offset, piece.size, piece.place))
         return b"".join(rows)
 
+    def contents(self) -> bytes:
+        """The table, and the bytes of all segments after it, for `read`.
+
+        Raises:
+            OSError: a segment cannot be mapped.
+        """
+        table = self.table()
+        views = [segment.view() for segment in self.segments]
+        return b"".join([table, bytes(-len(table) % segments.ALIGNMENT), *views])
+
     def load(self) -> Any:
         """Unpickle the object in this process."""
         return load(
@@ -248,7 +258,7 @@ class Apart:
     def keep_in_band(self, buffer: pickle.PickleBuffer) -> bool:
         """The buffer_callback= of a pickler: takes the buffer, if it is large."""
         view = buffer.raw()
-        if view.nbytes < self._least:
+        if view.nbytes < max(1, self._least):  # there is no empty mapping
             return True
         self._found.append((view, -1))
         return False
@@ -359,10 +369,6 @@ class _Copy(NamedTuple):
     is_view: bool = False
 
 
-#: Copies are looked through for dead ones when there are more than these.
-_FEW = 64
-
-
 class Copies:
     """Knows which buffers of this process have a copy in a living segment."""
 
@@ -371,7 +377,6 @@ class Copies:
         #: The copies by the address of the buffer, and these addresses in order.
         self._copies: dict[int, _Copy] = {}
         self._starts: list[int] = []
-        self._most = _FEW
 
     def know(self, segment: Segment) -> None:
         """Note that a segment is mapped, so that parts of its view need no copy."""
@@ -428,14 +433,10 @@ class Copies:
         return pieces, fresh
 
     def _add(self, copies: list[_Copy]) -> None:
-        self._copies.update((copy.start, copy) for copy in copies)
-        if len(self._copies) > self._most:
-            self._copies = {
-                start: copy
-                for start, copy in self._copies.items()
-                if copy.segment() is not None
-            }
-            self._most = max(_FEW, 2 * len(self._copies))
+        # A garbage collection may call the user's code here, which may submit a call.
+        known = [*self._copies.values(), *copies]
+        known = [copy for copy in known if copy.segment() is not None]
+        self._copies = {copy.start: copy for copy in known}
         self._starts = sorted(self._copies)
 
     def _find(self, start: int, end: int, view: memoryview) -> Piece | None:
@@ -443,9 +444,9 @@ class Copies:
         place = bisect_right(self._starts, start)
         if not place:
             return None
-        copy = self._copies[self._starts[place - 1]]
-        segment = copy.segment()
-        if segment is None or segment.descriptor < 0 or end > copy.end:
+        copy = self._copies.get(self._starts[place - 1])
+        segment = copy.segment() if copy else None
+        if copy is None or segment is None or segment.descriptor < 0 or end > copy.end:
             return None
         piece = _piece_of(segment, [copy], start, end)
         try:
@@ -488,16 +489,68 @@ if hasattr(os, "register_at_fork"):
 # Reading.
 
 
+class BufferTableError(Exception):
+    """The bytes are no table of large buffers, or do not fit to the segments."""
+
+
+class _Table(NamedTuple):
+    """A table, parsed.
+
+    Attributes:
+        writable: the reader may write to the arrays.
+        sizes: the number and the size of each segment.
+        pieces: the place of the segment, the offset, the size, and the place in the
+            pickle of each large buffer.
+        end: the length of the table.
+    """
+
+    writable: bool
+    sizes: list[tuple[int, int]]
+    pieces: list[tuple[int, int, int, int]]
+    end: int
+
+    def rows(self, views: Sequence[memoryview]) -> list[Row]:
+        """The large buffers, from the views of the segments."""
+        return [
+            (place, views[each][start : start + size])
+            for each, start, size, place in self.pieces
+        ]
+
+
+def _parse(table: bytes | bytearray) -> _Table:
+    """Parse a table; a task may have written it to the socket of its worker.
+
+    Raises:
+        BufferTableError: it is no table, or a large buffer lies outside its segment.
+    """
+    try:
+        writable, count, pieces = _HEAD.unpack_from(table)
+        middle = _HEAD.size + count * _SEGMENT.size
+        end = middle + pieces * _PIECE.size
+        sizes = list(_SEGMENT.iter_unpack(table[_HEAD.size : middle]))
+        found = list(_PIECE.iter_unpack(table[middle:end]))
+    except struct.error as error:
+        raise BufferTableError from error
+    if len(table) < end or any(
+        each >= count or start + size > sizes[each][1] for each, start, size, _ in found
+    ):
+        raise BufferTableError
+    return _Table(writable, sizes, found, end)
+
+
 def descriptors_of(table: bytes | bytearray) -> int:
-    """The number of descriptors that belong to a table."""
-    count: int = _HEAD.unpack_from(table)[1]
-    return count
+    """The number of descriptors that belong to a table.
+
+    Raises:
+        BufferTableError: it is no table.
+    """
+    return len(_parse(table).sizes)
 
 
 class Attached:
-    """The segments that a process has mapped for the calls that have arrived.
+    """The segments that a process has mapped for the last call that has arrived.
 
-    A mapping ends when no array uses it, and `drop` was called.
+    A mapping ends when no array uses it, and the next call uses other segments.
     """
 
     def __init__(self) -> None:
@@ -514,34 +567,26 @@ class Attached:
             The large buffers with their places, for `load`.
 
         Raises:
+            BufferTableError: the table does not fit to the segments.
             OSError: a segment cannot be mapped.
         """
         try:
-            writable, count, pieces = _HEAD.unpack_from(table)
-            offset, views = _HEAD.size, []
-            for descriptor in descriptors[:count]:
-                number, size = _SEGMENT.unpack_from(table, offset)
-                views.append(self._map(number, size, descriptor, writable=writable))
-                offset += _SEGMENT.size
+            parsed = _parse(table)
+            if len(parsed.sizes) != len(descriptors):
+                raise BufferTableError
+            kept, self._kept = self._kept, {}
+            views = []
+            for (number, size), each in zip(parsed.sizes, descriptors, strict=True):
+                view = kept.get(number)
+                if view is None:
+                    view = _view_of(each, size, writable=parsed.writable)
+                if not parsed.writable:  # a task must not see what another has written
+                    self._kept[number] = view
+                views.append(view)
+            return parsed.rows(views)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-        rows = []
-        for _ in range(pieces):
-            segment, start, size, place = _PIECE.unpack_from(table, offset)
-            rows.append((place, views[segment][start : start + size]))
-            offset += _PIECE.size
-        return rows
-
-    def _map(
-        self, number: int, size: int, descriptor: int, *, writable: bool
-    ) -> memoryview:
-        view = self._kept.get(number)
-        if view is None:
-            view = segments.attach(descriptor, size, writable=writable)
-            if not writable:  # a task must not see what another has written
-                self._kept[number] = view
-        return view
 
     def drop(self) -> None:
         """End the mappings that no array uses."""
@@ -549,6 +594,39 @@ class Attached:
 
     def __len__(self) -> int:
         return len(self._kept)
+
+
+def _view_of(descriptor: int, size: int, *, writable: bool) -> memoryview:
+    """The bytes of a segment of another process: mapped, or copied if that fails.
+
+    Raises:
+        BufferTableError: the segment is smaller than it should be.
+        OSError: it can be neither mapped nor read.
+    """
+    if os.fstat(descriptor).st_size < size:
+        raise BufferTableError
+    try:
+        return segments.attach(descriptor, size, writable=writable)
+    except OSError:  # this process has too many mappings (vm.max_map_count)
+        return segments.read(descriptor, size, writable=writable)
+
+
+def read(contents: bytes | bytearray) -> list[Row]:
+    """The large buffers in `Packed.contents`, with their places, for `load`.
+
+    Raises:
+        BufferTableError: the contents are not complete.
+    """
+    parsed = _parse(contents)
+    whole = memoryview(bytearray(contents) if parsed.writable else contents)
+    whole = whole if parsed.writable else whole.toreadonly()
+    start, views = parsed.end + -parsed.end % segments.ALIGNMENT, []
+    for _, size in parsed.sizes:
+        views.append(whole[start : start + size])
+        start += size
+    if start != len(contents):
+        raise BufferTableError
+    return parsed.rows(views)
 
 
 def load(content: bytes | bytearray | memoryview, rows: Sequence[Row]) -> Any:

@@ -18,6 +18,7 @@ lives as long as its children, or of the one thread that started the process.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -50,7 +51,8 @@ class End:
         """Close the descriptor; its number is -1 from then on."""
         number, self.number = self.number, -1
         if number >= 0:
-            os.close(number)
+            with contextlib.suppress(OSError):  # the program has closed all files
+                os.close(number)
 
 
 #: The ends that belong to this process.

@@ -50,18 +50,22 @@ _numbers = itertools.count(1)
 #: The mappings of segments in this process: address and size.
 _mapped: dict[int, int] = {}
 
+#: The flag MFD_NOEXEC_SEAL of memfd_create(2), which Python does not know yet. A kernel
+#: with vm.memfd_noexec=2 refuses memory without it, others note its absence in the log.
+_NOEXEC = 0x8
+
 #: The mmap(2) that has failed returns this address, (void *) -1.
 _FAILED = 2**64 - 1
 
 #: Buffers begin at multiples of this number of bytes, as arrays like it.
-_ALIGNMENT = 64
+ALIGNMENT = 64
 
 
 class Segment:
     """Sealed memory, with the descriptor by which other processes map it.
 
     Args:
-        descriptor: the descriptor, which belongs to this object from now on.
+        end: the descriptor, which belongs to this object from now on.
         size: the bytes of the segment.
 
     Attributes:
@@ -71,12 +75,12 @@ class Segment:
 
     __slots__ = ("__weakref__", "_end", "_view", "number", "size")
 
-    def __init__(self, descriptor: int, size: int) -> None:
+    def __init__(self, end: lines.End, size: int) -> None:
         self.number = next(_numbers)
         self.size = size
-        self._end = lines.keep(descriptor)
+        self._end = end
         self._view: memoryview | None = None
-        weakref.finalize(self, self._end.close).atexit = False
+        weakref.finalize(self, end.close).atexit = False
         _alive.add(self)
 
     @property
@@ -118,11 +122,17 @@ def is_available() -> bool:
     if not hasattr(os, "memfd_create"):
         return False
     try:
-        os.close(_open(None))
         _libc()
-    except (AttributeError, ImportError, OSError):
+        os.close(_open(None))
+    except (AttributeError, ImportError):
         return False
+    except OSError as error:  # descriptors or memory may be free again later
+        return error.errno in _SCARCE
     return True
+
+
+#: The errors of memfd_create(2) that say nothing about the system.
+_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 def create(
@@ -144,8 +154,10 @@ def create(
     offsets, size = [], 0
     for buffer in buffers:
         offsets.append(size)
-        size += -(-buffer.nbytes // _ALIGNMENT) * _ALIGNMENT
-    descriptor = _open(folder)
+        size += -(-buffer.nbytes // ALIGNMENT) * ALIGNMENT
+    with lines.lock:  # a process that is forked meanwhile must close its copy
+        end = lines.keep(_open(folder))
+    descriptor = end.number
     try:
         os.ftruncate(descriptor, size)
         for buffer, offset in zip(buffers, offsets, strict=True):
@@ -154,16 +166,21 @@ def create(
             seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals | fcntl.F_SEAL_SEAL)
     except BaseException:
-        os.close(descriptor)
+        end.close()
         raise
-    return Segment(descriptor, size), offsets
+    return Segment(end, size), offsets
 
 
 def _open(folder: str | os.PathLike[str] | None) -> int:
-    if folder is None:
-        flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-        return os.memfd_create("coresize", flags)
-    return _open_unnamed(folder)
+    if folder is not None:
+        return _open_unnamed(folder)
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        return os.memfd_create("coresize", flags | _NOEXEC)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # the kernel before 6.3
+            raise
+    return os.memfd_create("coresize", flags)
 
 
 def _open_unnamed(folder: str | os.PathLike[str]) -> int:
@@ -208,10 +225,37 @@ def attach(descriptor: int, size: int, *, writable: bool) -> memoryview:
     if address in {None, _FAILED}:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-    array = (ctypes.c_char * size).from_address(address)
+    array = _array_type((size - 1).bit_length()).from_address(address)
     _mapped[address] = size
     weakref.finalize(array, _detach, address).atexit = False
-    view = memoryview(array).cast("B")
+    view = memoryview(array).cast("B")[:size]
+    return view if writable else view.toreadonly()
+
+
+@functools.cache
+def _array_type(bits: int) -> Any:
+    """The type of an array of bytes: few types, since a type takes 1 KiB."""
+    import ctypes
+
+    return ctypes.c_char * 2**bits
+
+
+def read(descriptor: int, size: int, *, writable: bool) -> memoryview:
+    """A copy of a segment, where it cannot be mapped.
+
+    Raises:
+        OSError: the segment cannot be read, or there is no memory.
+    """
+    try:
+        view = memoryview(bytearray(size))
+    except MemoryError:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None
+    done = 0
+    while done < size:
+        step = os.preadv(descriptor, [view[done:]], done)
+        if not step:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        done += step
     return view if writable else view.toreadonly()
 
 
@@ -273,3 +317,12 @@ def _buffer_type() -> Any:
         *((name, pointer) for name in ("suboffsets", "internal")),
     ]
     return type("Buffer", (ctypes.Structure,), {"_fields_": fields})
+
+
+def _forget() -> None:
+    """Forget the segments of the parent after a fork: their descriptors are closed."""
+    _alive.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections import ChainMap
 from multiprocessing.reduction import ForkingPickler
+from types import BuiltinFunctionType, FunctionType
 
 from coresize.errors import CoresizeError
 from coresize.processes import main_module
@@ -162,8 +163,10 @@ def dump_plain(
         Exception: the message cannot be pickled.
     """
     try:
-        if most == sys.maxsize and apart is None:  # the fastest way
-            content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        if (most == sys.maxsize and apart is None) or _is_small_call(message):
+            content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)  # the fastest way
+            if len(content) > most:
+                raise _TooLargeError
         else:
             content = _written(pickle.Pickler, message, most, apart)
     except TypeError:  # raised for a socket
@@ -171,6 +174,33 @@ def dump_plain(
     if content.find(_CONNECTION, 0, _NEAR) < 0 > content.rfind(_CONNECTION, -_NEAR):
         return content
     return _written(_with_files(), message, most, apart)
+
+
+def is_small(value: object) -> bool:
+    """Whether a value is small by its type, and so pickled fastest in one piece."""
+    kind = type(value)
+    return kind in _ATOMS or (kind in {str, bytes} and len(value) < _FEW)  # type: ignore[arg-type]
+
+
+#: Values of these types are small, and those of bytes and text with fewer bytes.
+_ATOMS, _FEW = frozenset({bool, complex, float, int, type(None)}), 4096
+
+#: The most arguments of a small call.
+_MOST_ARGUMENTS = 8
+
+
+def _is_small_call(message: object) -> bool:
+    """Whether a message is a call of a function with small arguments."""
+    if type(message) is not tuple or len(message) != _CALL:
+        return False
+    function, args, kwargs = message
+    named = type(function) in _FUNCTIONS and not kwargs
+    return named and len(args) <= _MOST_ARGUMENTS and all(map(is_small, args))
+
+
+#: The length of a call: function, arguments, keyword arguments; and the types of
+#: functions that are pickled by name.
+_CALL, _FUNCTIONS = 3, frozenset({FunctionType, BuiltinFunctionType})
 
 
 def _written(
@@ -306,10 +336,6 @@ class _Pieces:
         return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
 
-#: Values of these types are small, or pickled fastest in one piece.
-_ATOMS = frozenset({bool, complex, float, int, type(None)})
-
-
 def dump_value(value: object, apart: Apart | None = None) -> bytes:
     """Pickle the return value of a call, to send it back.
 
@@ -320,8 +346,6 @@ def dump_value(value: object, apart: Apart | None = None) -> bytes:
     Raises:
         TransferError: the value cannot be pickled.
     """
-    if type(value) in _ATOMS:
-        apart = None
     try:
         return dump_plain(value, apart=apart)
     except Exception as error:

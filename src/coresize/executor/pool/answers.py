@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from coresize.executor.jobs import CallTimes, Job
     from coresize.executor.pool.handle import WorkerHandle
     from coresize.executor.pool.options import PoolOptions
+    from coresize.processes.buffers import Row
 
+
+#: The messages that tell of the large buffers of the next value.
+_BUFFERS = frozenset({protocol.BUFFERS, protocol.CONTENTS})
 
 #: A call of more than these seconds is answered alone: it may have started processes.
 _LONG = 0.1
@@ -127,8 +131,8 @@ class Answers:
             self._listener.on_ready(worker)
         elif kind == protocol.BROKEN and not worker.ready:
             _, worker.init_error = pickle.loads(payload)  # noqa: S301 - of our own worker
-        elif kind == protocol.BUFFERS:
-            worker.take_buffers(payload)
+        elif kind in _BUFFERS:
+            worker.take_buffers(kind, payload)
         elif worker.running and worker.running[0].number == number:
             self._answer(worker, worker.running[0], message)
         else:
@@ -139,6 +143,7 @@ class Answers:
     ) -> None:
         kind, _, peak, seconds, payload = message
         job.number += 1
+        rows, unmapped = worker.take_rows()
         if self._options.measured:
             job.measured(max(peak, worker.base + job.seen))
         killed = self._listener.explain(worker, message)
@@ -147,7 +152,7 @@ class Answers:
         if killed:
             over = job.fail(killed)
         elif kind != protocol.ERROR:
-            over = _deliver(worker, job, payload)
+            over = _deliver(job, payload, rows, unmapped)
         else:
             error = transfer.load_error(*pickle.loads(payload))  # noqa: S301 - as above
             over = job.fail(error)
@@ -162,11 +167,11 @@ class Answers:
                 worker.stop()
 
 
-def _deliver(worker: WorkerHandle, job: Job, payload: bytes | bytearray) -> bool:
+def _deliver(
+    job: Job, payload: bytes | bytearray, rows: list[Row], unmapped: OSError | None
+) -> bool:
     """Pass a value to its job, with its large buffers; returns as `Job.take` does."""
-    try:
-        rows = worker.take_rows()
-    except OSError as error:
-        return job.fail(TransferError(f"the result cannot be mapped: {error}"))
+    if unmapped is not None:
+        return job.fail(TransferError(f"the result cannot be received: {unmapped}"))
     job.received(len(payload) + sum(view.nbytes for _, view in rows))
     return job.take_pickled(payload, rows)

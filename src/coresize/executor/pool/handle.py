@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import struct
 import sys
 import time
 from collections import deque
@@ -42,9 +40,6 @@ _READS = 16
 
 #: Unsent bytes to all workers of a pool, beyond which no more jobs are pickled.
 _SENT = 64 * 1024**2
-
-#: Seconds until another try, where too many descriptors are on their way.
-_MOMENT = 0.001
 
 
 class Outgoing:
@@ -328,7 +323,7 @@ class WorkerHandle:
             if isinstance(payload, Packed):
                 self._add([b"".join(together)])
                 together = []
-                self._add(protocol.pack(protocol.BUFFERS, payload.table()), payload)
+                self._add([protocol.pack_buffers(payload)], payload)
             job.number = self._outgoing.numbers(job.size)
             kind = protocol.CALLS if job.is_chunk else protocol.CALL
             parts = protocol.pack(kind, content, number=job.number)
@@ -356,9 +351,8 @@ class WorkerHandle:
             except BlockingIOError:
                 return False
             except OSError as error:
-                if error.errno == errno.ETOOMANYREFS:  # sent and not received yet
-                    time.sleep(_MOMENT)
-                    return False
+                if packed and protocol.is_refused(error) and self._send_contents():
+                    continue
                 # The worker has died, which the selector reports.
                 self._forget()
                 return True
@@ -367,6 +361,19 @@ class WorkerHandle:
                 self._pieces[0] = part[written:], None
             else:
                 self._pieces.popleft()
+        return True
+
+    def _send_contents(self) -> bool:
+        """Send segments by their contents; False if they cannot be read."""
+        part, packed = self._pieces[0]
+        assert packed is not None
+        try:
+            parts = protocol.pack_contents(packed)
+        except OSError:
+            return False
+        self._outgoing.size += sum(map(len, parts)) - len(part)
+        self._pieces.popleft()
+        self._pieces.extendleft((memoryview(each), None) for each in reversed(parts))
         return True
 
     def _forget(self) -> None:
@@ -394,15 +401,23 @@ class WorkerHandle:
             self.kill("confused")
             return []
 
-    def take_buffers(self, table: bytes | bytearray) -> None:
-        """Map the large buffers of the next value."""
+    def take_buffers(self, kind: int, table: bytes | bytearray) -> None:
+        """Map the large buffers of the next value.
+
+        Args:
+            kind: the kind of the message.
+            table: its payload.
+        """
         try:
-            count = buffers.descriptors_of(table)
-            descriptors = self._inbox.take_descriptors(count)
-            self.rows = Attached().attach(table, descriptors)
-        except (protocol.StreamError, struct.error):
+            if kind == protocol.CONTENTS:
+                self.rows = buffers.read(table)
+            else:
+                count = buffers.descriptors_of(table)
+                descriptors = self._inbox.take_descriptors(count)
+                self.rows = Attached().attach(table, descriptors)
+        except (protocol.StreamError, buffers.BufferTableError):
             self.kill("confused")
-        except OSError as error:  # there is no address space
+        except OSError as error:  # there are no descriptors, or no address space
             self.unmapped = error
 
     @property
@@ -410,17 +425,11 @@ class WorkerHandle:
         """Whether large buffers belong to the next value."""
         return bool(self.rows) or self.unmapped is not None
 
-    def take_rows(self) -> list[Row]:
-        """The large buffers of the value that has arrived.
-
-        Raises:
-            OSError: they could not be mapped.
-        """
-        rows, self.rows = self.rows, []
-        error, self.unmapped = self.unmapped, None
-        if error is not None:
-            raise error
-        return rows
+    def take_rows(self) -> tuple[list[Row], OSError | None]:
+        """The large buffers of the answer that has arrived, or why there are none."""
+        taken = self.rows, self.unmapped
+        self.rows, self.unmapped = [], None
+        return taken
 
     def memory(self) -> Memory | None:
         """The memory of the process now, without that of its descendants.

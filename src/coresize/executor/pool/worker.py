@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import pickle
@@ -94,6 +95,9 @@ _QUICK = 0.005
 
 #: Buffers of a value with fewer bytes are sent with the value.
 _LEAST = 1024**2
+
+#: The messages that tell of the large buffers of the next call.
+_BUFFERS = frozenset({protocol.BUFFERS, protocol.CONTENTS})
 
 #: Seconds within which several Ctrl-C count as one.
 _MOMENT = 1.0
@@ -226,8 +230,8 @@ class _Worker:
                         return
                     if kind == protocol.FOLDER:
                         self.submitted_in = os.fsdecode(bytes(payload))
-                    elif kind == protocol.BUFFERS:
-                        self._take_buffers(payload)
+                    elif kind in _BUFFERS:
+                        self._take_buffers(kind, payload)
                     elif kind == protocol.CALL:
                         self._call(payload)
                     else:
@@ -240,12 +244,15 @@ class _Worker:
         except (KeyboardInterrupt, OSError, protocol.StreamError):
             return
 
-    def _take_buffers(self, table: bytes | bytearray) -> None:
+    def _take_buffers(self, kind: int, table: bytes | bytearray) -> None:
         """Map the large buffers of the next call; an error is that of the call."""
-        count = buffers.descriptors_of(table)
-        descriptors = self.inbox.take_descriptors(count)
         try:
-            self._rows = self._attached.attach(table, descriptors)
+            if kind == protocol.CONTENTS:
+                self._rows = buffers.read(table)
+            else:
+                count = buffers.descriptors_of(table)
+                descriptors = self.inbox.take_descriptors(count)
+                self._rows = self._attached.attach(table, descriptors)
         except OSError as error:
             self._unmapped = error
 
@@ -253,15 +260,22 @@ class _Worker:
         """Unpickle the next call or calls.
 
         Raises:
-            OSError: the large buffers could not be mapped.
+            MemoryError: there is no address space for the large buffers.
+            TransferError: the large buffers could not be received.
             Exception: of the user's code, which pickle calls.
         """
         (rows, self._rows), (error, self._unmapped) = (
             (self._rows, []),
             (self._unmapped, None),
         )
+        if error is not None and error.errno == errno.ENOMEM:
+            msg = f"the large arguments cannot be mapped: {error}"
+            raise MemoryError(msg)
         if error is not None:
-            raise error
+            msg = f"the large arguments cannot be received: {error}"
+            raise transfer.TransferError(msg) from error
+        if not rows and self._attached:
+            self._attached.drop()
         return buffers.load(payload, rows)
 
     def send(
@@ -274,10 +288,7 @@ class _Worker:
         """Send a message to the parent, with the number of the call that is due."""
         processes.end_if_forked(self.pid)
         if isinstance(payload, Packed):
-            attached = payload.descriptors
-            for part in protocol.pack(protocol.BUFFERS, payload.table()):
-                self._write(part, attached)
-                attached = []  # they go with the first byte
+            self._send_buffers(payload)
         content = payload.content if isinstance(payload, Packed) else payload
         parts = protocol.pack(
             kind, content, number=self.number, peak=peak, seconds=seconds
@@ -285,6 +296,15 @@ class _Worker:
         for part in parts:
             self._write(part)
         self.number += 1
+
+    def _send_buffers(self, packed: Packed) -> None:
+        try:
+            self._write(protocol.pack_buffers(packed), packed.descriptors)
+        except OSError as error:
+            if not protocol.is_refused(error):
+                raise
+            for part in protocol.pack_contents(packed):
+                self._write(part)
 
     def _receive(self) -> bool:
         while True:
@@ -371,8 +391,9 @@ class _Worker:
             self.send(kind, payload, peak, seconds)
 
     def _fail(self, error: BaseException, peak: int, seconds: float) -> None:
-        if segments.mapped() and _READ_ONLY in str(error):
-            transfer.add_note(error, _ADVICE)
+        with contextlib.suppress(Exception):  # str() calls the user's code
+            if segments.mapped() and _READ_ONLY in str(error):
+                transfer.add_note(error, _ADVICE)
         payload = pickle.dumps(transfer.dump_error(error))
         self.send(protocol.ERROR, payload, peak, seconds)
 
@@ -382,7 +403,7 @@ class _Worker:
         Raises:
             TransferError: the value cannot be pickled.
         """
-        if failed or self._least is None:
+        if failed or self._least is None or transfer.is_small(value):
             return transfer.dump_value(value)
         apart = Apart(self._least)
         content = transfer.dump_value(value, apart)
