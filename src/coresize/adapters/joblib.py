@@ -243,7 +243,9 @@ class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
     ) -> Future[Any]:
         """Schedule a batch of calls."""
         assert self._pool is not None
-        future = self._pool.submit(Batch(func))
+        future = self._pool.submit(
+            Batch(func, getattr(self.parallel, "_call_id", None))
+        )
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)
         if callback is not None:

@@ -9,12 +9,13 @@ may name it.
 
 from __future__ import annotations
 
-import pickle
+import sys
 from typing import TYPE_CHECKING
 
 from joblib import register_parallel_backend
 
-from coresize.processes import transfer
+from coresize.processes import buffers, transfer
+from coresize.processes.buffers import Apart
 
 
 if TYPE_CHECKING:
@@ -29,13 +30,17 @@ class Batch:
 
     Args:
         calls: joblib's batch.
+        scope: the call of `joblib.Parallel` that the batch belongs to. As with joblib's
+            own backends, an array that several batches share must not change before the
+            call returns.
 
     Attributes:
         func: the first function of the batch, for what a pool learns about functions.
     """
 
-    def __init__(self, calls: Callable[[], Any]) -> None:
+    def __init__(self, calls: Callable[[], Any], scope: object = None) -> None:
         self.calls = calls
+        self._scope = scope
         items = getattr(calls, "items", None)
         self.func = items[0][0] if items else calls
 
@@ -46,13 +51,15 @@ class Batch:
     def __repr__(self) -> str:
         return f"a batch of calls of {self.func!r}"
 
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[bytes]]:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        outer = buffers.current()
+        if outer is not None:
+            outer.scope = self._scope
         try:
-            content = transfer.dump(self.calls, self.func, by_value=True)
+            return _load_batch, _by_value(self.calls, self.func)
         except transfer.TransferError as error:
             msg = f"could not pickle the task to send to a worker: {error}"
             raise transfer.TransferError(msg) from None
-        return _load_batch, (content,)
 
 
 class Results:
@@ -61,16 +68,26 @@ class Results:
     def __init__(self, values: list[Any]) -> None:
         self.values = values
 
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[bytes]]:
-        return _load, (transfer.dump(self.values, "a result", by_value=True),)
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return buffers.rebuild, _by_value(self.values, "a result")
 
 
-def _load_batch(content: bytes) -> Batch:
-    return Batch(pickle.loads(content))  # noqa: S301 - the parent's own
+def _by_value(message: object, function: object) -> tuple[Any, ...]:
+    """The arguments of `buffers.rebuild` for a message that is pickled by value.
+
+    Raises:
+        TransferError: the message cannot be pickled.
+    """
+    apart = Apart() if buffers.current() else None
+    content = transfer.dump_within(
+        message, function, sys.maxsize, by_value=True, apart=apart
+    )
+    assert content is not None
+    return apart.parts(content) if apart else (content, ())
 
 
-def _load(content: bytes) -> object:
-    return pickle.loads(content)  # noqa: S301 - of our own worker
+def _load_batch(*parts: Any) -> Batch:
+    return Batch(buffers.rebuild(*parts))
 
 
 def _backend(**options: Any) -> object:

@@ -105,7 +105,7 @@ class Shared(Generic[T]):
         if self._reference is None:
             return _held, (self._key, self.nbytes, self.value)
         is_owner = self._reference[1] == processes.own()
-        if is_owner and self._packed is not None and buffers.is_taking():
+        if is_owner and self._packed is not None and buffers.current():
             return _received, (self._reference, *self._packed.parts())
         return _opened, (self._reference,)
 

@@ -135,7 +135,7 @@ class Sharing(Value):
             return transfer.dump_within(message, function, most)
         apart = Apart(self.least)
         content = transfer.dump_within(message, function, most, apart=apart)
-        if content is None or not apart:
+        if content is None or not len(apart):
             return content
         bound = _check_early if early else check
         try:

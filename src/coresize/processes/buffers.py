@@ -182,18 +182,21 @@ def size_of(payload: bytes | Packed) -> int:
     return len(payload) + (payload.fresh if type(payload) is Packed else 0)
 
 
-class _Taking(threading.local):
-    """Whether this thread writes a pickle whose large buffers are taken apart."""
+class _Writing(threading.local):
+    """The pickle that this thread writes, if its large buffers are taken apart."""
 
-    now = False
-
-
-_taking = _Taking()
+    apart: Apart | None = None
 
 
-def is_taking() -> bool:
-    """Whether the pickle that this thread writes may have parts of a `Packed`."""
-    return _taking.now
+_writing = _Writing()
+
+
+def current() -> Apart | None:
+    """What takes the buffers of the pickle that this thread writes, if anything does.
+
+    Such a pickle may have parts of a `Packed`.
+    """
+    return _writing.apart
 
 
 class Once:
@@ -215,7 +218,7 @@ class Once:
         packed.know()
 
     def __reduce_ex__(self, _protocol: Any) -> tuple[Callable[..., Any], Any]:
-        if is_taking():
+        if current():
             return rebuild, self._packed.parts()
         return _same, (self.value,)
 
@@ -236,24 +239,33 @@ class Apart:
 
     Args:
         least: the bytes from which on a buffer is large.
+
+    Attributes:
+        scope: an object while which lives the caller changes no array, and by which it
+            is known in the pickles of all its calls; None if arrays may change. Within
+            a scope, an array that was copied is not compared with its copy.
     """
 
     def __init__(self, least: int = LEAST) -> None:
         self._least = least
-        self._before = False
+        self.scope: object = None
+        self._before: Apart | None = None
         self._found: list[tuple[memoryview, int]] = []
 
+    def __len__(self) -> int:
+        return len(self._found)
+
     def __bool__(self) -> bool:
-        return bool(self._found)
+        return True
 
     def __enter__(self) -> None:
         """Begin a pickle, and forget the buffers of an earlier attempt to write it."""
         self._found.clear()
-        self._before, _taking.now = _taking.now, True
+        self._before, _writing.apart = _writing.apart, self
 
     def __exit__(self, *_error: object) -> None:
         """End the pickle."""
-        _taking.now = self._before
+        _writing.apart = self._before
 
     def keep_in_band(self, buffer: pickle.PickleBuffer) -> bool:
         """The buffer_callback= of a pickler: takes the buffer, if it is large."""
@@ -275,6 +287,19 @@ class Apart:
             return False
         self._found.append((view.cast("B") if view.ndim != 1 else view, place))
         return True
+
+    def parts(self, content: bytes) -> tuple[Any, ...]:
+        """The arguments of `rebuild`, for another pickle that takes the same buffers.
+
+        Args:
+            content: the pickle without the buffers that were taken.
+        """
+        places = tuple(place for _, place in self._found)
+        return (
+            content,
+            places,
+            *(pickle.PickleBuffer(view) for view, _ in self._found),
+        )
 
     def packed(
         self,
@@ -327,7 +352,7 @@ class Apart:
 
     def _place(self, content: bytes, *, writable: bool, bound: Bound | None) -> Packed:
         views = [view for view, _ in self._found]
-        pieces, fresh = copies.place(views, bound)
+        pieces, fresh = copies.place(views, bound, self.scope)
         placed = tuple(
             piece._replace(place=place)
             for piece, (_, place) in zip(pieces, self._found, strict=True)
@@ -360,6 +385,8 @@ class _Copy(NamedTuple):
         segment: the segment.
         offset: the place of the copy in the segment.
         is_view: the buffer is the view of the segment itself.
+        scope: the scope in which the buffer was last found to be equal; see `Apart`.
+        owner: the object whose memory the buffer is, in that scope.
     """
 
     start: int
@@ -367,6 +394,22 @@ class _Copy(NamedTuple):
     segment: weakref.ref[Segment]
     offset: int
     is_view: bool = False
+    scope: object = None
+    owner: weakref.ref[Any] | None = None
+
+    def noted(self, scope: object, view: memoryview) -> _Copy:
+        """A copy with the scope in which the buffer was found to be equal."""
+        if scope is None:
+            return self
+        try:
+            return self._replace(scope=scope, owner=weakref.ref(_owner(view)))
+        except TypeError:  # of bytes there are no weak references
+            return self
+
+    def is_trusted(self, scope: object, owner: object) -> bool:
+        """Whether the buffer needs no comparison: its owner lives, and is unchanged."""
+        same = self.owner is not None and self.owner() is owner
+        return self.is_view or (scope is not None and self.scope is scope and same)
 
 
 class Copies:
@@ -385,7 +428,7 @@ class Copies:
             self._add([_Copy(start, end, weakref.ref(segment), 0, is_view=True)])
 
     def place(
-        self, views: Sequence[memoryview], bound: Bound | None
+        self, views: Sequence[memoryview], bound: Bound | None, scope: object = None
     ) -> tuple[list[Piece], int]:
         """The places of buffers in segments; those without a copy are copied now.
 
@@ -394,6 +437,7 @@ class Copies:
             bound: called with the bytes that are about to be copied, if any; it may
                 raise an error, or return a folder for a file that takes them instead of
                 memory.
+            scope: see `Apart`.
 
         Returns:
             A piece for each buffer, and the number of bytes that were copied.
@@ -405,7 +449,7 @@ class Copies:
         ranges = [_range(view) for view in views]
         with self._lock:
             found = [
-                self._find(*each, view)
+                self._find(*each, view, scope)
                 for each, view in zip(ranges, views, strict=True)
             ]
             if len({piece.segment for piece in found if piece}) >= _MOST_SEGMENTS:
@@ -422,7 +466,7 @@ class Copies:
             folder = None if bound is None else bound(fresh)
             segment, offsets = segments.create([new[each] for each in runs], folder)
             copies = [
-                _Copy(*each, weakref.ref(segment), offset)
+                _Copy(*each, weakref.ref(segment), offset).noted(scope, new[each])
                 for each, offset in zip(runs, offsets, strict=True)
             ]
             self._add(copies)
@@ -439,7 +483,9 @@ class Copies:
         self._copies = {copy.start: copy for copy in known}
         self._starts = sorted(self._copies)
 
-    def _find(self, start: int, end: int, view: memoryview) -> Piece | None:
+    def _find(
+        self, start: int, end: int, view: memoryview, scope: object
+    ) -> Piece | None:
         """The place of a buffer in a living segment, or None."""
         place = bisect_right(self._starts, start)
         if not place:
@@ -449,11 +495,26 @@ class Copies:
         if copy is None or segment is None or segment.descriptor < 0 or end > copy.end:
             return None
         piece = _piece_of(segment, [copy], start, end)
+        if copy.is_trusted(scope, _owner(view)):
+            return piece
         try:
-            holds = copy.is_view or segments.equal(piece.view(), view)
+            holds = segments.equal(piece.view(), view)
         except OSError:  # there is no address space to map the segment
             return None
+        if holds and (copy.start, copy.end) == (start, end):
+            self._copies[start] = copy.noted(scope, view)
         return piece if holds else None
+
+
+def _owner(view: memoryview) -> object:
+    """The object whose memory a buffer is: a view of an array has another one."""
+    owner: object = view
+    while True:
+        name = "obj" if isinstance(owner, memoryview) else "base"
+        base = getattr(owner, name, None)
+        if base is None:
+            return owner
+        owner = base
 
 
 def _range(view: memoryview) -> tuple[int, int]:
