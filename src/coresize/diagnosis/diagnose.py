@@ -44,6 +44,7 @@ _QUICK: dict[str, Callable[[Context], Iterator[Finding]]] = {
     "swap": memory.swap,
     "pressure": memory.pressure,
     "/dev/shm": folders.shared_memory,
+    "memfd_create": folders.segments_refused,
     "temporary folder": folders.temporary,
     "threads": threads.blas,
     "GPUs": gpus.gpus,

@@ -12,6 +12,7 @@ from coresize import storage
 from coresize.detection.cgroup import MOUNTINFO
 from coresize.detection.parse_cgroup import mounts
 from coresize.diagnosis.findings import Finding, Skipped
+from coresize.processes import segments
 from coresize.units import format_bytes
 
 
@@ -112,6 +113,23 @@ def _larger(context: Context) -> str:
         f"share less data, or raise the memory limit ({format_bytes(limit)}), which "
         "includes shared memory, before you use docker run --shm-size"
     )
+
+
+def segments_refused(_context: Context) -> Iterator[Finding]:
+    """Whether this system gives pools memory that processes share."""
+    if not segments.is_available():
+        yield Finding(
+            severity="warning" if hasattr(os, "memfd_create") else "note",
+            code="memory-not-shared",
+            check="memfd_create",
+            title="pools copy large data for each task",
+            seen="memfd_create(2) is refused, or does not exist",
+            where="this process",
+            why="an argument that several tasks share takes memory once for each of "
+            "them that runs",
+            advice="allow memfd_create in the sandbox (seccomp), or pass the path of a "
+            "file that tasks map",
+        )
 
 
 def temporary(context: Context) -> Iterator[Finding]:
