@@ -479,6 +479,20 @@ def test_an_array_is_free_when_its_call_is_pickled(pool, tmp_path):
     assert busy.result(60) == 0
 
 
+def test_a_call_that_is_sent_by_value_is_free_without_a_garbage_collection(pool):
+    shared = array(1)
+    there = weakref.ref(shared)
+    gc.collect()
+    gc.disable()
+    try:
+        assert pool.submit(lambda each: each[0], shared).result(60) == 1
+        del shared
+        assert there() is None
+        assert segments.count() == 0
+    finally:
+        gc.enable()
+
+
 def test_results_outlive_their_pool_and_take_changes():
     with ProcessPoolExecutor(2) as pool:
         results = list(pool.map(give, range(4)))

@@ -99,17 +99,17 @@ def dump_within(
     Raises:
         TransferError: the message cannot be pickled.
     """
-    reason: object = "workers do not import the program that it is defined in"
+    reason = "workers do not import the program that it is defined in"
     try:
         by_name = dump_plain(message, most, apart)
     except _TooLargeError:
         return None
     except Exception as error:  # noqa: BLE001 - pickle calls the user's code
-        reason = error
+        reason = str(error)  # the error itself would hold the message in a cycle
     else:
         if _is_named(by_name, function, by_value=by_value):
             return by_name
-    if _SHARED in str(reason):
+    if _SHARED in reason:
         msg = f"{function!r} cannot be sent to another process: {reason}; {INITARGS}"
         raise TransferError(msg)
     try:
