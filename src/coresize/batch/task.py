@@ -14,7 +14,7 @@ from typing import cast
 
 from coresize import processes
 from coresize.processes import nesting, schedstat, transfer
-from coresize.processes.memory import read_memory
+from coresize.processes.memory import read_own
 
 
 TYPE_CHECKING = False
@@ -176,7 +176,7 @@ def _reset() -> schedstat.Mark | None:
 def _peak() -> int | None:
     global _stale  # noqa: PLW0603 - it belongs to the process
     _stale = True
-    memory = read_memory()
+    memory = read_own()
     return None if memory is None else memory.anonymous_peak
 
 

@@ -6,6 +6,7 @@ from coresize import processes
 from coresize.detection import parse
 from coresize.errors import ParseError
 from coresize.model import Value
+from coresize.processes import segments
 
 
 TYPE_CHECKING = False
@@ -51,9 +52,11 @@ class Memory(Value):
                 touched only a part of them, which is resident.
         """
         theirs = min(mapped, self.shared)
+        # At the peak, which may be one of an earlier task, all of it may have been
+        # resident.
         return Memory(
             size=self.size,
-            high=max(0, self.high - theirs),
+            high=max(0, self.high - mapped),
             private=self.private - theirs,
             file=self.file,
             shared=self.shared - theirs,
@@ -159,6 +162,20 @@ def read_memory(pid: int | str = "self", *, inherits: bool = False) -> Memory | 
         return known
     own = unshared(processes.read(pid, "smaps_rollup"))
     return None if own is None else known.without(max(0, known.private - own))
+
+
+def read_own(*, inherits: bool = False) -> Memory | None:
+    """The memory of this process, without the segments of a pool that it has mapped.
+
+    None if the kernel does not tell.
+
+    Args:
+        inherits: see `read_memory`.
+    """
+    own = read_memory("self", inherits=inherits)
+    mapped = segments.mapped()
+    # A page that was touched stays resident for as long as its segment is mapped.
+    return own.beside(min(mapped, own.shared)) if own and mapped else own
 
 
 def read_proportional(pid: int | str = "self") -> int | None:

@@ -417,9 +417,7 @@ class _Worker:
 
         All is zero if the kernel does not tell.
         """
-        own = read_memory("self", inherits=self.inherits_memory) or _NOTHING
-        mapped = segments.mapped()
-        return own.beside(mapped) if mapped else own
+        return memory.read_own(inherits=self.inherits_memory) or _NOTHING
 
 
 def _is_readable(pipe: socket.socket) -> bool:

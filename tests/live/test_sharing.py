@@ -1,0 +1,133 @@
+"""Large arrays in a memory limit: they are in memory once, and are given back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from live import cgroups
+
+
+pytestmark = pytest.mark.skipif(
+    cgroups.missing() is not None, reason=str(cgroups.missing())
+)
+
+HEAD = """
+import gc, json, sys, threading, time
+from functools import partial
+from pathlib import Path
+import numpy as np
+from coresize import ProcessPoolExecutor, run_batch, share
+
+MIB = 1 << 20
+
+def cgroup():
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            return Path("/sys/fs/cgroup/memory" + path)
+
+def number(name):
+    return int((cgroup() / f"memory.{name}").read_text())
+
+def shmem():
+    lines = (cgroup() / "memory.stat").read_text().splitlines()
+    return int(dict(line.split() for line in lines)["total_shmem"])
+
+def meet(array, others, folder, index):
+    "Wait until all tasks have begun, and read the whole array meanwhile."
+    (Path(folder) / str(index)).touch()
+    end = time.monotonic() + 60
+    while len(list(Path(folder).iterdir())) < others and time.monotonic() < end:
+        time.sleep(0.02)
+    return len(list(Path(folder).iterdir())), float(array[:: 512].sum())
+"""
+
+
+def run(mebibytes, program, *words):
+    done = cgroups.run(mebibytes, HEAD + program, *words)
+    assert (done.code, done.kills) == (0, 0), done.err[-3000:]
+    return json.loads(done.out.splitlines()[-1])
+
+
+def test_eight_tasks_share_an_array_at_once(tmp_path):
+    """In 1.5 GiB, with the array of the caller and one copy of it for all workers."""
+    found = run(
+        1536,
+        """
+array = np.random.default_rng(0).random(400 * MIB // 8)
+right = float(array[:: 512].sum())
+with ProcessPoolExecutor(8, memory="auto") as pool:
+    pool.submit(meet, array, 1, sys.argv[1], 0).result()  # its need is learned
+    futures = [pool.submit(meet, array, 8, sys.argv[1], n) for n in range(8)]
+    values = [future.result() for future in futures]
+print(json.dumps([[v == right for _, v in values], [m for m, _ in values],
+    max(future.peak_memory for future in futures) // MIB,
+    number("max_usage_in_bytes") // MIB]))
+""",
+        tmp_path,
+    )
+    right, met, most, peak = found
+    assert all(right)
+    assert met == [8] * 8
+    assert most < 200  # the array is no part of what a task has taken
+    assert peak < 2 * 400 + 8 * 60
+
+
+def test_memory_is_given_back(tmp_path):
+    """By the last future and the last task, though the pool goes on."""
+    found = run(
+        800,
+        """
+def fresh(n):
+    return np.full(50 * MIB // 8, float(n))
+
+with ProcessPoolExecutor(2) as pool:
+    pool.submit(abs, -1).result()
+    before = shmem()
+    array = np.ones(100 * MIB // 8)
+    futures = [pool.submit(meet, array, 0, sys.argv[1], n) for n in range(20)]
+    [future.result() for future in futures]
+    results = [pool.submit(fresh, n) for n in range(6)]
+    kept = [future.result()[0] for future in results]
+    during = shmem()
+    del futures, results, array
+    end = time.monotonic() + 30
+    while shmem() > before + MIB and time.monotonic() < end:
+        time.sleep(0.05)
+    after = shmem()
+print(json.dumps([kept, (during - before) // MIB, (after - before) // MIB]))
+""",
+        tmp_path,
+    )
+    kept, during, after = found
+    assert kept == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert during >= 300
+    assert after <= 1
+
+
+def test_what_cannot_fit_is_refused_before_it_is_copied():
+    found = run(
+        600,
+        """
+from coresize.errors import InsufficientMemoryError
+array = np.ones(350 * MIB // 8)
+texts = []
+try:
+    share(array)
+except InsufficientMemoryError as error:
+    texts.append([error.needed // MIB, error.budget // MIB])
+with ProcessPoolExecutor(1) as pool:
+    error = pool.submit(len, array).exception()
+    texts.append([type(error).__name__, pool.submit(abs, -1).result()])
+with share(array, spill=sys.argv[1]) as shared, ProcessPoolExecutor(1) as pool:
+    texts.append(pool.submit(len, shared.value).result() == len(array))
+print(json.dumps([texts, number("max_usage_in_bytes") // MIB]))
+""",
+        "/var/tmp",
+    )
+    ((needed, budget), refused, spilt), peak = found
+    assert needed >= 350 > budget
+    assert refused == ["InsufficientMemoryError", 1]
+    assert spilt
+    assert peak <= 600
