@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from coresize import ProcessPoolExecutor, TaskKilledError, ThreadPoolExecutor
 from coresize.errors import TaskCrashedError
 from coresize.executor import protocol
-from coresize.processes import buffers, segments
+from coresize.processes import buffers, copies, segments
 
 
 LINUX = segments.is_available()
@@ -218,7 +218,7 @@ def packed(*contents):
     pieces = [
         piece
         for content in contents
-        for piece in buffers.copies.place([memoryview(content)], None)[0]
+        for piece in copies.copies.place([memoryview(content)], None)[0]
     ]
     return buffers.Packed(b"", tuple(pieces))
 
@@ -400,7 +400,7 @@ def test_a_task_spoils_no_other_call(function, pool):
 
 
 def test_a_segment_cannot_be_changed_by_its_descriptor():
-    (segment,) = buffers.copies.place([memoryview(bytes(ARGUMENT))], None)[0]
+    (segment,) = copies.copies.place([memoryview(bytes(ARGUMENT))], None)[0]
     descriptor = os.open(f"/proc/self/fd/{segment.segment.descriptor}", os.O_RDWR)
     try:
         with pytest.raises(PermissionError):
@@ -450,7 +450,7 @@ def test_a_call_holds_nothing_of_the_calls_before_it(pool, tmp_path):
 
 def test_a_long_life_leaves_nothing(pool):
     pool.submit(nothing).result(60)
-    known = len(buffers.copies._starts)
+    known = len(copies.copies._starts)
     for number in range(60):
         size = 8 * (ARGUMENT // 8 + number)  # a type of ctypes for each would pile up
         assert pool.submit(total, array(1, size)).result(60) == size // 8
@@ -458,7 +458,7 @@ def test_a_long_life_leaves_nothing(pool):
     assert pool.submit(held).result(60) == 0
     assert nothing_held()
     assert segments.count() == 0
-    assert len(buffers.copies._starts) <= known + 1
+    assert len(copies.copies._starts) <= known + 1
     assert segments._array_type.cache_info().currsize < 40  # one for each power of 2
 
 
@@ -541,7 +541,7 @@ def test_every_way_to_start_workers_shares_arrays(method, tmp_path):
 def test_a_fork_between_two_calls_changes_neither(pool):
     shared = array(2)
     results = [pool.submit(give, 3).result(60), pool.submit(total, shared).result(60)]
-    segment = buffers.copies.place([memoryview(shared).cast("B")], None)[0][0].segment
+    segment = copies.copies.place([memoryview(shared).cast("B")], None)[0][0].segment
     child = os.fork()
     if not child:  # the child holds no segment of its parent, but its results
         good = segments.count() == 0 and segment.descriptor == -1 and results[0][0] == 3

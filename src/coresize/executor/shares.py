@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, TypeAlias
 
-    from coresize.processes.buffers import Folder, Packed
+    from coresize.processes.buffers import Packed
+    from coresize.processes.copies import Folder
 
     #: The device, the inode and the size of a file.
     Identity: TypeAlias = tuple[int, int, int]

@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Literal, TypeAlias
 
-    from coresize.processes.buffers import Bound
+    from coresize.processes.copies import Bound
 
     #: A number of bytes, or a text such as "64KiB".
     Size: TypeAlias = int | str
