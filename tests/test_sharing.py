@@ -7,12 +7,15 @@ import dataclasses
 import gc
 import multiprocessing
 import pickle
+import subprocess
+import sys
 import threading
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import test_worker_start
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -494,3 +497,39 @@ def test_a_share_that_does_not_fit_is_refused_before_it_is_copied(tmp_path):
 def test_a_folder_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="spill"):
         coresize.share(1, spill=tmp_path / "none")
+
+
+# --- Where there are no segments --------------------------------------------------
+
+WITHOUT = """
+import numpy as np
+from coresize import ProcessPoolExecutor, diagnose, share
+
+def total(data, shared):
+    return float(data.sum() + shared.value.sum())
+
+if __name__ == "__main__":
+    data = np.ones(20_000)
+    with share(data) as shared, ProcessPoolExecutor(1) as pool:
+        print(pool.submit(total, data, shared).result(), shared.nbytes >= data.nbytes)
+    codes = [finding.code for finding in diagnose(measure=False).findings]
+    print("memory-not-shared" in codes)
+"""
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_where_memfd_create_is_refused_data_go_with_the_calls(refused, tmp_path):
+    if not test_worker_start.CALLS:
+        pytest.skip("the numbers of its system calls are not known")
+    (tmp_path / "program.py").write_text(WITHOUT)
+    names = ["memfd_create"] if refused else []
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        preexec_fn=lambda: test_worker_start._refuse(names),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.split() == ["40000.0", "True", str(refused)], done.stderr

@@ -652,6 +652,7 @@ CALLS = {
         "pidfd_open": 434,
         "socketpair": 53,
         "getrusage": 98,
+        "memfd_create": 319,
         "prctl": 157,
         "sched_setaffinity": 203,
         "setpriority": 141,
