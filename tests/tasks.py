@@ -585,3 +585,10 @@ def take_part(path, role):
             raise TimeoutError(path)
         time.sleep(0.01)
     return role
+
+
+def mapped(array, place):
+    """Whether a segment is mapped, and whether the array may be written to; an item."""
+    from coresize.processes import segments
+
+    return segments.mapped() > 0, bool(array.flags.writeable), float(array[place])

@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 
 import joblib
+import numpy as np
 import pytest
+import tasks
 
 from coresize.adapters import joblib as adapter
 from coresize.executor import reuse
@@ -243,6 +245,7 @@ def run(tmp_path, text, *words):
 
 UNGUARDED = """
 import joblib
+import numpy
 import coresize.adapters.joblib
 class Number:
     def __init__(self, value): self.value = value
@@ -276,6 +279,7 @@ import os
 import sys
 import multiprocessing
 import joblib
+import numpy
 
 def inner(backend):
     with joblib.parallel_config(backend, n_jobs=2):
@@ -312,6 +316,7 @@ def test_importing_the_adapter_registers_the_backend():
 FORKS = """
 import multiprocessing
 import joblib
+import numpy
 from coresize import ProcessPoolExecutor
 from coresize.adapters.joblib import register
 
@@ -330,3 +335,32 @@ def test_a_kept_pool_ends_where_workers_are_forked():
         words, capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.stdout, done.stderr) == ("[1, 2]\n", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "shared", "writeable"),
+    [
+        ({}, True, False),
+        ({"mmap_mode": "c"}, True, True),
+        ({"mmap_mode": "r+"}, True, True),
+        ({"max_nbytes": "8M"}, False, True),
+        ({"max_nbytes": None}, False, True),
+        ({"mmap_mode": None}, False, True),
+    ],
+)
+def test_large_arrays_are_shared_as_joblib_s_options_say(options, shared, writeable):
+    array = np.arange(500_000.0)
+    with joblib.parallel_config("coresize"):
+        call = joblib.delayed(tasks.mapped)
+        found = joblib.Parallel(2, **options)(call(array, n) for n in range(4))
+    assert found == [(shared, writeable, float(n)) for n in range(4)]
+    assert array[0] == 0
+
+
+def test_an_array_that_changes_between_two_calls_is_copied_again():
+    array = np.zeros(500_000)
+    with joblib.parallel_config("coresize"), joblib.Parallel(2) as parallel:
+        for value in range(3):
+            array[:] = value
+            calls = (joblib.delayed(tasks.mapped)(array, n) for n in range(4))
+            assert [each[2] for each in parallel(calls)] == [value] * 4

@@ -210,7 +210,10 @@ class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         """Take a pool.
 
         The options may hold ``memory``, ``initializer``, ``initargs``, and
-        ``idle_worker_timeout``, the seconds after which an idle worker ends.
+        ``idle_worker_timeout``, the seconds after which an idle worker ends. Arrays of
+        at least ``max_nbytes`` are shared, and read only if ``mmap_mode`` is "r"; in
+        the other modes each task has arrays of its own to write to. None of either
+        sends all data with their calls. No temporary folder is used.
 
         Raises:
             FallbackToBackend: there is one worker only, so joblib makes the calls.
@@ -229,12 +232,15 @@ class CoresizeBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
 
     def _borrow(self, count: int, options: dict[str, Any]) -> ReusablePool:
         idle = options.get("idle_worker_timeout")
+        share_from, mode = options.get("max_nbytes"), options.get("mmap_mode", "r")
         terms = reuse.Terms(
             threads=self.inner_max_num_threads,
             memory=self._memory,
             initializer=options.get("initializer"),
             initargs=tuple(options.get("initargs", ())),
             idle=reuse.IDLE if idle is None else idle,
+            share_from=None if share_from is None or mode is None else share_from,
+            writable=None if mode in {None, "r"} else "copy",
         )
         return reuse.borrow(terms, count)
 

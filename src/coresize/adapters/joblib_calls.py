@@ -78,7 +78,8 @@ def _by_value(message: object, function: object) -> tuple[Any, ...]:
     Raises:
         TransferError: the message cannot be pickled.
     """
-    apart = Apart() if buffers.current() else None
+    outer = buffers.current()
+    apart = None if outer is None else Apart(outer.least)
     content = transfer.dump_within(
         message, function, sys.maxsize, by_value=True, apart=apart
     )

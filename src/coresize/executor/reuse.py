@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from coresize.executor.admission.needs import MemoryNeed
+    from coresize.executor.sharing import Writable
     from coresize.planning.values import WorkerPlan
     from coresize.processes.inheritance import Inheritance
 
@@ -56,6 +57,8 @@ class Terms(Value):
         initializer: a function that each worker calls first, or None.
         initargs: the arguments of the initializer.
         idle: seconds after which an idle worker ends.
+        share_from: bytes from which on a buffer is shared, or None.
+        writable: what tasks may do with shared arrays, as for `ProcessPoolExecutor`.
     """
 
     threads: int | None
@@ -63,6 +66,8 @@ class Terms(Value):
     initializer: Callable[..., object] | None
     initargs: tuple[Any, ...]
     idle: float
+    share_from: int | None
+    writable: Writable | None
 
 
 class ReusablePool(ProcessPoolExecutor):
@@ -96,6 +101,8 @@ class ReusablePool(ProcessPoolExecutor):
             threads=terms.threads,
             initializer=terms.initializer,
             initargs=terms.initargs,
+            share_from=terms.share_from,
+            writable=terms.writable,
         )
 
     @property

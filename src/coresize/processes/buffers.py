@@ -7,12 +7,10 @@ rest of the pickle, with the places of the pieces in segments, is `Packed`. Its 
 gets arrays that lie in the segment itself; bytes and bytearrays are copied out of it,
 since they must own their memory.
 
-**One copy.** `coresize.processes.copies` knows the address in this process of each buffer that lies in a
-living segment. A buffer from the same address is compared with its copy: if they are
-equal, the copy is used again, else a new one is made. So the caller may change an array
-between two calls, and each call gets what the array held at its submission. Comparing
-is ten times faster than copying. A buffer that lies in the view of a segment itself,
-as those of `share` do, needs no comparison.
+**One copy.** A buffer that has a copy in a living segment, and still holds the same
+bytes, is not copied again (`coresize.processes.copies`). So the caller may change an
+array between two calls, and each call gets what the array held at its submission.
+Comparing is ten times faster than copying.
 
 **Lifetime.** A segment lives as long as a `Packed` refers to it, and its memory as long
 as a reader has it mapped. The index of copies refers to it weakly.
@@ -206,13 +204,14 @@ class Apart:
         least: the bytes from which on a buffer is large.
 
     Attributes:
+        least: as above.
         scope: an object while which lives the caller changes no array, and by which it
             is known in the pickles of all its calls; None if arrays may change. Within
             a scope, an array that was copied is not compared with its copy.
     """
 
     def __init__(self, least: int = LEAST) -> None:
-        self._least = least
+        self.least = least
         self.scope: object = None
         self._before: Apart | None = None
         self._found: list[tuple[memoryview, int]] = []
@@ -235,7 +234,7 @@ class Apart:
     def keep_in_band(self, buffer: pickle.PickleBuffer) -> bool:
         """The buffer_callback= of a pickler: takes the buffer, if it is large."""
         view = buffer.raw()
-        if view.nbytes < max(1, self._least):  # there is no empty mapping
+        if view.nbytes < max(1, self.least):  # there is no empty mapping
             return True
         self._found.append((view, -1))
         return False
@@ -248,7 +247,7 @@ class Apart:
             place: the bytes of the pickle so far, without the buffers.
         """
         view = memoryview(piece)
-        if view.nbytes < self._least or _is_frame(piece):
+        if view.nbytes < self.least or _is_frame(piece):
             return False
         self._found.append((view.cast("B") if view.ndim != 1 else view, place))
         return True
@@ -304,7 +303,7 @@ class Apart:
             OSError: no segment can be made.
             Exception: of ``bound``.
         """
-        if len(content) >= self._least:
+        if len(content) >= self.least:
             self._found.append((memoryview(content), _IS_CONTENT))
             content = b""
         return self._place(content, writable=writable, bound=bound)
