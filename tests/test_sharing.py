@@ -31,7 +31,7 @@ from coresize import (
 )
 from coresize.executor.sharing import sharing
 from coresize.processes import segments
-from coresize.processes.buffers import Packed
+from coresize.processes.buffers import Once, Packed
 from coresize.testing import container, use_host
 
 
@@ -533,3 +533,14 @@ def test_where_memfd_create_is_refused_data_go_with_the_calls(refused, tmp_path)
         check=False,
     )
     assert done.stdout.split() == ["40000.0", "True", str(refused)], done.stderr
+
+
+def test_what_has_no_large_buffer_is_sent_as_it_is():
+    """No map of a small function is packed once, and no small share has a segment."""
+    made = sharing("64KiB", None)
+    assert made.once(abs) is abs
+    assert type(made.once(np.zeros(N))) is Once
+    before = segments.count()
+    with coresize.share([1, 2]) as shared:
+        assert segments.count() == before
+        assert shared.value == [1, 2]

@@ -110,7 +110,7 @@ class Sharing(Value):
         apart = Apart(LEAST if self.least is None else self.least)
         content = transfer.dump_within(value, value, sys.maxsize, apart=apart) or b""
         size = len(content) + apart.size
-        if self.least is None or not (apart or len(content) >= self.least):
+        if self.least is None or (apart.is_empty and len(content) < self.least):
             return None, size
         return apart.whole(content, writable=self.writable, bound=bound), size
 
@@ -135,7 +135,7 @@ class Sharing(Value):
             return transfer.dump_within(message, function, most)
         apart = Apart(self.least)
         content = transfer.dump_within(message, function, most, apart=apart)
-        if content is None or not len(apart):
+        if content is None or apart.is_empty:
             return content
         bound = _check_early if early else check
         try:

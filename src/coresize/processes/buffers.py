@@ -216,11 +216,10 @@ class Apart:
         self._before: Apart | None = None
         self._found: list[tuple[memoryview, int]] = []
 
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def __bool__(self) -> bool:
-        return True
+    @property
+    def is_empty(self) -> bool:
+        """Whether no buffer was taken."""
+        return not self._found
 
     def __enter__(self) -> None:
         """Begin a pickle, and forget the buffers of an earlier attempt to write it."""
