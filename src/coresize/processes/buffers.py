@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from coresize.processes.copies import Bound, Piece
+    from coresize.processes.segments import Segment
 
     #: The place of a large buffer in a pickle, or -1 if pickle asks for it; its bytes.
     Row = tuple[int, memoryview]
@@ -140,9 +141,18 @@ class Packed:
         return (self.content, tuple(piece.place for piece in self.pieces), *found)
 
 
-def size_of(payload: bytes | Packed) -> int:
-    """The bytes that a pickle takes, with those that were copied for it."""
-    return len(payload) + (payload.fresh if type(payload) is Packed else 0)
+def size_of(payload: bytes | Packed, once: object = None) -> int:
+    """The bytes of a pickle with its large buffers.
+
+    Args:
+        payload: the pickle.
+        once: a part of the pickle, whose large buffers do not count if it is a `Once`.
+    """
+    if not isinstance(payload, Packed):
+        return len(payload)
+    known = once.segments if isinstance(once, Once) else ()
+    apart = sum(each.size for each in payload.pieces if each.segment not in known)
+    return len(payload) + apart
 
 
 class _Writing(threading.local):
@@ -179,6 +189,11 @@ class Once:
         self.value = value
         self._packed = packed
         packed.know()
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The segments that hold the large buffers."""
+        return self._packed.segments
 
     def __reduce_ex__(self, _protocol: Any) -> tuple[Callable[..., Any], Any]:
         if current():

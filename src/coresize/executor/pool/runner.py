@@ -226,7 +226,7 @@ class Chunking:
         chunk.dispatcher = self._dispatcher
         if len(items) == 1:
             chunk.measure(self._need, items[0])
-        size = MOST_BYTES if payload is None else size_of(payload)
+        size = MOST_BYTES if payload is None else size_of(payload, self._sent)
         self._each = size / len(items)
         return chunk, len(items), size
 
