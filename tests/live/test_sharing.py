@@ -74,6 +74,33 @@ print(json.dumps([[v == right for _, v in values], [m for m, _ in values],
     assert peak < 2 * 400 + 8 * 60
 
 
+def test_what_a_fork_of_a_task_shares_is_not_its_own():
+    """A child that reads the array of the task takes next to nothing."""
+    most = run(
+        900,
+        """
+import os, signal
+
+def forked(array):
+    child = os.fork()
+    if not child:
+        array[:: 512].sum()
+        time.sleep(1000)
+        os._exit(0)
+    time.sleep(1)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+array = np.ones(200 * MIB // 8)
+with ProcessPoolExecutor(1, memory="auto") as pool:
+    future = pool.submit(forked, array)
+    future.result()
+print(json.dumps(future.peak_memory // MIB))
+""",
+    )
+    assert most < 100
+
+
 def test_memory_is_given_back(tmp_path):
     """By the last future and the last task, though the pool goes on."""
     found = run(

@@ -18,7 +18,7 @@ from coresize.executor.jobs import Job, key_of, owned, tell
 from coresize.executor.serial import OneByOneExecutor
 from coresize.executor.traits import Traits, shut_down, traits_of
 from coresize.processes import exit_hooks
-from coresize.processes.memory import read_memory
+from coresize.processes.memory import read_own
 from coresize.processes.ownership import Owner
 
 
@@ -341,9 +341,9 @@ def _measured(
 ) -> tuple[Any, int]:
     """Make a call; returns its value, and the bytes by which its process grew."""
     processes.reset_peak("self")
-    before = read_memory()
+    before = read_own()
     value = function(*args, **kwargs)
-    after = read_memory()
+    after = read_own()
     if before is None or after is None:
         return value, 0
     return value, max(0, after.anonymous_peak - before.private)

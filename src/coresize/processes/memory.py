@@ -84,15 +84,21 @@ def status(text: str) -> Memory | None:
     )
 
 
-def parse_proportional(text: str) -> int | None:
+def parse_proportional(text: str, mapped: int = 0) -> int | None:
     """The proportional memory apart from files, in /proc/PID/smaps_rollup.
 
     Each process is charged a part of the memory that it shares with others; the parts
     add up to the whole (kernel Documentation/ABI/testing/procfs-smaps_rollup; Linux
     5.4).
+
+    Args:
+        text: the text of the file.
+        mapped: bytes of shared memory that belongs to others; see `Memory.beside`.
     """
     lines = _lines(text, _ROLLUP)
-    return sum(lines.values()) if len(lines) == len(_ROLLUP) else None
+    if len(lines) < len(_ROLLUP):
+        return None
+    return lines["Pss_Anon"] + max(0, lines["Pss_Shmem"] - mapped)
 
 
 def unshared(text: str) -> int | None:
@@ -178,6 +184,11 @@ def read_own(*, inherits: bool = False) -> Memory | None:
     return own.beside(min(mapped, own.shared)) if own and mapped else own
 
 
-def read_proportional(pid: int | str = "self") -> int | None:
-    """The proportional memory of a process apart from files; None if unknown."""
-    return parse_proportional(processes.read(pid, "smaps_rollup"))
+def read_proportional(pid: int | str = "self", mapped: int = 0) -> int | None:
+    """The proportional memory of a process apart from files; None if unknown.
+
+    Args:
+        pid: the id of the process, or "self".
+        mapped: see `parse_proportional`.
+    """
+    return parse_proportional(processes.read(pid, "smaps_rollup"), mapped)

@@ -57,6 +57,9 @@ _log = logging.getLogger("coresize")
 SOFT, HARD, GROUP = 0.02, 0.02, 3.0
 FLOOR = 24 * 1024**2
 
+#: A task that holds fewer bytes is not evicted.
+_LITTLE = 1024**2
+
 #: Seconds between two looks at the memory of tasks.
 _INTERVAL = 0.02
 
@@ -216,9 +219,17 @@ class MemoryBound:
         self._traces = {worker.running[0]: self._grown(worker, now) for worker in busy}
         if len(busy) < 2 or not self.oom_retries or any(s.kill_reason for s in busy):
             return
-        if self.headroom.left() < self.headroom.hard:
-            youngest = max(busy, key=lambda worker: worker.began)
-            youngest.kill("evicted")
+        if self.headroom.left() >= self.headroom.hard:
+            return
+        # The end of a task that holds little frees nothing: segments are the pool's.
+        traces = self._traces
+        held = [
+            worker
+            for worker in busy
+            if (trace := traces[worker.running[0]]).used + trace.children > _LITTLE
+        ]
+        if held:
+            max(held, key=lambda worker: worker.began).kill("evicted")
 
     def _taken(self, worker: Worker, now: float) -> Running:
         """A worker's task with its bytes now, and those of descendants as last seen."""
@@ -252,4 +263,6 @@ def _held(worker: Worker) -> int:
 
 def _of_children(worker: Worker) -> int:
     """Bytes of the processes that descend from a worker, as of its last look."""
-    return sum(read_proportional(pid) or 0 for pid in worker.started)
+    # A fork of the worker shares the segments of its task, which are the pool's.
+    mapped = worker.running[0].mapped if worker.running else 0
+    return sum(read_proportional(pid, mapped) or 0 for pid in worker.started)

@@ -438,7 +438,7 @@ class WorkerHandle:
         the pool, and are in memory once, whatever the number of workers.
         """
         memory = read_memory(self.pid, inherits=self.inherits_memory)
-        mapped = sum(job.mapped for job in self.running)
+        mapped = self.running[0].mapped if self.running else 0
         return memory.beside(mapped) if memory and mapped else memory
 
     def has_grown(self, most: int) -> bool:
