@@ -226,7 +226,7 @@ with ProcessPoolExecutor(1, context) as pool:  # what stays: the fork server
     pool.submit(abs, -1).result()
 made = PoolOptions(context=context, forks=False, initializer=None, initargs=(),
     max_tasks=None, insists=False, measured=False, timeout=None, oom_retries=0,
-    imports_main=True, idle=None, sharing=sharing(None, writable=False),
+    imports_main=True, idle=None, sharing=sharing(None, None),
     gives_ahead=True)
 left, good = [], 0
 for free in range(20):
