@@ -224,7 +224,6 @@ class _Worker:
             while self._receive():
                 for kind, number, _, _, payload in self.inbox.messages():
                     self.number = number
-                    self._begin(number)
                     start = time.perf_counter()
                     if kind == protocol.STOP:
                         return
@@ -232,10 +231,10 @@ class _Worker:
                         self.submitted_in = os.fsdecode(bytes(payload))
                     elif kind in _BUFFERS:
                         self._take_buffers(kind, payload)
-                    elif kind == protocol.CALL:
-                        self._call(payload)
                     else:
-                        self._calls(payload)
+                        self._begin(number)
+                        call = self._call if kind == protocol.CALL else self._calls
+                        call(payload)
                     payload = b""  # noqa: PLW2901 - not held while waiting
                     if time.perf_counter() - start > _QUICK:
                         heap.trim()
