@@ -299,13 +299,12 @@ def start_tool_and_die(kind, path, death):
 
 
 def marked(path):
-    """All that was started by the worker of a noted tool."""
+    """All that was started by the worker of a noted tool; none while it starts."""
     pid = int(Path(path).read_text())
-    mark = next(
-        variable
-        for variable in processes.read(pid, "environ").split("\0")
-        if variable.startswith(f"{MARK}=")
-    )
+    variables = processes.read(pid, "environ").split("\0")
+    mark = next((one for one in variables if one.startswith(f"{MARK}=")), None)
+    if mark is None:
+        return []
     return [
         (other, processes.start_ticks(other))
         for other in psutil.pids()

@@ -28,7 +28,7 @@ _VMSTAT = "/proc/vmstat"
 
 #: The most seconds between the counting of a kill and the end of the process, which
 #: first gives back its memory.
-_EXPLAINS = 5.0
+EXPLAINS = 5.0
 
 
 class OomCounter:
@@ -57,7 +57,7 @@ class OomCounter:
         """Note new kills, and forget old ones that no end of a worker has claimed."""
         now = time.monotonic()
         self._recent.extend([now] * self.take())
-        while self._recent and now - self._recent[0] > _EXPLAINS:
+        while self._recent and now - self._recent[0] > EXPLAINS:
             self._recent.popleft()
 
     @property
@@ -189,6 +189,16 @@ def _faults_of_children() -> int:
         return 0
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_minflt + used.ru_majflt
+
+
+def shows_kill(error: BaseException) -> bool:
+    """Whether an error, or its cause, tells of a child that SIGKILL has ended.
+
+    >>> import subprocess
+    >>> shows_kill(subprocess.CalledProcessError(137, "sh"))
+    True
+    """
+    return _exit_code(error) in _OF_KILLS
 
 
 def _exit_code(error: BaseException | None) -> int | None:

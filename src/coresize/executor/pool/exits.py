@@ -1,6 +1,6 @@
 """The ends of workers: the error that a task gets, and the jobs that run again.
 
-All of this runs in the dispatcher's thread. There are four parts:
+All of this runs in the dispatcher's thread. There are three parts:
 
 1. The errors. `verdict` and its neighbours are pure functions: they turn an exit code
    and what is known of a task into the error that its future gets.
@@ -10,8 +10,7 @@ All of this runs in the dispatcher's thread. There are four parts:
    `Attribution` for the cause; after a kill for memory that may be retried, all jobs go
    back; else the first job gets the error, and the others go back. Of a chunk only the
    next call gets the error, and the rest of the chunk goes back as well.
-3. `Attribution` finds out whose process the kernel has killed for memory.
-4. `Starts` decides when another worker may be started, after some could not be.
+3. `Starts` decides when another worker may be started, after some could not be.
 """
 
 from __future__ import annotations
@@ -32,17 +31,16 @@ from coresize.errors import (
     TaskTimeoutError,
 )
 from coresize.executor import protocol
+from coresize.executor.pool.attribution import Attribution
 from coresize.host import LiveFor
 from coresize.processes import exits, main_module, transfer
 from coresize.processes.exits import was_killed
-from coresize.processes.oom import OomCounter
+from coresize.processes.oom import OomCounter, shows_kill
 from coresize.units import format_bytes
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from coresize.executor.admission.memory import MemoryBound
     from coresize.executor.jobs import Job
     from coresize.executor.pool.handle import WorkerHandle
@@ -284,16 +282,21 @@ class Exits:
         kind, _, _, seconds, payload = message
         if seconds < (_QUICK if kind == protocol.VALUE else _INSTANT):
             return None
-        moved = self.attribution.of_task(worker, workers)
         if kind == protocol.VALUE:
-            tell_unneeded(moved)
-        if moved == "no" or kind == protocol.VALUE:
+            tell_unneeded(self.attribution.of_success(worker, workers))
             return None
-        job = worker.running[0]
+        moved = self.attribution.of_task(worker, workers)
+        if moved == "no" and not self.attribution.may_explain(worker, workers):
+            return None
         failed = pickle.loads(payload)  # noqa: S301 - of our own worker
         error = (
             failed.error if kind == protocol.FAILED else transfer.load_error(*failed)
         )
+        if moved == "no" and shows_kill(error):
+            moved = self.attribution.take_doubtful(worker, workers)
+        if moved == "no":
+            return None
+        job = worker.running[0]
         return explained(
             error, peak=job.seen, attempts=job.attempts, out_of_memory=moved
         )
@@ -391,116 +394,6 @@ def _shared_memory() -> int | None:
     except (AttributeError, OSError):
         return None
     return shm.f_frsize * shm.f_blocks
-
-
-# -----------------------------------------------------------------------------
-# Attributing kills for memory to workers and tasks: each kill explains one end.
-#
-# The kernel counts the processes of a cgroup that it has killed for memory, but does
-# not name them. The victim shows, though: it has a pending SIGKILL, is exiting, or is
-# gone. So each time the count has risen, all workers of the cgroup and their
-# descendants are looked at, and each kill is attributed to
-#
-# 1. a worker that was killed, but not by the pool;
-# 2. else a task with a descendant that was killed, else a task with a descendant that
-#    is gone since the last look;
-# 3. else the task that ends next, if its worker has waited for a child meanwhile.
-#
-# The kernel counts a kill before it sends the signal, so a kill waits 0.5 s for its
-# victim. Then it is dropped: the victim was a process of another program, and the kill
-# must not explain the next death of a worker. If there are more possible victims than
-# kills, or the count is that of the whole machine, the verdict is "probably".
-
-
-#: Seconds for which a kill waits for its victim.
-_MOMENT = 0.5
-
-
-class Attribution:
-    """Attributes kills for memory in the cgroups of one pool's workers."""
-
-    def __init__(self) -> None:
-        self._counts: dict[str, OomCounter] = {}
-        #: The times of kills that are not attributed yet, the latest last.
-        self._unexplained: dict[OomCounter, list[float]] = {}
-
-    def on_ready(self, worker: WorkerHandle) -> None:
-        """Note the counter of the worker's cgroup."""
-        cgroup = processes.read(worker.pid, "cgroup")
-        if cgroup not in self._counts:
-            self._counts[cgroup] = OomCounter(worker.pid)
-        worker.kills = self._counts[cgroup]
-        worker.has_reaped()  # forget children of the main module and the initializer
-
-    def look(
-        self, workers: Iterable[WorkerHandle], dead: WorkerHandle | None = None
-    ) -> None:
-        """Attribute the kills since the last look, if any task runs.
-
-        Args:
-            workers: the workers.
-            dead: another worker, which SIGKILL has ended.
-        """
-        now = time.monotonic()
-        every = [dead, *workers] if dead else list(workers)
-        for kills in self._counts.values():
-            seen = self._unexplained.pop(kills, [])
-            seen = [one for one in seen if now - one < _MOMENT] + [now] * kills.take()
-            if seen and (dead or any(worker.running for worker in every)):
-                spent = _spend(kills, len(seen), every)
-                self._unexplained[kills] = seen[spent:]
-
-    def of_worker(
-        self, worker: WorkerHandle, others: Iterable[WorkerHandle]
-    ) -> OutOfMemory:
-        """Whether a worker that SIGKILL has ended was killed for memory."""
-        self.look(others, dead=worker)
-        return worker.killed
-
-    def of_task(
-        self, worker: WorkerHandle, workers: Iterable[WorkerHandle]
-    ) -> OutOfMemory:
-        """Whether a process that a task has started was killed for memory.
-
-        Args:
-            worker: the worker of the task; call this once for each of its answers.
-            workers: all workers.
-        """
-        self.look(workers)
-        lost, worker.lost = worker.lost, "no"
-        reaped, kills = worker.has_reaped(), worker.kills
-        if lost == "no" and reaped and kills and self._unexplained.get(kills):
-            self._unexplained[kills].pop(0)
-            others = any(other.started for other in workers if other is not worker)
-            return "probably" if others or kills.is_of_all else "yes"
-        return lost
-
-
-def _spend(kills: OomCounter, count: int, workers: list[WorkerHandle]) -> int:
-    """Attribute kills to workers, the most probable first; returns how many."""
-    here = [
-        worker
-        for worker in workers
-        if worker.kills in {kills, None} and not worker.kill_reason
-    ]
-    ended = {worker for worker in here if _has_ended(worker)}
-    killed = [worker for worker in here if worker in ended and worker.killed == "no"]
-    others = [worker for worker in here if worker.lost == "no" and worker not in ended]
-    losses = {worker: worker.loss() for worker in others if worker.running}
-    losing = sorted(filter(losses.get, losses), key=losses.__getitem__, reverse=True)
-    verdict: OutOfMemory = "yes"
-    if len(killed) + len(losing) > count or kills.is_of_all:
-        verdict = "probably"
-    for worker in killed[:count]:
-        worker.killed = verdict
-    for worker in losing[: max(0, count - len(killed))]:
-        worker.lost = verdict
-    return min(count, len(killed) + len(losing))
-
-
-def _has_ended(worker: WorkerHandle) -> bool:
-    """Whether a worker was killed by SIGKILL, or is gone."""
-    return processes.is_killed(worker.pid) or not processes.exists(worker.pid, "stat")
 
 
 # -----------------------------------------------------------------------------

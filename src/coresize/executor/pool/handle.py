@@ -109,6 +109,7 @@ class WorkerHandle:
         started: the descendants of the worker at the last look, with the start of each.
         killed: whether the kernel has killed the worker for memory.
         lost: whether the kernel has killed a descendant of the worker for memory.
+        suspected: the descendant was not seen to be killed: it is gone.
         watched: the socket is in the selector.
         reaped: the process has ended, and its parent has collected the exit code.
     """
@@ -125,8 +126,11 @@ class WorkerHandle:
     kills: OomCounter | None = None
     killed: OutOfMemory = "no"
     lost: OutOfMemory = "no"
+    suspected = False
     #: The number after that of the last call that has ended.
     _next = 0
+    #: The value of _next at the last look.
+    _looked = 0
     _faults = 0
     _folder: str | None = None
     _terminated = False
@@ -454,10 +458,14 @@ class WorkerHandle:
         tree = processes.descendants(self.pid)
         self.started = {pid: processes.start_ticks(pid) for pid in tree}
         del self.started[self.pid]
+        self._looked = self._next
 
     def loss(self) -> int:
-        """Look for lost descendants: 2 if one was killed, 1 if one is gone, else 0."""
-        known = set(self.started)
+        """Look for lost descendants: 2 if one was killed, 1 if one is gone, else 0.
+
+        What is gone since an earlier call of the worker is no loss of the present one.
+        """
+        known = set(self.started) if self._looked == self._next else set()
         self.look()
         if any(processes.is_killed(pid) for pid in self.started):
             return 2
