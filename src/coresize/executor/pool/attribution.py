@@ -73,9 +73,10 @@ class Attribution:
         every = [dead, *workers] if dead else list(workers)
         for kills in self._counts.values():
             seen = self._wait(kills, now)
-            if seen and (dead or any(worker.running for worker in every)):
-                spent = _spend(kills, len(seen), every)
-                del seen[:spent]
+            if not dead and not any(worker.running for worker in every):
+                seen.clear()  # they were of no task
+            elif seen:
+                del seen[: _spend(kills, len(seen), every)]
 
     def of_worker(
         self, worker: WorkerHandle, others: Iterable[WorkerHandle]
