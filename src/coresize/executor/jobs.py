@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import deque
 from concurrent.futures import CancelledError, Future
+from pickle import loads
 
 from coresize import processes
 from coresize.processes import buffers
@@ -72,6 +73,8 @@ class Job:
         need: bytes that are declared for the job, or that it needs after a kill; None
             if there is no such number.
         number: the number of the call that is answered next, once the job was sent.
+        since: the number of the first call after the last one that may have started a
+            process (`coresize.processes.task_limits`).
         alone: the job may run only while no other does.
         passed: how often a later job was started before this one.
         attempts: how often the job was started.
@@ -86,7 +89,7 @@ class Job:
 
     __slots__ = (
         *("alone", "attempts", "backlog", "folder", "inheritance", "key", "kills"),
-        *("need", "number", "passed", "payload", "seen", "sharing"),
+        *("need", "number", "passed", "payload", "seen", "sharing", "since"),
     )
 
     is_chunk = False
@@ -102,7 +105,7 @@ class Job:
         self.folder: str | None = None
         self.inheritance: Any = None
         self.alone = False
-        self.number = -1
+        self.number = self.since = -1
         self.passed = self.attempts = self.kills = self.seen = 0
         self.backlog: Backlog | None = None
 
@@ -174,9 +177,13 @@ class Job:
         try:
             value = buffers.load(payload, rows)
         except BaseException as error:  # noqa: BLE001 - pickle calls the user's code
-            text = f"the result cannot be unpickled: {type(error).__name__}: {error}"
-            return self.fail(TransferError(text))
+            return self.fail(_unreadable(error))
         return self.take(value)
+
+    def take_some(self, payloads: Sequence[bytes | bytearray]) -> None:
+        """Take consecutive values as `take_pickled` does; an answer is missing then."""
+        for payload in payloads:
+            self.take_pickled(payload)
 
     def abandon(self, error: BaseException) -> None:
         """Fail all calls that are not answered, whether the job has begun or not."""
@@ -358,6 +365,11 @@ def tell(future: Future[Any], settle: Callable[[Any], None], content: object) ->
         _log.exception("exception calling callback for %r", future)
 
 
+def _unreadable(error: BaseException) -> TransferError:
+    text = f"the result cannot be unpickled: {type(error).__name__}: {error}"
+    return TransferError(text)
+
+
 class Failed:
     """An error in place of a value."""
 
@@ -443,6 +455,17 @@ class Calls(Job):
         if self.wanted:
             self.results.append(value)
         return self._ended()
+
+    def take_some(self, payloads: Sequence[bytes | bytearray]) -> None:
+        """See `Job.take_some`."""
+        for payload in payloads:
+            try:
+                value = loads(payload)  # noqa: S301 - of our own worker
+            except BaseException as error:  # noqa: BLE001 - pickle calls the user's code
+                value = Failed(_unreadable(error))
+            if self.wanted:
+                self.results.append(value)
+            self.answered += 1
 
     def received(self, size: int) -> None:
         """See `Job.received`."""

@@ -56,13 +56,13 @@ READY, BROKEN, VALUE, ERROR, FAILED = range(5)
 #: Kinds of both: the places of the large buffers of the next call or value, which lie
 #: in segments whose descriptors come along, or in the message itself.
 BUFFERS, CONTENTS = 5, 6
-_KINDS = range(7)
+_LAST = CONTENTS
 
 #: With READY: the worker holds much memory that it inherited by fork.
 INHERITS_MEMORY = b"inherits"
 
 _HEAD = HEADER.size
-_read_header = HEADER.unpack_from
+_read_header, _write_header = HEADER.unpack_from, HEADER.pack
 
 _CHUNK = 256 * 1024
 
@@ -85,14 +85,14 @@ class StreamError(Exception):
 def pack(
     kind: int,
     payload: bytes = b"",
-    *,
     number: int = 0,
     peak: int = 0,
     seconds: float = 0.0,
-) -> list[bytes]:
+) -> tuple[bytes, ...]:
     """The pieces of a message, to be written in order."""
-    header = HEADER.pack(_MARK, kind, len(payload), number, peak, seconds)
-    return [header + payload] if len(payload) < SMALL else [header, payload]
+    size = len(payload)
+    header = _write_header(_MARK, kind, size, number, peak, seconds)
+    return (header + payload,) if size < SMALL else (header, payload)
 
 
 def pack_buffers(packed: Packed) -> bytes:
@@ -100,7 +100,7 @@ def pack_buffers(packed: Packed) -> bytes:
     return b"".join(pack(BUFFERS, packed.table()))
 
 
-def pack_contents(packed: Packed) -> list[bytes]:
+def pack_contents(packed: Packed) -> tuple[bytes, ...]:
     """The pieces of the message that takes its place if descriptors cannot be sent.
 
     Raises:
@@ -171,7 +171,7 @@ class Inbox:
         with memoryview(buffer) as view:
             while available - start >= _HEAD:
                 mark, kind, size, number, peak, seconds = _read_header(buffer, start)
-                if mark != _MARK or kind not in _KINDS:
+                if mark != _MARK or kind > _LAST:
                     raise StreamError
                 payload = start + _HEAD
                 end = payload + size
@@ -184,8 +184,7 @@ class Inbox:
                     self._large[: self._filled] = view[payload:]
                     start = available
                     break
-                content = view[payload:end].tobytes()
-                found.append((kind, number, peak, seconds, content))
+                found.append((kind, number, peak, seconds, buffer[payload:end]))
                 start = end
         if start:
             del buffer[:start]

@@ -9,6 +9,7 @@ from typing import Protocol
 from coresize.executor import protocol
 from coresize.executor.pool import exits
 from coresize.processes import transfer
+from coresize.processes.task_limits import INSTANT
 from coresize.processes.transfer import TransferError
 
 
@@ -106,23 +107,25 @@ class Answers:
             or not worker.running[0].is_chunk
         ):
             return 0
-        job, seconds, place, size = worker.running[0], 0.0, first, 0
-        last = first + job.size - 1
-        number = job.number
-        for kind, told, _, took, payload in islice(messages, first, last):
+        job, seconds = worker.running[0], 0.0
+        number, payloads = job.number, []
+        for kind, told, _, took, payload in islice(
+            messages, first, first + job.size - 1
+        ):
             if kind != protocol.VALUE or told != number or took > _LONG:
                 break
-            job.take_pickled(payload)
+            payloads.append(payload)
             seconds += took
-            size += len(payload)
-            place += 1
             number += 1
+            if took > INSTANT:
+                job.since = number
         job.number = number
-        if place > first:
-            job.received(size)
+        if payloads:
+            job.received(sum(map(len, payloads)))
+            job.take_some(payloads)
             self._answered.add(job)
-            self._times.learn(job, seconds / (place - first))
-        return place - first
+            self._times.learn(job, seconds / len(payloads))
+        return len(payloads)
 
     def _understand(self, worker: WorkerHandle, message: protocol.Message) -> None:
         kind, number, peak, _, payload = message
@@ -143,6 +146,8 @@ class Answers:
     ) -> None:
         kind, _, peak, seconds, payload = message
         job.number += 1
+        if seconds > INSTANT:
+            job.since = job.number
         rows, unmapped = worker.take_rows()
         if self._options.measured:
             job.measured(max(peak, worker.base + job.seen))

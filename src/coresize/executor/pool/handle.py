@@ -328,7 +328,7 @@ class WorkerHandle:
                 self._add([b"".join(together)])
                 together = []
                 self._add([protocol.pack_buffers(payload)], payload)
-            job.number = self._outgoing.numbers(job.size)
+            job.number = job.since = self._outgoing.numbers(job.size)
             kind = protocol.CALLS if job.is_chunk else protocol.CALL
             parts = protocol.pack(kind, content, number=job.number)
             size += len(content)
@@ -509,7 +509,7 @@ class WorkerHandle:
         """
         # A job that was not sent may still have the number from an earlier worker.
         begun = self.ready and self.running
-        number = max(self._next, self.running[0].number) if begun else self._next
+        number = max(self._next, self.running[0].since) if begun else self._next
         orphans.end_task(self.mark, number, since=self.began)
 
     def close(self) -> None:
