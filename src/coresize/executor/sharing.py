@@ -131,6 +131,9 @@ class Sharing(Value):
     def _pack(
         self, message: object, function: object, most: int, *, early: bool
     ) -> bytes | Packed | None:
+        if transfer.is_small_call(message):
+            content = transfer.dump_within(message, function, sys.maxsize)
+            return content if content is None or len(content) <= most else None
         if self.least is None:
             return transfer.dump_within(message, function, most)
         apart = Apart(self.least)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import operator
 import os
 import sys
 import traceback
@@ -83,7 +82,7 @@ class MainModule(Value):
 NONE = MainModule(name=None, file=None)
 
 #: The parts of the main module at the last call of `known`, and its answer.
-_latest: tuple[tuple[object, ...], MainModule] | None = None
+_latest: tuple[object, object, object, MainModule | None] = None, None, None, None
 
 
 def known() -> MainModule:
@@ -92,9 +91,9 @@ def known() -> MainModule:
     module = sys.modules.get("__main__")
     spec = getattr(module, "__spec__", None)
     file = getattr(module, "__file__", None)
-    parts = module, spec, file
-    if _latest is not None and all(map(operator.is_, _latest[0], parts)):
-        return _latest[1]
+    before, of_spec, of_file, main = _latest
+    if main and module is before and spec is of_spec and file is of_file:
+        return main
     if isinstance(module, type(sys)):
         if file is not None and _files.get(module, ("", None))[0] != str(file):
             _files[module] = str(file), _stamp(str(file))
@@ -104,7 +103,7 @@ def known() -> MainModule:
         name=str(name) if isinstance(name, str) else None,  # pdb has a subclass of it
         file=None if file is None else str(file),
     )
-    _latest = parts, main
+    _latest = module, spec, file, main
     return main
 
 
@@ -127,11 +126,10 @@ def importable(*, now: bool = False) -> MainModule:
         now: look for the file now, even if it was there a moment ago.
     """
     global _there  # noqa: PLW0603 - there is one main module at a time
-    main = known()
-    if main.name is not None or not main.is_imported:
-        return main
-    time = monotonic()
+    main, time = known(), monotonic()
     if not now and _there[0] is main and time - _there[1] < _FRESH:
+        return main
+    if main.name is not None or not main.is_imported:
         return main
     if _stamp(main.file or "") is None:
         return MainModule(name=None, file=None)
@@ -148,9 +146,10 @@ def defines(function: object) -> bool:
     Args:
         function: the function; partial objects are followed to the function in them.
     """
-    while not hasattr(function, "__code__") and hasattr(function, "func"):
-        function = function.func  # of functools.partial, and of a task of a batch
     code = getattr(function, "__code__", None)
+    while code is None and hasattr(function, "func"):
+        function = function.func  # of functools.partial, and of a task of a batch
+        code = getattr(function, "__code__", None)
     if code is None or getattr(function, "__module__", None) != "__main__":
         return True
     return not code.co_filename.startswith(_TYPED)

@@ -163,10 +163,8 @@ def dump_plain(
         Exception: the message cannot be pickled.
     """
     try:
-        if (most == sys.maxsize and apart is None) or _is_small_call(message):
+        if most == sys.maxsize and apart is None:
             content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)  # the fastest way
-            if len(content) > most:
-                raise _TooLargeError
         else:
             content = _written(pickle.Pickler, message, most, apart)
     except TypeError:  # raised for a socket
@@ -189,13 +187,17 @@ _ATOMS, _FEW = frozenset({bool, complex, float, int, type(None)}), 4096
 _MOST_ARGUMENTS = 8
 
 
-def _is_small_call(message: object) -> bool:
-    """Whether a message is a call of a function with small arguments."""
+def is_small_call(message: object) -> bool:
+    """Whether a message is a call of a function with few, small arguments."""
     if type(message) is not tuple or len(message) != _CALL:
         return False
     function, args, kwargs = message
-    named = type(function) in _FUNCTIONS and not kwargs
-    return named and len(args) <= _MOST_ARGUMENTS and all(map(is_small, args))
+    if type(function) not in _FUNCTIONS or kwargs or len(args) > _MOST_ARGUMENTS:
+        return False
+    for argument in args:
+        if type(argument) not in _ATOMS and not is_small(argument):
+            return False
+    return True
 
 
 #: The length of a call: function, arguments, keyword arguments; and the types of

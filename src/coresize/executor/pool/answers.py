@@ -78,7 +78,8 @@ class Answers:
         """Settle the messages of a worker, in order."""
         done = 0
         while done < len(messages) and worker.kill_reason != "confused":
-            values = self._values(worker, messages, done)
+            chunk = worker.running and worker.running[0].is_chunk
+            values = self._values(worker, messages, done) if chunk else 0
             if not values:
                 self._understand(worker, messages[done])
             done += values or 1
@@ -100,12 +101,7 @@ class Answers:
         A map has thousands of values, so common work is done once for all of them. The
         last value of a chunk is not among them, since it also ends the job.
         """
-        if (
-            self._options.measured
-            or worker.has_buffers
-            or not worker.running
-            or not worker.running[0].is_chunk
-        ):
+        if self._options.measured or worker.has_buffers:
             return 0
         job, seconds = worker.running[0], 0.0
         number, payloads = job.number, []
@@ -178,5 +174,6 @@ def _deliver(
     """Pass a value to its job, with its large buffers; returns as `Job.take` does."""
     if unmapped is not None:
         return job.fail(TransferError(f"the result cannot be received: {unmapped}"))
-    job.received(len(payload) + sum(view.nbytes for _, view in rows))
+    large = sum(view.nbytes for _, view in rows) if rows else 0
+    job.received(len(payload) + large)
     return job.take_pickled(payload, rows)

@@ -175,7 +175,7 @@ class Dispatcher:
         Raises:
             InheritedError: the parent of this process has started the pool.
         """
-        if self._owner.take("pool", used=self._is_used):
+        if not self._owner.is_here and self._owner.take("pool", used=self._is_used):
             self._furnish()
 
     def submit(self, job: Job) -> None:
@@ -198,7 +198,7 @@ class Dispatcher:
                 self._submitted.take_back(job)
                 raise
         if asleep:
-            self._submitted.wake()
+            self._submitted.ring()
 
     def _note_moment(self, job: Job) -> None:
         """Note what a worker would inherit now, if one may be started for a job.
@@ -362,8 +362,8 @@ class Dispatcher:
                 self.waiting.popleft().cancel()
         submitted.settle()
         with submitted.lock:
-            submitted.asleep = True
             idle = not (more or submitted.arrived or self._is_over())
+            submitted.asleep = idle
         ready = self._workers.selector.select(self._patience() if idle else 0)
         submitted.asleep = False
         for key, events in ready:

@@ -20,6 +20,7 @@ from coresize.processes.memory import Memory, read_memory
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterable
     from multiprocessing.process import BaseProcess
 
     from coresize.executor.jobs import Job
@@ -339,7 +340,7 @@ class WorkerHandle:
                 together = []
         self._add([b"".join(together)])
 
-    def _add(self, parts: list[bytes], packed: Packed | None = None) -> None:
+    def _add(self, parts: Iterable[bytes], packed: Packed | None = None) -> None:
         for part in filter(None, parts):
             self._outgoing.size += len(part)
             self._pieces.append((memoryview(part), packed))

@@ -82,7 +82,8 @@ class Submitted:
             job.backlog = self.backlog
             self.backlog.added += job.waiting_bytes
             self.arrived.append(job)
-            return self.asleep
+            asleep, self.asleep = self.asleep, False  # one call wakes it for all
+            return asleep
 
     def take_back(self, job: Job) -> None:
         """Remove a job whose caller gets an error, if it is still in ``arrived``."""
@@ -117,10 +118,14 @@ class Submitted:
     def wake(self) -> None:
         """Wake the dispatcher, if it waits for an event."""
         with self.lock:
-            asleep = self.asleep
+            asleep, self.asleep = self.asleep, False
         if asleep:
-            with contextlib.suppress(OSError):  # already woken, or ended
-                self._waker.send(b"!")
+            self.ring()
+
+    def ring(self) -> None:
+        """Wake the dispatcher, which `put` has told to be asleep."""
+        with contextlib.suppress(OSError):  # already woken, or ended
+            self._waker.send(b"!")
 
     def drain(self, _events: int) -> None:
         """Read the bytes that have woken the dispatcher."""

@@ -287,7 +287,7 @@ class _Worker:
     ) -> None:
         """Send a message to the parent, with the number of the call that is due."""
         processes.end_if_forked(self.pid)
-        if type(payload) is Packed:
+        if isinstance(payload, Packed):
             self._send_buffers(payload)
             payload = payload.content
         for part in protocol.pack(kind, payload, self.number, peak, seconds):
