@@ -36,7 +36,15 @@ def test_loky():
     cancel(loky.ProcessPoolExecutor(1))
 
 
-def test_dask():
+def fail_first(folder):
+    """Fail at the first call with a folder."""
+    if not (folder / "called").exists():
+        (folder / "called").mkdir()
+        raise ValueError(folder)
+    return folder.name
+
+
+def test_dask(tmp_path):
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=4, processes=False, dashboard_address=None
@@ -49,6 +57,10 @@ def test_dask():
         naps = run_batch(time.sleep, [0.3] * 32, executor=executor, progress=False)
         assert naps.wait().counts["ok"] == 32
         assert time.monotonic() - start < 32 * 0.3 / 2  # it was not kept idle
+        run = run_batch(
+            fail_first, [tmp_path], executor=executor, retries=1, progress=False
+        )
+        assert [(one.status, one.attempts) for one in run] == [("ok", 2)]
         check(executor)
         cancel(client.get_executor())
 

@@ -201,6 +201,8 @@ class Engine:
                 self._in_flight.start(entry)
             if entries and self._fill(entries):
                 entries = None
+            if entries is None:
+                self._in_flight.start_suspect()
             known, self._known = self._known, []
             for outcome in known:
                 self._tally.add(outcome, earlier=True)
@@ -279,12 +281,15 @@ class Engine:
             if self._is_retried(entry, outcome):
                 self._tally.retries += 1
                 self._in_flight.retry(entry)
+            elif self._in_flight.suspects(entry, outcome):
+                self._tally.retries += 1
             else:
                 self._ended.append((outcome, written))
 
     def _is_retried(self, entry: Entry, outcome: Outcome) -> bool:
         retried = ("failed", "timeout") if self._options.retry_timeouts else ("failed",)
-        return outcome.status in retried and entry.tries <= self._options.retries
+        tries = entry.tries - entry.alone
+        return outcome.status in retried and tries <= self._options.retries
 
     def _write(self, ended: list[tuple[Outcome, object]]) -> None:
         # No one knows which task broke the executor: all lost tasks run again, and so

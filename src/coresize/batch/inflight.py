@@ -7,6 +7,7 @@ import heapq
 import logging
 import queue
 import time
+from collections import deque
 from concurrent.futures import BrokenExecutor, CancelledError, Future
 from itertools import count
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 from coresize.batch.outcomes import Outcome, status_of
 from coresize.errors import CoresizeError, TaskOutOfMemoryError
 from coresize.executor.mapping import MOST_BYTES
+from coresize.executor.traits import submit_to
+from coresize.executor.verdicts import verdict_of
 from coresize.processes import transfer
 from coresize.units import estimate, expect
 
@@ -32,6 +35,9 @@ _log = logging.getLogger("coresize")
 #: Tasks submitted ahead: _AHEAD for each worker, plus the tasks of _SECONDS at the
 #: current rate, which keep workers busy with quick tasks; at most _MOST.
 _AHEAD, _SECONDS, _MOST = 4, 0.1, 1024
+
+#: Statuses of tasks whose worker has died.
+_DEATHS = ("killed", "oom", "crashed")
 
 #: Seconds before a retry: of the first retry, and at most.
 _BACKOFF, _LONGEST = 0.5, 60.0
@@ -91,6 +97,7 @@ class InFlight:
         self.futures: dict[Future[Answer], Entry] = {}
         self._answered_futures: queue.SimpleQueue[Future[Answer]] = queue.SimpleQueue()
         self._later: list[tuple[float, int, Entry]] = []
+        self._suspects: deque[Entry] = deque()
         self._order = count()
         self._each = 0.0
         self._window = None if pool.slots else Window()
@@ -98,8 +105,8 @@ class InFlight:
 
     @property
     def pending(self) -> int:
-        """Number of tasks that are in flight or wait for a retry."""
-        return len(self.futures) + len(self._later)
+        """Number of tasks that are in flight or are to run again."""
+        return len(self.futures) + len(self._later) + len(self._suspects)
 
     def has_room(self, rate: float, ended: int) -> bool:
         """Whether one more task may be submitted.
@@ -129,7 +136,7 @@ class InFlight:
         entry.tries += 1
         entry.began = time.monotonic()
         try:
-            future = self._pool.executor.submit(self._task, entry.item)
+            future = submit_to(self._pool.executor, self._task, (entry.item,), {})
         except RuntimeError as error:  # the executor is broken or shut down
             entry.tries -= 1
             self.broken = error
@@ -152,6 +159,23 @@ class InFlight:
             delay = min(_BACKOFF * 2 ** (entry.tries - 1), _LONGEST)
         due = time.monotonic() + delay
         heapq.heappush(self._later, (due, next(self._order), entry))
+
+    def suspects(self, entry: Entry, outcome: Outcome) -> bool:
+        """Whether a task died that may have been innocent; it runs again, alone.
+
+        The task that has caused the death of a worker dies when it runs alone, too.
+        """
+        died = outcome.status in _DEATHS and not entry.alone
+        if not (died and self._pool.traits.suspects) or self.broken:
+            return False
+        entry.alone = True
+        self._suspects.append(entry)
+        return True
+
+    def start_suspect(self) -> None:
+        """Start the next task that has to run alone, unless another task is pending."""
+        if self._suspects and not (self.futures or self._later or self.broken):
+            self.start(self._suspects.popleft())
 
     def due(self) -> Iterator[Entry]:
         """Yield the entries whose retry is due."""
@@ -182,7 +206,8 @@ class InFlight:
         for future in self.futures:
             with contextlib.suppress(Exception):  # of a foreign executor; the task runs
                 future.cancel()
-        dropped = [entry for _, _, entry in self._later]
+        dropped = [*self._suspects, *(entry for _, _, entry in self._later)]
+        self._suspects.clear()
         self._later.clear()
         return dropped
 
@@ -277,7 +302,7 @@ def _ended(
     entry: Entry, error: BaseException, attempts: int, seen: int | None
 ) -> Outcome:
     """The outcome of a task whose executor returned an error instead of an answer."""
-    status = status_of(error)
+    status = verdict_of(error) or status_of(error)
     if isinstance(error, CancelledError):
         status, attempts = "cancelled", entry.tries - 1
     elif isinstance(error, KeyboardInterrupt):  # Ctrl-C reaches workers, too

@@ -27,17 +27,19 @@ class Entry:
         key: the text that identifies the item.
         item: the item.
         tries: how often the item was submitted.
+        alone: its worker died, perhaps of another task: it runs again with no other.
         began: when it was submitted the last time, by the monotonic clock.
         seconds: seconds from then until the executor had an answer.
     """
 
-    __slots__ = ("began", "index", "item", "key", "seconds", "tries")
+    __slots__ = ("alone", "began", "index", "item", "key", "seconds", "tries")
 
     def __init__(self, index: int, key: str, item: Any) -> None:
         self.index = index
         self.key = key
         self.item = item
         self.tries = 0
+        self.alone = False
         self.began = self.seconds = 0.0
 
 

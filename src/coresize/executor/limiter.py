@@ -16,7 +16,7 @@ from coresize.executor.admission.needs import MemorySpec
 from coresize.executor.admission.rules import Rules
 from coresize.executor.jobs import Job, key_of, owned, tell
 from coresize.executor.serial import OneByOneExecutor
-from coresize.executor.traits import Traits, shut_down, traits_of
+from coresize.executor.traits import Traits, shut_down, submit_to, traits_of
 from coresize.processes import exit_hooks
 from coresize.processes.memory import read_own
 from coresize.processes.ownership import Owner
@@ -271,7 +271,7 @@ class _Handover:
                     _measured, call.function, call.args, call.kwargs
                 )
             else:
-                inner = self._executor.submit(call.function, *call.args, **call.kwargs)
+                inner = submit_to(self._executor, call.function, call.args, call.kwargs)
             call.inner = inner
             inner.add_done_callback(lambda done: self._end(call, done))
         except BaseException as error:  # noqa: BLE001 - the future has it

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+from functools import partial
 from typing import TYPE_CHECKING
 
 from coresize.model import Value
@@ -16,7 +17,7 @@ from coresize.model import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
     from typing import Any, Literal, TypeAlias
 
     #: Where tasks run: in the thread that submits them, in threads or interpreters of
@@ -35,7 +36,9 @@ class Traits(Value):
     Attributes:
         place: where the tasks run.
         slots: the number of tasks that run at a time; None if unknown.
-        survives: if a worker dies, only the task that it was running is lost.
+        survives: if a worker dies, only the tasks that it was running are lost.
+        suspects: a worker runs or holds several tasks, and its death is reported for
+            tasks that have not caused it.
         ends_tasks: the executor has an argument ``timeout`` that ends long tasks.
         measures: the executor has an argument ``memory`` that admits tasks by memory.
     """
@@ -43,6 +46,7 @@ class Traits(Value):
     place: Place
     slots: int | None
     survives: bool
+    suspects: bool
     ends_tasks: bool
     measures: bool
 
@@ -70,7 +74,24 @@ def of_threads(slots: int) -> Traits:
 def of_processes(slots: int) -> Traits:
     """The traits of a pool of processes that loses only one task if a worker dies."""
     return Traits(
-        place="processes", slots=slots, survives=True, ends_tasks=True, measures=True
+        place="processes",
+        slots=slots,
+        survives=True,
+        suspects=False,
+        ends_tasks=True,
+        measures=True,
+    )
+
+
+def of_cluster(slots: int | None) -> Traits:
+    """The traits of a scheduler that replaces workers, and suspects all their tasks."""
+    return Traits(
+        place="cluster",
+        slots=slots,
+        survives=True,
+        suspects=True,
+        ends_tasks=False,
+        measures=False,
     )
 
 
@@ -89,11 +110,32 @@ def traits_of(executor: Executor) -> Traits:
     if isinstance(own, Traits):
         return own
     for cls in type(executor).__mro__:
-        known = _KNOWN.get(f"{cls.__module__}.{cls.__qualname__}")
+        name = _name_of(cls)
+        if name == _DASK:
+            return of_cluster(_counted(executor, _of_dask))
+        known = _KNOWN.get(name)
         if known is not None:
             place, count = known
             return of_pool(place, _counted(executor, count))
     return of_pool("processes", _counted(executor, _of_attribute))
+
+
+def submit_to(
+    executor: Executor,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Future[Any]:
+    """Submit a call, of which each is made, and gets all of its arguments.
+
+    Dask takes calls of one function with equal arguments for one call, so that a retry
+    would get the error of the first attempt; and it takes some keyword arguments for
+    its own, such as ``key``.
+    """
+    if not any(_name_of(cls) == _DASK for cls in type(executor).__mro__):
+        return executor.submit(function, *args, **kwargs)
+    called = partial(function, **kwargs) if kwargs else function
+    return executor.submit(called, *args, pure=False)
 
 
 def is_executor(executor: object) -> bool:
@@ -130,8 +172,17 @@ def _takes(method: Callable[..., object], name: str) -> bool:
 def of_pool(place: Place, slots: int | None) -> Traits:
     """The traits of a pool that may lose all tasks when a worker dies."""
     return Traits(
-        place=place, slots=slots, survives=False, ends_tasks=False, measures=False
+        place=place,
+        slots=slots,
+        survives=False,
+        suspects=False,
+        ends_tasks=False,
+        measures=False,
     )
+
+
+def _name_of(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _counted(executor: Executor, count: Callable[[Any], object]) -> int | None:
@@ -155,7 +206,11 @@ def _of_mpi(executor: Any) -> object:
     return executor.num_workers
 
 
-#: For each class: where its tasks run, and a function that counts the tasks at a time.
+#: The executor of Dask: its scheduler survives workers.
+_DASK = "distributed.cfexecutor.ClientExecutor"
+
+#: For each other class: where its tasks run, and a function that counts the tasks at a
+#: time.
 _KNOWN: dict[str, tuple[Place, Callable[[Any], object]]] = {
     "concurrent.futures.thread.ThreadPoolExecutor": ("threads", _of_attribute),
     "concurrent.futures.process.ProcessPoolExecutor": ("processes", _of_attribute),
@@ -168,7 +223,6 @@ _KNOWN: dict[str, tuple[Place, Callable[[Any], object]]] = {
         "processes",
         _of_attribute,
     ),
-    "distributed.cfexecutor.ClientExecutor": ("cluster", _of_dask),
     "ipyparallel.client.view.ViewExecutor": ("cluster", _of_attribute),
     "mpi4py.futures.pool.MPIPoolExecutor": ("cluster", _of_mpi),
     "parsl.concurrent.ParslPoolExecutor": ("cluster", _of_attribute),
