@@ -1,0 +1,341 @@
+"""``coresize shards N --on slurm|kubernetes``: the shards as one job of a cluster."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path, PurePosixPath
+
+from coresize import storage
+from coresize.arguments import check_amount, check_count
+from coresize.batch import shards
+from coresize.batch.exit_codes import ExitCode
+from coresize.cli import run, streams
+from coresize.errors import ConfigError, CoresizeError
+from coresize.host import SHARD
+from coresize.launch import again, array_job, durations, kubernetes, slurm, submission
+from coresize.launch.array_job import ArrayJob
+from coresize.model import Value
+from coresize.planning.plan import find_profile
+from coresize.planning.settings import load_settings
+from coresize.units import format_bytes, to_memory
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+    from typing import Any, TypeAlias
+
+    #: The options of a job by name, as they were given.
+    _Given: TypeAlias = dict[str, Any]
+
+
+class _Scheduler(Value):
+    """What is particular to a scheduler.
+
+    Attributes:
+        text: makes the text of a job.
+        command: takes that text on standard input.
+        options: option, type, name of the value, and help.
+    """
+
+    text: Callable[[ArrayJob], str]
+    command: tuple[str, ...]
+    options: tuple[tuple[str, type, str, str], ...]
+
+
+_SCHEDULERS = {
+    "slurm": _Scheduler(
+        text=slurm.script,
+        command=("sbatch", "--parsable"),
+        options=(("--sbatch", list, "OPTION", "such as --sbatch=--partition=long"),),
+    ),
+    "kubernetes": _Scheduler(
+        text=kubernetes.text,
+        command=("kubectl", "create", "--output=name", "--filename=-"),
+        options=(
+            ("--image", str, "IMAGE", "image of the container, with coresize in it"),
+            ("--claim", str, "NAME:PATH", "volume claim for journals, and its place"),
+            ("--restarts", int, "N", "starts of a shard after the first (default: 3)"),
+            ("--max-failed", int, "N", "failed shards after which all are given up"),
+        ),
+    ),
+}
+
+#: The options of a job on every scheduler.
+_OPTIONS = (
+    ("--name", str, "NAME", "name of the job (default: shards)"),
+    ("--cpus", float, "N", "cores of one shard (default: 1)"),
+    ("--profile", str, "NAME", 'memory by a profile of a task, or "history:FUNCTION"'),
+    ("--time", str, "TIME", "longest time of one shard, such as 2h"),
+    ("--grace", str, "TIME", "time from SIGTERM to the end by force (default: 60s)"),
+    ("--journal", str, "PATH", "journals, such as o-{index}.db, if CMD does not tell"),
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for a cluster."""
+    group = parser.add_argument_group("on a cluster")
+    group.add_argument(
+        "--on",
+        choices=tuple(_SCHEDULERS),
+        help="print a batch script of Slurm, or a manifest of Kubernetes",
+    )
+    group.add_argument("--submit", action="store_true", default=None, help=_SUBMIT)
+    group.add_argument("-o", "--output", metavar="FILE", help="write the job to FILE")
+    group.add_argument("--again", metavar="KINDS", help=_AGAIN)
+    for row in _OPTIONS:
+        _add_option(group, *row)
+    for name, scheduler in _SCHEDULERS.items():
+        for option, kind, metavar, text in scheduler.options:
+            _add_option(group, option, kind, metavar, f"{name}: {text}")
+
+
+_SUBMIT = "submit the job, in place of printing it"
+_AGAIN = (
+    'run the shards again whose journals say "oom" (with more memory), "failed", '
+    '"killed", "crashed", "timeout" or "missing" (not begun, or not at the end)'
+)
+
+
+def _add_option(
+    group: argparse._ArgumentGroup, option: str, kind: type, metavar: str, text: str
+) -> None:
+    if kind is list:
+        group.add_argument(option, action="append", metavar=metavar, help=text)
+    else:
+        group.add_argument(option, type=kind, metavar=metavar, help=text)
+
+
+def _names(rows: tuple[tuple[str, type, str, str], ...]) -> list[str]:
+    return [option.strip("-").replace("-", "_") for option, *_ in rows]
+
+
+def check_local(options: argparse.Namespace) -> None:
+    """Check that no option for a cluster is given, for shards on this machine.
+
+    Raises:
+        CoresizeError: an option needs ``--on``.
+    """
+    rows = (*_OPTIONS, *(row for one in _SCHEDULERS.values() for row in one.options))
+    for name in ("submit", "output", "again", *_names(rows)):
+        if getattr(options, name) is not None:
+            _refuse(name, "it needs --on slurm or --on kubernetes")
+
+
+def _refuse(name: str, why: str) -> None:
+    msg = f"--{name.replace('_', '-')} cannot be used: {why}"
+    raise CoresizeError(msg)
+
+
+# --- One call -------------------------------------------------------------------
+
+
+def launch(options: argparse.Namespace) -> int:
+    """Print, write or submit a job; returns the exit status."""
+    _check(options)
+    folder = storage.check_path("--logs", options.logs or "shards")
+    given = _given(options)
+    kept = submission.kept(folder) if options.again else {}
+    given = {**_fitting(kept, options.on), **given}
+    job = _job(given, folder)
+    journal = array_job.check_journal(given.get("journal"), job.words, job.count)
+    if options.again:
+        found = _again(job, journal, given, options)
+        if found is None:
+            streams.complain(f"coresize: no shard is {options.again}: nothing to do")
+            return ExitCode.OK
+        job = found
+    text = _SCHEDULERS[options.on].text(job)
+    if not options.again or options.submit:
+        memory = None if job.memory is None else f"{job.memory}B"
+        attempt = given.get("attempt", 1) + bool(options.again)
+        content = {**given, "on": options.on, "memory": memory, "attempt": attempt}
+        submission.keep(folder, {**content, "profile": None})
+    _warn(job, journal)
+    _hand_over(options, text)
+    return ExitCode.OK
+
+
+def _warn(job: ArrayJob, journal: str | None) -> None:
+    """Warn if the journals are in the layer of a container, and end with it."""
+    if job.image is None:
+        return
+    folder = None if job.claim is None else PurePosixPath(job.claim[1])
+    if folder is None or (journal and folder not in PurePosixPath(journal).parents):
+        streams.complain(
+            "coresize: warning: journals that are not below the PATH of "
+            "--claim NAME:PATH are lost when a pod ends"
+        )
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.retry_oom:
+        _refuse("retry_oom", "with --on, --again oom runs shards again")
+    for name, scheduler in _SCHEDULERS.items():
+        for option in _names(scheduler.options):
+            if name != options.on and getattr(options, option) is not None:
+                _refuse(option, f"it is for --on {name}")
+    if options.memory is not None and options.profile is not None:
+        _refuse("profile", "--memory tells the memory of a shard already")
+    outer = shards.own_shard()
+    if outer is not None:
+        allowed = "no value where a job for all shards of a batch is made"
+        raise ConfigError(SHARD, str(outer), allowed)
+
+
+#: What is kept of a job, beside the options of its scheduler.
+_KEPT = ("count", "memory", "at_once", "attempt")
+
+
+def _given(options: argparse.Namespace) -> _Given:
+    """The options that are given, by name."""
+    rows = (*_OPTIONS, *_SCHEDULERS[options.on].options)
+    names = ("count", "memory", "at_once", *_names(rows))
+    found = {name: getattr(options, name) for name in names}
+    if options.words or not options.again:
+        found["words"] = run.words_of(options)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _fitting(kept: _Given, on: str) -> _Given:
+    """What is kept of a job, as far as it is for the same scheduler."""
+    names = {"words", *_KEPT, *_names((*_OPTIONS, *_SCHEDULERS[on].options))}
+    return {
+        name: value
+        for name, value in kept.items()
+        if name in names and value is not None and kept.get("on") == on
+    }
+
+
+def _hand_over(options: argparse.Namespace, text: str) -> None:
+    """Print a job, write it to a file, or submit it."""
+    if options.output is not None:
+        path = storage.check_path("--output", options.output)
+        try:
+            Path(path).write_bytes(os.fsencode(text))
+        except OSError as error:
+            msg = f"{path} cannot be written: {error.strerror}"
+            raise CoresizeError(msg) from None
+    if options.submit:
+        streams.write(submission.submit(_SCHEDULERS[options.on].command, text))
+    elif options.output is None:
+        streams.write_exactly(text)
+
+
+# --- The job, from its options ----------------------------------------------------
+
+
+def _job(given: _Given, folder: str) -> ArrayJob:
+    """The job that runs all shards.
+
+    Raises:
+        ConfigError: an option is not valid, or is missing.
+    """
+    if "count" not in given or "words" not in given:
+        missing = "N" if "count" not in given else "-- CMD"
+        msg = f"no job is kept in {folder}: give {missing}, as at the first start"
+        raise CoresizeError(msg)
+    count = check_count("shards", given["count"], 1)
+    cores = check_amount("--cpus", given.get("cpus", 1), "a number of cores above 0")
+    grace = durations.seconds_of("--grace", given.get("grace", "60s"))
+    return ArrayJob(
+        name=given.get("name", "shards"),
+        count=count,
+        indices=tuple(range(count)),
+        words=tuple(given["words"]),
+        cores=cores,
+        memory=_memory(given, cores),
+        seconds=_seconds(given, grace),
+        grace=grace,
+        at_once=_count(given, "at_once", 1),
+        logs=folder,
+        retry=(),
+        directives=tuple(given.get("sbatch", ())),
+        image=given.get("image"),
+        claim=_claim(given),
+        restarts=_count(given, "restarts", 0, 3) or 0,
+        max_failed=_count(given, "max_failed", 0),
+    )
+
+
+def _count(given: _Given, name: str, least: int, default: int | None = None) -> Any:
+    if name not in given:
+        return default
+    return check_count(f"--{name.replace('_', '-')}", given[name], least)
+
+
+def _seconds(given: _Given, grace: int) -> int | None:
+    if "time" not in given:
+        return None
+    seconds = durations.seconds_of("--time", given["time"])
+    if seconds <= grace:
+        raise ConfigError(
+            "--time", given["time"], f"more than the {grace} s of --grace"
+        )
+    return seconds
+
+
+#: Bytes of the program itself, beside its workers.
+_PROGRAM = 128 * 1024**2
+
+
+def _memory(given: _Given, cores: float) -> int | None:
+    """The memory of a shard: as given, or for a worker a core with one task each.
+
+    The shard plans its workers with a part of its memory, the setting memory_fraction.
+    """
+    if "memory" in given:
+        return to_memory("--memory", given["memory"])
+    if "profile" not in given:
+        return None
+    settings = load_settings()
+    profile = find_profile(settings, given["profile"])
+    if profile is None or profile.memory is None:
+        allowed = "a profile with peak_memory, or --memory"
+        raise ConfigError("--profile", given["profile"], allowed)
+    workers = max(1, int(cores // profile.threads))
+    tasks = profile.shared_memory + workers * profile.memory
+    return math.ceil(tasks / settings.memory_fraction) + _PROGRAM
+
+
+def _claim(given: _Given) -> tuple[str, str] | None:
+    if "claim" not in given:
+        return None
+    name, _, path = given["claim"].partition(":")
+    if not name or not path.startswith("/"):
+        allowed = 'the claim and an absolute path, such as "journals:/journals"'
+        raise ConfigError("--claim", given["claim"], allowed)
+    return name, path
+
+
+# --- Some shards again --------------------------------------------------------------
+
+
+def _again(
+    job: ArrayJob, journal: str | None, given: _Given, options: argparse.Namespace
+) -> ArrayJob | None:
+    """The job that runs some shards again; None if there are none."""
+    kinds = again.kinds_of(options.again)
+    if journal is None:
+        allowed = "the path of the journals, such as out-{index}.sqlite"
+        raise ConfigError("--journal", journal, allowed)
+    states = again.look(journal, job.count)
+    chosen = again.chosen(states, kinds)
+    running = [str(one.index) for one in states if one.is_running]
+    if running:
+        streams.complain(f"coresize: running, and left alone: {', '.join(running)}")
+    if not chosen:
+        return None
+    memory = job.memory
+    if again.OOM in kinds and options.memory is None:
+        memory = again.more_memory(memory, chosen)
+        streams.complain(f"coresize: memory of a shard: {format_bytes(memory)}")
+    attempt = given.get("attempt", 1) + 1
+    return job.changed(
+        name=f"{job.name}-{attempt}",
+        indices=tuple(one.index for one in chosen),
+        retry=tuple(kind for kind in kinds if kind != again.MISSING),
+        memory=memory,
+    )
