@@ -135,24 +135,25 @@ def _refuse(name: str, why: str) -> None:
 def launch(options: argparse.Namespace) -> int:
     """Print, write or submit a job; returns the exit status."""
     _check(options)
+    kinds = () if options.again is None else again.kinds_of(options.again)
     folder = storage.check_path("--logs", options.logs or "shards")
     given = _given(options)
-    kept = submission.kept(folder) if options.again else {}
-    given = {**_fitting(kept, options.on), **given}
+    if kinds:
+        given = {**_kept(folder, options.on), **given}
     job = _job(given, folder)
     journal = array_job.check_journal(given.get("journal"), job.words, job.count)
-    if options.again:
-        found = _again(job, journal, given, options)
-        if found is None:
+    if kinds:
+        attempt = given["attempt"] = given.get("attempt", 1) + 1
+        job = job.changed(name=f"{job.name}-{attempt}")
+        job = _some(job, journal, kinds, grows=options.memory is None)
+        if not job.indices:
             streams.complain(f"coresize: no shard is {options.again}: nothing to do")
             return ExitCode.OK
-        job = found
     text = _SCHEDULERS[options.on].text(job)
-    if not options.again or options.submit:
+    if not kinds or options.submit:  # what is only printed may be printed again
         memory = None if job.memory is None else f"{job.memory}B"
-        attempt = given.get("attempt", 1) + bool(options.again)
-        content = {**given, "on": options.on, "memory": memory, "attempt": attempt}
-        submission.keep(folder, {**content, "profile": None})
+        content = {**given, "on": options.on, "memory": memory, "profile": None}
+        submission.keep(folder, content)
     _warn(job, journal)
     _hand_over(options, text)
     return ExitCode.OK
@@ -185,28 +186,48 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError(SHARD, str(outer), allowed)
 
 
-#: What is kept of a job, beside the options of its scheduler.
-_KEPT = ("count", "memory", "at_once", "attempt")
+#: The options of every job that are not only for a cluster, and the number of starts.
+_OTHERS = {"count": int, "words": list, "memory": str, "at_once": int, "attempt": int}
+
+
+def _types(on: str) -> dict[str, type]:
+    """What a job is made of: the types of the options by name."""
+    rows = (*_OPTIONS, *_SCHEDULERS[on].options)
+    kinds = (kind for _, kind, *_ in rows)
+    return {**_OTHERS, **dict(zip(_names(rows), kinds, strict=True))}
 
 
 def _given(options: argparse.Namespace) -> _Given:
     """The options that are given, by name."""
-    rows = (*_OPTIONS, *_SCHEDULERS[options.on].options)
-    names = ("count", "memory", "at_once", *_names(rows))
-    found = {name: getattr(options, name) for name in names}
-    if options.words or not options.again:
-        found["words"] = run.words_of(options)
+    found = {name: getattr(options, name, None) for name in _types(options.on)}
+    has_words = options.words or options.again is None
+    found["words"] = run.words_of(options) if has_words else None
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _fitting(kept: _Given, on: str) -> _Given:
-    """What is kept of a job, as far as it is for the same scheduler."""
-    names = {"words", *_KEPT, *_names((*_OPTIONS, *_SCHEDULERS[on].options))}
-    return {
-        name: value
-        for name, value in kept.items()
-        if name in names and value is not None and kept.get("on") == on
-    }
+def _kept(folder: str, on: str) -> _Given:
+    """The options that were kept of a job, if it was for the same scheduler.
+
+    Raises:
+        CoresizeError: the file has another content.
+    """
+    kept = submission.kept(folder)
+    if kept.get("on") != on:
+        return {}
+    types = _types(on)
+    found = {name: kept[name] for name in types if kept.get(name) is not None}
+    for name, value in found.items():
+        if not _is_of(types[name], value):
+            msg = f"the job that is kept in {folder} has no valid {name}: {value!r:.50}"
+            raise CoresizeError(msg)
+    return found
+
+
+def _is_of(kind: type, value: object) -> bool:
+    if kind is list:
+        return isinstance(value, list) and all(_is_of(str, part) for part in value)
+    kinds = (int, float) if kind is float else (kind,)
+    return type(value) in kinds
 
 
 def _hand_over(options: argparse.Namespace, text: str) -> None:
@@ -313,28 +334,30 @@ def _claim(given: _Given) -> tuple[str, str] | None:
 # --- Some shards again --------------------------------------------------------------
 
 
-def _again(
-    job: ArrayJob, journal: str | None, given: _Given, options: argparse.Namespace
-) -> ArrayJob | None:
-    """The job that runs some shards again; None if there are none."""
-    kinds = again.kinds_of(options.again)
+def _some(
+    job: ArrayJob, journal: str | None, kinds: tuple[str, ...], *, grows: bool
+) -> ArrayJob:
+    """The job that runs the shards of some kinds again; it may have none.
+
+    Args:
+        job: the job of all shards.
+        journal: the path of the journals.
+        kinds: what their journals say.
+        grows: shards that ran out of memory get more.
+    """
     if journal is None:
         allowed = "the path of the journals, such as out-{index}.sqlite"
         raise ConfigError("--journal", journal, allowed)
     states = again.look(journal, job.count)
-    chosen = again.chosen(states, kinds)
-    running = [str(one.index) for one in states if one.is_running]
+    running = ", ".join(str(one.index) for one in states if one.is_running)
     if running:
-        streams.complain(f"coresize: running, and left alone: {', '.join(running)}")
-    if not chosen:
-        return None
+        streams.complain(f"coresize: running, and left alone: {running}")
+    chosen = again.chosen(states, kinds)
     memory = job.memory
-    if again.OOM in kinds and options.memory is None:
+    if chosen and grows and again.OOM in kinds:
         memory = again.more_memory(memory, chosen)
         streams.complain(f"coresize: memory of a shard: {format_bytes(memory)}")
-    attempt = given.get("attempt", 1) + 1
     return job.changed(
-        name=f"{job.name}-{attempt}",
         indices=tuple(one.index for one in chosen),
         retry=tuple(kind for kind in kinds if kind != again.MISSING),
         memory=memory,
