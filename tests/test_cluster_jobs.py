@@ -264,7 +264,7 @@ VALUES = st.recursive(
 @given(value=VALUES)
 @example(value={"a": ["set -- 1\nexec x\n", {"b": "x y\nz\n"}]})
 def test_yaml_is_read_as_what_was_written(value):
-    assert yaml.safe_load(yaml_text.dump(value)) == value
+    assert yaml.safe_load(yaml_text.dump({"root": value})) == {"root": value}
 
 
 def test_a_manifest_is_yaml():
@@ -342,7 +342,7 @@ def journals(tmp_path):
     ],
 )
 def test_shards_run_again_by_what_their_journals_say(journals, kinds, found):
-    states = again.look(f"{journals}/o-{{index}}.db", 4)
+    states = again.look(f"{journals}/o-{{index}}.db", 4, "shards")
     chosen = again.chosen(states, again.kinds_of(kinds))
     assert [one.index for one in chosen] == found
 
@@ -369,8 +369,37 @@ def test_a_shard_that_was_stopped_is_missing_and_one_at_its_end_is_not(
     if not has_status:
         for path in tmp_path.glob("*.status.json"):
             path.unlink()
-    missing = again.look(f"{tmp_path}/o-{{index}}.db", 4)
+    missing = again.look(f"{tmp_path}/o-{{index}}.db", 4, "shards")
     assert [sorted(one.kinds) for one in missing[:2]] == [["missing"], []]
+
+
+@pytest.mark.parametrize(
+    ("log", "kinds"),
+    [
+        ("slurmstepd: error: Detected 1 oom_kill event in StepId=1.batch.", ["oom"]),
+        ("slurmstepd-n1: error: Detected 12 oom-kill event(s) in StepId=3.", ["oom"]),
+        ("slurmstepd: error: *** JOB 1 ON n1 CANCELLED DUE TO TIME LIMIT ***", []),
+        ("Detected 1 oom_kill event\n" + "long ago\n" * 1000, []),
+    ],
+)
+def test_the_log_tells_why_a_program_was_killed_as_a_whole(tmp_path, log, kinds):
+    (tmp_path / "12_1.log").write_text(f"of the program\n{log}\n")
+    states = again.look(f"{tmp_path}/o-{{index}}.db", 2, str(tmp_path))
+    assert [sorted(one.kinds) for one in states] == [
+        ["missing"],
+        sorted(["missing", *kinds]),
+    ]
+
+
+def test_only_the_latest_log_of_a_shard_counts_and_none_at_its_end(tmp_path):
+    killed = "Detected 1 oom_kill event\n"
+    for name, text, when in (("9_0", killed, 1), ("10_0", "fine\n", 2)):
+        (tmp_path / f"{name}.log").write_text(text)
+        os.utime(tmp_path / f"{name}.log", (when, when))
+    (tmp_path / "9_1.log").write_text(killed)
+    start(tmp_path, 1, abs)
+    states = again.look(f"{tmp_path}/o-{{index}}.db", 4, str(tmp_path))
+    assert [sorted(one.kinds) for one in states[:2]] == [["missing"], []]
 
 
 def test_a_shard_that_runs_is_left_alone(tmp_path, call):

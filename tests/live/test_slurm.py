@@ -61,6 +61,7 @@ def call(cluster, tmp_path):
 
 
 ON = ("--on", "slurm", "--submit")
+SERIAL = ("--executor", "serial")
 
 
 def states(jobs):
@@ -83,30 +84,40 @@ def test_words_reach_the_program_through_sbatch(cluster, call, tmp_path):
         ]
 
 
-def test_a_shard_that_ran_out_of_memory_runs_again_with_more_alone(
-    cluster, call, tmp_path
-):
-    (tmp_path / "items.jsonl").write_text("1\n320\n2\n")
-    batch = ("coresize", "batch", "jobs:take", "--items", "items.jsonl")
-    line = (*ON, "--", *batch, "--journal", "o-{index}.db")
-    number = call("shards", "3", "--memory", "300MiB", *line)
-    first = states(cluster.ended(number))
-    assert (first[0], first[2]) == (("COMPLETED", "0:0"),) * 2
-    assert first[1][0] == "OUT_OF_MEMORY"
-    rows = json.loads(call("status", "--json", *(f"o-{i}.db" for i in range(3))))
-    assert [(row["done"], row["failed"]) for row in rows] == [(1, 0), (1, 1), (1, 0)]
+@pytest.fixture
+def first(cluster, call, tmp_path):
+    """Submit two shards, of which the second one needs more memory than it has."""
+    (tmp_path / "items.jsonl").write_text("1\n320\n")
 
-    again = call("shards", "--again", "oom", *ON)
-    jobs = cluster.ended(again)
+    def first(*more):
+        batch = ("coresize", "batch", "jobs:take", "--items", "items.jsonl", *more)
+        line = (*ON, "--", *batch, "--journal", "o-{index}.db")
+        number = call("shards", "2", "--memory", "300MiB", *line)
+        (other, _), (state, _) = states(cluster.ended(number))
+        assert (other, state) == ("COMPLETED", "OUT_OF_MEMORY")
+
+    return first
+
+
+def test_a_shard_that_ran_out_of_memory_runs_again_with_more_alone(
+    cluster, call, first
+):
+    first()
+    jobs = cluster.ended(call("shards", "--again", "oom", *ON))
     assert [*jobs] == ["1"]
     assert states(jobs) == [("COMPLETED", "0:0")]
-    merged = call("merge", *(f"o-{i}.db" for i in range(3)), "-o", "all.csv")
-    assert merged == "3 tasks in all.csv"
+    assert call("merge", "o-0.db", "o-1.db", "-o", "all.csv") == "2 tasks in all.csv"
+
+
+def test_a_shard_that_was_killed_for_memory_as_a_whole_is_known_too(call, first):
+    first(*SERIAL)
+    printed = call("shards", "--again", "oom", "--on", "slurm").splitlines()
+    assert {"#SBATCH --array=1", "#SBATCH --mem=450M"} <= {*printed}
 
 
 def test_shards_that_were_stopped_or_requeued_go_on(cluster, call, tmp_path):
     (tmp_path / "items.jsonl").write_text("0\n1\n")
-    batch = ("coresize", "batch", "jobs:waits", "--items", "items.jsonl")
+    batch = ("coresize", "batch", "jobs:waits", "--items", "items.jsonl", *SERIAL)
     more = ("--memory", "200MiB", "--time", "10m")
     line = (*more, *ON, "--", *batch, "--journal", "o-{index}.db")
     number = call("shards", "2", *line)

@@ -348,7 +348,7 @@ def _some(
     if journal is None:
         allowed = "the path of the journals, such as out-{index}.sqlite"
         raise ConfigError("--journal", journal, allowed)
-    states = again.look(journal, job.count)
+    states = again.look(journal, job.count, job.logs)
     running = ", ".join(str(one.index) for one in states if one.is_running)
     if running:
         streams.complain(f"coresize: running, and left alone: {running}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from pathlib import Path
 
 from coresize.batch.journal import overview, reader
@@ -55,17 +57,48 @@ def kinds_of(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def look(pattern: str, count: int) -> list[ShardState]:
-    """What the journals of all shards say.
+def look(pattern: str, count: int, logs: str) -> list[ShardState]:
+    """What the journals of all shards say, and the logs of those not at their end.
+
+    A program that was killed as a whole tells nothing in its journal; but Slurm tells
+    in the log that memory was the reason.
 
     Args:
         pattern: the path of the journals, with placeholders.
         count: the number of shards.
+        logs: the folder of the logs.
 
     Raises:
         JournalError: a file is no journal, or that of another shard.
     """
-    return [_state(fill(pattern, index, count), index, count) for index in range(count)]
+    states = []
+    for index in range(count):
+        state = _state(fill(pattern, index, count), index, count)
+        if MISSING in state.kinds and _was_killed_for_memory(logs, index):
+            kinds = state.kinds | {OOM}
+            state = ShardState(**{**state.as_dict(), "kinds": kinds})  # type: ignore[arg-type]
+        states.append(state)
+    return states
+
+
+#: What Slurm writes at the end of a log; in 22.05 with a hyphen.
+_KILLED = re.compile(rb"Detected \d+ oom[-_]kill event")
+_TAIL = 4096
+
+
+def _was_killed_for_memory(logs: str, index: int) -> bool:
+    """Whether the latest log of a shard ends with a kill for memory."""
+    found = sorted(
+        Path(logs).glob(f"*_{index}.log"), key=lambda path: path.stat().st_mtime
+    )
+    if not found:
+        return False
+    try:
+        with found[-1].open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            return _KILLED.search(file.read()) is not None
+    except OSError:  # the journal has been read; this is only more
+        return False
 
 
 def _state(path: str, index: int, count: int) -> ShardState:

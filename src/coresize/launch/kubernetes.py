@@ -122,9 +122,13 @@ def _labels(job: ArrayJob) -> _Object:
     }
 
 
+#: The status is required before Kubernetes 1.34.
+_DISRUPTED = {"type": "DisruptionTarget", "status": "True"}
+
+
 def _rules() -> list[_Object]:
     return [
-        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
+        {"action": "Ignore", "onPodConditions": [_DISRUPTED]},
         _rule("Count", [ExitCode.CONTINUE]),
         _rule("FailIndex", _FINAL),
         _rule("FailJob", _NOT_STARTED),

@@ -20,8 +20,8 @@ _BLOCK = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?\n){2,}")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
 
 
-def dump(value: object) -> str:
-    """A value of dicts, lists, texts, numbers and truth values, as YAML.
+def dump(value: dict[str, object]) -> str:
+    """A dict of dicts, lists, texts, numbers and truth values, as YAML.
 
     >>> print(dump({"name": "a", "env": [{"name": "HOME", "value": "1"}], "args": []}))
     name: a
