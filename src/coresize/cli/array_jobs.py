@@ -139,7 +139,10 @@ def launch(options: argparse.Namespace) -> int:
     folder = storage.check_path("--logs", options.logs or "shards")
     given = _given(options)
     if kinds:
-        given = {**_kept(folder, options.on), **given}
+        kept = _kept(folder, options.on)
+        if options.profile is not None:
+            kept.pop("memory", None)
+        given = {**kept, **given}
     job = _job(given, folder)
     journal = array_job.check_journal(given.get("journal"), job.words, job.count)
     if kinds:
@@ -232,7 +235,7 @@ def _is_of(kind: type, value: object) -> bool:
 
 def _hand_over(options: argparse.Namespace, text: str) -> None:
     """Print a job, write it to a file, or submit it."""
-    if options.output is not None:
+    if options.output not in {None, "-"}:
         path = storage.check_path("--output", options.output)
         try:
             Path(path).write_bytes(os.fsencode(text))
@@ -241,7 +244,7 @@ def _hand_over(options: argparse.Namespace, text: str) -> None:
             raise CoresizeError(msg) from None
     if options.submit:
         streams.write(submission.submit(_SCHEDULERS[options.on].command, text))
-    elif options.output is None:
+    elif options.output in {None, "-"}:
         streams.write_exactly(text)
 
 

@@ -88,13 +88,11 @@ _TAIL = 4096
 
 def _was_killed_for_memory(logs: str, index: int) -> bool:
     """Whether the latest log of a shard ends with a kill for memory."""
-    found = sorted(
-        Path(logs).glob(f"*_{index}.log"), key=lambda path: path.stat().st_mtime
-    )
-    if not found:
-        return False
     try:
-        with found[-1].open("rb") as file:
+        found = [*Path(logs).glob(f"*_{index}.log")]
+        if not found:
+            return False
+        with max(found, key=lambda path: path.stat().st_mtime).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
             return _KILLED.search(file.read()) is not None
     except OSError:  # the journal has been read; this is only more
@@ -102,7 +100,7 @@ def _was_killed_for_memory(logs: str, index: int) -> bool:
 
 
 def _state(path: str, index: int, count: int) -> ShardState:
-    if not Path(path).exists():
+    if not Path(path).exists() or _is_empty(path):
         missing = frozenset({MISSING})
         return ShardState(index=index, kinds=missing, is_running=False, peak=None)
     row = overview.look(path)
@@ -125,6 +123,11 @@ def _state(path: str, index: int, count: int) -> ShardState:
         is_running=row.state == "running",
         peak=reader.peak(path, OOM),
     )
+
+
+def _is_empty(path: str) -> bool:
+    """Whether a file is a journal in which nothing was written before the end."""
+    return Path(path).is_file() and Path(path).stat().st_size == 0
 
 
 def _is_whole(

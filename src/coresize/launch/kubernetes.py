@@ -51,8 +51,9 @@ _MOST = 100_000
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _LONGEST_NAME = 63
 
-#: Statuses of a container whose program was not started.
-_NOT_STARTED = (126, 127, 128)
+#: Statuses of a shell that cannot start the program, in any pod. That of a container
+#: which cannot be started, 128, may be the fault of one node.
+_NOT_STARTED = (126, 127)
 _FINAL = (ExitCode.FAILED, ExitCode.USAGE, ExitCode.OUT_OF_MEMORY)
 
 
@@ -85,7 +86,7 @@ def manifest(job: ArrayJob) -> _Object:
         "completions": number,
         "parallelism": min(job.at_once or number, number),
         "backoffLimitPerIndex": job.restarts,
-        "maxFailedIndexes": job.max_failed,
+        "maxFailedIndexes": job.max_failed and min(job.max_failed, number),
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": {"rules": _rules()},
         "template": {"metadata": {"labels": _labels(job)}, "spec": _pod(job)},
@@ -242,12 +243,16 @@ def _literal(word: str) -> str:
 
 def _script(job: ArrayJob, words: list[str]) -> str:
     """The shell script that starts one of some shards."""
-    values = {SHARD: '"$CORESIZE_SHARD"', INDEX: '"$1"', COUNT: str(job.count)}
+    values = {
+        SHARD: '"$CORESIZE_SHARD"',
+        INDEX: f'"${_INDEX_NAME}"',
+        COUNT: str(job.count),
+    }
     line = " ".join(
         replaced(word, values, shlex.quote) if word else "''" for word in words
     )
     indices = " ".join(map(str, job.indices))
     return (
         f'set -- {indices}\nshift "${_INDEX_NAME}"\n'
-        f'export CORESIZE_SHARD="$1/{job.count}"\nexec {line}\n'
+        f'export {_INDEX_NAME}="$1" CORESIZE_SHARD="$1/{job.count}"\nexec {line}\n'
     )

@@ -68,9 +68,12 @@ def command(job: ArrayJob) -> str:
     }
     words = ["coresize", "run", "--quiet", "--", *job.words]
     # An empty word has no part that could be quoted.
-    return " ".join(
-        replaced(word, values, shlex.quote) if word else "''" for word in words
-    )
+    return " ".join(replaced(word, values, _quoted) if word else "''" for word in words)
+
+
+def _quoted(text: str) -> str:
+    """A text for the shell, without carriage returns: sbatch takes them for DOS's."""
+    return shlex.quote(text).replace("\r", "'$'\\r''")
 
 
 def _exports(job: ArrayJob) -> str:
