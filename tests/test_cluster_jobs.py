@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,6 +19,7 @@ from coresize import ConfigError, TaskOutOfMemoryError, run_batch
 from coresize.batch.journal.locks import is_locked
 from coresize.launch import again, array_job, durations, kubernetes, slurm, yaml_text
 from coresize.launch.array_job import ArrayJob
+from coresize.planning.history import store
 
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
@@ -227,8 +229,8 @@ def test_a_manifest_decides_by_exit_codes_and_asks_for_what_a_shard_needs():
     assert pod["terminationGracePeriodSeconds"] == 90
     (container,) = pod["containers"]
     assert container["resources"] == {
-        "requests": {"cpu": "2.5", "memory": "1024Mi"},
-        "limits": {"memory": "1024Mi"},
+        "requests": {"cpu": "2.5", "memory": "1Gi"},
+        "limits": {"memory": "1Gi"},
     }
     env = {row["name"]: row.get("value") for row in container["env"]}
     assert [*env][:2] == ["JOB_COMPLETION_INDEX", "CORESIZE_SHARD"]  # in this order
@@ -469,9 +471,9 @@ def test_again_is_the_first_command_for_some_shards_with_more_memory(call):
         } <= {*directives(done.stdout)}
         assert "export CORESIZE_RETRY=oom\n" in done.stdout
     failed = call("shards", "--again", "failed", *CLUSTER)
-    assert {"--array=2", "--mem=1024M"} <= {*directives(failed.stdout)}
+    assert {"--array=2", "--mem=1G"} <= {*directives(failed.stdout)}
     named = call("shards", "--again", "oom", *CLUSTER, "--memory", "5GiB")
-    assert "--mem=5120M" in directives(named.stdout)
+    assert "--mem=5G" in directives(named.stdout)
     missing = call("shards", "--again", "missing", *CLUSTER)
     assert "--array=3" in directives(missing.stdout)
     assert "CORESIZE_RETRY" not in missing.stdout
@@ -546,6 +548,27 @@ def test_the_memory_of_a_shard_is_that_of_its_workers(call, tmp_path):
     done = call("shards", "2", *CLUSTER, *more, *BATCH)
     assert done.returncode == 0, done.stderr
     assert "--mem=6128M" in directives(done.stdout)  # (1600 + 4 * 800) / 0.8 + 128
+
+
+@pytest.fixture
+def history(tmp_path):
+    """Record tasks of a function where `call` looks for them."""
+    before = dict(os.environ)
+    os.environ["XDG_STATE_HOME"] = str(tmp_path)
+    peaks = [(None, 400 << 20, 1.0, 1.0)] * 3
+    store.record("jobs:run", peaks, workers=1, throughput=1.0)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.usefixtures("history")
+def test_the_history_tells_the_memory_of_a_shard(call):
+    more = ("--cpus", "2", "--profile", "history:jobs:run")
+    done = call("shards", "2", *CLUSTER, *more, *BATCH)
+    assert done.returncode == 0, done.stderr
+    assert "--mem=1229M" in directives(
+        done.stdout
+    )  # 2 * 1.1 * 400 / 0.8 + 128, and a bit
 
 
 @pytest.mark.parametrize(
@@ -623,6 +646,16 @@ def test_a_kept_job_that_is_none_is_told(call, tmp_path):
         assert "Traceback" not in done.stderr
 
 
+def test_a_kept_job_that_everybody_may_write_is_not_obeyed(call, tmp_path):
+    assert call("shards", "4", *CLUSTER, *BATCH).returncode == 0
+    (tmp_path / "shards" / "job.json").chmod(0o666)
+    done = call("shards", "--again", "missing", *CLUSTER)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "everybody may write to it" in done.stderr
+    other = ("--again", "missing", "--logs", "other")
+    assert call("shards", "4", *other, *CLUSTER, *BATCH).returncode == 0
+
+
 def test_journals_that_a_pod_would_lose_are_told(call):
     words = ("--on", "kubernetes", "--image", "i", "--memory", "1Gi")
     for more, journal, lost in (
@@ -640,3 +673,19 @@ def test_what_is_kept_can_be_read_by_a_person(call, tmp_path):
     kept = json.loads(Path(tmp_path, "shards", "job.json").read_text())
     assert kept["words"] == [*BATCH[1:]]
     assert (kept["count"], kept["on"], kept["memory"]) == (2, "slurm", "1073741824B")
+
+
+# --- The guides -----------------------------------------------------------------------
+
+GUIDES = Path(__file__).parents[1] / "docs" / "how-to"
+
+
+@pytest.mark.parametrize(
+    ("page", "language"), [("run-on-slurm", "bash"), ("run-on-kubernetes", "yaml")]
+)
+def test_a_guide_shows_what_is_printed(call, page, language):
+    text = (GUIDES / f"{page}.md").read_text()
+    found = re.search(rf"```sh\n(.*?)\n```\n\n```{language}\n(.*?)```", text, re.DOTALL)
+    done = call(*shlex.split(found[1])[1:])
+    assert done.stdout == found[2]
+    assert done.stderr == ""

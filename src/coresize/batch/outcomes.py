@@ -169,12 +169,14 @@ class BatchReport(Value):
         0: all tasks are ok. 75: the batch was stopped, and the same program goes on.
         12: memory ran out for a task. 1: tasks have failed in another way.
         """
-        stopped = self.total is not None and self.done < self.total
-        if stopped or self.counts.get("cancelled"):
-            return ExitCode.CONTINUE
-        if self.counts.get("oom"):
-            return ExitCode.OUT_OF_MEMORY
-        return ExitCode.FAILED if self.failed else ExitCode.OK
+        unfinished = self.total is not None and self.done < self.total
+        if unfinished or self.counts.get("cancelled"):
+            code = ExitCode.CONTINUE
+        elif self.counts.get("oom"):
+            code = ExitCode.OUT_OF_MEMORY
+        else:
+            code = ExitCode.FAILED if self.failed else ExitCode.OK
+        return int(code)
 
     @property
     def startup_share(self) -> float:

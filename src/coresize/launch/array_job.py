@@ -7,6 +7,7 @@ does not reach the cluster.
 
 from __future__ import annotations
 
+import math
 import re
 
 from coresize.errors import ConfigError
@@ -78,9 +79,8 @@ class ArrayJob(Value):
         """What the job is, in one line."""
         if self.is_whole:
             return f"A batch in {format_count(self.count, 'shard')}, by coresize shards"
-        return (
-            f"Shards {ranges(self.indices)} of {self.count}, by coresize shards --again"
-        )
+        shards = format_count(self.count, "shard")
+        return f"Of {shards}: {ranges(self.indices)}, by coresize shards --again"
 
 
 def fill(text: str, index: int, count: int) -> str:
@@ -105,6 +105,17 @@ def replaced(
     """
     parts = (part for part in _PLACES.split(text) if part)
     return "".join(values[part] if part in values else literal(part) for part in parts)
+
+
+def in_units(memory: int) -> tuple[int, str]:
+    """An amount of memory, rounded up to whole MiB, in the unit M or G (of 1024).
+
+    >>> in_units(8 * 1024**3), in_units(1024**3 + 1)
+    ((8, 'G'), (1025, 'M'))
+    """
+    mebibytes = math.ceil(memory / 1024**2)
+    gibibytes, rest = divmod(mebibytes, 1024)
+    return (mebibytes, "M") if rest else (gibibytes, "G")
 
 
 def ranges(numbers: Sequence[int]) -> str:

@@ -24,7 +24,7 @@ import shlex
 from coresize.batch.exit_codes import ExitCode
 from coresize.errors import ConfigError
 from coresize.launch import yaml_text
-from coresize.launch.array_job import COUNT, INDEX, SHARD, replaced
+from coresize.launch.array_job import COUNT, INDEX, SHARD, in_units, replaced
 
 
 TYPE_CHECKING = False
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from coresize.launch.array_job import ArrayJob
 
     _Object: TypeAlias = dict[str, Any]
-
-_MIB = 1024**2
 
 _INDEX_NAME = "JOB_COMPLETION_INDEX"
 _INDEX_PATH = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
@@ -163,7 +161,8 @@ def _pod(job: ArrayJob) -> _Object:
 
 
 def _container(job: ArrayJob) -> _Object:
-    size = f"{math.ceil((job.memory or 0) / _MIB)}Mi"
+    number, unit = in_units(job.memory or 0)
+    size = f"{number}{unit}i"
     mount = job.claim and {"name": _VOLUME, "mountPath": job.claim[1]}
     container = {
         "name": _CONTAINER,

@@ -15,11 +15,10 @@ What the script asks for, and why (sbatch(1), Slurm 22.05 and later):
 
 from __future__ import annotations
 
-import math
 import shlex
 
 from coresize.errors import ConfigError
-from coresize.launch.array_job import COUNT, INDEX, SHARD, ranges, replaced
+from coresize.launch.array_job import COUNT, INDEX, SHARD, in_units, ranges, replaced
 
 
 TYPE_CHECKING = False
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from coresize.launch.array_job import ArrayJob
-
-_MIB = 1024**2
 
 #: Characters that end a value of a directive, or mean something in it.
 _SPECIAL = set("\"'\\\n\r\0")
@@ -94,7 +91,8 @@ def _options(job: ArrayJob) -> Iterator[str]:
     yield "--ntasks=1"
     yield f"--cpus-per-task={_whole(job.cores)}"
     if job.memory is not None:
-        yield f"--mem={math.ceil(job.memory / _MIB)}M"
+        number, unit = in_units(job.memory)
+        yield f"--mem={number}{unit}"
     if job.seconds is not None:
         yield f"--time={_time(job.seconds)}"
     yield f"--signal=B:TERM@{job.grace}"

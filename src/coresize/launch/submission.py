@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from coresize import storage
 from coresize.errors import CoresizeError
+from coresize.host import current
 from coresize.texts import one_line
 
 
@@ -70,17 +71,23 @@ def keep(folder: str, options: Mapping[str, object]) -> str:
 def kept(folder: str) -> dict[str, Any]:
     """The options of a job that was kept; empty if there is none.
 
+    Its command line is run, so the file must be of this user.
+
     Raises:
-        CoresizeError: the file cannot be read, or has another content.
+        CoresizeError: the file cannot be read, or has another content or owner.
     """
     path = f"{folder}/{_FILE}"
     try:
         content = json.loads(storage.read(path))
+        doubt = current().doubt(path)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
         msg = f"the job in {path} cannot be read: {error}"
         raise CoresizeError(msg) from None
+    if doubt:
+        msg = f"the job in {path} is not obeyed: {doubt}; --logs names another folder"
+        raise CoresizeError(msg)
     if not isinstance(content, dict):
         msg = f"{path} holds no job of coresize shards: remove the file"
         raise CoresizeError(msg)
