@@ -151,7 +151,7 @@ def filled(words, index):
     return tuple(array_job.fill(word, index, 8) for word in words)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(words=WORDS)
 @example(words=HARD)
 def test_bash_hands_every_word_to_the_program_as_it_was_given(stub, words):
@@ -194,7 +194,7 @@ def test_kubernetes_hands_every_word_on_as_it_was_given(words):
     assert found == ["coresize", "run", "--quiet", "--", *filled(words, 3)]
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(words=WORDS, place=st.integers(0, 2))
 @example(words=HARD[:-1], place=1)
 def test_an_index_of_a_part_stands_for_its_shard(stub, words, place):
@@ -577,7 +577,7 @@ def test_the_history_tells_the_memory_of_a_shard(call):
         ("2 --time 2h -- true", "--time cannot be used: it needs --on"),
         ("2 --again oom -- true", "--again cannot be used: it needs --on"),
         ("2 --submit -- true", "--submit cannot be used: it needs --on"),
-        ("-- true", "argument N"),
+        ("-- true", "no number of shards: N comes before -- CMD"),
         ("2 --on slurm", "no program is named"),
         ("0 --on slurm -- true", "shards=0"),
         ("2 --on slurm --image i -- true", "--image cannot be used"),

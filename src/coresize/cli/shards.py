@@ -31,12 +31,20 @@ def add_shards(commands: Commands) -> None:
     of_parts = _options()
     command = commands.add_parser("shards", parents=[of_parts], help=text)
     command.add_argument(
-        "count", type=int, metavar="N", nargs="?", help="number of shards"
+        "count", type=_number, metavar="N", nargs="?", help="number of shards"
     )
     run.add_words(command)
     command.set_defaults(
         run=functools.partial(_shards, of_parts), too_large=ExitCode.OUT_OF_MEMORY
     )
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        msg = f"{text!r} is no number of shards: N comes before -- CMD"
+        raise argparse.ArgumentTypeError(msg) from None
 
 
 def _options() -> argparse.ArgumentParser:
