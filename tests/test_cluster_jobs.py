@@ -350,7 +350,7 @@ def journals(tmp_path):
 )
 def test_shards_run_again_by_what_their_journals_say(journals, kinds, found):
     states = again.look(f"{journals}/o-{{index}}.db", 4, "shards")
-    chosen = again.chosen(states, again.kinds_of(kinds))
+    chosen = again.chosen(states, again.kinds_of(kinds), [])
     assert [one.index for one in chosen] == found
 
 
@@ -426,7 +426,7 @@ def test_a_shard_that_runs_is_left_alone(tmp_path, call):
         assert is_locked(str(tmp_path / "o-0.db"))
         done = call("shards", "2", "--again", "missing", *words)
     assert "--array=1\n" in done.stdout
-    assert "running, and left alone: 0" in done.stderr
+    assert "running or queued, and left alone: 0" in done.stderr
 
 
 @pytest.mark.usefixtures("journals")
@@ -480,6 +480,33 @@ def test_again_is_the_first_command_for_some_shards_with_more_memory(call):
     nothing = call("shards", "--again", "killed", *CLUSTER)
     assert (nothing.returncode, nothing.stdout) == (0, "")
     assert "no shard is killed" in nothing.stderr
+
+
+@pytest.mark.usefixtures("journals")
+@pytest.mark.parametrize(
+    ("queue", "left"), [("echo 1; echo 3", "2"), ("echo N/A", "1-3"), ("exit 1", "1-3")]
+)
+def test_shards_in_the_queue_are_left_alone(call, tmp_path, path, queue, left):
+    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho '12;cluster'\n")
+    first = ("shards", "4", "--on", "slurm", "--memory", "1G", "--submit", *BATCH)
+    assert call(*first, env=path).stdout == "12;cluster\n"
+    squeue = tmp_path / "bin" / "squeue"
+    squeue.write_text(f'#!/bin/sh\necho "$*" > asked\n{queue}\n')
+    squeue.chmod(0o755)
+    done = call("shards", "--again", "oom,failed,missing", *CLUSTER, env=path)
+    assert f"--array={left}" in directives(done.stdout)
+    assert "--jobs=12" in (tmp_path / "asked").read_text().split()
+
+
+@pytest.mark.usefixtures("journals")
+def test_a_submission_that_fails_is_no_attempt(call, tmp_path, path):
+    first = ("shards", "4", "--on", "slurm", "--memory", "1G", *BATCH)
+    assert call(*first, env=path).returncode == 0
+    kept = (tmp_path / "shards" / "job.json").read_text()
+    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\nexit 1\n")
+    again = ("shards", "--again", "oom", *CLUSTER, "--submit")
+    assert call(*again, env=path).returncode == 2
+    assert (tmp_path / "shards" / "job.json").read_text() == kept
 
 
 #: A command of a scheduler that keeps what it was given, and prints a number.
@@ -592,7 +619,7 @@ def test_the_history_tells_the_memory_of_a_shard(call):
         ("2 --on slurm --cpus 0 -- true", "--cpus"),
         ("2 --on slurm --at-once 0 -- true", "--at-once=0"),
         ("2 --on slurm -- x --journal o.db", "--journal='o.db'"),
-        ("2 --on slurm --logs file/x -- true", "file/x/job.json"),
+        ("2 --on slurm --logs file/x -- true", "file/x, cannot be created"),
         ("2 --on slurm -o no/file -- true", "no/file cannot be written"),
         ("2 --on kubernetes --memory 1G -- true", "--image=None"),
         ("2 --on kubernetes --image i -- true", "--memory=None"),

@@ -129,6 +129,9 @@ def test_shards_that_were_stopped_or_requeued_go_on(cluster, call, tmp_path):
     # As Slurm does when a node fails, or a job of more weight needs it.
     cluster.ask("scontrol", "requeue", f"{number}_1")
     slurm.wait_for(lambda: cluster.jobs(number)["1"]["Restarts"] == "1")
+    # The one that is stopped may run again; the other one will do so anyway.
+    printed = call("shards", "--again", "missing", "--on", "slurm")
+    assert "#SBATCH --array=0\n" in printed
     (tmp_path / "go").touch()
     jobs = cluster.ended(number)
     assert states(jobs) == [("FAILED", "75:0"), ("COMPLETED", "0:0")]

@@ -135,31 +135,43 @@ def _refuse(name: str, why: str) -> None:
 def launch(options: argparse.Namespace) -> int:
     """Print, write or submit a job; returns the exit status."""
     _check(options)
-    kinds = () if options.again is None else again.kinds_of(options.again)
     folder = storage.check_path("--logs", options.logs or "shards")
-    given = _given(options)
-    if kinds:
-        kept = _kept(folder, options.on)
-        if options.profile is not None:
-            kept.pop("memory", None)
-        given = {**kept, **given}
-    job = _job(given, folder)
-    journal = array_job.check_journal(given.get("journal"), job.words, job.count)
-    if kinds:
-        attempt = given["attempt"] = given.get("attempt", 1) + 1
-        job = job.changed(name=f"{job.name}-{attempt}")
-        job = _some(job, journal, kinds, grows=options.memory is None)
+    if options.again is None:
+        given = _given(options)
+        job = _job(given, folder)
+        journal = _journal(job, given)
+    else:
+        kinds = again.kinds_of(options.again)
+        given = _given_again(options, folder)
+        job = _job(given, folder)
+        journal = _journal(job, given)
+        job = _some(job, journal, kinds, given, grows=options.memory is None)
         if not job.indices:
             streams.complain(f"coresize: no shard is {options.again}: nothing to do")
             return ExitCode.OK
     text = _SCHEDULERS[options.on].text(job)
-    if not kinds or options.submit:  # what is only printed may be printed again
-        memory = None if job.memory is None else f"{job.memory}B"
-        content = {**given, "on": options.on, "memory": memory, "profile": None}
-        submission.keep(folder, content)
     _warn(job, journal)
-    _hand_over(options, text)
+    submission.make_folder(folder)
+    number = _hand_over(options, text)
+    if options.again is None or number:  # what is only printed may be printed again
+        memory = None if job.memory is None else f"{job.memory}B"
+        jobs = [*given.get("jobs", ()), *([number] if number else ())]
+        content = {**given, "on": options.on, "memory": memory, "jobs": jobs}
+        submission.keep(folder, {**content, "profile": None})
     return ExitCode.OK
+
+
+def _given_again(options: argparse.Namespace, folder: str) -> _Given:
+    """The options that are given, and else those of the first start."""
+    kept = _kept(folder, options.on)
+    if options.profile is not None:
+        kept.pop("memory", None)
+    attempt = kept.pop("attempt", 1) + 1
+    return {**kept, **_given(options), "attempt": attempt}
+
+
+def _journal(job: ArrayJob, given: _Given) -> str | None:
+    return array_job.check_journal(given.get("journal"), job.words, job.count)
 
 
 def _warn(job: ArrayJob, journal: str | None) -> None:
@@ -190,7 +202,14 @@ def _check(options: argparse.Namespace) -> None:
 
 
 #: The options of every job that are not only for a cluster, and the number of starts.
-_OTHERS = {"count": int, "words": list, "memory": str, "at_once": int, "attempt": int}
+_OTHERS = {
+    "count": int,
+    "words": list,
+    "memory": str,
+    "at_once": int,
+    "attempt": int,
+    "jobs": list,
+}
 
 
 def _types(on: str) -> dict[str, type]:
@@ -233,8 +252,8 @@ def _is_of(kind: type, value: object) -> bool:
     return type(value) in kinds
 
 
-def _hand_over(options: argparse.Namespace, text: str) -> None:
-    """Print a job, write it to a file, or submit it."""
+def _hand_over(options: argparse.Namespace, text: str) -> str | None:
+    """Print a job, write it to a file, or submit it; returns the number of the job."""
     if options.output not in {None, "-"}:
         path = storage.check_path("--output", options.output)
         try:
@@ -243,9 +262,12 @@ def _hand_over(options: argparse.Namespace, text: str) -> None:
             msg = f"{path} cannot be written: {error.strerror}"
             raise CoresizeError(msg) from None
     if options.submit:
-        streams.write(submission.submit(_SCHEDULERS[options.on].command, text))
-    elif options.output in {None, "-"}:
+        number = submission.submit(_SCHEDULERS[options.on].command, text)
+        streams.write(number)
+        return number
+    if options.output in {None, "-"}:
         streams.write_exactly(text)
+    return None
 
 
 # --- The job, from its options ----------------------------------------------------
@@ -338,7 +360,12 @@ def _claim(given: _Given) -> tuple[str, str] | None:
 
 
 def _some(
-    job: ArrayJob, journal: str | None, kinds: tuple[str, ...], *, grows: bool
+    job: ArrayJob,
+    journal: str | None,
+    kinds: tuple[str, ...],
+    given: _Given,
+    *,
+    grows: bool,
 ) -> ArrayJob:
     """The job that runs the shards of some kinds again; it may have none.
 
@@ -346,22 +373,34 @@ def _some(
         job: the job of all shards.
         journal: the path of the journals.
         kinds: what their journals say.
+        given: the options, with the earlier jobs.
         grows: shards that ran out of memory get more.
     """
     if journal is None:
         allowed = "the path of the journals, such as out-{index}.sqlite"
         raise ConfigError("--journal", journal, allowed)
     states = again.look(journal, job.count, job.logs)
-    running = ", ".join(str(one.index) for one in states if one.is_running)
-    if running:
-        streams.complain(f"coresize: running, and left alone: {running}")
-    chosen = again.chosen(states, kinds)
+    queued = _queued(given.get("jobs", []))
+    busy = [one.index for one in states if one.is_running or one.index in queued]
+    if busy:
+        shown = array_job.ranges(busy)
+        streams.complain(f"coresize: running or queued, and left alone: {shown}")
+    chosen = again.chosen(states, kinds, busy)
     memory = job.memory
     if chosen and grows and again.OOM in kinds:
         memory = again.more_memory(memory, chosen)
         streams.complain(f"coresize: memory of a shard: {format_bytes(memory)}")
     return job.changed(
+        name=f"{job.name}-{given['attempt']}",
         indices=tuple(one.index for one in chosen),
         retry=tuple(kind for kind in kinds if kind != again.MISSING),
         memory=memory,
     )
+
+
+def _queued(jobs: list[str]) -> frozenset[int]:
+    """The shards that earlier jobs still run or will run, as far as that is known."""
+    numbers = [job for job in jobs if job[:1].isdigit()]  # of Slurm
+    if not numbers:
+        return frozenset()
+    return slurm.indices_in(submission.ask(slurm.queue(numbers)))

@@ -139,10 +139,12 @@ def _is_whole(
     return total is not None and ended >= total
 
 
-def chosen(states: Iterable[ShardState], kinds: Iterable[str]) -> list[ShardState]:
-    """The shards of some kinds that do not run now."""
-    wanted = {*kinds}
-    return [one for one in states if one.kinds & wanted and not one.is_running]
+def chosen(
+    states: Iterable[ShardState], kinds: Iterable[str], busy: Iterable[int]
+) -> list[ShardState]:
+    """The shards of some kinds that neither run now nor will run anyway."""
+    wanted, left = {*kinds}, {*busy}
+    return [one for one in states if one.kinds & wanted and one.index not in left]
 
 
 def more_memory(before: int | None, states: Sequence[ShardState]) -> int:

@@ -23,7 +23,7 @@ from coresize.launch.array_job import COUNT, INDEX, SHARD, in_units, ranges, rep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from coresize.launch.array_job import ArrayJob
 
@@ -131,3 +131,26 @@ def _directive(option: str) -> str:
         allowed = "an option of sbatch in one line, such as --sbatch=--partition=long"
         raise ConfigError("--sbatch", option, allowed)
     return option
+
+
+# --- The queue --------------------------------------------------------------------
+
+
+def queue(numbers: Iterable[str]) -> list[str]:
+    """The command that prints the indices of jobs which run or wait, a line each.
+
+    Args:
+        numbers: what ``sbatch --parsable`` has printed: "12", or "12;cluster".
+    """
+    jobs = ",".join(number.partition(";")[0] for number in numbers)
+    return ["squeue", "--noheader", "--array", "--format=%K", f"--jobs={jobs}"]
+
+
+def indices_in(text: str) -> frozenset[int]:
+    r"""The indices that the command has printed.
+
+    >>> sorted(indices_in("3\\n10\\nN/A\\n"))
+    [3, 10]
+    """
+    words = text.split()
+    return frozenset(int(word) for word in words if word.isascii() and word.isdigit())

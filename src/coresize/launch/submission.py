@@ -49,23 +49,44 @@ def submit(words: Sequence[str], text: str) -> str:
     return done.stdout.decode(errors="replace").strip()
 
 
-def keep(folder: str, options: Mapping[str, object]) -> str:
-    """Keep the options of a job for ``--again``; returns the path of the file.
+def ask(words: Sequence[str]) -> str:
+    """What a command of a scheduler prints; empty if it fails, or is not here."""
+    try:
+        done = subprocess.run(  # noqa: S603 - the scheduler's own command
+            words, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+    except OSError:
+        return ""
+    return "" if done.returncode else done.stdout.decode(errors="replace")
 
-    The folder is created: Slurm does not create that of the logs, and a job whose log
-    cannot be opened fails without a word.
+
+def make_folder(folder: str) -> None:
+    """Create the folder of the logs.
+
+    Slurm does not create it, and a job whose log cannot be opened fails without a word.
+
+    Raises:
+        CoresizeError: the folder cannot be created.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"the folder of the logs, {folder}, cannot be created: {error.strerror}"
+        raise CoresizeError(msg) from None
+
+
+def keep(folder: str, options: Mapping[str, object]) -> None:
+    """Keep the options of a job for ``--again``.
 
     Raises:
         CoresizeError: the file cannot be written.
     """
     path = f"{folder}/{_FILE}"
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
         storage.replace(path, json.dumps({**options}, indent=2) + "\n")
     except OSError as error:
         msg = f"the job cannot be kept in {path}: {error.strerror}"
         raise CoresizeError(msg) from None
-    return path
 
 
 def kept(folder: str) -> dict[str, Any]:
