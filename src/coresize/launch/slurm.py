@@ -149,7 +149,7 @@ def queue(numbers: Iterable[str]) -> list[str]:
 def indices_in(text: str) -> frozenset[int]:
     r"""The indices that the command has printed.
 
-    >>> sorted(indices_in("3\\n10\\nN/A\\n"))
+    >>> sorted(indices_in("3\n10\nN/A\n"))
     [3, 10]
     """
     words = text.split()
