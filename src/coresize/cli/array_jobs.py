@@ -10,12 +10,11 @@ from coresize import storage
 from coresize.arguments import check_amount, check_count
 from coresize.batch import shards
 from coresize.batch.exit_codes import ExitCode
-from coresize.cli import run, streams
+from coresize.cli import cluster_options, run, streams
 from coresize.errors import ConfigError, CoresizeError
 from coresize.host import SHARD
 from coresize.launch import again, array_job, durations, kubernetes, slurm, submission
 from coresize.launch.array_job import ArrayJob
-from coresize.model import Value
 from coresize.planning.plan import find_profile
 from coresize.planning.settings import load_settings
 from coresize.units import format_bytes, to_memory
@@ -31,102 +30,17 @@ if TYPE_CHECKING:
     _Given: TypeAlias = dict[str, Any]
 
 
-class _Scheduler(Value):
-    """What is particular to a scheduler.
-
-    Attributes:
-        text: makes the text of a job.
-        command: takes that text on standard input.
-        options: option, type, name of the value, and help.
-    """
-
-    text: Callable[[ArrayJob], str]
-    command: tuple[str, ...]
-    options: tuple[tuple[str, type, str, str], ...]
-
-
-_SCHEDULERS = {
-    "slurm": _Scheduler(
-        text=slurm.script,
-        command=("sbatch", "--parsable"),
-        options=(("--sbatch", list, "OPTION", "such as --sbatch=--partition=long"),),
-    ),
-    "kubernetes": _Scheduler(
-        text=kubernetes.text,
-        command=("kubectl", "create", "--output=name", "--filename=-"),
-        options=(
-            ("--image", str, "IMAGE", "image of the container, with coresize in it"),
-            ("--claim", str, "NAME:PATH", "volume claim for journals, and its place"),
-            ("--restarts", int, "N", "starts of a shard after the first (default: 3)"),
-            ("--max-failed", int, "N", "failed shards after which all are given up"),
-        ),
-    ),
+#: The text of a job.
+_TEXTS: dict[str, Callable[[ArrayJob], str]] = {
+    "slurm": slurm.script,
+    "kubernetes": kubernetes.text,
 }
 
-#: The options of a job on every scheduler.
-_OPTIONS = (
-    ("--name", str, "NAME", "name of the job (default: shards)"),
-    ("--cpus", float, "N", "cores of one shard (default: 1)"),
-    ("--profile", str, "NAME", 'memory by a profile of a task, or "history:FUNCTION"'),
-    ("--time", str, "TIME", "longest time of one shard, such as 2h"),
-    ("--grace", str, "TIME", "time from SIGTERM to the end by force (default: 60s)"),
-    ("--journal", str, "PATH", "journals, such as o-{index}.db, if CMD does not tell"),
-)
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options for a cluster."""
-    group = parser.add_argument_group("on a cluster")
-    group.add_argument(
-        "--on",
-        choices=tuple(_SCHEDULERS),
-        help="print a batch script of Slurm, or a manifest of Kubernetes",
-    )
-    group.add_argument("--submit", action="store_true", default=None, help=_SUBMIT)
-    group.add_argument("-o", "--output", metavar="FILE", help="write the job to FILE")
-    group.add_argument("--again", metavar="KINDS", help=_AGAIN)
-    for row in _OPTIONS:
-        _add_option(group, *row)
-    for name, scheduler in _SCHEDULERS.items():
-        for option, kind, metavar, text in scheduler.options:
-            _add_option(group, option, kind, metavar, f"{name}: {text}")
-
-
-_SUBMIT = "submit the job, in place of printing it"
-_AGAIN = (
-    'run the shards again whose journals say "oom" (with more memory), "failed", '
-    '"killed", "crashed", "timeout" or "missing" (not begun, or not at the end)'
-)
-
-
-def _add_option(
-    group: argparse._ArgumentGroup, option: str, kind: type, metavar: str, text: str
-) -> None:
-    if kind is list:
-        group.add_argument(option, action="append", metavar=metavar, help=text)
-    else:
-        group.add_argument(option, type=kind, metavar=metavar, help=text)
-
-
-def _names(rows: tuple[tuple[str, type, str, str], ...]) -> list[str]:
-    return [option.strip("-").replace("-", "_") for option, *_ in rows]
-
-
-def check_local(options: argparse.Namespace) -> None:
-    """Check that no option for a cluster is given, for shards on this machine.
-
-    Raises:
-        CoresizeError: an option needs ``--on``.
-    """
-    rows = (*_OPTIONS, *(row for one in _SCHEDULERS.values() for row in one.options))
-    for name in ("submit", "output", "again", *_names(rows)):
-        if getattr(options, name) is not None:
-            _refuse(name, "it needs --on slurm or --on kubernetes")
-
-
-def _refuse(name: str, why: str) -> None:
-    msg = f"--{name.replace('_', '-')} cannot be used: {why}"
-    raise CoresizeError(msg)
+#: The commands that take such a text on standard input.
+_COMMANDS = {
+    "slurm": ("sbatch", "--parsable"),
+    "kubernetes": ("kubectl", "create", "--output=name", "--filename=-"),
+}
 
 
 # --- One call -------------------------------------------------------------------
@@ -149,7 +63,7 @@ def launch(options: argparse.Namespace) -> int:
         if not job.indices:
             streams.complain(f"coresize: no shard is {options.again}: nothing to do")
             return ExitCode.OK
-    text = _SCHEDULERS[options.on].text(job)
+    text = _TEXTS[options.on](job)
     _warn(job, journal)
     submission.make_folder(folder)
     number = _hand_over(options, text)
@@ -187,14 +101,7 @@ def _warn(job: ArrayJob, journal: str | None) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.retry_oom:
-        _refuse("retry_oom", "with --on, --again oom runs shards again")
-    for name, scheduler in _SCHEDULERS.items():
-        for option in _names(scheduler.options):
-            if name != options.on and getattr(options, option) is not None:
-                _refuse(option, f"it is for --on {name}")
-    if options.memory is not None and options.profile is not None:
-        _refuse("profile", "--memory tells the memory of a shard already")
+    cluster_options.check_cluster(options)
     outer = shards.own_shard()
     if outer is not None:
         allowed = "no value where a job for all shards of a batch is made"
@@ -214,9 +121,8 @@ _OTHERS = {
 
 def _types(on: str) -> dict[str, type]:
     """What a job is made of: the types of the options by name."""
-    rows = (*_OPTIONS, *_SCHEDULERS[on].options)
-    kinds = (kind for _, kind, *_ in rows)
-    return {**_OTHERS, **dict(zip(_names(rows), kinds, strict=True))}
+    rows = cluster_options.types(cluster_options.COMMON, cluster_options.PARTICULAR[on])
+    return {**_OTHERS, **rows}
 
 
 def _given(options: argparse.Namespace) -> _Given:
@@ -262,7 +168,7 @@ def _hand_over(options: argparse.Namespace, text: str) -> str | None:
             msg = f"{path} cannot be written: {error.strerror}"
             raise CoresizeError(msg) from None
     if options.submit:
-        number = submission.submit(_SCHEDULERS[options.on].command, text)
+        number = submission.submit(_COMMANDS[options.on], text)
         streams.write(number)
         return number
     if options.output in {None, "-"}:

@@ -8,7 +8,7 @@ import time
 
 from coresize import storage
 from coresize.batch.exit_codes import ExitCode
-from coresize.cli import array_jobs, run, streams
+from coresize.cli import cluster_options, run, streams
 from coresize.errors import CoresizeError
 from coresize.interrupts import Signals
 from coresize.processes import exits
@@ -71,7 +71,7 @@ def _options() -> argparse.ArgumentParser:
         help="run shards that were killed for memory, and tasks in them that were, "
         "again, one shard at a time, at the end",
     )
-    array_jobs.add_options(parser)
+    cluster_options.add_options(parser)
     return parser
 
 
@@ -129,8 +129,10 @@ def _shards(
         of_parts.parse_args(options.words[:end], options)
         options.words = options.words[end:]
     if options.on:
+        from coresize.cli import array_jobs
+
         return "", array_jobs.launch(options)
-    array_jobs.check_local(options)
+    cluster_options.check_local(options)
     if options.count is None:
         options.parser.error("the following arguments are required: N")
     launcher = Launcher(
