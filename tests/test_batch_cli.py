@@ -366,7 +366,7 @@ def test_each_part_has_its_share_of_memory_and_as_many_run_as_fit(run, call, fol
     assert cores == 4
     assert memory == int(1024**3 * 0.8)
     none = call(*words[:2], "--memory", "2GiB", *words[2:], env=env)
-    assert none.returncode == 1
+    assert none.returncode == 12
     assert "not even one task fits" in none.stderr
 
 

@@ -75,7 +75,7 @@ def test_a_part_that_was_killed_for_memory_is_run_again_alone(tmp_path):
 def test_otherwise_it_is_told(tmp_path):
     done = cgroups.run(400, SHARDS, tmp_path)
     out, err, code = done.out.split("\0")
-    assert code == "1"
+    assert code == "12"
     assert [line.split()[1] for line in out.splitlines()[-3:]] == [
         *("done", "oom", "done")
     ]

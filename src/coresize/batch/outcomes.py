@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from coresize.batch.exit_codes import ExitCode
 from coresize.errors import (
     CoresizeError,
     TaskCrashedError,
@@ -160,6 +161,22 @@ class BatchReport(Value):
     need: int | None
     peak_memory: int | None
     line: str
+
+    @property
+    def exit_code(self) -> int:
+        """The status for ``sys.exit()``, the same as that of ``coresize batch``.
+
+        0: all tasks are ok. 75: the batch was stopped, and the same program goes on.
+        12: memory ran out for a task. 1: tasks have failed in another way.
+        """
+        unfinished = self.total is not None and self.done < self.total
+        if unfinished or self.counts.get("cancelled"):
+            code = ExitCode.CONTINUE
+        elif self.counts.get("oom"):
+            code = ExitCode.OUT_OF_MEMORY
+        else:
+            code = ExitCode.FAILED if self.failed else ExitCode.OK
+        return int(code)
 
     @property
     def startup_share(self) -> float:

@@ -3,9 +3,9 @@
 Exit status: 0 for success. 1 if ``--strict`` is given and not even one task fits. 2 for
 invalid usage, an invalid setting or variable, a file that cannot be used, or output
 that cannot be written; the message is on standard error. ``run`` and ``profile`` exit
-with the status of their program. ``batch`` exits with 1 if a task has failed,
-``shards`` if a shard has failed, and ``diagnose`` if a finding is at least as severe as
-``--fail-on``. 130 after Ctrl-C.
+with the status of their program. ``batch`` and ``shards`` exit with an `ExitCode`, and
+``diagnose`` with 1 if a finding is at least as severe as ``--fail-on``. 130 after
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from coresize.batch.exit_codes import ExitCode
 from coresize.cli import (
     batch,
     diagnose,
@@ -55,10 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             streams.write(text)
     except InsufficientMemoryError as error:
         streams.complain(f"coresize: error: {error}")
-        return 1
+        return int(given.too_large)
     except CoresizeError as error:
         streams.complain(f"coresize: error: {error}")
-        return 2
+        return ExitCode.USAGE
     except KeyboardInterrupt:
         streams.complain("coresize: interrupted")
         return streams.INTERRUPTED
@@ -92,4 +93,5 @@ def _parser() -> argparse.ArgumentParser:
     machine.add_record(commands)
     for command in commands.choices.values():  # errors show the usage of the command
         command.set_defaults(parser=command)
+        command.set_defaults(too_large=command.get_default("too_large") or 1)
     return parser

@@ -6,7 +6,9 @@ import argparse
 import functools
 import json
 import os
+import signal
 
+from coresize.batch.exit_codes import ExitCode
 from coresize.batch.options import OPTIONS
 from coresize.cli import options, streams
 from coresize.errors import CoresizeError
@@ -48,7 +50,7 @@ def add_batch(commands: Commands) -> None:
     command.add_argument(
         "--config", metavar="FILE", help="a settings file, TOML or YAML"
     )
-    command.set_defaults(run=_batch)
+    command.set_defaults(run=_batch, too_large=ExitCode.OUT_OF_MEMORY)
 
 
 def _batch(words: argparse.Namespace) -> tuple[str, int]:
@@ -66,7 +68,7 @@ def _batch(words: argparse.Namespace) -> tuple[str, int]:
                     signals.stop(streams.NO_READER)
     except KeyboardInterrupt:
         streams.complain(f"coresize: stopped{_how_to_go_on(given, signals)}")
-        return "", signals.status
+        return "", _status_after(given, signals)
     for outcome in failures:
         what = one_line(f"{outcome.key}: {outcome.message}")
         streams.complain(f"{outcome.status}: {what}")
@@ -78,7 +80,18 @@ def _batch(words: argparse.Namespace) -> tuple[str, int]:
         again = ",".join(name for name in BAD if report.counts.get(name))
         hint = f"; --retry {again} runs them again" if "journal" in given else ""
         streams.complain(f"coresize: {tasks} failed{hint}")
-    return "", 1 if report.failed else 0
+    return "", report.exit_code
+
+
+def _status_after(given: dict[str, Any], signals: Signals) -> int:
+    """The exit status of a batch that was stopped.
+
+    A scheduler sends SIGTERM, and asks by the status what to do; a person presses
+    Ctrl-C, and shells end their loops and scripts after 130 alone.
+    """
+    if signals.number == signal.SIGTERM and "journal" in given:
+        return ExitCode.CONTINUE
+    return signals.status
 
 
 def _how_to_go_on(given: dict[str, Any], signals: Signals) -> str:

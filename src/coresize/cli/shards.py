@@ -7,7 +7,8 @@ import functools
 import time
 
 from coresize import storage
-from coresize.cli import run, streams
+from coresize.batch.exit_codes import ExitCode
+from coresize.cli import cluster_options, run, streams
 from coresize.errors import CoresizeError
 from coresize.interrupts import Signals
 from coresize.processes import exits
@@ -26,12 +27,24 @@ _OFTEN, _SELDOM = 1.0, 60.0
 
 def add_shards(commands: Commands) -> None:
     """Add the sub-command ``shards``."""
-    text = "run all shards of a batch here: coresize shards 4 -- CMD --shard {shard}"
+    text = "run all shards of a batch, here or on a cluster: coresize shards 4 -- CMD"
     of_parts = _options()
     command = commands.add_parser("shards", parents=[of_parts], help=text)
-    command.add_argument("count", type=int, metavar="N", help="number of shards")
+    command.add_argument(
+        "count", type=_number, metavar="N", nargs="?", help="number of shards"
+    )
     run.add_words(command)
-    command.set_defaults(run=functools.partial(_shards, of_parts))
+    command.set_defaults(
+        run=functools.partial(_shards, of_parts), too_large=ExitCode.OUT_OF_MEMORY
+    )
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        msg = f"{text!r} is no number of shards: N comes before -- CMD"
+        raise argparse.ArgumentTypeError(msg) from None
 
 
 def _options() -> argparse.ArgumentParser:
@@ -50,7 +63,6 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--logs",
         metavar="DIR",
-        default="shards",
         help="folder for the log of each shard (default: shards)",
     )
     parser.add_argument(
@@ -59,6 +71,7 @@ def _options() -> argparse.ArgumentParser:
         help="run shards that were killed for memory, and tasks in them that were, "
         "again, one shard at a time, at the end",
     )
+    cluster_options.add_options(parser)
     return parser
 
 
@@ -115,10 +128,17 @@ def _shards(
         end = (*options.words, "--").index("--")
         of_parts.parse_args(options.words[:end], options)
         options.words = options.words[end:]
+    if options.on:
+        from coresize.cli import array_jobs
+
+        return "", array_jobs.launch(options)
+    cluster_options.check_local(options)
+    if options.count is None:
+        options.parser.error("the following arguments are required: N")
     launcher = Launcher(
         options.count,
         run.words_of(options),
-        logs=storage.check_path("--logs", options.logs),
+        logs=storage.check_path("--logs", options.logs or "shards"),
         memory=options.memory,
         at_once=options.at_once,
         retry_oom=options.retry_oom,

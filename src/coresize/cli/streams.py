@@ -15,6 +15,7 @@ from coresize.texts import cut, decode, one_line, width
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TextIO
 
 
@@ -54,11 +55,31 @@ def write(text: str, end: str = "\n") -> bool:
     Raises:
         CoresizeError: standard output is closed, or cannot be written.
     """
+    return _write(
+        lambda stream: print(_printable(text, stream), end=end, file=stream, flush=True)
+    )
+
+
+def write_exactly(text: str) -> bool:
+    """Write a text for another program, byte for byte, as `write` does.
+
+    Raises:
+        CoresizeError: standard output is closed, or cannot be written.
+    """
+
+    def write_bytes(stream: TextIO) -> None:
+        stream.buffer.write(os.fsencode(text))
+        stream.flush()
+
+    return _write(write_bytes)
+
+
+def _write(write: Callable[[TextIO], object]) -> bool:
     if sys.stdout is None:
         msg = "standard output is closed"
         raise CoresizeError(msg)
     try:
-        print(_printable(text, sys.stdout), end=end, flush=True)
+        write(sys.stdout)
     except OSError as error:
         _divert(sys.stdout)
         if not isinstance(error, BrokenPipeError):

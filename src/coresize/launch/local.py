@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from coresize.arguments import check_count
 from coresize.batch import shards
+from coresize.batch.exit_codes import ExitCode, worst
 from coresize.batch.journal import overview, status
 from coresize.detection import available
 from coresize.detection.limits import memory_budget
@@ -150,8 +151,14 @@ class ShardProcess:
         killed = self._kills.explains(self.code, of_tree=True)
         counts = self.progress().get("counts") or {}
         self.short_of_memory = killed or counts.get(OOM, 0) > 0
-        failed = OOM if self.short_of_memory else "failed"
-        self.state = "done" if self.code == 0 else failed
+        self.state = self._ended()
+
+    def _ended(self) -> str:
+        if self.code == ExitCode.OK:
+            return "done"
+        if self.code == ExitCode.CONTINUE:
+            return "stopped"
+        return OOM if self.short_of_memory else "failed"
 
     def send(self, number: int) -> None:
         """Send a signal to the program and all processes that it started."""
@@ -236,7 +243,9 @@ class Launcher:
         self._deadline = 0.0
 
     def run(self, show: Callable[[], object]) -> int:
-        """Run all shards; returns 0 if all have succeeded, else 1 or 128 + signal.
+        """Run all shards; returns the exit status of all of them together.
+
+        This is 128 + the signal after a signal, unless a shard says that it can go on.
 
         Args:
             show: a function that is called repeatedly, to show `parts`.
@@ -253,9 +262,10 @@ class Launcher:
             finally:
                 for part in self.parts:
                     part.kill()
-        if self._signal is not None:
+        status = worst({_status(part) for part in self.parts})
+        if self._signal is not None and status != ExitCode.CONTINUE:
             return 128 + self._signal
-        return 0 if all(part.state == "done" for part in self.parts) else 1
+        return status
 
     def _run(
         self,
@@ -288,6 +298,14 @@ class Launcher:
         self._deadline = time.monotonic() + (0.0 if again else _GRACE)
         for part in self.parts:
             part.send(number)
+
+
+def _status(part: ShardProcess) -> int:
+    """The exit status of a shard, as far as it decides about that of all."""
+    codes = {"done": ExitCode.OK, OOM: ExitCode.OUT_OF_MEMORY}
+    if part.code == ExitCode.CONTINUE:
+        return ExitCode.CONTINUE
+    return codes.get(part.state, ExitCode.FAILED)
 
 
 def share_of(at_once: int) -> dict[str, str]:

@@ -118,7 +118,7 @@ def plan_workers(
     defaults = _kind(settings, kind)
     if profile is None:
         profile = defaults.profile
-    task = _profile(settings, profile, item_size)
+    task = find_profile(settings, profile, item_size)
     need = _need(kind, defaults, task, memory=memory, cpus=cpus, gpus=gpus)
     caps = {
         "tasks": (tasks, 0),
@@ -215,9 +215,16 @@ _PLAIN = Kind(resources=Resources(cpu=1.0, memory=None, gpu=0.0), profile=None)
 _PROFILES = "a TaskProfile (of a sweep: its .profile), or the name of one"
 
 
-def _profile(
-    settings: Settings, profile: TaskProfile | str | None, item_size: float | None
+def find_profile(
+    settings: Settings,
+    profile: TaskProfile | str | None,
+    item_size: float | None = None,
 ) -> TaskProfile | None:
+    """The profile of a name: from the settings, saved, in a file, or "history:NAME".
+
+    Raises:
+        ConfigError: there is none of that name, or it is not valid.
+    """
     if profile is None:
         return None
     if not isinstance(profile, str):

@@ -35,6 +35,19 @@ def count(path: str) -> dict[str | None, int]:
         return dict(file.execute("SELECT status, count(*) FROM tasks GROUP BY status"))
 
 
+def peak(path: str, status: str) -> int | None:
+    """The most bytes that a task with a status had; None if that is not known.
+
+    Raises:
+        JournalError: the file is not a journal, or cannot be read.
+    """
+    with schema.explained(path), contextlib.closing(schema.open_to_read(path)) as file:
+        schema.identity_of(file, path)
+        query = "SELECT max(peak_memory) FROM tasks WHERE status = ?"
+        found = file.execute(query, (status,)).fetchone()[0]
+    return found if isinstance(found, int) else None
+
+
 def read(path: str) -> Iterator[dict[str, object]]:
     """Yield the tasks in a journal, by column name, in the order of the input.
 
