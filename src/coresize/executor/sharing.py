@@ -5,7 +5,8 @@ many calls, workers and tries use it (`coresize.processes.buffers`). Rule 2: wha
 not fit into the memory that is left is refused before it is copied. Rule 3: a call is
 copied at its submission, so that the caller may change an array between two calls; but
 only while the copies of waiting calls leave most of the memory free. The other calls
-are copied when a worker takes them.
+are copied when a worker takes them (`Later`), and wait until their copy fits
+(`coresize.executor.admission.copies`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 from coresize.arguments import check_count
 from coresize.errors import ConfigError, InsufficientMemoryError, ParseError
 from coresize.model import Value
-from coresize.processes import segments, transfer
+from coresize.processes import copies, segments, transfer
 from coresize.processes.buffers import LEAST, Apart, Once, Packed
 from coresize.processes.transfer import TransferError
 from coresize.units import SIZES, size
@@ -23,9 +24,10 @@ from coresize.units import SIZES, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, Literal, TypeAlias
 
-    from coresize.processes.copies import Bound
+    from coresize.processes.copies import Bound, Range
 
     #: A number of bytes, or a text such as "64KiB".
     Size: TypeAlias = int | str
@@ -43,12 +45,40 @@ _PART = 4
 #: part of the descriptors of this process that they may take.
 _MOST_SEGMENTS, _PART_OF_DESCRIPTORS = 256, 4
 
+_WHAT = "a copy of the large arguments does not fit into memory"
+
 #: Copies of fewer bytes are made without a look at the memory that is left.
-_LITTLE = 1024**2
+LITTLE = 1024**2
 
 
-class _NotNowError(Exception):
-    """The copies of waiting calls would take too much."""
+class Later:
+    """In place of a pickle: the call is packed later, when a worker takes it.
+
+    Args:
+        ranges: the addresses of its large buffers, as far as they are known.
+        error: why they were not copied, if they were to be copied; its ``needed`` is
+            the number of bytes.
+    """
+
+    __slots__ = ("_changes", "_ranges", "_size", "error")
+
+    def __init__(
+        self,
+        ranges: Sequence[Range] = (),
+        error: InsufficientMemoryError | None = None,
+    ) -> None:
+        self.error = error
+        self._ranges = ranges
+        self._size = 0 if error is None else error.needed
+        self._changes = -1 if error is None else copies.copies.changes
+
+    @property
+    def size(self) -> int:
+        """The bytes that are still to be copied, as far as is known."""
+        changes = copies.copies.changes
+        if changes != self._changes:  # another call may have brought the same buffers
+            self._size, self._changes = copies.copies.missing(self._ranges), changes
+        return self._size
 
 
 class Sharing(Value):
@@ -63,20 +93,21 @@ class Sharing(Value):
     least: int | None
     writable: bool
 
-    def pack(self, message: object, function: object) -> bytes | Packed:
+    def pack(self, message: object, function: object) -> bytes | Packed | Later:
         """Pickle a message with a function, for a worker that takes it now.
 
+        Returns:
+            The pickle; or `Later` with an error, if the large buffers do not fit into
+            the memory that is left.
+
         Raises:
-            InsufficientMemoryError: the large buffers do not fit into memory.
             TransferError: the message cannot be pickled.
         """
-        content = self._pack(message, function, sys.maxsize, early=False)
-        assert content is not None
-        return content
+        return self._pack(message, function, sys.maxsize, check)
 
     def pack_early(
         self, message: object, function: object, most: int
-    ) -> bytes | Packed | None:
+    ) -> bytes | Packed | Later:
         """Pickle a message with a function, which has to wait for a worker.
 
         Args:
@@ -85,15 +116,12 @@ class Sharing(Value):
             most: the most bytes, without the large buffers.
 
         Returns:
-            The pickle; None if it is better made when a worker takes it.
+            The pickle; `Later` if it is better made when a worker takes it.
 
         Raises:
             TransferError: the message cannot be pickled.
         """
-        try:
-            return self._pack(message, function, most, early=True)
-        except _NotNowError:
-            return None
+        return self._pack(message, function, most, _check_early)
 
     def pack_whole(self, value: object, bound: Bound) -> tuple[Packed | None, int]:
         """Pickle an object for many readers, and copy its large buffers.
@@ -129,19 +157,20 @@ class Sharing(Value):
             return value
 
     def _pack(
-        self, message: object, function: object, most: int, *, early: bool
-    ) -> bytes | Packed | None:
-        if self.least is None:
-            return transfer.dump_within(message, function, most)
-        apart = Apart(self.least)
+        self, message: object, function: object, most: int, bound: Bound
+    ) -> bytes | Packed | Later:
+        apart = None if self.least is None else Apart(self.least)
         content = transfer.dump_within(message, function, most, apart=apart)
-        if content is None or apart.is_empty:
+        if content is None:
+            return Later(apart.ranges if apart else ())
+        if apart is None:
             return content
-        bound = _check_early if early else check
         try:
             return apart.packed(content, writable=self.writable, bound=bound)
+        except InsufficientMemoryError as error:
+            return Later(apart.ranges, error)
         except OSError:  # no descriptor is free: the buffers go with the call
-            return transfer.dump_within(message, function, most)
+            return transfer.dump_within(message, function, most) or Later()
 
 
 def sharing(share_from: Size | None, writable: Writable | None) -> Sharing:
@@ -180,12 +209,12 @@ def _check_early(fresh: int) -> None:
     """Check that copies leave most of the memory free.
 
     Raises:
-        _NotNowError: they do not, or there are many segments already.
+        InsufficientMemoryError: they do not, or there are many segments already.
     """
     few = min(_MOST_SEGMENTS, segments.most_descriptors() // _PART_OF_DESCRIPTORS)
-    left = _left(fresh)
+    left = memory_left(fresh)
     if segments.count() >= few or (left is not None and fresh > left // _PART):
-        raise _NotNowError
+        raise InsufficientMemoryError(fresh, (left or 0) // _PART, _WHAT)
 
 
 def check(fresh: int) -> None:
@@ -194,21 +223,24 @@ def check(fresh: int) -> None:
     Raises:
         InsufficientMemoryError: they do not.
     """
-    left = _left(fresh)
+    left = memory_left(fresh)
     if left is not None and fresh > left:
-        what = "a copy of the large arguments does not fit into memory"
-        raise InsufficientMemoryError(fresh, left, what)
+        raise InsufficientMemoryError(fresh, left, _WHAT)
 
 
-def _left(fresh: int) -> int | None:
-    """The bytes of memory that are left; None if unknown, or if the size is small."""
-    if fresh < _LITTLE:
+def memory_left(fresh: int) -> int | None:
+    """The bytes of memory that are left; None if unknown, or if little is copied.
+
+    Args:
+        fresh: the bytes that are to be copied.
+    """
+    if fresh < LITTLE:
         return None
+    from coresize.detection import limits
     from coresize.detection.available import memory_limits
-    from coresize.detection.limits import memory_left
     from coresize.host import current
 
     try:
-        return memory_left(memory_limits(current()))
+        return limits.memory_left(memory_limits(current()))
     except ConfigError:  # a variable became invalid: the pool has told that
         return None

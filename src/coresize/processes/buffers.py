@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from coresize.processes.copies import Bound, Piece
+    from coresize.processes.copies import Bound, Piece, Range
     from coresize.processes.segments import Segment
 
     #: The place of a large buffer in a pickle, or -1 if pickle asks for it; its bytes.
@@ -326,6 +326,11 @@ class Apart:
     def size(self) -> int:
         """The bytes of the buffers; what they have in common counts once."""
         return copies.size_of(view for view, _ in self._found)
+
+    @property
+    def ranges(self) -> list[Range]:
+        """The addresses of the buffers."""
+        return copies.ranges_of(view for view, _ in self._found)
 
     def _place(self, content: bytes, *, writable: bool, bound: Bound | None) -> Packed:
         views = [view for view, _ in self._found]

@@ -12,6 +12,7 @@ from multiprocessing import connection
 from coresize import processes
 from coresize.executor import protocol
 from coresize.executor.pool.worker import work, work_beside
+from coresize.executor.sharing import Later
 from coresize.processes import buffers, inheritance, lines, orphans, schedstat
 from coresize.processes.buffers import Attached, Packed
 from coresize.processes.memory import Memory, read_memory
@@ -48,11 +49,14 @@ class Outgoing:
     Attributes:
         size: bytes that are pickled and not written yet.
         held: a worker has to wait until there are fewer such bytes.
+        put_off: the jobs that were given to workers, but whose large buffers did not
+            fit into memory.
     """
 
-    __slots__ = ("_number", "held", "size")
+    __slots__ = ("_number", "held", "put_off", "size")
 
     def __init__(self) -> None:
+        self.put_off: list[Job] = []
         self.size = 0
         self.held = False
         self._number = 0
@@ -315,6 +319,11 @@ class WorkerHandle:
             except BaseException as error:  # noqa: BLE001 - pickle calls the user's code
                 self.running.remove(job)
                 job.abandon(error)
+                continue
+            if isinstance(payload, Later):
+                self.running.remove(job)
+                job.put_off()
+                self._outgoing.put_off.append(job)
                 continue
             if job.folder is not None and job.folder != self._folder:
                 self._folder = job.folder

@@ -1,0 +1,244 @@
+"""Large buffers in the accounts: a call waits for its copy, or says why it cannot."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chaos.harness import wait_for
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coresize import InsufficientMemoryError, ProcessPoolExecutor, run_batch
+from coresize.executor.admission.rules import Rules
+from coresize.executor.jobs import Job
+from coresize.executor.sharing import Later
+from coresize.processes import copies, segments
+from coresize.testing import container, use_host
+
+
+pytestmark = pytest.mark.skipif(
+    not segments.is_available(), reason="needs memfd_create(2)"
+)
+
+MIB = 1024**2
+#: The bytes of a large array, and what is left of the memory: less, then more.
+SIZE, LITTLE, MUCH = 8 * MIB, 4 * MIB, 1024 * MIB
+
+
+class Machine:
+    """A container whose memory a test fills and frees."""
+
+    def __init__(self):
+        self.host = container(memory=2 * MUCH, used=MIB)
+
+    def leave(self, left):
+        used = next(
+            name for name in self.host.files if name.endswith("/memory.current")
+        )
+        self.host.files[used] = f"{2 * MUCH - left}\n"
+
+
+@pytest.fixture
+def machine():
+    made = Machine()
+    with use_host(made.host):
+        yield made
+
+
+def large(number=1.0):
+    return np.full(SIZE // 8, number)
+
+
+def first(array, *_rest):
+    return float(array[0])
+
+
+def hold(array, path):
+    """Hold a large argument until a file exists."""
+    Path(f"{path}-begun").touch()
+    while not Path(path).exists():
+        time.sleep(0.01)
+    return float(array[0])
+
+
+class Gate:
+    """Holds a task until the end of the block."""
+
+    def __init__(self, folder):
+        self.path = folder / "gate"
+
+    def open(self):
+        self.path.touch()
+
+    def hold(self, pool, array):
+        future = pool.submit(hold, array, self.path)
+        wait_for(Path(f"{self.path}-begun").exists)
+        return future
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        self.open()
+
+
+def submitted(pool, *arrays):
+    return [pool.submit(first, array) for array in arrays]
+
+
+def mapped(pool, *arrays):
+    values = pool.map(first, arrays)
+    return [values]
+
+
+def values_of(made):
+    """The values of futures, or of a map."""
+    for each in made:
+        yield from [each.result(60)] if hasattr(each, "result") else each
+
+
+# --- Waiting ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [submitted, mapped])
+@pytest.mark.parametrize("memory", [None, "auto", "2MiB"])
+def test_a_call_waits_for_what_a_running_task_holds(machine, tmp_path, make, memory):
+    """And another call that needs no copy is made meanwhile."""
+    gate = Gate(tmp_path)
+    with ProcessPoolExecutor(2, memory=memory) as pool, gate:
+        running = gate.hold(pool, large())
+        machine.leave(LITTLE)
+        made = make(pool, large(2.0), large(3.0))
+        if memory is None:  # a bound of memory reads the real machine
+            assert pool.submit(abs, -1).result(60) == 1
+        assert not running.done()
+        machine.leave(MUCH)
+        gate.open()
+        assert list(values_of(made)) == [2.0, 3.0]
+        assert running.result(60) == 1.0
+
+
+def test_a_call_that_waits_can_be_cancelled(machine, tmp_path):
+    gate = Gate(tmp_path)
+    with ProcessPoolExecutor(2) as pool, gate:
+        running = gate.hold(pool, large())
+        machine.leave(LITTLE)
+        waiting = submitted(pool, large(), large())
+        assert pool.submit(abs, -1).result(60) == 1
+        assert waiting[0].cancel()
+        pool.shutdown(wait=False, cancel_futures=True)
+        wait_for(waiting[1].cancelled)
+        gate.open()
+        assert running.result(60) == 1.0
+
+
+def test_a_batch_waits_as_well(machine):
+    machine.leave(3 * SIZE)
+    arrays = [large(float(n)) for n in range(4)]
+    outcomes = run_batch(first, arrays, max_workers=2)
+    assert outcomes.results() == [0.0, 1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("memory", [None, "auto", "2MiB"])
+def test_what_can_never_fit_fails_with_both_numbers(machine, memory):
+    machine.leave(LITTLE)
+    with ProcessPoolExecutor(2, memory=memory) as pool:
+        future = pool.submit(first, large())
+        with pytest.raises(InsufficientMemoryError) as caught:
+            future.result(60)
+        assert caught.value.needed >= SIZE
+        assert caught.value.budget == LITTLE
+        assert pool.submit(abs, -1).result(60) == 1
+        with pytest.raises(InsufficientMemoryError):
+            next(pool.map(first, [large()]))
+
+
+def test_what_waits_in_front_is_not_in_the_way_of_what_is_copied(machine):
+    """A call that can never fit fails only when the others have run."""
+    with ProcessPoolExecutor(1, memory="auto") as pool:
+        machine.leave(MUCH)
+        small = np.zeros(MIB // 8)
+        ready = [pool.submit(first, small, n) for n in range(3)]
+        machine.leave(LITTLE)
+        never = pool.submit(first, large())
+        assert [future.result(60) for future in ready] == [0.0] * 3
+        assert isinstance(never.exception(60), InsufficientMemoryError)
+
+
+def test_a_call_whose_copy_turns_out_to_be_larger_waits_again(machine, tmp_path):
+    """The caller has changed an array that is known, in a call of many objects."""
+    gate, array, many = Gate(tmp_path), large(), list(range(600_000))
+    with ProcessPoolExecutor(2) as pool, gate:
+        running = gate.hold(pool, array)
+        machine.leave(LITTLE)
+        array[:] = 2.0
+        changed = pool.submit(first, array, many)
+        wait_for(changed.running)
+        assert pool.submit(abs, -1).result(60) == 1
+        assert not changed.done()
+        machine.leave(MUCH)
+        gate.open()
+        assert (running.result(60), changed.result(60)) == (1.0, 2.0)
+
+
+# --- Rules ------------------------------------------------------------------------
+
+
+def uncopied(size, need=0):
+    """A job whose large arguments are still to be copied."""
+    return Job(Later([(1, 1 + size)]), "function", need)
+
+
+@pytest.mark.parametrize(
+    ("running", "waiting", "left", "chosen"),
+    [
+        ([], [uncopied(100)], 0, 0),  # it is tried, and fails
+        ([], [uncopied(100), uncopied(50)], 60, 1),
+        ([], [uncopied(100), Job(b"", "", 1)], 0, 1),
+        ([Job(b"", "", 0)], [uncopied(100)], 99, None),
+        ([Job(b"", "", 0)], [uncopied(100, need=20)], 119, None),
+        ([Job(b"", "", 0)], [uncopied(100, need=20)], 120, 0),
+        ([Job(b"", "", 30)], [uncopied(100, need=20)], 149, None),
+        ([Job(b"", "", 30)], [uncopied(100, need=20)], 150, 0),
+    ],
+)
+def test_the_copy_of_a_call_is_reserved(running, waiting, left, chosen):
+    rules = Rules(8, learns=False)
+    found = rules.choose(waiting, [(job, 0, 0.0) for job in running], left)
+    assert found is (None if chosen is None else waiting[chosen])
+
+
+BASES = [np.arange(64.0) + n for n in range(3)]
+slices = st.builds(
+    lambda base, start, size: memoryview(BASES[base][start : start + size]).cast("B"),
+    st.integers(0, 2),
+    st.integers(0, 60),
+    st.integers(1, 64),
+)
+
+
+@settings(max_examples=50)
+@given(st.lists(slices, max_size=4), st.lists(slices, min_size=1, max_size=6))
+def test_what_is_missing_is_what_is_copied(known, views):
+    """As long as nobody changes the arrays."""
+    index = copies.Copies()
+    kept = [index.place([view], None) for view in known]
+    missing = index.missing(copies.ranges_of(views))
+    pieces, fresh = index.place(views, None)
+    assert missing <= fresh
+    assert index.missing(copies.ranges_of(views)) == 0
+    del kept, pieces
+    assert index.missing(copies.ranges_of(views)) == copies.size_of(views)
+
+
+def test_a_copy_that_another_call_brings_is_not_counted_twice():
+    array = large()
+    ranges = copies.ranges_of([memoryview(array).cast("B")])
+    later = Later(ranges, InsufficientMemoryError(SIZE, 0, ""))
+    assert later.size == Later(ranges).size == SIZE
+    kept = copies.copies.place([memoryview(array).cast("B")], None)
+    assert later.size == Later(ranges).size == 0
+    del kept
