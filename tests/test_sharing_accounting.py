@@ -75,7 +75,7 @@ class Gate:
 
     def hold(self, pool, array):
         future = pool.submit(hold, array, self.path)
-        wait_for(Path(f"{self.path}-begun").exists)
+        wait_for(Path(f"{self.path}-begun").exists, patience=60)
         return future
 
     def __enter__(self):
@@ -107,9 +107,9 @@ def values_of(made):
 @pytest.mark.parametrize("memory", [None, "auto", "2MiB"])
 def test_a_call_waits_for_what_a_running_task_holds(machine, tmp_path, make, memory):
     """And another call that needs no copy is made meanwhile."""
-    gate = Gate(tmp_path)
+    gate, array = Gate(tmp_path), large()  # its address is taken meanwhile
     with ProcessPoolExecutor(2, memory=memory) as pool, gate:
-        running = gate.hold(pool, large())
+        running = gate.hold(pool, array)
         machine.leave(LITTLE)
         made = make(pool, large(2.0), large(3.0))
         if memory is None:  # a bound of memory reads the real machine
@@ -122,15 +122,15 @@ def test_a_call_waits_for_what_a_running_task_holds(machine, tmp_path, make, mem
 
 
 def test_a_call_that_waits_can_be_cancelled(machine, tmp_path):
-    gate = Gate(tmp_path)
+    gate, array = Gate(tmp_path), large()  # its address is taken meanwhile
     with ProcessPoolExecutor(2) as pool, gate:
-        running = gate.hold(pool, large())
+        running = gate.hold(pool, array)
         machine.leave(LITTLE)
-        waiting = submitted(pool, large(), large())
+        waiting = submitted(pool, large(2.0), large(3.0))
         assert pool.submit(abs, -1).result(60) == 1
         assert waiting[0].cancel()
         pool.shutdown(wait=False, cancel_futures=True)
-        wait_for(waiting[1].cancelled)
+        wait_for(waiting[1].cancelled, patience=60)
         gate.open()
         assert running.result(60) == 1.0
 
@@ -176,7 +176,7 @@ def test_a_call_whose_copy_turns_out_to_be_larger_waits_again(machine, tmp_path)
         machine.leave(LITTLE)
         array[:] = 2.0
         changed = pool.submit(first, array, many)
-        wait_for(changed.running)
+        wait_for(changed.running, patience=60)
         assert pool.submit(abs, -1).result(60) == 1
         assert not changed.done()
         machine.leave(MUCH)
