@@ -11,11 +11,13 @@ from chaos.harness import wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import coresize
 from coresize import InsufficientMemoryError, ProcessPoolExecutor, run_batch
 from coresize.executor.admission.rules import Rules
 from coresize.executor.jobs import Job
 from coresize.executor.sharing import Later
 from coresize.processes import copies, segments
+from coresize.processes.memory import read_memory
 from coresize.testing import container, use_host
 
 
@@ -242,3 +244,107 @@ def test_a_copy_that_another_call_brings_is_not_counted_twice():
     kept = copies.copies.place([memoryview(array).cast("B")], None)
     assert later.size == Later(ranges).size == 0
     del kept
+
+
+# --- Peaks ------------------------------------------------------------------------
+
+#: The bytes of a shared array, and those that a task takes of its own.
+ARRAY, OWN = 48 * MIB, 32 * MIB
+#: The kernel's counts of resident pages are exact to some MiB.
+ABOUT = 6 * MIB
+
+
+def take():
+    np.ones(OWN // 8)
+
+
+def read(array):
+    array.sum()
+
+
+def write(array):
+    array[: len(array) // 2] = 2.0
+
+
+def give(*_):
+    return np.ones(OWN // 8)
+
+
+def steps(array, *made):
+    for step in made:
+        result = step() if step is take else step(array)
+    return result
+
+
+def peak_of(pool, array, *made):
+    future = pool.submit(steps, array, *made)
+    future.result(60)
+    return future.peak_memory
+
+
+@pytest.fixture(scope="module")
+def pools():
+    with (
+        ProcessPoolExecutor(1, memory="auto") as plain,
+        ProcessPoolExecutor(1, memory="auto", writable="copy") as writing,
+    ):
+        yield {None: plain, "copy": writing}
+
+
+@pytest.mark.parametrize("writable", [None, "copy"])
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        ([read], 0),
+        ([take], OWN),
+        ([take, read], OWN),
+        ([read, take], OWN),
+        ([take, read, take, read], OWN),
+        ([give], 2 * OWN),  # with its copy in shared memory
+        ([take, read, give], 2 * OWN),
+        ([write], ARRAY // 2),
+        ([read, write], ARRAY // 2),
+        ([write, take], ARRAY // 2 + OWN),
+        ([write, take, read], ARRAY // 2 + OWN),
+        ([write, give], ARRAY // 2 + 2 * OWN),
+    ],
+)
+def test_a_peak_is_what_the_task_has_taken(pools, writable, made, expected):
+    """Whatever it takes, and whenever it reads or writes to the shared array."""
+    if write in made and writable is None:
+        pytest.skip("nobody may write")
+    pool, array = pools[writable], np.ones(ARRAY // 8)
+    peak_of(pool, array, read)  # imports what it needs
+    least = peak_of(pool, array[:1], read)
+    assert abs(peak_of(pool, array, *made) - least - expected) < ABOUT
+
+
+@pytest.mark.parametrize("made", [[take, write], [take, read, write, read]])
+def test_a_peak_before_a_write_is_not_too_low(pools, made):
+    """Pages that are written to later count as if they had been its own by then."""
+    pool, array = pools["copy"], np.ones(ARRAY // 8)
+    peak_of(pool, array, read)
+    least = peak_of(pool, array[:1], read)
+    peak = peak_of(pool, array, *made) - least
+    assert OWN - ABOUT < peak < OWN + ARRAY // 2 + ABOUT
+
+
+def test_a_share_in_a_file_is_not_read_ahead_or_counted(pools, tmp_path):
+    array = np.ones(ARRAY // 8)
+    with use_host(container(memory="64MiB", used="40MiB")):
+        shared = coresize.share(array, spill=tmp_path)
+    with shared:
+        pool = pools[None]
+        peak_of(pool, array, read)
+        least = peak_of(pool, array[:1], read)
+        future = pool.submit(resident_of_files, shared)
+        before, after = future.result(60)
+        assert after - before > ARRAY - ABOUT
+        assert future.peak_memory - least < ABOUT
+
+
+def resident_of_files(shared):
+    """The resident bytes of files, before and after the share is read."""
+    before = read_memory().file
+    shared.value.sum()
+    return before, read_memory().file

@@ -131,6 +131,10 @@ class WorkerHandle:
     lost: OutOfMemory = "no"
     #: The number after that of the last call that has ended.
     _next = 0
+
+    #: Bytes of segments that the worker may have mapped: those of the last call that
+    #: was sent, and of the one before; and those of the last call alone.
+    _mapped = _mapped_last = 0
     _faults = 0
     _folder: str | None = None
     _terminated = False
@@ -329,6 +333,8 @@ class WorkerHandle:
                 self._folder = job.folder
                 together += protocol.pack(protocol.FOLDER, os.fsencode(job.folder))
             content = payload.content if isinstance(payload, Packed) else payload
+            before, self._mapped_last = self._mapped_last, job.mapped
+            self._mapped = before + self._mapped_last
             if isinstance(payload, Packed):
                 self._add([b"".join(together)])
                 together = []
@@ -447,7 +453,7 @@ class WorkerHandle:
         the pool, and are in memory once, whatever the number of workers.
         """
         memory = read_memory(self.pid, inherits=self.inherits_memory)
-        mapped = self.running[0].mapped if self.running else 0
+        mapped = self._mapped
         return memory.beside(mapped) if memory and mapped else memory
 
     def has_grown(self, most: int) -> bool:
