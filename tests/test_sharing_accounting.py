@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import sqlite3
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import coresize
-from coresize import InsufficientMemoryError, ProcessPoolExecutor, run_batch
+from coresize import (
+    InsufficientMemoryError,
+    ProcessPoolExecutor,
+    plan_workers,
+    profile_task,
+    run_batch,
+)
+from coresize.batch.journal.merge import merge
 from coresize.executor.admission.rules import Rules
 from coresize.executor.jobs import Job
 from coresize.executor.sharing import Later
@@ -348,3 +359,77 @@ def resident_of_files(shared):
     before = read_memory().file
     shared.value.sum()
     return before, read_memory().file
+
+
+# --- What is told -----------------------------------------------------------------
+
+
+def read_with(array, item):
+    return float(array[item])
+
+
+def test_a_future_tells_what_its_task_had_mapped(tmp_path):
+    gate, array = Gate(tmp_path), large()
+    with ProcessPoolExecutor(2) as pool, gate:
+        running = gate.hold(pool, array)
+        again = pool.submit(first, array)
+        assert again.result(60) == 1.0
+        assert pool.observe().shared_memory == SIZE  # once for both
+        small = pool.submit(abs, -1)
+        assert small.result(60) == 1
+        with pytest.raises(IndexError):
+            pool.submit(read_with, array, len(array)).result(60)
+        gate.open()
+        running.result(60)
+        assert running.shared_memory == again.shared_memory == SIZE
+        assert small.shared_memory == 0
+        assert pool.observe().shared_memory == 0
+
+
+def test_an_outcome_tells_it_too_and_so_does_its_journal(tmp_path):
+    path, array = tmp_path / "out.sqlite", large()
+    told = [
+        [outcome.shared_memory for outcome in run_batch(*given, journal=path)]
+        for given in 2 * [(partial(read_with, array), [1, 2])]
+    ]
+    assert told == [[SIZE] * 2] * 2  # of the journal, the second time
+    merge([path], tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        assert [row["shared_memory"] for row in csv.DictReader(file)] == [str(SIZE)] * 2
+    threads = run_batch(partial(read_with, array), [1], executor="thread")
+    assert [outcome.shared_memory for outcome in threads] == [None]
+
+
+def test_a_journal_of_an_earlier_version_is_read_and_continued(tmp_path):
+    """One that has no such column."""
+    path, array = tmp_path / "out.sqlite", large()
+    run_batch(partial(read_with, array), [1, 2], journal=path).results()
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        file.execute("ALTER TABLE tasks DROP COLUMN shared_memory")
+        file.commit()
+    merge([path], tmp_path / "out.csv")
+    table = tmp_path / "out.csv"  # as an earlier merge would have written it
+    table.write_text(table.read_text().replace(",shared_memory", ""))
+    merge([path], table)
+    merge([path], tmp_path / "merged.db")
+    run = run_batch(partial(read_with, array), [1, 2, 3], journal=path)
+    assert [outcome.shared_memory for outcome in run] == [None, None, SIZE]
+
+
+@pytest.mark.parametrize("method", ["proc", None])
+@pytest.mark.parametrize(
+    ("task", "arguments", "peak", "shared"),
+    [
+        (steps, [np.ones(ARRAY // 8), read], 0, ARRAY),
+        (steps, [np.ones(ARRAY // 8), take, read], OWN, ARRAY),
+        (partial(steps, np.ones(ARRAY // 8)), [read, take], OWN, ARRAY),
+        (steps, [np.ones(10), take], OWN, 0),
+        (len, [b"x" * OWN], OWN, OWN),  # bytes own their memory
+    ],
+)
+def test_a_profile_tells_what_is_shared_apart(method, task, arguments, peak, shared):
+    profile = profile_task(task, *arguments, method=method)
+    assert abs(profile.peak_memory - peak) < ABOUT
+    assert profile.shared_memory == shared
+    with use_host(container(memory=shared + 4 * profile.memory + MIB, used=0)):
+        assert plan_workers(profile=profile, max_workers=8).workers in (3, 4)

@@ -213,6 +213,18 @@ class Job:
         """Wake the reader of a map; futures wake their waiters themselves."""
 
 
+def shared_by(jobs: Iterable[Job]) -> int:
+    """The bytes of the segments that hold the large buffers of jobs."""
+    packed = [job.payload for job in jobs]
+    used = {
+        segment
+        for each in packed
+        if isinstance(each, Packed)
+        for segment in each.segments
+    }
+    return sum(segment.size for segment in used if segment.is_memory)
+
+
 _DONE = ("CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED")
 _ADVICE = "wait for it before the fork, or make another pool in the child"
 
@@ -290,9 +302,10 @@ class Call(Job):
     """One call, with the future that the caller holds.
 
     The future is a plain one with further attributes: ``attempts``, how often its task
-    was started; ``result_bytes``, the bytes of its pickled value; and, if the pool
+    was started; ``result_bytes``, the bytes of its pickled value; ``shared_memory``,
+    the bytes of its large arguments in memory that processes share; and, if the pool
     measures memory, ``peak_memory``, the most bytes that were seen of its worker and
-    the worker's descendants.
+    the worker's descendants, without that memory.
 
     Args:
         future: the future.
@@ -349,6 +362,7 @@ class Call(Job):
 
     def _settle(self, settle: Callable[[Any], None], content: object) -> None:
         """Settle the future, whose callbacks are the user's code."""
+        self.future.shared_memory = self.mapped  # type: ignore[attr-defined]
         self._call, self.payload = None, b""
         tell(self.future, settle, content)
 

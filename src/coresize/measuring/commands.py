@@ -84,7 +84,13 @@ def measure_command(
             cgroup.close()
     times = {"wall": wall, "delay": _delay(wall, cpu, waits.seconds), "cpu": cpu}
     return Run(
-        peak=meter.peak, idle=0, calls=1, exit_code=code, method=meter.method, **times
+        shared=0,
+        peak=meter.peak,
+        idle=0,
+        calls=1,
+        exit_code=code,
+        method=meter.method,
+        **times,
     )
 
 

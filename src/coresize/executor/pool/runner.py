@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from coresize.executor import jobs
 from coresize.executor.admission.memory import MemoryBound
-from coresize.executor.jobs import AT_ONCE, Call, key_of, owned
+from coresize.executor.jobs import AT_ONCE, Call, key_of, owned, shared_by
 from coresize.executor.mapping import MOST_BYTES, MOST_ITEMS
 from coresize.executor.pool.dispatcher import Dispatcher
 from coresize.executor.sharing import Later
@@ -128,11 +128,15 @@ class Processes:
     def observe(self) -> PoolState:
         """See `ProcessPoolExecutor.observe`."""
         memory = self.dispatcher.memory
+        jobs = [*self.dispatcher.waiting.copy()]
+        for worker in self.dispatcher.handles.copy():
+            jobs += worker.running.copy()
         return PoolState(
             workers=len(self.dispatcher.handles),
             kills=memory.rules.kills if memory else 0,
             evictions=memory.rules.evictions if memory else 0,
             need=memory.rules.learned() if memory else None,
+            shared_memory=shared_by(jobs),
         )
 
     def close(
