@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import sqlite3
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -433,3 +435,48 @@ def test_a_profile_tells_what_is_shared_apart(method, task, arguments, peak, sha
     assert profile.shared_memory == shared
     with use_host(container(memory=shared + 4 * profile.memory + MIB, used=0)):
         assert plan_workers(profile=profile, max_workers=8).workers in (3, 4)
+
+
+# --- What an error holds ----------------------------------------------------------
+
+KEPT_ERRORS = """
+import gc, weakref, numpy as np
+from coresize import InsufficientMemoryError, ProcessPoolExecutor, share
+from coresize.testing import container, use_host
+
+class Big(np.ndarray):
+    pass
+
+def refused(shared):
+    big = np.ones(8 << 20).view(Big)
+    known = weakref.ref(big)
+    errors = []
+    try:
+        share([shared, big, shared.value])
+    except InsufficientMemoryError as error:
+        errors.append(error)  # in a cycle with this frame
+    with ProcessPoolExecutor(1) as pool:
+        future = pool.submit(len, [shared, big, shared.value])
+        errors.append(future.exception())
+    print([type(error).__name__ for error in errors])
+    return known
+
+with use_host(container(memory="64MiB", used="40MiB")):
+    with share(np.ones(1 << 18)) as shared:
+        known = refused(shared)
+gc.collect()
+print(known())
+"""
+
+
+def test_an_error_that_is_kept_holds_no_array_and_crashes_no_collection():
+    """A garbage collection that clears views of views ends the process."""
+    done = subprocess.run(
+        [sys.executable, "-c", KEPT_ERRORS],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split("\n")[:2] == [str(["InsufficientMemoryError"] * 2), "None"]

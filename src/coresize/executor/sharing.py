@@ -140,7 +140,13 @@ class Sharing(Value):
         size = len(content) + apart.size
         if self.least is None or (apart.is_empty and len(content) < self.least):
             return None, size
-        return apart.whole(content, writable=self.writable, bound=bound), size
+        try:
+            return apart.whole(content, writable=self.writable, bound=bound), size
+        except InsufficientMemoryError as error:
+            # Its traceback would hold views of the arrays. The caller may keep it in a
+            # cycle, and a garbage collection that clears nested views may crash.
+            del apart
+            raise error.with_traceback(None) from None
 
     def once(self, value: object) -> Any:
         """What stands for an object in the messages of many calls.
@@ -168,7 +174,8 @@ class Sharing(Value):
         try:
             return apart.packed(content, writable=self.writable, bound=bound)
         except InsufficientMemoryError as error:
-            return Later(apart.ranges, error)
+            # Its traceback would hold the arrays.
+            return Later(apart.ranges, error.with_traceback(None))
         except OSError:  # no descriptor is free: the buffers go with the call
             return transfer.dump_within(message, function, most) or Later()
 
@@ -217,15 +224,25 @@ def _check_early(fresh: int) -> None:
         raise InsufficientMemoryError(fresh, (left or 0) // _PART, _WHAT)
 
 
-def check(fresh: int) -> None:
+def check(fresh: int, what: str = _WHAT) -> None:
     """Check that copies fit into the memory that is left.
+
+    Args:
+        fresh: the bytes that are to be copied.
+        what: the text of the error.
 
     Raises:
         InsufficientMemoryError: they do not.
     """
     left = memory_left(fresh)
     if left is not None and fresh > left:
-        raise InsufficientMemoryError(fresh, left, _WHAT)
+        raise InsufficientMemoryError(fresh, left, what)
+
+
+def fits(fresh: int) -> bool:
+    """Whether copies of so many bytes fit into the memory that is left."""
+    left = memory_left(fresh)
+    return left is None or fresh <= left
 
 
 def memory_left(fresh: int) -> int | None:
