@@ -160,8 +160,17 @@ print(json.dumps([texts, number("max_usage_in_bytes") // MIB]))
     assert peak <= 600
 
 
-@pytest.mark.parametrize("options", ["", ', memory="auto"', ', memory="20MiB"'])
-@pytest.mark.parametrize("make", ["submit", "map", "run_batch", "joblib"])
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        ("submit", ""),
+        ("submit", ', memory="auto"'),
+        ("submit", ', memory="20MiB"'),
+        ("map", ""),
+        ("run_batch", ', memory="auto"'),
+        ("joblib", ""),
+    ],
+)
 def test_calls_wait_until_their_own_arrays_fit(make, options):
     """Six arrays of 120 MiB, of which three fit at a time; pages of zeros are free."""
     if make == "joblib":
@@ -252,3 +261,23 @@ print(json.dumps([told, state.kills + state.evictions, state.need // MIB]))
     assert [values for values, _ in told] == [[0.0, 1.0, 2.0, 3.0]] * 2
     assert min(peak for _, peak in told) >= 200
     assert (ended, need >= 200) == (0, True)
+
+
+def test_what_is_copied_ahead_leaves_memory_for_the_tasks():
+    """Twenty calls of 20 MiB, of which a fifth can be copied before a task runs."""
+    values, ended, peak = run(
+        500,
+        """
+def work(array):
+    return float(np.ones(250 * MIB // 8)[0] + array[0])
+
+arrays = [np.zeros(20 * MIB // 8) for _ in range(20)]
+with ProcessPoolExecutor(2, memory="auto") as pool:
+    futures = [pool.submit(work, array) for array in arrays]
+    values = [future.result() for future in futures]
+    state = pool.observe()
+print(json.dumps([values, state.kills, number("max_usage_in_bytes") // MIB]))
+""",
+    )
+    assert (values, ended) == ([1.0] * 20, 0)
+    assert peak < 500

@@ -12,6 +12,7 @@ are copied when a worker takes them (`Later`), and wait until their copy fits
 from __future__ import annotations
 
 import sys
+import weakref
 
 from coresize.arguments import check_count
 from coresize.errors import ConfigError, InsufficientMemoryError, ParseError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal, TypeAlias
 
     from coresize.processes.copies import Bound, Range
+    from coresize.processes.segments import Segment
 
     #: A number of bytes, or a text such as "64KiB".
     Size: TypeAlias = int | str
@@ -47,8 +49,12 @@ _MOST_SEGMENTS, _PART_OF_DESCRIPTORS = 256, 4
 
 _WHAT = "a copy of the large arguments does not fit into memory"
 
-#: Copies of fewer bytes are made without a look at the memory that is left.
-LITTLE = 1024**2
+#: Copies of fewer bytes are made without a look at the memory that is left: one copy,
+#: and all that were made at submission together.
+LITTLE, _LITTLE_TOGETHER = 1024**2, 32 * 1024**2
+
+#: The segments that were made at submission, for calls that wait or run, by number.
+_early: dict[int, weakref.ref[Segment]] = {}
 
 
 class Later:
@@ -121,7 +127,10 @@ class Sharing(Value):
         Raises:
             TransferError: the message cannot be pickled.
         """
-        return self._pack(message, function, most, _check_early)
+        content = self._pack(message, function, most, _check_early)
+        if isinstance(content, Packed) and content.fresh:
+            _note_early(max(content.segments, key=lambda segment: segment.number))
+        return content
 
     def pack_whole(self, value: object, bound: Bound) -> tuple[Packed | None, int]:
         """Pickle an object for many readers, and copy its large buffers.
@@ -219,9 +228,23 @@ def _check_early(fresh: int) -> None:
         InsufficientMemoryError: they do not, or there are many segments already.
     """
     few = min(_MOST_SEGMENTS, segments.most_descriptors() // _PART_OF_DESCRIPTORS)
-    left = memory_left(fresh)
-    if segments.count() >= few or (left is not None and fresh > left // _PART):
-        raise InsufficientMemoryError(fresh, (left or 0) // _PART, _WHAT)
+    held = _held_early()
+    is_little = fresh < LITTLE and held + fresh < _LITTLE_TOGETHER
+    left = None if is_little else memory_left(held + fresh)
+    most = sys.maxsize if left is None else (left + held) // _PART - held
+    if segments.count() >= few or fresh > most:
+        raise InsufficientMemoryError(fresh, max(0, most), _WHAT)
+
+
+def _note_early(segment: Segment) -> None:
+    number = segment.number
+    _early[number] = weakref.ref(segment, lambda _: _early.pop(number, None))
+
+
+def _held_early() -> int:
+    """The bytes of the segments that were made at submission, and still live."""
+    living = [each() for each in list(_early.values())]
+    return sum(each.size for each in living if each and each.descriptor >= 0)
 
 
 def check(fresh: int, what: str = _WHAT) -> None:
