@@ -83,15 +83,8 @@ def measure_command(
         if cgroup:
             cgroup.close()
     times = {"wall": wall, "delay": _delay(wall, cpu, waits.seconds), "cpu": cpu}
-    return Run(
-        shared=0,
-        peak=meter.peak,
-        idle=0,
-        calls=1,
-        exit_code=code,
-        method=meter.method,
-        **times,
-    )
+    memory = {"peak": meter.peak, "shared": 0, "idle": 0}
+    return Run(calls=1, exit_code=code, method=meter.method, **times, **memory)
 
 
 def _delay(wall: float, cpu: float, waited: float) -> float:
