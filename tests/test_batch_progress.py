@@ -73,6 +73,7 @@ def outcome(status="ok", **fields):
         "traceback": "",
         "attempts": 1,
         "peak_memory": None,
+        "shared_memory": None,
         "wall": 0.0,
         "cpu": 0.0,
         "waited": 0.0,

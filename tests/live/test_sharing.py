@@ -158,3 +158,126 @@ print(json.dumps([texts, number("max_usage_in_bytes") // MIB]))
     assert refused == ["InsufficientMemoryError", 1]
     assert spilt
     assert peak <= 600
+
+
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        ("submit", ""),
+        ("submit", ', memory="auto"'),
+        ("submit", ', memory="20MiB"'),
+        ("map", ""),
+        ("run_batch", ', memory="auto"'),
+        ("joblib", ""),
+    ],
+)
+def test_calls_wait_until_their_own_arrays_fit(make, options):
+    """Six arrays of 120 MiB, of which three fit at a time; pages of zeros are free."""
+    if make == "joblib":
+        pytest.importorskip("joblib")
+    found = run(
+        500,
+        f"""
+def hold(array):
+    time.sleep(0.2)
+    return float(array[:: 512].sum())
+
+def zeros():
+    return np.zeros(120 * MIB // 8)
+
+def joblib_backend():
+    import joblib
+    from coresize.adapters import joblib as backend
+    backend.register()
+    with joblib.parallel_config("coresize", n_jobs=3{options}):
+        return joblib.Parallel()(joblib.delayed(hold)(zeros()) for _ in range(6))
+
+def submit():
+    with ProcessPoolExecutor(3{options}) as pool:
+        futures = [pool.submit(hold, zeros()) for _ in range(6)]
+        return [future.result() for future in futures]
+
+def map():
+    with ProcessPoolExecutor(3{options}) as pool:
+        return list(pool.map(hold, [zeros() for _ in range(6)]))
+
+def run_all():
+    arrays = [zeros() for _ in range(6)]
+    return run_batch(hold, arrays, max_workers=3{options}).results()
+
+made = {{"run_batch": run_all, "joblib": joblib_backend}}.get({make!r})
+values = (made or {make if make in ("submit", "map") else None})()
+print(json.dumps([values, number("max_usage_in_bytes") // MIB]))
+""",
+    )
+    values, peak = found
+    assert values == [0.0] * 6
+    assert peak <= 500
+
+
+def test_what_can_never_fit_fails_once_nothing_is_left_to_wait_for():
+    found = run(
+        500,
+        """
+def hold(array):
+    time.sleep(0.2)
+    return float(array[:: 512].sum())
+
+with ProcessPoolExecutor(2) as pool:
+    futures = [pool.submit(hold, np.zeros(n * MIB // 8)) for n in (120, 600, 120, 150)]
+    errors = [future.exception() for future in futures]
+print(json.dumps([[type(error).__name__ for error in errors],
+    errors[1].needed // MIB, errors[1].budget // MIB]))
+""",
+    )
+    names, needed, budget = found
+    assert names == ["NoneType", "InsufficientMemoryError", "NoneType", "NoneType"]
+    assert needed == 600
+    assert 300 < budget < 500  # no task held anything any more
+
+
+def test_the_copy_of_a_result_belongs_to_the_need():
+    """In two rounds, of which the second knows the need."""
+    found = run(
+        700,
+        """
+def fresh(number):
+    array = np.full(100 * MIB // 8, float(number))
+    time.sleep(0.1)
+    return array
+
+told = []
+with ProcessPoolExecutor(4, memory="auto") as pool:
+    for _ in range(2):
+        futures = [pool.submit(fresh, n) for n in range(4)]
+        values = [float(future.result()[0]) for future in futures]
+        told.append([values, min(future.peak_memory for future in futures) // MIB])
+        del futures
+    state = pool.observe()
+print(json.dumps([told, state.kills + state.evictions, state.need // MIB]))
+""",
+    )
+    told, ended, need = found
+    assert [values for values, _ in told] == [[0.0, 1.0, 2.0, 3.0]] * 2
+    assert min(peak for _, peak in told) >= 200
+    assert (ended, need >= 200) == (0, True)
+
+
+def test_what_is_copied_ahead_leaves_memory_for_the_tasks():
+    """Twenty calls of 20 MiB, of which a fifth can be copied before a task runs."""
+    values, ended, peak = run(
+        500,
+        """
+def work(array):
+    return float(np.ones(250 * MIB // 8)[0] + array[0])
+
+arrays = [np.zeros(20 * MIB // 8) for _ in range(20)]
+with ProcessPoolExecutor(2, memory="auto") as pool:
+    futures = [pool.submit(work, array) for array in arrays]
+    values = [future.result() for future in futures]
+    state = pool.observe()
+print(json.dumps([values, state.kills, number("max_usage_in_bytes") // MIB]))
+""",
+    )
+    assert (values, ended) == ([1.0] * 20, 0)
+    assert peak < 500

@@ -138,7 +138,9 @@ class Pool:
         if self.traits.measures:
             state: PoolState = self._inner.observe()  # type: ignore[attr-defined]
             return state
-        return PoolState(workers=self.slots or 0, kills=0, evictions=0, need=None)
+        return PoolState(
+            workers=self.slots or 0, kills=0, evictions=0, need=None, shared_memory=0
+        )
 
     def close(self, *, interrupted: bool) -> None:
         """Shut the executor down, if it was made here; after Ctrl-C without waiting."""

@@ -218,9 +218,10 @@ def outcome_of(
     """The outcome of a task; its encoded value; the time when it began, or None."""
     attempts = max(entry.tries - 1 + (_number_at(future, "attempts") or 1), 1)
     seen = _number_at(future, "peak_memory")
+    shared = _number_at(future, "shared_memory")
     error = _error_of(future)
     if error is not None:
-        return _ended(entry, error, attempts, seen), None, None
+        return _ended(entry, error, attempts, seen, shared), None, None
     good, written, text, wall, cpu, waited, peak, worker, began = future.result()
     value, failure = written, None
     if not good:
@@ -245,6 +246,7 @@ def outcome_of(
         traceback=text,
         attempts=attempts,
         peak_memory=max(filter(None, (peak, seen)), default=None),
+        shared_memory=shared,
         wall=wall,
         cpu=cpu,
         waited=waited,
@@ -299,7 +301,11 @@ def _unreadable(error: BaseException) -> transfer.TransferError:
 
 
 def _ended(
-    entry: Entry, error: BaseException, attempts: int, seen: int | None
+    entry: Entry,
+    error: BaseException,
+    attempts: int,
+    seen: int | None,
+    shared: int | None,
 ) -> Outcome:
     """The outcome of a task whose executor returned an error instead of an answer."""
     status = verdict_of(error) or status_of(error)
@@ -319,6 +325,7 @@ def _ended(
         traceback="" if quiet else transfer.traceback_of(error),
         attempts=attempts,
         peak_memory=seen,
+        shared_memory=shared,
         wall=0.0 if status == "cancelled" else entry.seconds,
         cpu=0.0,
         waited=0.0,

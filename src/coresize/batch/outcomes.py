@@ -63,8 +63,12 @@ class Outcome(Value):
         traceback: the traceback of the error, as text; empty without one.
         attempts: how often the task was started.
         peak_memory: the most bytes that the worker had resident during the task,
-            without pages of files; None for threads, for tasks below a millisecond, and
-            where the system does not report it.
+            without pages of files and without `shared_memory`, but with the copy of
+            its value; None for threads, for tasks below a millisecond, and where the
+            system does not report it.
+        shared_memory: bytes of the large arguments of the task that lie in memory which
+            processes share, and that are there once for all tasks; None for executors
+            other than the pool of processes.
         wall: seconds that the last attempt took; if the task did not end, as after a
             timeout or a kill, seconds since it was submitted.
         cpu: seconds of CPU time that the task took; 0 if it did not end.
@@ -82,6 +86,7 @@ class Outcome(Value):
     traceback: str
     attempts: int
     peak_memory: int | None
+    shared_memory: int | None
     wall: float
     cpu: float
     waited: float

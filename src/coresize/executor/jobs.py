@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError, Future
 from pickle import loads
 
 from coresize import processes
+from coresize.executor.sharing import Later
 from coresize.processes import buffers
 from coresize.processes.buffers import Packed
 from coresize.processes.ownership import present
@@ -69,6 +70,7 @@ class Job:
         is_chunk: the job is several calls of one function, each with its own answer.
         payload: the call or calls, pickled; None if they are pickled only when a worker
             takes them.
+        later: what is known of a payload that is None.
         key: the key of the function, for what is learned about it.
         need: bytes that are declared for the job, or that it needs after a kill; None
             if there is no such number.
@@ -89,7 +91,7 @@ class Job:
 
     __slots__ = (
         *("alone", "attempts", "backlog", "folder", "inheritance", "key", "kills"),
-        *("need", "number", "passed", "payload", "seen", "sharing", "since"),
+        *("later", "need", "number", "passed", "payload", "seen", "sharing", "since"),
     )
 
     is_chunk = False
@@ -97,9 +99,10 @@ class Job:
     sharing: Sharing
 
     def __init__(
-        self, payload: bytes | Packed | None, key: Hashable, need: int | None
+        self, payload: bytes | Packed | Later, key: Hashable, need: int | None
     ) -> None:
-        self.payload = payload
+        self.payload = None if isinstance(payload, Later) else payload
+        self.later = payload if isinstance(payload, Later) else None
         self.key = key
         self.need = need
         self.folder: str | None = None
@@ -125,21 +128,39 @@ class Job:
         """Bytes of the segments that the worker maps for the job."""
         return self.payload.mapped if isinstance(self.payload, Packed) else 0
 
-    def message(self) -> bytes | Packed:
-        """The call or calls, pickled.
+    @property
+    def uncopied(self) -> int:
+        """Bytes of large buffers that are still to be copied for the job."""
+        if self.payload is not None or self.later is None:
+            return 0
+        return self.later.size
+
+    def message(self) -> bytes | Packed | Later:
+        """The call or calls, pickled; `Later` if their large buffers do not fit now.
 
         Raises:
-            InsufficientMemoryError: the large buffers do not fit into memory.
             TransferError: the calls cannot be pickled.
         """
         raise NotImplementedError
 
-    def _pack(self, message: object, function: object) -> bytes | Packed:
+    def _pack(self, message: object, function: object) -> bytes | Packed | Later:
         """Pickle a message; what refers to segments is kept for another attempt."""
         content = self.sharing.pack(message, function)
         if isinstance(content, Packed):
             self.payload = content
+        elif isinstance(content, Later):
+            self.payload, self.later = None, content
         return content
+
+    def put_off(self) -> None:
+        """Note that the job has not begun after all, since it could not be packed."""
+        self.attempts -= 1
+
+    def give_up(self) -> None:
+        """Fail all calls, whose large buffers do not fit into memory."""
+        assert self.later is not None
+        assert self.later.error is not None
+        self.abandon(self.later.error)
 
     @property
     def size(self) -> int:
@@ -197,6 +218,18 @@ class Job:
 
     def wake(self) -> None:
         """Wake the reader of a map; futures wake their waiters themselves."""
+
+
+def shared_by(jobs: Iterable[Job]) -> int:
+    """The bytes of the segments that hold the large buffers of jobs."""
+    packed = [job.payload for job in jobs]
+    used = {
+        segment
+        for each in packed
+        if isinstance(each, Packed)
+        for segment in each.segments
+    }
+    return sum(segment.size for segment in used if segment.is_memory)
 
 
 _DONE = ("CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED")
@@ -276,14 +309,15 @@ class Call(Job):
     """One call, with the future that the caller holds.
 
     The future is a plain one with further attributes: ``attempts``, how often its task
-    was started; ``result_bytes``, the bytes of its pickled value; and, if the pool
+    was started; ``result_bytes``, the bytes of its pickled value; ``shared_memory``,
+    the bytes of its large arguments in memory that processes share; and, if the pool
     measures memory, ``peak_memory``, the most bytes that were seen of its worker and
-    the worker's descendants.
+    the worker's descendants, without that memory.
 
     Args:
         future: the future.
         call: the function, its arguments and its keyword arguments.
-        payload: the same, pickled; None to pickle it when a worker takes the call.
+        payload: the same, pickled; or `Later`.
         need: bytes that are declared for the call; None if nothing is declared.
         sharing: how the large buffers of the call travel.
     """
@@ -294,7 +328,7 @@ class Call(Job):
         self,
         future: Future[Any],
         call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]],
-        payload: bytes | Packed | None,
+        payload: bytes | Packed | Later,
         need: int | None,
         sharing: Sharing,
     ) -> None:
@@ -302,9 +336,9 @@ class Call(Job):
         self.sharing = sharing
         self.future = future
         # A pickled call does not hold the original objects.
-        self._call = call if payload is None else None
+        self._call = call if self.payload is None else None
 
-    def message(self) -> bytes | Packed:
+    def message(self) -> bytes | Packed | Later:
         """See `Job.message`."""
         if self.payload is not None:
             return self.payload
@@ -335,6 +369,7 @@ class Call(Job):
 
     def _settle(self, settle: Callable[[Any], None], content: object) -> None:
         """Settle the future, whose callbacks are the user's code."""
+        self.future.shared_memory = self.mapped  # type: ignore[attr-defined]
         self._call, self.payload = None, b""
         tell(self.future, settle, content)
 
@@ -385,7 +420,7 @@ class Calls(Job):
     Args:
         function: the function that is called.
         items: the arguments of each call.
-        payload: both, pickled; None to pickle them when a worker takes the chunk.
+        payload: both, pickled; or `Later`.
         need: bytes that are declared for the chunk; None if nothing is declared.
         sharing: how the large buffers of the calls travel.
         sent: what stands for the function in a message; see `Sharing.once`.
@@ -412,7 +447,7 @@ class Calls(Job):
         self,
         function: Callable[..., Any],
         items: list[tuple[Any, ...]],
-        payload: bytes | Packed | None,
+        payload: bytes | Packed | Later,
         need: int | None,
         *,
         sharing: Sharing,
@@ -436,7 +471,7 @@ class Calls(Job):
         """See `Job.size`."""
         return self.count - self.answered
 
-    def message(self) -> bytes | Packed:
+    def message(self) -> bytes | Packed | Later:
         """See `Job.message`."""
         if self.payload is not None and not self.answered:
             return self.payload

@@ -257,7 +257,7 @@ class Caller:
 
     def observe(self) -> PoolState:
         """The state of the pool, which has no workers."""
-        return PoolState(workers=0, kills=0, evictions=0, need=None)
+        return PoolState(workers=0, kills=0, evictions=0, need=None, shared_memory=0)
 
     @property
     def traits(self) -> Traits:

@@ -19,8 +19,8 @@ import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from coresize import processes
-from coresize.errors import ConfigError, InsufficientMemoryError
-from coresize.executor.sharing import SHARE_FROM, check, sharing
+from coresize.errors import ConfigError
+from coresize.executor.sharing import SHARE_FROM, check, fits, sharing
 from coresize.processes import buffers, segments
 from coresize.processes.transfer import TransferError
 
@@ -140,15 +140,10 @@ def share(obj: T, spill: str | os.PathLike[str] | None = None) -> Shared[T]:
         raise ConfigError("spill", spill, "a folder that exists")
 
     def bound(fresh: int) -> Folder:
-        try:
-            check(fresh)
-        except InsufficientMemoryError as error:
-            if spill is None:
-                raise InsufficientMemoryError(
-                    error.needed, error.budget, "the share does not fit into memory"
-                ) from None
-            return spill
-        return None
+        if spill is None:
+            check(fresh, "the share does not fit into memory")
+            return None
+        return None if fits(fresh) else spill
 
     packed, nbytes = sharing(SHARE_FROM, None).pack_whole(obj, bound)
     key = secrets.token_hex(8)

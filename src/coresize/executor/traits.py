@@ -237,9 +237,12 @@ class PoolState(Value):
         kills: how often the kernel has killed a task for memory; 0 without ``memory=``.
         evictions: how often the pool has ended a task before the kernel would kill one.
         need: the learned bytes that a task may take; None if none are learned.
+        shared_memory: bytes of the large arguments of tasks that run or wait, in memory
+            that processes share; what several tasks use counts once.
     """
 
     workers: int
     kills: int
     evictions: int
     need: int | None
+    shared_memory: int

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import math
 import multiprocessing
+import os
+import socket
 import sys
 import time
-from multiprocessing import connection
+from multiprocessing import connection, reduction
 from typing import TYPE_CHECKING
 
 from coresize import processes
@@ -24,7 +26,15 @@ from coresize.measuring.runs import (
     limit_threads,
     meter_of,
 )
-from coresize.processes import exits, inheritance, lines, orphans, transfer
+from coresize.processes import (
+    exits,
+    inheritance,
+    lines,
+    orphans,
+    segments,
+    transfer,
+)
+from coresize.processes.buffers import Apart, Packed
 from coresize.processes.main_module import explain_exit, refuse_while_importing
 from coresize.processes.oom import OomCounter
 from coresize.processes.transfer import TransferError
@@ -32,7 +42,6 @@ from coresize.units import format_bytes
 
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnContext
@@ -51,12 +60,30 @@ _HINT = (
 _PATIENCE = 5.0
 
 
-def measure_call(function: bytes, call: bytes, method: str | None) -> Run:
+def packed(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bytes | Packed:
+    """A call, pickled; its large buffers lie in shared memory, where there is such.
+
+    Raises:
+        TransferError: the call cannot be pickled.
+    """
+    if not segments.is_available():
+        return transfer.dump_call(function, args, kwargs)
+    apart = Apart()
+    content = transfer.dump_call(function, args, kwargs, apart=apart)
+    try:
+        return apart.packed(content)
+    except OSError:  # no descriptor is free
+        return transfer.dump_call(function, args, kwargs)
+
+
+def measure_call(function: bytes, call: bytes | Packed, method: str | None) -> Run:
     """Run a call in a fresh process and measure it.
 
     Args:
         function: the function, pickled.
-        call: the call, pickled by `coresize.processes.transfer`.
+        call: the call, as of `packed`.
         method: the method, as for `coresize.profile_task`.
 
     Raises:
@@ -150,6 +177,12 @@ def _pipe() -> tuple[Connection, Connection]:
         )
 
 
+def _passes_descriptors(pipe: Connection) -> bool:
+    """Whether a pipe is a Unix socket; a sandbox may refuse these."""
+    with socket.socket(fileno=os.dup(pipe.fileno())) as end:
+        return end.family == socket.AF_UNIX
+
+
 class _Watch:
     """The measurement of one task in its process, from ready to done."""
 
@@ -160,7 +193,10 @@ class _Watch:
         self.kills: OomCounter | None = None
 
     def run(
-        self, call: bytes, start_meter: Callable[[int], Meter], method: str | None
+        self,
+        call: bytes | Packed,
+        start_meter: Callable[[int], Meter],
+        method: str | None,
     ) -> Run:
         self._receive()  # "ready"
         pid = self.process.pid or 0
@@ -173,10 +209,11 @@ class _Watch:
         self.meter = cgroup or own
         self.kills = OomCounter(pid)
         try:
-            self.pipe.send_bytes(call)
+            shared = self._send(call)
             calls, *seconds = self._receive()
             self.meter.sample()
-            peak = cgroup.peak if cgroup else own.peak - idle
+            # A cgroup is not charged for what another process has written.
+            peak = cgroup.peak if cgroup else max(0, own.peak - idle - shared)
             if seconds[0] < TOO_SHORT:
                 calls, *seconds = self._repeat() or (calls, *seconds)
             with contextlib.suppress(OSError):  # a repeated call has ended it
@@ -186,6 +223,7 @@ class _Watch:
         wall, delay, cpu = seconds
         return Run(
             peak=peak,
+            shared=shared,
             idle=idle,
             calls=calls,
             wall=wall,
@@ -194,6 +232,20 @@ class _Watch:
             exit_code=0,
             method=self.meter.method,
         )
+
+    def _send(self, call: bytes | Packed) -> int:
+        """Send the call; returns the bytes of shared memory that it uses."""
+        shared, table, descriptors = 0, b"", []
+        content = call.content if isinstance(call, Packed) else call
+        if isinstance(call, Packed) and _passes_descriptors(self.pipe):
+            shared, table, descriptors = call.mapped, call.table(), call.descriptors
+        elif isinstance(call, Packed):
+            table = call.contents()
+        self.pipe.send((len(descriptors), table))
+        for descriptor in descriptors:
+            reduction.send_handle(self.pipe, descriptor, self.process.pid)
+        self.pipe.send_bytes(content)
+        return shared
 
     def _repeat(self) -> list[Any] | None:
         """The seconds of more calls; None if the task cannot be called again."""

@@ -6,9 +6,10 @@ import contextlib
 import pickle
 import time
 from functools import partial
+from multiprocessing import reduction
 
 from coresize import processes
-from coresize.processes import schedstat, transfer
+from coresize.processes import buffers, schedstat, transfer
 
 
 TYPE_CHECKING = False
@@ -53,7 +54,9 @@ def run(alone: bytes, pipe: Connection) -> None:
 
 def _answer(pipe: Connection) -> None:
     try:
-        task, args, kwargs = pickle.loads(pipe.recv_bytes())  # noqa: S301 - as above
+        rows = _receive_buffers(pipe)
+        # The buffers stay resident, even if the call has copied them all.
+        task, args, kwargs = buffers.load(pipe.recv_bytes(), rows)
         call = partial(task, *args, **kwargs)
         result, *seconds = _timed(call)
     except EOFError:
@@ -67,6 +70,15 @@ def _answer(pipe: Connection) -> None:
         if again == AGAIN:
             pipe.send(("done", *_repeated(call)))
             pipe.recv()
+
+
+def _receive_buffers(pipe: Connection) -> list[buffers.Row]:
+    """The large buffers of the call, all of whose pages are resident from now on."""
+    count, table = pipe.recv()
+    if not count:
+        return buffers.read(table) if table else []
+    descriptors = [reduction.recv_handle(pipe) for _ in range(count)]
+    return buffers.Attached(resident=True).attach(table, descriptors)
 
 
 def _timed(call: Callable[[], Any]) -> tuple[Any, float, float, float]:

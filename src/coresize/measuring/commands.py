@@ -83,9 +83,8 @@ def measure_command(
         if cgroup:
             cgroup.close()
     times = {"wall": wall, "delay": _delay(wall, cpu, waits.seconds), "cpu": cpu}
-    return Run(
-        peak=meter.peak, idle=0, calls=1, exit_code=code, method=meter.method, **times
-    )
+    told: dict[str, Any] = {"peak": meter.peak, "method": meter.method, **times}
+    return Run(calls=1, exit_code=code, shared=0, idle=0, **told)
 
 
 def _delay(wall: float, cpu: float, waited: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from coresize.arguments import check_count, check_sync
+from coresize.measuring import calls
 from coresize.measuring.calls import measure_call
 from coresize.measuring.runs import summarize
 from coresize.processes import transfer
@@ -31,6 +32,12 @@ def profile_task(
     task starts are measured with it. Native memory counts; pages of files that the
     kernel can drop do not; memory that several processes share counts once; and a peak
     of a few milliseconds is seen. The return value of the task is dropped.
+
+    As in a pool, large arrays among the arguments and in a `functools.partial` lie in
+    memory that processes share: they are no part of ``peak_memory``, and the profile
+    tells their bytes as ``shared_memory``, which a plan counts once for all workers. If
+    each task has arrays of its own, set ``shared_memory`` to 0, and add them to
+    ``peak_memory``.
 
     BLAS, OpenMP and similar libraries get one thread, as in a pool that has a worker
     for each core. Variables such as OMP_NUM_THREADS that the user has set stay; the
@@ -70,6 +77,6 @@ def profile_task(
     """
     check_sync(function)
     rounds = range(check_count("repeat", repeat, 1))
-    call = transfer.dump_call(function, args, kwargs)
+    call = calls.packed(function, args, kwargs)
     alone = transfer.dump_call(function, (), {})
     return summarize([measure_call(alone, call, method) for _ in rounds])

@@ -35,6 +35,7 @@ class Run(Value):
 
     Attributes:
         peak: bytes on top of the idle worker.
+        shared: bytes of the arguments in memory that processes share.
         idle: bytes of the idle worker.
         calls: the number of calls that the seconds are the sum of; 1 for a command.
         wall: seconds from start to end.
@@ -47,6 +48,7 @@ class Run(Value):
     """
 
     peak: int
+    shared: int
     idle: int
     calls: int
     wall: float
@@ -70,6 +72,7 @@ def summarize(runs: list[Run]) -> TaskProfile:
     unknown = longest.wall < TOO_SHORT
     return TaskProfile(
         peak_memory=most.peak,
+        shared_memory=most.shared,
         idle_memory=max(run.idle for run in runs),
         cpu=round(longest.cpu / longest.calls, 6),
         wall=round((longest.wall - longest.delay) / longest.calls, 6),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from coresize.processes.copies import Bound, Piece
+    from coresize.processes.copies import Bound, Piece, Range
     from coresize.processes.segments import Segment
 
     #: The place of a large buffer in a pickle, or -1 if pickle asks for it; its bytes.
@@ -88,8 +88,8 @@ class Packed:
 
     @property
     def mapped(self) -> int:
-        """The bytes that a reader maps: those of the segments."""
-        return sum(segment.size for segment in self.segments)
+        """The bytes of memory that a reader maps: those of the segments."""
+        return sum(each.size for each in self.segments if each.is_memory)
 
     @property
     def descriptors(self) -> list[int]:
@@ -327,6 +327,11 @@ class Apart:
         """The bytes of the buffers; what they have in common counts once."""
         return copies.size_of(view for view, _ in self._found)
 
+    @property
+    def ranges(self) -> list[Range]:
+        """The addresses of the buffers."""
+        return copies.ranges_of(view for view, _ in self._found)
+
     def _place(self, content: bytes, *, writable: bool, bound: Bound | None) -> Packed:
         views = [view for view, _ in self._found]
         pieces, fresh = copies.copies.place(views, bound, self.scope)
@@ -415,9 +420,13 @@ class Attached:
     """The segments that a process has mapped for the last call that has arrived.
 
     A mapping ends when no array uses it, and the next call uses other segments.
+
+    Args:
+        resident: see `segments.attach`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, resident: bool = False) -> None:
+        self._resident = resident
         self._kept: dict[int, memoryview] = {}
 
     def attach(self, table: bytes | bytearray, descriptors: Sequence[int]) -> list[Row]:
@@ -443,7 +452,9 @@ class Attached:
             for (number, size), each in zip(parsed.sizes, descriptors, strict=True):
                 view = kept.get(number)
                 if view is None:
-                    view = _view_of(each, size, writable=parsed.writable)
+                    view = _view_of(
+                        each, size, writable=parsed.writable, resident=self._resident
+                    )
                 if not parsed.writable:  # a task must not see what another has written
                     self._kept[number] = view
                 views.append(view)
@@ -460,7 +471,9 @@ class Attached:
         return len(self._kept)
 
 
-def _view_of(descriptor: int, size: int, *, writable: bool) -> memoryview:
+def _view_of(
+    descriptor: int, size: int, *, writable: bool, resident: bool
+) -> memoryview:
     """The bytes of a segment of another process: mapped, or copied if that fails.
 
     Raises:
@@ -470,7 +483,7 @@ def _view_of(descriptor: int, size: int, *, writable: bool) -> memoryview:
     if os.fstat(descriptor).st_size < size:
         raise BufferTableError
     try:
-        return segments.attach(descriptor, size, writable=writable)
+        return segments.attach(descriptor, size, writable=writable, resident=resident)
     except OSError:  # this process has too many mappings (vm.max_map_count)
         return segments.read(descriptor, size, writable=writable)
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     #: A folder for what does not fit into memory, or None; see `Copies.place`.
     Folder: TypeAlias = str | os.PathLike[str] | None
     Bound: TypeAlias = Callable[[int], Folder]
+    #: The address of a buffer, and the address after it.
+    Range: TypeAlias = tuple[int, int]
 
 #: The most segments to which one pickle refers: the kernel passes at most 253
 #: descriptors in a message (unix(7), SCM_MAX_FD).
@@ -95,9 +97,14 @@ class _Copy(NamedTuple):
 
 
 class Copies:
-    """Knows which buffers of this process have a copy in a living segment."""
+    """Knows which buffers of this process have a copy in a living segment.
+
+    Attributes:
+        changes: counts the changes of what is known.
+    """
 
     def __init__(self) -> None:
+        self.changes = 0
         self._lock = threading.RLock()
         #: The copies by the address of the buffer, and these addresses in order.
         self._copies: dict[int, _Copy] = {}
@@ -164,18 +171,35 @@ class Copies:
         known = [copy for copy in known if copy.segment() is not None]
         self._copies = {copy.start: copy for copy in known}
         self._starts = sorted(self._copies)
+        self.changes += 1
+
+    def missing(self, ranges: Iterable[Range]) -> int:
+        """The bytes of buffers that have no copy; what is common counts once.
+
+        The buffers are not compared, so one that has changed counts as copied. Nor does
+        this wait for another thread that copies something.
+        """
+        runs = _without_parts(each for each in ranges if self._covering(*each) is None)
+        return sum(end - start for start, end in runs)
+
+    def _covering(self, start: int, end: int) -> tuple[_Copy, Segment] | None:
+        """The copy of a buffer that begins and ends there, and its living segment."""
+        starts, copies = self._starts, self._copies
+        place = bisect_right(starts, start)
+        copy = copies.get(starts[place - 1]) if place else None
+        segment = copy.segment() if copy else None
+        if copy is None or segment is None or segment.descriptor < 0 or end > copy.end:
+            return None
+        return copy, segment
 
     def _find(
         self, start: int, end: int, view: memoryview, scope: object
     ) -> Piece | None:
         """The place of a buffer in a living segment, or None."""
-        place = bisect_right(self._starts, start)
-        if not place:
+        covering = self._covering(start, end)
+        if covering is None:
             return None
-        copy = self._copies.get(self._starts[place - 1])
-        segment = copy.segment() if copy else None
-        if copy is None or segment is None or segment.descriptor < 0 or end > copy.end:
-            return None
+        copy, segment = covering
         piece = _piece_of(segment, [copy], start, end)
         if copy.is_trusted(scope, _owner(view)):
             return piece
@@ -190,8 +214,12 @@ class Copies:
 
 def size_of(views: Iterable[memoryview]) -> int:
     """The bytes of buffers; what they have in common counts once."""
-    ranges = _without_parts(_range(view) for view in views)
-    return sum(end - start for start, end in ranges)
+    return sum(end - start for start, end in ranges_of(views))
+
+
+def ranges_of(views: Iterable[memoryview]) -> list[Range]:
+    """The addresses of buffers, without those that are part of another one."""
+    return _without_parts(_range(view) for view in views)
 
 
 def _owner(view: memoryview) -> object:
@@ -205,14 +233,14 @@ def _owner(view: memoryview) -> object:
         owner = base
 
 
-def _range(view: memoryview) -> tuple[int, int]:
+def _range(view: memoryview) -> Range:
     start = segments.address_of(view)
     return start, start + view.nbytes
 
 
-def _without_parts(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def _without_parts(ranges: Iterable[Range]) -> list[Range]:
     """The ranges that are not part of another one."""
-    kept: list[tuple[int, int]] = []
+    kept: list[Range] = []
     for start, end in sorted(ranges, key=lambda each: (each[0], -each[1])):
         if not kept or end > kept[-1][1]:
             kept.append((start, end))

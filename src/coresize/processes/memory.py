@@ -180,7 +180,9 @@ def read_own(*, inherits: bool = False) -> Memory | None:
     """
     own = read_memory("self", inherits=inherits)
     mapped = segments.mapped()
-    # A page that was touched stays resident for as long as its segment is mapped.
+    # All of them were resident when the task began (`segments.attach`), and since then
+    # only pages that it has written to have become its own. So what is left of the peak
+    # is the task's, and is never too low.
     return own.beside(min(mapped, own.shared)) if own and mapped else own
 
 

@@ -47,8 +47,8 @@ _alive: weakref.WeakSet[Segment] = weakref.WeakSet()
 #: The number of each segment that this process has made.
 _numbers = itertools.count(1)
 
-#: The mappings of segments in this process: address and size.
-_mapped: dict[int, int] = {}
+#: The mappings of segments in this process: address, size, and whether it is memory.
+_mapped: dict[int, tuple[int, bool]] = {}
 
 #: The flag MFD_NOEXEC_SEAL of memfd_create(2), which Python does not know yet. A kernel
 #: with vm.memfd_noexec=2 refuses memory without it, others note its absence in the log.
@@ -67,17 +67,20 @@ class Segment:
     Args:
         end: the descriptor, which belongs to this object from now on.
         size: the bytes of the segment.
+        is_memory: see below.
 
     Attributes:
         number: no other segment of this process has the same number.
         size: the bytes of the segment.
+        is_memory: it is no file in a folder.
     """
 
-    __slots__ = ("__weakref__", "_end", "_view", "number", "size")
+    __slots__ = ("__weakref__", "_end", "_view", "is_memory", "number", "size")
 
-    def __init__(self, end: lines.End, size: int) -> None:
+    def __init__(self, end: lines.End, size: int, *, is_memory: bool) -> None:
         self.number = next(_numbers)
         self.size = size
+        self.is_memory = is_memory
         self._end = end
         self._view: memoryview | None = None
         weakref.finalize(self, end.close).atexit = False
@@ -168,7 +171,7 @@ def create(
     except BaseException:
         end.close()
         raise
-    return Segment(end, size), offsets
+    return Segment(end, size, is_memory=folder is None), offsets
 
 
 def _open(folder: str | os.PathLike[str] | None) -> int:
@@ -206,30 +209,54 @@ def _write(descriptor: int, buffer: memoryview, offset: int) -> None:
         written += os.pwrite(descriptor, buffer[written:], offset + written)
 
 
-def attach(descriptor: int, size: int, *, writable: bool) -> memoryview:
+def attach(
+    descriptor: int, size: int, *, writable: bool, resident: bool = False
+) -> memoryview:
     """Map a segment into this process; the mapping ends with the last view of it.
 
     Args:
         descriptor: the descriptor, which may be closed afterwards.
         size: the bytes of the segment.
         writable: this process may write; its changes are its own.
+        resident: all pages are resident from the start, if the segment is memory: so
+            what grows later in this process is its own.
 
     Raises:
         OSError: the segment cannot be mapped.
     """
-    import ctypes
-
-    protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+    is_memory = _is_sealed(descriptor)
+    flags = mmap.MAP_PRIVATE
+    if resident and is_memory:
+        flags |= mmap.MAP_POPULATE
     libc = _libc()
-    address = libc.mmap(None, size, protection, mmap.MAP_PRIVATE, descriptor, 0)
+    # A mapping that may be written to would be populated by copies.
+    address = libc.mmap(None, size, mmap.PROT_READ, flags, descriptor, 0)
     if address in {None, _FAILED}:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+        raise _error()
+    if writable and libc.mprotect(address, size, mmap.PROT_READ | mmap.PROT_WRITE):
+        error = _error()
+        libc.munmap(address, size)
+        raise error
     array = _array_type((size - 1).bit_length()).from_address(address)
-    _mapped[address] = size
+    _mapped[address] = size, is_memory
     weakref.finalize(array, _detach, address).atexit = False
     view = memoryview(array).cast("B")[:size]
     return view if writable else view.toreadonly()
+
+
+def _is_sealed(descriptor: int) -> bool:
+    """Whether a descriptor is a sealed segment, and no file in a folder."""
+    try:
+        return bool(fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE)
+    except OSError:
+        return False
+
+
+def _error() -> OSError:
+    import ctypes
+
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number))
 
 
 @functools.cache
@@ -260,12 +287,12 @@ def read(descriptor: int, size: int, *, writable: bool) -> memoryview:
 
 
 def _detach(address: int) -> None:
-    _libc().munmap(address, _mapped.pop(address))
+    _libc().munmap(address, _mapped.pop(address)[0])
 
 
 def mapped() -> int:
-    """The bytes of all segments that are mapped into this process."""
-    return sum(list(_mapped.values()))
+    """The bytes of all segments of memory that are mapped into this process."""
+    return sum(size for size, is_memory in list(_mapped.values()) if is_memory)
 
 
 def address_of(view: memoryview) -> int:
@@ -296,6 +323,7 @@ def _libc() -> Any:
     libc.mmap.argtypes = [pointer, size, number, number, number, ctypes.c_long]
     libc.mmap.restype = pointer
     libc.munmap.argtypes = [pointer, size]
+    libc.mprotect.argtypes = [pointer, size, number]
     libc.memcmp.argtypes = [pointer, pointer, size]
     return libc
 

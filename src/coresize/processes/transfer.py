@@ -50,14 +50,26 @@ class TransferError(CoresizeError, pickle.PicklingError):
 
 
 def dump_call(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    apart: Apart | None = None,
 ) -> bytes:
     """Pickle a call to be made in another process.
+
+    Args:
+        function: the function.
+        args: its arguments.
+        kwargs: its keyword arguments.
+        apart: takes the large buffers, which are then no part of the pickle.
 
     Raises:
         TransferError: the call cannot be pickled.
     """
-    return dump((function, args, kwargs), function)
+    content = dump_within((function, args, kwargs), function, sys.maxsize, apart=apart)
+    assert content is not None
+    return content
 
 
 def dump(message: object, function: object, *, by_value: bool = False) -> bytes:

@@ -109,9 +109,10 @@ def _write_lines(
 TABLE = tuple(name for name in schema.COLUMNS if name != "traceback")
 
 
-#: How the first line of a table begins and ends; the columns of values are in between.
-_PLACE = TABLE.index("value")
-ENDS = ",".join(TABLE[:_PLACE]) + ",", "," + ",".join(TABLE[_PLACE + 1 :])
+#: How the first line of a table begins and ends, also that of an earlier coresize; the
+#: columns of values are in between.
+_PLACE, _LAST = TABLE.index("value"), TABLE.index("wall")
+ENDS = ",".join(TABLE[:_PLACE]) + ",", "," + ",".join(TABLE[_LAST:])
 
 
 def _write_table(

@@ -30,6 +30,7 @@ RESULT = (
     "traceback",
     "attempts",
     "peak_memory",
+    "shared_memory",
     "wall",
     "cpu",
     "waited",
@@ -53,9 +54,12 @@ CREATE TABLE tasks (
     cpu REAL NOT NULL DEFAULT 0,    -- seconds
     waited REAL NOT NULL DEFAULT 0, -- seconds
     worker TEXT NOT NULL DEFAULT '',
-    ended REAL              -- seconds since 1970
+    ended REAL,             -- seconds since 1970
+    shared_memory INTEGER   -- bytes
 );
 """
+#: The columns that a journal of an earlier coresize lacks, with their types.
+_ADDED = {"shared_memory": "INTEGER"}
 _HEAD = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_FORMAT};"
 
 _TOLD = f"SELECT id, {', '.join(COLUMNS)} FROM tasks"  # noqa: S608
@@ -123,6 +127,14 @@ def prepare(file: sqlite3.Connection, path: str, identity: Identity) -> None:
             if name == "parameters":  # a hash says nothing to a person
                 what = f"it has other {BOUND}"
             raise JournalError(path, f"{what}: {hint}")
+    for name in _lacking(file):
+        file.execute(f"ALTER TABLE tasks ADD COLUMN {name} {_ADDED[name]}")
+
+
+def _lacking(file: sqlite3.Connection) -> list[str]:
+    """The columns of `_ADDED` that the table of tasks lacks, if there is one."""
+    there = {row[1] for row in file.execute("PRAGMA table_info(tasks)")}
+    return [name for name in _ADDED if there and name not in there]
 
 
 def identity_of(file: sqlite3.Connection, path: str) -> Identity:
@@ -208,6 +220,7 @@ _ROW: dict[str, tuple[type, ...]] = {
     "traceback": _TEXT,
     "attempts": _WHOLE,
     "peak_memory": _WHOLE + _NONE,
+    "shared_memory": _WHOLE + _NONE,
     "wall": _NUMBER,
     "cpu": _NUMBER,
     "waited": _NUMBER,
@@ -310,6 +323,11 @@ def open_to_read(path: str) -> sqlite3.Connection:
     file = storage.connect(storage.real_path(path))
     try:
         file.execute("PRAGMA trusted_schema = OFF")  # its author may be anyone
+        if lacking := _lacking(file):
+            nothing = ", ".join(f"NULL AS {name}" for name in lacking)
+            file.execute(
+                f"CREATE TEMP VIEW tasks AS SELECT *, {nothing} FROM main.tasks"  # noqa: S608
+            )
     except BaseException:
         file.close()
         raise

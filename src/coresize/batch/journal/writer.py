@@ -182,8 +182,8 @@ class Journal:
         Raises:
             JournalError: the value cannot be decoded.
         """
-        status, value, error, traceback, attempts, peak, *times, worker = result
-        wall, cpu, waited = times
+        status, value, error, traceback, attempts, *numbers, worker = result
+        peak, shared, wall, cpu, waited = numbers
         ok = status == "ok"
         if ok:
             value = decoded(self.path, key, value, self._serializer)
@@ -196,6 +196,7 @@ class Journal:
             traceback=traceback,
             attempts=attempts,
             peak_memory=peak,
+            shared_memory=shared,
             wall=wall,
             cpu=cpu,
             waited=waited,
@@ -276,7 +277,8 @@ def _row(one: Outcome, value: object, now: float) -> tuple[object, ...]:
     The key stays unchanged, since tasks are found by it; `keys.checked` has checked it.
     """
     told = (
-        *(one.message, one.traceback, one.attempts, one.peak_memory),
+        *(one.message, one.traceback, one.attempts),
+        *(one.peak_memory, one.shared_memory),
         *(one.wall, one.cpu, one.waited, one.worker),
     )
     known = (one.key, one.index, one.status, value)

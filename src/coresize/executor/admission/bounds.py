@@ -56,7 +56,7 @@ class Bound(Protocol):
     """A rule that decides which task may start, and which running task has to end.
 
     Attributes:
-        chooses: the bound may keep a task waiting.
+        chooses: the bound may keep a task waiting whatever its arguments are.
     """
 
     chooses: bool
@@ -87,3 +87,27 @@ class Bound(Protocol):
 
     def patience(self) -> float:
         """Seconds until the next look is due, while tasks run."""
+
+
+def choose(
+    bounds: Iterable[Bound],
+    waiting: Iterable[Job],
+    workers: Sequence[Worker],
+    *,
+    must_start: bool,
+) -> Job | None:
+    """The job that the first bound chooses, unless another bound makes it wait.
+
+    Args:
+        bounds: the bounds, of which there is at least one.
+        waiting: see `Bound.choose`.
+        workers: see there.
+        must_start: see there.
+    """
+    job = None
+    for bound in bounds:
+        job = bound.choose(waiting, workers, must_start=must_start)
+        if job is None:
+            return None
+        waiting = (job,)
+    return job

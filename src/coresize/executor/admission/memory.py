@@ -7,7 +7,8 @@ thread calls the methods of `MemoryBound` at four events:
   the base is known, no worker is started beside a worker that has a task.
 - A task may start (`choose`): the rules get the bytes that each running task has taken
   so far, and the bytes that are left in the tightest cgroup of this process, minus the
-  soft margin and minus the part of the base that starting workers have yet to take.
+  soft margin, minus the part of the base that starting workers have yet to take, and
+  minus the large arguments of given tasks that are not copied yet.
 - 20 ms have passed (`look`): each busy worker and its descendants are measured. If less
   than the hard margin is left, and at least two workers are busy, the worker of the
   youngest task is killed ("evicted") before the kernel kills one of its own choice.
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import logging
 import time
+from itertools import islice
 
 from coresize.detection import counters
 from coresize.detection.available import memory_limits
@@ -165,11 +167,15 @@ class MemoryBound:
         now = time.monotonic()
         running = [self._taken(worker, now) for worker in workers if worker.running]
         if not running:
-            return self.rules.choose(waiting, running, 0)
+            copies = any(job.uncopied for job in islice(waiting, 1))
+            return self.rules.choose(
+                waiting, running, self.headroom.left() if copies else 0
+            )
         if must_start and self._base is None:
             return None
         base = self._base or 0
         more = base if must_start else 0
+        more += sum(job.uncopied for worker in workers for job in worker.running)
         more += sum(
             max(0, base - _held(worker)) for worker in workers if not worker.ready
         )

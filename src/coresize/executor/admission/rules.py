@@ -1,14 +1,16 @@
 """The rules by which tasks start or wait, and what the rules learn from tasks. Pure.
 
 Rule 1: a task starts only if its own need and the bytes that running tasks may still
-take fit together into the bytes that are left. Rule 2: if no task runs, the first
-waiting task starts, whatever it needs. Rule 3: a task whose need is unknown runs alone,
-and so does a task that was killed. Rule 4: of the waiting tasks, the largest that fits
-starts first; but when the first in the queue has been passed too often, no other starts
-before it. Rule 5: after a kill, half as many tasks may run, and one more after each
-success (AIMD: Chiu and Jain 1989). Rule 6: a learned need of tasks that may be run
-again is not the largest peak that was seen, but what all tasks together are likely to
-take: the mean, plus *caution* times the standard deviation.
+take fit together into the bytes that are left; a copy of its large arguments that is
+not made yet counts as well. Rule 2: if no task runs, the first waiting task whose copy
+fits starts, whatever it needs; if no copy fits, the first one. Rule 3: a task whose
+need is unknown runs alone, and so does a task that was killed. Rule 4: of the waiting
+tasks, the largest that fits starts first; but when the first in the queue has been
+passed too often, no other starts before it. Rule 5: after a kill, half as many tasks
+may run, and one more after each success (AIMD: Chiu and Jain 1989). Rule 6: a learned
+need of tasks that may be run again is not the largest peak that was seen, but what all
+tasks together are likely to take: the mean, plus *caution* times the standard
+deviation.
 
 **How a need is learned.** Where ``memory=`` declares nothing, the first task of a
 function has no known need and runs alone (rule 3). When it succeeds, its peak goes, 10%
@@ -178,6 +180,27 @@ class MemoryTrace:
         return self.rest if peak <= seen * _UNSEEN else now - self._began
 
 
+def in_turn(candidates: Sequence[Job], most: int) -> Sequence[Job]:
+    """The waiting tasks that may start now: all, or the first if it was passed often.
+
+    Args:
+        candidates: the waiting tasks in order of arrival.
+        most: the number of workers that the pool may have.
+    """
+    patient = candidates[0].passed < max(32, 8 * most)
+    return candidates if patient else candidates[:1]
+
+
+def first_to_fit(waiting: Iterable[Job], left: int) -> Job | None:
+    """The first task of which the large arguments are copied, or can be copied.
+
+    Args:
+        waiting: the waiting tasks in order of arrival.
+        left: bytes that the copy may take.
+    """
+    return next((job for job in waiting if job.uncopied <= max(0, left)), None)
+
+
 #: After a kill, a task is believed to need this many times the bytes seen of it.
 RAISE = 1.5
 
@@ -187,7 +210,7 @@ _CAUTION, _LEAST, _MOST = 2.0, 0.5, 4.0
 _EASE = 0.95
 
 #: The number of waiting tasks that are compared, from the head of the queue.
-_WINDOW = 256
+WINDOW = 256
 
 
 class Rules:
@@ -242,17 +265,14 @@ class Rules:
             more: bytes that starting workers will take, and the worker that would have
                 to be started for the task.
         """
-        taken, candidates = list(running), list(islice(waiting, _WINDOW))
+        taken, candidates = list(running), list(islice(waiting, WINDOW))
         if not taken or not candidates:
-            return candidates[0] if candidates else None
+            return first_to_fit(candidates, left) or next(iter(candidates), None)
         if len(taken) >= self.cap or any(self._is_alone(job) for job, *_ in taken):
             return None
         outlooks = [self._outlook(*each) for each in taken]
         first = candidates[0]
-        patient = first.passed < max(32, 8 * self.most)
-        chosen = self._largest(
-            candidates if patient else candidates[:1], outlooks, left - more
-        )
+        chosen = self._largest(in_turn(candidates, self.most), outlooks, left - more)
         if chosen is not None and chosen is not first:
             first.passed += 1
         return chosen
@@ -279,6 +299,7 @@ class Rules:
             if need is None or need <= largest or job.alone:
                 continue
             mean, square = self._outlook(job)
+            mean += job.uncopied
             if expected + mean + self.caution * sqrt(variance + square) <= room:
                 chosen, largest = job, need
         return chosen

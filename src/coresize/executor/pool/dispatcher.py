@@ -52,6 +52,8 @@ import time
 import weakref
 from collections import deque
 
+from coresize.executor.admission.bounds import choose
+from coresize.executor.admission.copies import CopyBound
 from coresize.executor.admission.deadlines import TimeLimit
 from coresize.executor.jobs import MOST, CallTimes
 from coresize.executor.pool import exits
@@ -131,9 +133,9 @@ class Dispatcher:
             raise
         self.handles = self._workers.handles
         self._exits = Exits(options, self.memory)
-        self._bounds: tuple[Bound, ...] = (TimeLimit(options.timeout),)
-        if self.memory is not None:
-            self._bounds += (self.memory,)
+        self._copies = CopyBound(self.size)
+        self._bounds: tuple[Bound, ...] = (TimeLimit(options.timeout), self._copies)
+        self._bounds += () if self.memory is None else (self.memory,)
         self._choosing = [bound for bound in self._bounds if bound.chooses]
         self._answers = Answers(options, self.times, self)
         self._ended = self._starting = False
@@ -370,12 +372,13 @@ class Dispatcher:
             key.data(events)
         self._answers.wake()
         self._workers.flush()
+        self._copies.requeue(self._workers.take_put_off(), self.waiting, self.handles)
         self._look()
 
     def _patience(self) -> float | None:
         """The most seconds to wait for an event; None for no limit."""
-        if not self._workers.busy:
-            return _LOOK if self.waiting else self._workers.patience()
+        if not (self._workers.busy or self.waiting):
+            return self._workers.patience()
         return min(_LOOK, *(bound.patience() for bound in self._bounds))
 
     # --- Giving -----------------------------------------------------------------
@@ -390,11 +393,13 @@ class Dispatcher:
         idle = [worker for worker in free if not worker.running]
         self._take_back(starting, len(idle))
         idle += [worker for worker in starting if worker.may_hold]
-        if self._choosing:
+        if self._choosing or not self._is_packed():
             return self._give_chosen(idle)
         for worker in idle:
-            while self.waiting and not worker.running:
+            while self._is_packed() and not worker.running:
                 self._give(worker, [self.waiting.popleft()])
+        if self.waiting and not self._is_packed():
+            return True
         if self.waiting and self._workers.has_room:
             added = self._add_worker_for(self.waiting[0])
             if added is not None:
@@ -406,6 +411,10 @@ class Dispatcher:
                 ahead = self.times.ahead(worker.running, self.waiting, room)
                 self._give(worker, ahead)
         return False
+
+    def _is_packed(self) -> bool:
+        """Whether a job waits, and the first that does is pickled."""
+        return bool(self.waiting) and self.waiting[0].payload is not None
 
     def _take_back(self, starting: list[WorkerHandle], idle: int) -> None:
         """Take jobs back from workers that are not ready, for those that are idle."""
@@ -419,7 +428,8 @@ class Dispatcher:
         """Give the one job that all bounds let start; returns as `_go_on` does."""
         if not (self.waiting and (idle or self._workers.has_room)):
             return False
-        job = self._choose(must_start=not idle)
+        bounds = (*self._choosing, self._copies)
+        job = choose(bounds, self.waiting, self.handles, must_start=not idle)
         if job is None or (job.alone and not self._workers.empty()):
             return False
         worker = next(iter(idle), None) or self._add_worker_for(job)
@@ -428,16 +438,6 @@ class Dispatcher:
         self.waiting.remove(job)
         self._give(worker, [job])
         return True
-
-    def _choose(self, *, must_start: bool) -> Job | None:
-        """The job that the first bound chooses, unless another bound makes it wait."""
-        job, candidates = None, self.waiting
-        for bound in self._choosing:
-            job = bound.choose(candidates, self.handles, must_start=must_start)
-            if job is None:
-                return None
-            candidates = deque([job])
-        return job
 
     def _give(self, worker: WorkerHandle, jobs: list[Job]) -> None:
         begun = [job for job in jobs if job.begin()]
@@ -559,7 +559,7 @@ class Dispatcher:
 
     def _fail_all(self) -> None:
         """Fail all jobs, waiting or running, and kill all workers."""
-        jobs = [*self.waiting, *self._submitted.arrived]
+        jobs = [*self.waiting, *self._submitted.arrived, *self._workers.take_put_off()]
         self.waiting.clear()
         self._submitted.arrived.clear()
         for worker in self.handles:

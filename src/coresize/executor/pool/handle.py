@@ -12,6 +12,7 @@ from multiprocessing import connection
 from coresize import processes
 from coresize.executor import protocol
 from coresize.executor.pool.worker import work, work_beside
+from coresize.executor.sharing import Later
 from coresize.processes import buffers, inheritance, lines, orphans, schedstat
 from coresize.processes.buffers import Attached, Packed
 from coresize.processes.memory import Memory, read_memory
@@ -49,11 +50,14 @@ class Outgoing:
     Attributes:
         size: bytes that are pickled and not written yet.
         held: a worker has to wait until there are fewer such bytes.
+        put_off: the jobs that were given to workers, but whose large buffers did not
+            fit into memory.
     """
 
-    __slots__ = ("_number", "held", "size")
+    __slots__ = ("_number", "held", "put_off", "size")
 
     def __init__(self) -> None:
+        self.put_off: list[Job] = []
         self.size = 0
         self.held = False
         self._number = 0
@@ -132,6 +136,9 @@ class WorkerHandle:
     _next = 0
     #: The value of _next at the last look.
     _looked = 0
+    #: Bytes of segments that the worker may have mapped: those of the last call that
+    #: was sent, and of the one before; and those of the last call alone.
+    _mapped = _mapped_last = 0
     _faults = 0
     _folder: str | None = None
     _terminated = False
@@ -321,10 +328,17 @@ class WorkerHandle:
                 self.running.remove(job)
                 job.abandon(error)
                 continue
+            if isinstance(payload, Later):
+                self.running.remove(job)
+                job.put_off()
+                self._outgoing.put_off.append(job)
+                continue
             if job.folder is not None and job.folder != self._folder:
                 self._folder = job.folder
                 together += protocol.pack(protocol.FOLDER, os.fsencode(job.folder))
             content = payload.content if isinstance(payload, Packed) else payload
+            before, self._mapped_last = self._mapped_last, job.mapped
+            self._mapped = before + self._mapped_last
             if isinstance(payload, Packed):
                 self._add([b"".join(together)])
                 together = []
@@ -443,7 +457,7 @@ class WorkerHandle:
         the pool, and are in memory once, whatever the number of workers.
         """
         memory = read_memory(self.pid, inherits=self.inherits_memory)
-        mapped = self.running[0].mapped if self.running else 0
+        mapped = self._mapped
         return memory.beside(mapped) if memory and mapped else memory
 
     def has_grown(self, most: int) -> bool:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from coresize.executor import jobs
 from coresize.executor.admission.memory import MemoryBound
-from coresize.executor.jobs import AT_ONCE, Call, key_of, owned
+from coresize.executor.jobs import AT_ONCE, Call, key_of, owned, shared_by
 from coresize.executor.mapping import MOST_BYTES, MOST_ITEMS
 from coresize.executor.pool.dispatcher import Dispatcher
+from coresize.executor.sharing import Later
 from coresize.executor.traits import PoolState, Traits, of_processes
 from coresize.processes.buffers import size_of
 from coresize.processes.transfer import TransferError
@@ -127,11 +128,15 @@ class Processes:
     def observe(self) -> PoolState:
         """See `ProcessPoolExecutor.observe`."""
         memory = self.dispatcher.memory
+        jobs = [*self.dispatcher.waiting.copy()]
+        for worker in self.dispatcher.handles.copy():
+            jobs += worker.running.copy()
         return PoolState(
             workers=len(self.dispatcher.handles),
             kills=memory.rules.kills if memory else 0,
             evictions=memory.rules.evictions if memory else 0,
             need=memory.rules.learned() if memory else None,
+            shared_memory=shared_by(jobs),
         )
 
     def close(
@@ -213,7 +218,7 @@ class Chunking:
         except TransferError:
             if len(items) > 1:  # some item cannot be pickled, and must fail alone
                 return self.make(items[:1], notify)
-            payload = None  # the call gets the error when a worker is to take it
+            payload = Later()  # the call gets the error when a worker is to take it
         chunk = Chunk(
             self._function,
             items[:],
@@ -226,7 +231,9 @@ class Chunking:
         chunk.dispatcher = self._dispatcher
         if len(items) == 1:
             chunk.measure(self._need, items[0])
-        size = MOST_BYTES if payload is None else size_of(payload, self._sent)
+        size = MOST_BYTES
+        if not isinstance(payload, Later):
+            size = size_of(payload, self._sent)
         self._each = size / len(items)
         return chunk, len(items), size
 

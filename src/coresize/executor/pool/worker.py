@@ -70,9 +70,9 @@ class Heap:
 
 
 def _held() -> int:
-    """Resident bytes apart from files; 0 if the kernel does not tell."""
-    memory = read_memory()
-    return memory.private if memory else 0
+    """Resident bytes apart from files and segments; 0 if the kernel does not tell."""
+    own = memory.read_own()
+    return own.private if own else 0
 
 
 def _trimmer() -> Callable[[int], object]:
@@ -187,7 +187,7 @@ class _Worker:
         self._interrupted = float("-inf")
         #: The segments that are mapped, and the large buffers of the next call; or the
         #: error for which they are not mapped.
-        self._attached = buffers.Attached()
+        self._attached = buffers.Attached(resident=measured)
         self._rows: list[buffers.Row] = []
         self._unmapped: OSError | None = None
 
@@ -378,14 +378,14 @@ class _Worker:
             self.calling = True
             value = function(*args, **kwargs)
             seconds = time.perf_counter() - start
-            peak = self._own().anonymous_peak if self.measured else 0
             failed = type(value) is transfer.Failure
             payload = self._packed(value, failed=failed)
+            peak = self._peak(payload) if self.measured else 0
             self.calling = False
         except BaseException as error:  # noqa: BLE001 - the error is sent on
             self.calling = False
             processes.end_if_forked(self.pid, error)
-            peak = self._own().anonymous_peak if self.measured else 0
+            peak = self._peak() if self.measured else 0
             seconds = time.perf_counter() - start
             self._fail(error, peak, seconds)
         else:
@@ -417,6 +417,15 @@ class _Worker:
             return apart.packed(content, writable=True)
         except OSError:  # no descriptor is free
             return transfer.dump_value(value)
+
+    def _peak(self, payload: bytes | Packed = b"") -> int:
+        """The peak memory of the call that has ended, with the copy of its value.
+
+        The copy lies in a segment that this process has not mapped, beside the value.
+        """
+        own = self._own()
+        copied = payload.fresh if isinstance(payload, Packed) else 0
+        return max(own.anonymous_peak, own.private + copied)
 
     def _own(self) -> memory.Memory:
         """The memory of this process, without that of the pool's segments.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from coresize.executor.jobs import Job
     from coresize.executor.pool.options import PoolOptions
     from coresize.processes.forkserver import Channel
     from coresize.processes.inheritance import Inheritance
@@ -67,6 +68,11 @@ class Workers:
     def busy(self) -> list[WorkerHandle]:
         """The workers that have a job."""
         return [worker for worker in self.handles if worker.running]
+
+    def take_put_off(self) -> list[Job]:
+        """The jobs whose large buffers have not fitted into memory; once."""
+        jobs, self._outgoing.put_off = self._outgoing.put_off, []
+        return jobs
 
     @property
     def has_room(self) -> bool:
