@@ -98,6 +98,16 @@ class Segment:
             self._view = attach(self.descriptor, self.size, writable=False)
         return self._view
 
+    def copy(self) -> memoryview:
+        """The bytes, for this process to write to: it gets pages of its own.
+
+        Raises:
+            OSError: the segment cannot be mapped.
+        """
+        if self.descriptor < 0:
+            return memoryview(bytearray(self.view()))
+        return attach(self.descriptor, self.size, writable=True)
+
     @property
     def mapped(self) -> memoryview | None:
         """The view, if the segment is mapped into this process."""
@@ -225,11 +235,28 @@ def attach(descriptor: int, size: int, *, writable: bool) -> memoryview:
     if address in {None, _FAILED}:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-    array = _array_type((size - 1).bit_length()).from_address(address)
+    array = _array_at(address, size)
     _mapped[address] = size
     weakref.finalize(array, _detach, address).atexit = False
     view = memoryview(array).cast("B")[:size]
     return view if writable else view.toreadonly()
+
+
+def view_at(address: int, size: int, owner: object) -> memoryview:
+    """The bytes at an address.
+
+    Args:
+        address: the address of the first byte.
+        size: the number of bytes, at least 1.
+        owner: the object that they belong to, which lives as long as the view.
+    """
+    array = _array_at(address, size)
+    array.owner = owner
+    return memoryview(array).cast("B")[:size]
+
+
+def _array_at(address: int, size: int) -> Any:
+    return _array_type((size - 1).bit_length()).from_address(address)
 
 
 @functools.cache

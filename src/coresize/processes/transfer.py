@@ -19,7 +19,7 @@ from multiprocessing.reduction import ForkingPickler
 from types import BuiltinFunctionType, FunctionType
 
 from coresize.errors import CoresizeError
-from coresize.processes import main_module
+from coresize.processes import main_module, tensors
 from coresize.processes.buffers import LEAST
 
 
@@ -168,7 +168,7 @@ def dump_plain(
             if len(content) > most:
                 raise _TooLargeError
         else:
-            content = _written(pickle.Pickler, message, most, apart)
+            content = _written(_plain, message, most, apart)
     except TypeError:  # raised for a socket
         return _written(_with_files(), message, most, apart)
     if content.find(_CONNECTION, 0, _NEAR) < 0 > content.rfind(_CONNECTION, -_NEAR):
@@ -226,6 +226,14 @@ def _dump_by_value(message: object, most: int, apart: Apart | None = None) -> by
     return _written(_by_value(), message, most, apart)
 
 
+def _plain(file: _Pieces, protocol: int, **options: Any) -> pickle.Pickler:
+    """Plain pickle's own pickler, which knows tensors if torch is imported."""
+    pickler = pickle.Pickler(file, protocol, **options)
+    if tensors.reducers():
+        pickler.dispatch_table = {**copyreg.dispatch_table, **tensors.reducers()}
+    return pickler
+
+
 @functools.cache
 def _with_files() -> Callable[..., Any]:
     """The pickler that pickles sockets, connections and memoryviews, too."""
@@ -240,7 +248,8 @@ def _by_value() -> Callable[..., Any]:
 
 def _extended(pickler: type, reducers: MutableMapping[Any, Any]) -> Callable[..., Any]:
     sockets = ForkingPickler._extra_reducers  # type: ignore[attr-defined]  # noqa: SLF001
-    table = ChainMap({memoryview: _reduce_view}, sockets, reducers)
+    own = {memoryview: _reduce_view}
+    table = ChainMap(own, tensors.reducers(), sockets, reducers)  # of all, as they grow
     return type("Pickler", (pickler,), {"dispatch_table": table})
 
 
