@@ -175,7 +175,8 @@ class Job:
             value = buffers.load(payload, rows)
         except BaseException as error:  # noqa: BLE001 - pickle calls the user's code
             text = f"the result cannot be unpickled: {type(error).__name__}: {error}"
-            return self.fail(TransferError(text))
+            cls = MemoryError if isinstance(error, MemoryError) else TransferError
+            return self.fail(cls(text))
         return self.take(value)
 
     def abandon(self, error: BaseException) -> None:

@@ -92,7 +92,7 @@ class Sharing(Value):
         """
         try:
             return self._pack(message, function, most, early=True)
-        except _NotNowError:
+        except (_NotNowError, MemoryError):  # there may be memory later
             return None
 
     def pack_whole(self, value: object, bound: Bound) -> tuple[Packed | None, int]:
@@ -125,7 +125,7 @@ class Sharing(Value):
         try:
             packed, _ = self.pack_whole(value, check)
             return value if packed is None else Once(value, packed)
-        except (InsufficientMemoryError, OSError, TransferError):
+        except (MemoryError, OSError, TransferError):
             return value
 
     def _pack(

@@ -27,6 +27,7 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from coresize.processes import copies, segments
+from coresize.processes.pickle_stream import PickleStream
 
 
 if TYPE_CHECKING:
@@ -281,9 +282,11 @@ class Apart:
         self._written.clear()
         self._before, _writing.apart = _writing.apart, self
 
-    def __exit__(self, *_error: object) -> None:
-        """End the pickle."""
+    def __exit__(self, kind: object, *_error: object) -> None:
+        """End the pickle, and forget its buffers if it has failed; see `_place`."""
         _writing.apart = self._before
+        if kind is not None:
+            self._found.clear()
 
     def keep_in_band(self, buffer: pickle.PickleBuffer) -> bool:
         """The buffer_callback= of a pickler: takes the buffer, if it is large."""
@@ -369,12 +372,20 @@ class Apart:
 
     def _place(self, content: bytes, *, writable: bool, bound: Bound | None) -> Packed:
         views = [view for view, _ in self._found]
-        pieces, fresh = copies.copies.place(views, bound, self.scope)
+        places = [place for _, place in self._found]
+        self._found.clear()
+        try:
+            pieces, fresh = copies.copies.place(views, bound, self.scope)
+        except BaseException as error:  # noqa: BLE001 - it is raised again
+            # The buffers are exported by memoryviews. An error that has frames with
+            # them, in a reference cycle, would crash the garbage collector, which
+            # clears such a memoryview, exported or not (CPython, memory_clear).
+            views.clear()
+            raise error.with_traceback(None) from None
         placed = tuple(
             piece._replace(place=place)
-            for piece, (_, place) in zip(pieces, self._found, strict=True)
+            for piece, place in zip(pieces, places, strict=True)
         )
-        self._found.clear()
         return Packed(content, placed, fresh=fresh, writable=writable)
 
 
@@ -573,50 +584,5 @@ def load(content: bytes | bytearray | memoryview, rows: Sequence[Row]) -> Any:
     inserted = [(place, view) for place, view in rows if place >= 0]
     if not inserted:
         return pickle.loads(content, buffers=asked)  # noqa: S301 - as above
-    stream = _Stream(content, inserted)
+    stream = PickleStream(content, inserted)
     return pickle.Unpickler(stream, buffers=asked).load()  # noqa: S301 - as above
-
-
-class _Stream:
-    """A pickle with large buffers inserted, as a file from which a pickler reads."""
-
-    def __init__(
-        self, content: bytes | bytearray | memoryview, inserted: list[Row]
-    ) -> None:
-        whole, start = memoryview(content), 0
-        self._parts: list[memoryview] = []
-        for place, view in inserted:
-            self._parts += [whole[start:place], view]
-            start = place
-        self._parts.append(whole[start:])
-        self._parts.reverse()
-
-    def read(self, size: int) -> bytes:
-        """Read a number of bytes."""
-        buffer = bytearray(size)
-        return bytes(buffer[: self.readinto(buffer)])
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:
-        """Fill a buffer; returns the bytes that were read."""
-        target, filled = memoryview(buffer), 0
-        while filled < len(target):
-            self._skip_empty()
-            if not self._parts:
-                break
-            part = self._take(min(len(self._parts[-1]), len(target) - filled))
-            target[filled : filled + len(part)] = part
-            filled += len(part)
-        return filled
-
-    def readline(self) -> bytes:
-        """Read a line: the protocols that are used here have none."""
-        raise pickle.UnpicklingError
-
-    def _take(self, size: int) -> memoryview:
-        part = self._parts.pop()
-        self._parts.append(part[size:])
-        return part[:size]
-
-    def _skip_empty(self) -> None:
-        while self._parts and not self._parts[-1]:
-            self._parts.pop()

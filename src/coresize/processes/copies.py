@@ -59,8 +59,8 @@ class Piece(NamedTuple):
 
     def raw(self) -> memoryview:
         """The bytes, which look writable; who writes to them crashes."""
-        whole = memoryview(self.segment.view().obj).cast("B")
-        return whole[self.offset : self.end]
+        view = self.view()
+        return segments.view_at(segments.address_of(view), self.size, view)
 
 
 class _Copy(NamedTuple):

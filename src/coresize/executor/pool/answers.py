@@ -9,7 +9,6 @@ from typing import Protocol
 from coresize.executor import protocol
 from coresize.executor.pool import exits
 from coresize.processes import transfer
-from coresize.processes.transfer import TransferError
 
 
 TYPE_CHECKING = False
@@ -172,6 +171,6 @@ def _deliver(
 ) -> bool:
     """Pass a value to its job, with its large buffers; returns as `Job.take` does."""
     if unmapped is not None:
-        return job.fail(TransferError(f"the result cannot be received: {unmapped}"))
+        return job.fail(transfer.lost("the result", unmapped))
     job.received(len(payload) + sum(view.nbytes for _, view in rows))
     return job.take_pickled(payload, rows)
