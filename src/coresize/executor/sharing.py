@@ -92,7 +92,7 @@ class Sharing(Value):
         """
         try:
             return self._pack(message, function, most, early=True)
-        except (_NotNowError, MemoryError):  # there may be memory later
+        except _NotNowError:
             return None
 
     def pack_whole(self, value: object, bound: Bound) -> tuple[Packed | None, int]:
