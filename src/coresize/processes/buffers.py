@@ -379,7 +379,7 @@ class Apart:
         except BaseException as error:  # noqa: BLE001 - it is raised again
             # The buffers are exported by memoryviews. An error that has frames with
             # them, in a reference cycle, would crash the garbage collector, which
-            # clears such a memoryview, exported or not (CPython, memory_clear).
+            # clears such a memoryview, exported or not (CPython gh-77894, to 3.12.6).
             views.clear()
             raise error.with_traceback(None) from None
         placed = tuple(
