@@ -61,7 +61,7 @@ def pool():
 @pytest.mark.parametrize("by_value", [False, True])
 def test_a_call_that_takes_too_much_is_a_memory_error(pool, value, by_value):
     function = (lambda value: value) if by_value else id
-    text = "no memory to pickle the call.*less data"
+    text = "no memory to pickle the data.*less data"
     with pytest.raises(MemoryError, match=text) as caught:
         pool.submit(function, value).result()
     assert not isinstance(caught.value, TransferError)

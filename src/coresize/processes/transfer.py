@@ -126,7 +126,7 @@ def dump_within(
     except _TooLargeError:
         return None
     except MemoryError as error:
-        failure = _no_memory("call", error)
+        failure = _no_memory("data", error)
     raise failure  # the context of an error would hold the pickler and the message
 
 
