@@ -19,7 +19,7 @@ from pathlib import Path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -42,6 +42,8 @@ class Container:
     #: directories; "shared": the host's paths and all directories; "hidden": none.
     view: str = "private"
     env: dict[str, str] = field(default_factory=dict)
+    #: What else is to be changed in runc's configuration.
+    change: Callable[[dict[str, Any]], None] | None = None
 
 
 def missing() -> str | None:
@@ -176,6 +178,8 @@ def _configured(
     config["mounts"] = [
         mount for mount in config["mounts"] if mount["destination"] != str(CGROUPS)
     ] + _cgroup_mounts(container.view)
+    if container.change is not None:
+        container.change(config)
     return config
 
 

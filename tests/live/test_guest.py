@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from live import guest, test_working_set
+from live import guest, test_sharing_places, test_working_set
 from live.guest import Scenario
 
 
@@ -109,6 +109,10 @@ def v2(tmp_path_factory):
             {"cpuset.mems": "1", "pids.max": "10"}, program="bounded.py"
         )
         scenarios |= TAKEN
+        scenarios["shared"] = _v2(
+            {"memory.max": str(300 * MIB)},
+            program="shared.py 30 vm.overcommit_memory 2",
+        )
         scenarios["swapped"] = _v2({"memory.max": str(64 * MIB)}, program="swapped.py")
         scenarios["mounted"] = _v2(program="mounted.py")
         scenarios["strained"] = _v2(program="strained.py", cpus="0-1")
@@ -235,6 +239,14 @@ def test_v2_what_is_left_can_be_taken(v2, name):
     (answer,) = v2[name]
     assert answer["code"] == 0
     test_working_set.check(answer["out"])
+
+
+@pytest.mark.skipif(guest.other_python() is not None, reason=str(guest.other_python()))
+def test_v2_large_data_are_shared(v2):
+    """In a memory limit, and where the kernel promises no more memory than there is."""
+    (answer,) = v2["shared"]
+    assert answer["code"] == 0
+    test_sharing_places.check(answer["out"], "shared")
 
 
 @pytest.fixture(scope="module")

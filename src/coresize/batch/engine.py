@@ -143,7 +143,7 @@ class Engine:
             self._pool = open_pool(options, settings)
             undo.callback(self._pool.close, interrupted=False)
             if self._pool.traits.pickles:  # one error now instead of one for each task
-                transfer.dump(function, function)
+                transfer.check(function)
             self._journal = open_journal(function, shard, options)
             undo.callback(self._close_journal)
             self._prepare(function, claim)

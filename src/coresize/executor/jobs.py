@@ -400,9 +400,9 @@ def tell(future: Future[Any], settle: Callable[[Any], None], content: object) ->
         _log.exception("exception calling callback for %r", future)
 
 
-def _unreadable(error: BaseException) -> TransferError:
+def _unreadable(error: BaseException) -> TransferError | MemoryError:
     text = f"the result cannot be unpickled: {type(error).__name__}: {error}"
-    return TransferError(text)
+    return (MemoryError if isinstance(error, MemoryError) else TransferError)(text)
 
 
 class Failed:

@@ -206,8 +206,12 @@ def _opened(reference: Reference) -> Shared[Any]:
     known = _open.get(key)
     if known is not None:
         return known
+    written = buffers.written(pieces)
     try:
-        views = [_map(pid, number, identity) for number, identity in files]
+        views = [
+            _map(pid, *file, writable=number in written)
+            for number, file in enumerate(files)
+        ]
     except OSError as error:
         where = "" if boot == _boot() else ", which runs on another host"
         msg = (
@@ -216,15 +220,12 @@ def _opened(reference: Reference) -> Shared[Any]:
             "process"
         )
         raise TransferError(msg) from None
-    rows = [
-        (place, views[number][start : start + size])
-        for number, start, size, place in pieces
-    ]
+    rows = buffers.cut(pieces, views)
     return _of_reader(reference, lambda: buffers.load(content, rows))
 
 
-def _map(pid: int, number: int, identity: Identity) -> memoryview:
-    """Map a file that another process has open.
+def _map(pid: int, number: int, identity: Identity, *, writable: bool) -> memoryview:
+    """Map a file that another process has open; changes are those of this process.
 
     Raises:
         OSError: the process is gone, or has closed the file.
@@ -235,7 +236,7 @@ def _map(pid: int, number: int, identity: Identity) -> memoryview:
         if _identity(descriptor) != identity:
             msg = f"{path} is another file"
             raise FileNotFoundError(msg)
-        return segments.attach(descriptor, identity[2], writable=False)
+        return segments.attach(descriptor, identity[2], writable=writable)
     finally:
         os.close(descriptor)
 

@@ -168,7 +168,7 @@ class Sharing(Value):
         try:
             packed, _ = self.pack_whole(value, check)
             return value if packed is None else Once(value, packed)
-        except (InsufficientMemoryError, OSError, TransferError):
+        except (MemoryError, OSError, TransferError):
             return value
 
     def _pack(

@@ -5,7 +5,9 @@ own (protocol 5, PEP 574, and the frames of protocol 4). Here such pieces are ta
 of the pickle (`Apart`) and copied into a segment (`coresize.processes.segments`). The
 rest of the pickle, with the places of the pieces in segments, is `Packed`. Its reader
 gets arrays that lie in the segment itself; bytes and bytearrays are copied out of it,
-since they must own their memory.
+since they must own their memory. An object that cannot be read only, such as a tensor,
+gets memory that the reader may write to, whatever the other arrays have
+(`for_writing`).
 
 **One copy.** A buffer that has a copy in a living segment, and still holds the same
 bytes, is not copied again (`coresize.processes.copies`). So the caller may change an
@@ -22,34 +24,40 @@ import os
 import pickle
 import struct
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from coresize.processes import copies, segments
+from coresize.processes.pickle_stream import PickleStream
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from typing import Any
 
     from coresize.processes.copies import Bound, Piece, Range
     from coresize.processes.segments import Segment
 
-    #: The place of a large buffer in a pickle, or -1 if pickle asks for it; its bytes.
+    #: The place of a large buffer in a pickle, or a negative number; its bytes.
     Row = tuple[int, memoryview]
+    #: The number of the segment of a large buffer, its offset, its size and its place.
+    Place = tuple[int, int, int, int]
 
 
 #: The threshold in bytes: pickle itself writes smaller buffers among the rest.
 LEAST = 64 * 1024
 
-#: The place of a buffer that is the rest of the pickle itself; see `Apart.whole`.
-_IS_CONTENT = -2
+#: In place of the place of a buffer in the pickle: pickle asks for it by itself; it is
+#: the rest of the pickle (see `Apart.whole`); pickle asks for it, and the reader may
+#: write to it.
+_IS_ASKED, _IS_CONTENT, _IS_WRITTEN = -1, -2, -3
 
 #: The opcodes that begin a pickle and a frame, and the bytes that may follow a frame
 #: before a large buffer.
 _PROTO, _FRAME, _AFTER = b"\x80", b"\x95", 64
 
 #: Counts of segments and of pieces; a segment: number, bytes; a piece: the place of its
-#: segment in the table, its offset and size, and its place in the pickle, or -1.
+#: segment in the table, its offset and size, and its place in the pickle.
 _HEAD = struct.Struct("<?II")
 _SEGMENT = struct.Struct("<QQ")
 _PIECE = struct.Struct("<IQQq")
@@ -117,10 +125,20 @@ class Packed:
         return b"".join([table, bytes(-len(table) % segments.ALIGNMENT), *views])
 
     def load(self) -> Any:
-        """Unpickle the object in this process."""
-        return load(
-            self.content, [(piece.place, piece.view()) for piece in self.pieces]
-        )
+        """Unpickle the object in this process.
+
+        Raises:
+            OSError: a segment cannot be mapped.
+        """
+        written = {each.segment for each in self.pieces if each.place == _IS_WRITTEN}
+        own = {segment: segment.copy() for segment in written}
+        rows = [
+            (piece.place, own[piece.segment][piece.offset : piece.end])
+            if piece.place == _IS_WRITTEN
+            else (piece.place, piece.view())
+            for piece in self.pieces
+        ]
+        return load(self.content, rows)
 
     def know(self) -> None:
         """Map the segments, so that pickles of `parts` refer to them without a copy.
@@ -137,8 +155,8 @@ class Packed:
         The buffers look writable here, though nobody can write to them; so the arrays
         of a reader are writable where its mapping is.
         """
-        found = [pickle.PickleBuffer(piece.raw()) for piece in self.pieces]
-        return (self.content, tuple(piece.place for piece in self.pieces), *found)
+        rows = [(piece.place, piece.raw()) for piece in self.pieces]
+        return self.content, *_parts(rows)
 
 
 def size_of(payload: bytes | Packed, once: object = None) -> int:
@@ -205,6 +223,27 @@ def _same(value: object) -> object:
     return value
 
 
+def for_writing(view: memoryview) -> pickle.PickleBuffer:
+    """A buffer for a pickle; its reader gets memory of its own to write to.
+
+    What it writes is seen by nobody else, and takes memory page by page.
+    """
+    apart = current()
+    if apart is not None:
+        apart.let_write(view)
+    return pickle.PickleBuffer(view)
+
+
+def _parts(rows: Iterable[Row]) -> tuple[Any, ...]:
+    """The arguments of `rebuild` after the first one."""
+    rows = list(rows)
+    buffers = (
+        for_writing(view) if place == _IS_WRITTEN else pickle.PickleBuffer(view)
+        for place, view in rows
+    )
+    return tuple(place for place, _ in rows), *buffers
+
+
 def rebuild(content: Any, places: Sequence[int], *found: Any) -> Any:
     """Unpickle an object from `Packed.parts`."""
     return load(
@@ -230,6 +269,8 @@ class Apart:
         self.scope: object = None
         self._before: Apart | None = None
         self._found: list[tuple[memoryview, int]] = []
+        #: The addresses of buffers to which the reader may write.
+        self._written: set[int] = set()
 
     @property
     def is_empty(self) -> bool:
@@ -239,19 +280,27 @@ class Apart:
     def __enter__(self) -> None:
         """Begin a pickle, and forget the buffers of an earlier attempt to write it."""
         self._found.clear()
+        self._written.clear()
         self._before, _writing.apart = _writing.apart, self
 
-    def __exit__(self, *_error: object) -> None:
-        """End the pickle."""
+    def __exit__(self, kind: object, *_error: object) -> None:
+        """End the pickle, and forget its buffers if it has failed; see `_place`."""
         _writing.apart = self._before
+        if kind is not None:
+            self._found.clear()
 
     def keep_in_band(self, buffer: pickle.PickleBuffer) -> bool:
         """The buffer_callback= of a pickler: takes the buffer, if it is large."""
         view = buffer.raw()
         if view.nbytes < max(1, self.least):  # there is no empty mapping
             return True
-        self._found.append((view, -1))
+        is_written = self._written and segments.address_of(view) in self._written
+        self._found.append((view, _IS_WRITTEN if is_written else _IS_ASKED))
         return False
+
+    def let_write(self, view: memoryview) -> None:
+        """Note that the reader may write to a buffer that follows in the pickle."""
+        self._written.add(segments.address_of(view))
 
     def take(self, piece: bytes | pickle.PickleBuffer, place: int) -> bool:
         """Take a piece of a pickle, if it is a large buffer; whether it was taken.
@@ -272,12 +321,7 @@ class Apart:
         Args:
             content: the pickle without the buffers that were taken.
         """
-        places = tuple(place for _, place in self._found)
-        return (
-            content,
-            places,
-            *(pickle.PickleBuffer(view) for view, _ in self._found),
-        )
+        return content, *_parts((place, view) for view, place in self._found)
 
     def packed(
         self,
@@ -334,12 +378,20 @@ class Apart:
 
     def _place(self, content: bytes, *, writable: bool, bound: Bound | None) -> Packed:
         views = [view for view, _ in self._found]
-        pieces, fresh = copies.copies.place(views, bound, self.scope)
+        places = [place for _, place in self._found]
+        self._found.clear()
+        try:
+            pieces, fresh = copies.copies.place(views, bound, self.scope)
+        except BaseException as error:  # noqa: BLE001 - it is raised again
+            # The buffers are exported by memoryviews. An error that has frames with
+            # them, in a reference cycle, would crash the garbage collector, which
+            # clears such a memoryview, exported or not (CPython gh-77894, to 3.12.6).
+            views.clear()
+            raise error.with_traceback(None) from None
         placed = tuple(
             piece._replace(place=place)
-            for piece, (_, place) in zip(pieces, self._found, strict=True)
+            for piece, place in zip(pieces, places, strict=True)
         )
-        self._found.clear()
         return Packed(content, placed, fresh=fresh, writable=writable)
 
 
@@ -375,15 +427,40 @@ class _Table(NamedTuple):
 
     writable: bool
     sizes: list[tuple[int, int]]
-    pieces: list[tuple[int, int, int, int]]
+    pieces: list[Place]
     end: int
+
+    @property
+    def written(self) -> Collection[int]:
+        """The segments that have a buffer to which the reader may write."""
+        return range(len(self.sizes)) if self.writable else written(self.pieces)
 
     def rows(self, views: Sequence[memoryview]) -> list[Row]:
         """The large buffers, from the views of the segments."""
-        return [
-            (place, views[each][start : start + size])
-            for each, start, size, place in self.pieces
-        ]
+        return cut(self.pieces, views, writable=self.writable)
+
+
+def written(pieces: Iterable[Place]) -> set[int]:
+    """The numbers of the segments that have a buffer for an object that is written."""
+    return {number for number, _, _, place in pieces if place == _IS_WRITTEN}
+
+
+def cut(
+    pieces: Iterable[Place], views: Sequence[memoryview], *, writable: bool = False
+) -> list[Row]:
+    """The large buffers, from the views of the segments.
+
+    Args:
+        pieces: where each buffer lies.
+        views: of all segments; those of `written` ones are writable.
+        writable: the reader may write to all buffers.
+    """
+    rows = []
+    for number, start, size, place in pieces:
+        view = views[number][start : start + size]
+        is_written = writable or place == _IS_WRITTEN
+        rows.append((place, view if is_written else view.toreadonly()))
+    return rows
 
 
 def _parse(table: bytes | bytearray) -> _Table:
@@ -448,14 +525,13 @@ class Attached:
             if len(parsed.sizes) != len(descriptors):
                 raise BufferTableError
             kept, self._kept = self._kept, {}
-            views = []
-            for (number, size), each in zip(parsed.sizes, descriptors, strict=True):
-                view = kept.get(number)
-                if view is None:
-                    view = _view_of(
-                        each, size, writable=parsed.writable, resident=self._resident
-                    )
-                if not parsed.writable:  # a task must not see what another has written
+            map_segment = partial(_view_of, resident=self._resident)
+            written, views = parsed.written, []
+            for place, (number, size) in enumerate(parsed.sizes):
+                if place in written:  # a task must not see what another has written
+                    view = map_segment(descriptors[place], size, writable=True)
+                else:
+                    view = kept.get(number) or map_segment(descriptors[place], size)
                     self._kept[number] = view
                 views.append(view)
             return parsed.rows(views)
@@ -472,7 +548,7 @@ class Attached:
 
 
 def _view_of(
-    descriptor: int, size: int, *, writable: bool, resident: bool
+    descriptor: int, size: int, *, writable: bool = False, resident: bool
 ) -> memoryview:
     """The bytes of a segment of another process: mapped, or copied if that fails.
 
@@ -495,8 +571,7 @@ def read(contents: bytes | bytearray) -> list[Row]:
         BufferTableError: the contents are not complete.
     """
     parsed = _parse(contents)
-    whole = memoryview(bytearray(contents) if parsed.writable else contents)
-    whole = whole if parsed.writable else whole.toreadonly()
+    whole = memoryview(bytearray(contents) if parsed.written else contents)
     start, views = parsed.end + -parsed.end % segments.ALIGNMENT, []
     for _, size in parsed.sizes:
         views.append(whole[start : start + size])
@@ -511,8 +586,8 @@ def load(content: bytes | bytearray | memoryview, rows: Sequence[Row]) -> Any:
 
     Args:
         content: the pickle without its large buffers.
-        rows: the buffers, with their places in the pickle; -1 if pickle asks for them.
-            If the last one is the rest of the pickle, it replaces the content.
+        rows: the buffers, with their places in the pickle. If the last one is the rest
+            of the pickle, it replaces the content.
     """
     if rows and rows[-1][0] == _IS_CONTENT:
         content, rows = rows[-1][1], rows[:-1]
@@ -522,50 +597,5 @@ def load(content: bytes | bytearray | memoryview, rows: Sequence[Row]) -> Any:
     inserted = [(place, view) for place, view in rows if place >= 0]
     if not inserted:
         return pickle.loads(content, buffers=asked)  # noqa: S301 - as above
-    stream = _Stream(content, inserted)
+    stream = PickleStream(content, inserted)
     return pickle.Unpickler(stream, buffers=asked).load()  # noqa: S301 - as above
-
-
-class _Stream:
-    """A pickle with large buffers inserted, as a file from which a pickler reads."""
-
-    def __init__(
-        self, content: bytes | bytearray | memoryview, inserted: list[Row]
-    ) -> None:
-        whole, start = memoryview(content), 0
-        self._parts: list[memoryview] = []
-        for place, view in inserted:
-            self._parts += [whole[start:place], view]
-            start = place
-        self._parts.append(whole[start:])
-        self._parts.reverse()
-
-    def read(self, size: int) -> bytes:
-        """Read a number of bytes."""
-        buffer = bytearray(size)
-        return bytes(buffer[: self.readinto(buffer)])
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:
-        """Fill a buffer; returns the bytes that were read."""
-        target, filled = memoryview(buffer), 0
-        while filled < len(target):
-            self._skip_empty()
-            if not self._parts:
-                break
-            part = self._take(min(len(self._parts[-1]), len(target) - filled))
-            target[filled : filled + len(part)] = part
-            filled += len(part)
-        return filled
-
-    def readline(self) -> bytes:
-        """Read a line: the protocols that are used here have none."""
-        raise pickle.UnpicklingError
-
-    def _take(self, size: int) -> memoryview:
-        part = self._parts.pop()
-        self._parts.append(part[size:])
-        return part[:size]
-
-    def _skip_empty(self) -> None:
-        while self._parts and not self._parts[-1]:
-            self._parts.pop()

@@ -41,8 +41,8 @@ class Piece(NamedTuple):
         segment: the segment.
         offset: the place of the buffer in the segment.
         size: bytes of the buffer.
-        place: the place in the pickle to which the buffer belongs; -1 if pickle asks
-            for the buffer by itself.
+        place: the place in the pickle to which the buffer belongs; negative if pickle
+            asks for the buffer by itself.
     """
 
     segment: Segment
@@ -50,14 +50,19 @@ class Piece(NamedTuple):
     size: int
     place: int = -1
 
+    @property
+    def end(self) -> int:
+        """The place after the buffer in the segment."""
+        return self.offset + self.size
+
     def view(self) -> memoryview:
         """The bytes, read only."""
-        return self.segment.view()[self.offset : self.offset + self.size]
+        return self.segment.view()[self.offset : self.end]
 
     def raw(self) -> memoryview:
         """The bytes, which look writable; who writes to them crashes."""
-        whole = memoryview(self.segment.view().obj).cast("B")
-        return whole[self.offset : self.offset + self.size]
+        view = self.view()
+        return segments.view_at(segments.address_of(view), self.size, view)
 
 
 class _Copy(NamedTuple):

@@ -14,9 +14,12 @@ as long as nobody writes to them. The kernel before 6.7 refuses a shared mapping
 sealed file, even one that is read only; and where writing is allowed, a process gets
 its own copy of each page to which it writes.
 
-**No mmap.mmap.** Python's object keeps the descriptor open for as long as the memory is
-mapped (before 3.13), so that a thousand results would take a thousand descriptors. So
-libc is called by ctypes here, and a mapping ends with the last view of it.
+**No mmap.mmap of the file.** Python's object keeps the descriptor open for as long as
+the memory is mapped (before 3.13), so that a thousand results would take a thousand
+descriptors. So the object is made of anonymous memory, and libc maps the file in its
+place (MAP_FIXED). The mapping ends when the object is freed, with the last view of it;
+a finalizer would end it too early, since the garbage collector calls those of weakref
+before each `__del__` in a reference cycle, which may read the memory.
 """
 
 from __future__ import annotations
@@ -44,18 +47,23 @@ if TYPE_CHECKING:
 #: The segments of this process.
 _alive: weakref.WeakSet[Segment] = weakref.WeakSet()
 
-#: The number of each segment that this process has made.
+#: The number of each segment that this process has made, and of each mapping.
 _numbers = itertools.count(1)
 
-#: The mappings of segments in this process: address, size, and whether it is memory.
+#: The mappings of segments in this process, by numbers of their own: the size, and
+#: whether it is memory.
 _mapped: dict[int, tuple[int, bool]] = {}
+
+#: Memory in which no segment could be mapped. It must not be unmapped: another thread
+#: may have mapped something in its place.
+_failed: list[mmap.mmap] = []
 
 #: The flag MFD_NOEXEC_SEAL of memfd_create(2), which Python does not know yet. A kernel
 #: with vm.memfd_noexec=2 refuses memory without it, others note its absence in the log.
 _NOEXEC = 0x8
 
-#: The mmap(2) that has failed returns this address, (void *) -1.
-_FAILED = 2**64 - 1
+#: The flag MAP_FIXED of mmap(2), which Python does not know.
+_FIXED = 0x10
 
 #: Buffers begin at multiples of this number of bytes, as arrays like it.
 ALIGNMENT = 64
@@ -100,6 +108,16 @@ class Segment:
         if self._view is None:
             self._view = attach(self.descriptor, self.size, writable=False)
         return self._view
+
+    def copy(self) -> memoryview:
+        """The bytes, for this process to write to: it gets pages of its own.
+
+        Raises:
+            OSError: the segment cannot be mapped.
+        """
+        if self.descriptor < 0:
+            return memoryview(bytearray(self.view()))
+        return attach(self.descriptor, self.size, writable=True)
 
     @property
     def mapped(self) -> memoryview | None:
@@ -151,8 +169,8 @@ def create(
         The segment, and the offset of each buffer in it.
 
     Raises:
-        OSError: the segment cannot be made: no descriptor is free, or the file would
-            exceed a limit (``ulimit -f``).
+        OSError: the segment cannot be made: no descriptor is free, the kernel promises
+            no more memory, or a limit holds for the size of files (``ulimit -f``).
     """
     offsets, size = [], 0
     for buffer in buffers:
@@ -168,10 +186,31 @@ def create(
         if folder is None:
             seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals | fcntl.F_SEAL_SEAL)
+    except OSError as error:
+        end.close()
+        raise _advised(error.errno) from None
     except BaseException:
         end.close()
         raise
     return Segment(end, size, is_memory=folder is None), offsets
+
+
+#: What to do about an error.
+_ADVICE = {
+    errno.EFBIG: "the limit for files holds for shared memory, too: raise it (ulimit "
+    "-f), or remove it",
+    errno.ENOMEM: "use less memory, or raise the limit of the address space (ulimit "
+    "-v), if there is one",
+    errno.ENOSPC: "the file system is full or, with vm.overcommit_memory=2, the kernel "
+    "promises no more memory",
+}
+
+
+def _advised(number: int | None) -> OSError:
+    """The error of a system call, with what to do about it."""
+    text = os.strerror(number or 0)
+    advice = _ADVICE.get(number or 0)
+    return OSError(number, f"{text}: {advice}" if advice else text)
 
 
 def _open(folder: str | os.PathLike[str] | None) -> int:
@@ -224,23 +263,27 @@ def attach(
     Raises:
         OSError: the segment cannot be mapped.
     """
-    is_memory = _is_sealed(descriptor)
-    flags = mmap.MAP_PRIVATE
+    import ctypes
+
+    protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+    is_memory, libc = _is_sealed(descriptor), _libc()
+    place = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    try:
+        mapping = mmap.mmap(-1, size, place, protection)
+    except OSError as error:
+        raise _advised(error.errno) from None
+    view = memoryview(mapping)
+    address, flags = address_of(view), mmap.MAP_PRIVATE | _FIXED
     if resident and is_memory:
         flags |= mmap.MAP_POPULATE
-    libc = _libc()
     # A mapping that may be written to would be populated by copies.
-    address = libc.mmap(None, size, mmap.PROT_READ, flags, descriptor, 0)
-    if address in {None, _FAILED}:
-        raise _error()
-    if writable and libc.mprotect(address, size, mmap.PROT_READ | mmap.PROT_WRITE):
-        error = _error()
-        libc.munmap(address, size)
-        raise error
-    array = _array_type((size - 1).bit_length()).from_address(address)
-    _mapped[address] = size, is_memory
-    weakref.finalize(array, _detach, address).atexit = False
-    view = memoryview(array).cast("B")[:size]
+    found = libc.mmap(address, size, mmap.PROT_READ, flags, descriptor, 0)
+    if found != address or (writable and libc.mprotect(address, size, protection)):
+        _failed.append(mapping)
+        raise _advised(ctypes.get_errno())
+    number = next(_numbers)
+    _mapped[number] = size, is_memory
+    weakref.finalize(mapping, _mapped.pop, number).atexit = False
     return view if writable else view.toreadonly()
 
 
@@ -252,11 +295,21 @@ def _is_sealed(descriptor: int) -> bool:
         return False
 
 
-def _error() -> OSError:
-    import ctypes
+def view_at(address: int, size: int, owner: object) -> memoryview:
+    """The bytes at an address.
 
-    number = ctypes.get_errno()
-    return OSError(number, os.strerror(number))
+    Args:
+        address: the address of the first byte.
+        size: the number of bytes, at least 1.
+        owner: the object that they belong to, which lives as long as the view.
+    """
+    array = _array_at(address, size)
+    array.owner = owner
+    return memoryview(array).cast("B")[:size]
+
+
+def _array_at(address: int, size: int) -> Any:
+    return _array_type((size - 1).bit_length()).from_address(address)
 
 
 @functools.cache
@@ -276,7 +329,7 @@ def read(descriptor: int, size: int, *, writable: bool) -> memoryview:
     try:
         view = memoryview(bytearray(size))
     except MemoryError:
-        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None
+        raise _advised(errno.ENOMEM) from None
     done = 0
     while done < size:
         step = os.preadv(descriptor, [view[done:]], done)
@@ -284,10 +337,6 @@ def read(descriptor: int, size: int, *, writable: bool) -> memoryview:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         done += step
     return view if writable else view.toreadonly()
-
-
-def _detach(address: int) -> None:
-    _libc().munmap(address, _mapped.pop(address)[0])
 
 
 def mapped() -> int:
@@ -322,7 +371,6 @@ def _libc() -> Any:
     number = ctypes.c_int
     libc.mmap.argtypes = [pointer, size, number, number, number, ctypes.c_long]
     libc.mmap.restype = pointer
-    libc.munmap.argtypes = [pointer, size]
     libc.mprotect.argtypes = [pointer, size, number]
     libc.memcmp.argtypes = [pointer, pointer, size]
     return libc

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copyreg
+import errno
 import functools
 import pickle
 import sys
@@ -19,16 +20,14 @@ from multiprocessing.reduction import ForkingPickler
 from types import BuiltinFunctionType, FunctionType
 
 from coresize.errors import CoresizeError
-from coresize.processes import main_module
-from coresize.processes.buffers import LEAST
+from coresize.processes import main_module, tensors
+from coresize.processes.buffers import LEAST, Apart
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
     from typing import Any
-
-    from coresize.processes.buffers import Apart
 
 
 #: The name of multiprocessing's connection module as it stands in a pickle, and the
@@ -47,6 +46,28 @@ INITARGS = (
 
 class TransferError(CoresizeError, pickle.PicklingError):
     """A call, a result or an error cannot be sent to another process."""
+
+
+def check(function: object) -> None:
+    """Check that a function can be pickled, without a copy of its large buffers.
+
+    Raises:
+        MemoryError: there is no memory for the pickle.
+        TransferError: the function cannot be pickled.
+    """
+    dump_within(function, function, sys.maxsize, apart=Apart())
+
+
+def lost(what: str, error: OSError) -> MemoryError | TransferError:
+    """The error for large buffers that have arrived, but cannot be mapped or read.
+
+    Args:
+        what: what they belong to.
+        error: why they cannot.
+    """
+    if error.errno == errno.ENOMEM:
+        return MemoryError(f"{what} cannot be mapped ({error})")
+    return TransferError(f"{what} cannot be received: {error}")
 
 
 def dump_call(
@@ -109,13 +130,31 @@ def dump_within(
         apart: takes the large buffers, which are then no part of the pickle.
 
     Raises:
+        MemoryError: there is no memory for the pickle.
         TransferError: the message cannot be pickled.
     """
+    try:
+        return _dump(message, function, most, apart, by_value=by_value)
+    except _TooLargeError:
+        return None
+    except MemoryError as error:
+        failure = _no_memory("data", error)
+    raise failure  # the context of an error would hold the pickler and the message
+
+
+def _dump(
+    message: object,
+    function: object,
+    most: int,
+    apart: Apart | None,
+    *,
+    by_value: bool,
+) -> bytes:
     reason = "workers do not import the program that it is defined in"
     try:
         by_name = dump_plain(message, most, apart)
-    except _TooLargeError:
-        return None
+    except (_TooLargeError, MemoryError):
+        raise
     except Exception as error:  # noqa: BLE001 - pickle calls the user's code
         reason = str(error)  # the error itself would hold the message in a cycle
     else:
@@ -126,18 +165,26 @@ def dump_within(
         raise TransferError(msg)
     try:
         return _dump_by_value(message, most, apart)
-    except _TooLargeError:
-        return None
+    except (_TooLargeError, MemoryError):
+        raise
     except ImportError:
         msg = (
             f"{function!r} cannot be sent to another process ({reason}): define it at "
             "the top level of a module, or install the extra coresize[cloudpickle]"
         )
-        raise TransferError(msg) from None
     except Exception as error:  # noqa: BLE001 - as above
         msg = f"{function!r} and its arguments cannot be sent to another process"
         msg = f"{msg}: {error}"
-        raise TransferError(msg) from None
+    raise TransferError(msg)  # as above, without a context
+
+
+def _no_memory(what: str, error: MemoryError) -> MemoryError:
+    """The error where memory runs out, in which case no object is at fault."""
+    reason = f" ({error})" if str(error) else ""
+    return MemoryError(
+        f"there is no memory to pickle the {what}{reason}: pass less data at a time, "
+        "or the path of a file, or allow more memory"
+    )
 
 
 def _is_named(content: bytes, function: object, *, by_value: bool) -> bool:
@@ -178,7 +225,7 @@ def dump_plain(
         if most == sys.maxsize and apart is None:
             content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)  # the fastest way
         else:
-            content = _written(pickle.Pickler, message, most, apart)
+            content = _written(_plain, message, most, apart)
     except TypeError:  # raised for a socket
         return _written(_with_files(), message, most, apart)
     if content.find(_CONNECTION, 0, _NEAR) < 0 > content.rfind(_CONNECTION, -_NEAR):
@@ -240,6 +287,14 @@ def _dump_by_value(message: object, most: int, apart: Apart | None = None) -> by
     return _written(_by_value(), message, most, apart)
 
 
+def _plain(file: _Pieces, protocol: int, **options: Any) -> pickle.Pickler:
+    """Plain pickle's own pickler, which knows tensors if torch is imported."""
+    pickler = pickle.Pickler(file, protocol, **options)
+    if tensors.reducers():
+        pickler.dispatch_table = {**copyreg.dispatch_table, **tensors.reducers()}
+    return pickler
+
+
 @functools.cache
 def _with_files() -> Callable[..., Any]:
     """The pickler that pickles sockets, connections and memoryviews, too."""
@@ -254,7 +309,8 @@ def _by_value() -> Callable[..., Any]:
 
 def _extended(pickler: type, reducers: MutableMapping[Any, Any]) -> Callable[..., Any]:
     sockets = ForkingPickler._extra_reducers  # type: ignore[attr-defined]  # noqa: SLF001
-    table = ChainMap({memoryview: _reduce_view}, sockets, reducers)
+    own = {memoryview: _reduce_view}
+    table = ChainMap(own, tensors.reducers(), sockets, reducers)  # of all, as they grow
     return type("Pickler", (pickler,), {"dispatch_table": table})
 
 
@@ -358,10 +414,13 @@ def dump_value(value: object, apart: Apart | None = None) -> bytes:
         apart: takes the large buffers, which are then no part of the pickle.
 
     Raises:
+        MemoryError: there is no memory for the pickle.
         TransferError: the value cannot be pickled.
     """
     try:
         return dump_plain(value, apart=apart)
+    except MemoryError as error:
+        raise _no_memory("result", error) from None
     except Exception as error:
         with contextlib.suppress(Exception):
             if _lacks_name(error):

@@ -10,7 +10,6 @@ from coresize.executor import protocol
 from coresize.executor.pool import exits
 from coresize.processes import transfer
 from coresize.processes.task_limits import INSTANT
-from coresize.processes.transfer import TransferError
 
 
 TYPE_CHECKING = False
@@ -173,7 +172,7 @@ def _deliver(
 ) -> bool:
     """Pass a value to its job, with its large buffers; returns as `Job.take` does."""
     if unmapped is not None:
-        return job.fail(TransferError(f"the result cannot be received: {unmapped}"))
+        return job.fail(transfer.lost("the result", unmapped))
     large = sum(view.nbytes for _, view in rows) if rows else 0
     job.received(len(payload) + large)
     return job.take_pickled(payload, rows)

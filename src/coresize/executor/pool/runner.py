@@ -215,7 +215,7 @@ class Chunking:
         try:
             message = self._sent, items
             payload = self._sharing.pack_early(message, self._function, AT_ONCE)
-        except TransferError:
+        except (TransferError, MemoryError):
             if len(items) > 1:  # some item cannot be pickled, and must fail alone
                 return self.make(items[:1], notify)
             payload = Later()  # the call gets the error when a worker is to take it
