@@ -11,7 +11,15 @@ and the task. The limit is RLIMIT_RTTIME, in microseconds, which bounds only pro
 with a realtime policy. The numbers are above 10^18, so the limit bounds no process. A
 limit that the user has set stays as it is.
 
-    bit 62: set      bits 61 to 32: the worker      bits 31 to 0: the task
+    bit 62: set      bit 61: see below      bits 60 to 32: the worker      bits 31 to 0: the task
+
+The same number decides between a worker and its parent who makes a call that the worker
+was given ahead. A worker that waits inside a call cannot be asked, and reads of its
+socket what the kernel has. But prlimit(2) sets a limit and returns the one before, as
+one step. The parent puts a number with bit 61 in place (`recall`), and learns of which
+task the number before was. The worker does the same before each task: it either comes
+first, and the parent learns that the task has begun; or it finds the parent's number,
+and begins none of the later tasks.
 """
 
 from __future__ import annotations
@@ -42,24 +50,28 @@ _TITLE = "Max realtime timeout"
 _OURS, _BITS = 1 << 62, 32
 _TASKS = 1 << _BITS
 
+#: The bit of a number that the parent has put in place.
+_RECALLED = 1 << 61
+
 #: The bits of a program and of its worker in the name of a worker.
-_PROGRAMS, _WORKERS = 1 << 14, 1 << 16
+_PROGRAMS, _WORKERS = 1 << 13, 1 << 16
 
 
-def setter() -> Callable[[int], None]:
+def setter() -> Callable[[int], int | None]:
     """A function that notes the number of the task that this worker begins.
 
-    The function does nothing where there is no such limit, or where the user has set
-    it.
+    It returns None; or, if the parent has recalled tasks since the last one, the number
+    after which no task may begin. The function does nothing where there is no such
+    limit, or where the user has set it.
     """
     mark = os.environ.get(MARK, "")
     if (
         not mark
-        or not hasattr(resource, "setrlimit")
+        or not hasattr(resource, "prlimit")
         or not sys.platform.startswith("linux")
     ):
         return _note_nothing
-    worker, change = _worker(mark), resource.setrlimit
+    worker, change = _worker(mark), resource.prlimit
     try:
         soft, hard = resource.getrlimit(_RTTIME)
     except (OSError, ValueError):  # a sandbox does not know the limit
@@ -68,11 +80,14 @@ def setter() -> Callable[[int], None]:
     if hard != free or (soft != free and soft < _OURS):
         return _note_nothing
 
-    def begin(number: int) -> None:
-        try:  # noqa: SIM105 - before each task, in half the time
-            change(_RTTIME, (worker + number % _TASKS, hard))
+    def begin(number: int) -> int | None:
+        try:
+            before, _ = change(0, _RTTIME, (worker + number % _TASKS, hard))
         except (OSError, ValueError):  # a sandbox or a task has forbidden it
-            pass
+            return None
+        if before < _OURS or not before & _RECALLED:
+            return None
+        return before % _TASKS
 
     begin(0)
     return begin
@@ -80,6 +95,33 @@ def setter() -> Callable[[int], None]:
 
 def _note_nothing(_number: int) -> None:
     """Leave the limit as it is."""
+
+
+def recall(pid: int, mark: str, last: int) -> int | None:
+    """Let a worker begin no task after one of those that it was given.
+
+    Tasks in the same message as one that has begun are made all the same. The worker
+    has to be told where the tasks begin that it may make again.
+
+    Args:
+        pid: the worker, which has not been waited for.
+        mark: the mark of the worker.
+        last: the number of the last task that it may begin.
+
+    Returns:
+        The number of the task that the worker has begun last, modulo 2^32; None if
+        nothing is recalled: the worker shows no number, or must not be asked.
+    """
+    worker = _worker(mark)
+    try:
+        soft, hard = resource.prlimit(pid, _RTTIME)
+        if not 0 <= soft - worker < _TASKS:
+            return None
+        new = worker | _RECALLED | last % _TASKS
+        before, _ = resource.prlimit(pid, _RTTIME, (new, hard))
+    except (AttributeError, OSError, ValueError):
+        return None
+    return before % _TASKS
 
 
 def task_of(pid: int, mark: str) -> int | None:
@@ -95,7 +137,7 @@ def task_of(pid: int, mark: str) -> int | None:
     for line in processes.read(pid, "limits").split("\n"):
         soft = line.removeprefix(_TITLE).split()[:1]
         if line.startswith(_TITLE) and soft and soft[0].isdigit():
-            number = int(soft[0]) - _worker(mark)
+            number = (int(soft[0]) & ~_RECALLED) - _worker(mark)
             return number if 0 <= number < _TASKS else None
     return None
 

@@ -401,7 +401,7 @@ class Dispatcher:
                 self._give(added, [self.waiting.popleft()])
             return added is not None
         if self.waiting and self.options.gives_ahead:
-            for worker in free:
+            for worker in [worker for worker in free if not worker.is_late]:
                 room = worker.room(most, MOST)
                 ahead = self.times.ahead(worker.running, self.waiting, room)
                 self._give(worker, ahead)
@@ -548,6 +548,7 @@ class Dispatcher:
             for worker in [worker for worker in self.handles if worker.has_ended()]:
                 self._on_exit(worker)
             self._exits.look(self.handles)
+            self.waiting.extendleft(reversed(self._workers.recall()))
         for bound in self._bounds:
             hopeless = bound.look(self.handles)
             if hopeless:

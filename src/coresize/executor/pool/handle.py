@@ -12,7 +12,14 @@ from multiprocessing import connection
 from coresize import processes
 from coresize.executor import protocol
 from coresize.executor.pool.worker import work, work_beside
-from coresize.processes import buffers, inheritance, lines, orphans, schedstat
+from coresize.processes import (
+    buffers,
+    inheritance,
+    lines,
+    orphans,
+    schedstat,
+    task_limits,
+)
 from coresize.processes.buffers import Attached, Packed
 from coresize.processes.memory import Memory, read_memory
 
@@ -34,6 +41,11 @@ if TYPE_CHECKING:
 #: Descriptors that have to be free for a start. It opens some, and the program and its
 #: tasks' results need some when all workers run: for a journal, or a file in /proc.
 FILES = 8
+
+#: Seconds after which a worker with a job is given no other one, and those that it was
+#: given ahead go to another worker that has none: calls ahead are short together.
+_LATE = 0.1
+_TWO = 2
 
 #: The number of reads from one worker before another worker has its turn.
 _READS = 16
@@ -278,6 +290,28 @@ class WorkerHandle:
         for job in jobs:
             job.attempts -= 1
         return jobs
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the first job takes longer than those that are followed by others."""
+        return bool(self.running) and time.monotonic() - self.began > _LATE
+
+    def recall(self) -> list[Job]:
+        """Take back the jobs that have not begun, though they were sent."""
+        sent = [job for job in self.running if job not in self._unsent]
+        if self.stopping or self.is_closed or self.kill_reason or len(sent) < _TWO:
+            return []
+        first, *others = sent
+        last = first.number + first.size - 1
+        begun = task_limits.recall(self.pid, self.mark, last)
+        if begun is None:
+            return []
+        self._add(protocol.pack(protocol.RESUME, number=begun))
+        back = [job for job in others if not task_limits.is_since(begun, job.number)]
+        for job in back:
+            self.running.remove(job)
+            job.attempts -= 1
+        return back
 
     def ended(self) -> None:
         """Note that the worker has ended its first job."""

@@ -183,6 +183,8 @@ class _Worker:
         #: Whether the user's code is running.
         self.calling = False
         self._begin = task_limits.setter()
+        #: The number of the last call that may begin; None if none was recalled.
+        self._last: int | None = None
         self._interrupted = float("-inf")
         #: The segments that are mapped, and the large buffers of the next call; or the
         #: error for which they are not mapped.
@@ -231,8 +233,12 @@ class _Worker:
                         self.submitted_in = os.fsdecode(bytes(payload))
                     elif kind in _BUFFERS:
                         self._take_buffers(kind, payload)
+                    elif kind == protocol.RESUME:
+                        self._begin(number)  # the limit says no more what it said
+                        self._last = None
+                    elif self._is_recalled(number):
+                        self._rows, self._unmapped = [], None
                     else:
-                        self._begin(number)
                         call = self._call if kind == protocol.CALL else self._calls
                         call(payload)
                     payload = b""  # noqa: PLW2901 - not held while waiting
@@ -242,6 +248,13 @@ class _Worker:
                     self._attached.drop()  # not held while waiting, either
         except (KeyboardInterrupt, OSError, protocol.StreamError):
             return
+
+    def _is_recalled(self, number: int) -> bool:
+        """Begin a call, unless the parent has given it to another worker."""
+        last = self._begin(number)
+        if last is not None:
+            self._last = last
+        return self._last is not None and not task_limits.is_since(self._last, number)
 
     def _take_buffers(self, kind: int, table: bytes | bytearray) -> None:
         """Map the large buffers of the next call; an error is that of the call."""
@@ -359,7 +372,9 @@ class _Worker:
             self._fail(error, 0, -1.0)
             return
         for args in every:
-            self._begin(self.number)
+            last = self._begin(self.number)
+            if last is not None:  # these calls go on, as one of them has begun
+                self._last = last
             self._run(function, args, {})
 
     def _run(
