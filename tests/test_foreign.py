@@ -7,7 +7,6 @@ import contextlib
 import functools
 import logging
 import threading
-import time
 from pathlib import Path
 
 import pytest

@@ -143,6 +143,14 @@ class Job:
         """The number of calls that are not answered yet."""
         return 1
 
+    def split(self, keep: int) -> Job:
+        """Leave the next calls to this job, and return a new one with the others.
+
+        Args:
+            keep: the number of calls that are left, above 0 and below `size`.
+        """
+        raise NotImplementedError
+
     def begin(self) -> bool:
         """Note that the job is started; returns False if it was cancelled."""
         raise NotImplementedError
@@ -382,16 +390,16 @@ class Calls(Job):
     Attributes:
         results: the unread results of the calls that have ended, in order: a value, or
             an error as `Failed`.
-        answered: the number of calls that have ended.
-        count: the number of calls.
+        answered: the number of calls that have ended, with those that were split off.
+        count: the number of calls of this job.
         result_bytes: bytes of the pickled values so far.
         cancelled: no reader waits for the calls, if the chunk has not begun.
         wanted: a reader may yet read the values.
     """
 
     __slots__ = (
-        *("_items", "_notify", "_sent", "answered", "cancelled", "count"),
-        *("function", "result_bytes", "results", "wanted"),
+        *("_done", "_items", "_notify", "_rest", "_sent", "_whole", "answered"),
+        *("cancelled", "count", "function", "result_bytes", "results", "wanted"),
     )
 
     is_chunk = True
@@ -412,8 +420,12 @@ class Calls(Job):
         self.function = function
         self._sent = sent
         self.results: deque[Any] = deque()
-        self.answered = self.result_bytes = 0
+        self.answered = self.result_bytes = self._done = 0
         self.count = len(items)
+        #: The job that the reader knows, if this one was split off, and the job of the
+        #: calls that come next.
+        self._whole: Calls | None = None
+        self._rest: Calls | None = None
         self.cancelled = False
         self.wanted = True
         self._items = items
@@ -422,35 +434,52 @@ class Calls(Job):
     @property
     def size(self) -> int:
         """See `Job.size`."""
-        return self.count - self.answered
+        return self.count - self._done
+
+    def split(self, keep: int) -> Calls:
+        """See `Job.split`."""
+        self.count = self._done + keep
+        rest = Calls(
+            self.function,
+            self._items[self.count :],
+            None,
+            self.need,
+            sharing=self.sharing,
+            sent=self._sent,
+            notify=self._notify,
+        )
+        rest.folder, rest.inheritance = self.folder, self.inheritance
+        rest._whole, rest._rest = self._whole or self, self._rest
+        self._items, self.payload, self._rest = self._items[: self.count], None, rest
+        return rest
 
     def message(self) -> bytes | Packed:
         """See `Job.message`."""
-        if self.payload is not None and not self.answered:
+        if self.payload is not None and not self._done:
             return self.payload
         # After the death of a worker, the calls that are not answered are sent.
-        rest = self._items[self.answered :]
+        rest = self._items[self._done :]
         return self._pack((self._sent, rest), self.function)
 
     def begin(self) -> bool:
         """See `Job.begin`."""
         self.leave_queue()
         self.attempts += 1
-        return not self.cancelled
+        return not (self._whole or self).cancelled
 
     def take(self, value: object) -> bool:
         """See `Job.take`."""
-        if self.wanted:
+        if (self._whole or self).wanted:
             self.results.append(value)
         return self._ended()
 
     def received(self, size: int) -> None:
         """See `Job.received`."""
-        self.result_bytes += size
+        (self._whole or self).result_bytes += size
 
     def fail(self, error: BaseException) -> bool:
         """See `Job.fail`."""
-        if self.wanted:
+        if (self._whole or self).wanted:
             self.results.append(Failed(error))
         return self._ended()
 
@@ -462,11 +491,24 @@ class Calls(Job):
         self.wake()
 
     def _ended(self) -> bool:
-        self.answered += 1
-        if self.answered < self.count:
+        whole = self._whole or self
+        whole.answered += 1
+        self._done += 1
+        if self._done < self.count:
             return False
         self._items, self.payload = [], b""
+        if self._rest is not None and self.results is whole.results:
+            self._rest.follow(whole)
+            self._rest = None
         return True
+
+    def follow(self, whole: Calls) -> None:
+        """Give the results to the reader, which has those of all calls before."""
+        whole.results.extend(self.results)
+        self.results = whole.results
+        if not self.size and self._rest is not None:
+            self._rest.follow(whole)
+            self._rest = None
 
     def wake(self) -> None:
         """See `Job.wake`."""

@@ -11,7 +11,8 @@ and the task. The limit is RLIMIT_RTTIME, in microseconds, which bounds only pro
 with a realtime policy. The numbers are above 10^18, so the limit bounds no process. A
 limit that the user has set stays as it is.
 
-    bit 62: set      bit 61: see below      bits 60 to 32: the worker      bits 31 to 0: the task
+    bit 62: set      bit 61: see below
+    bits 60 to 32: the worker      bits 31 to 0: the task
 
 The same number decides between a worker and its parent who makes a call that the worker
 was given ahead. A worker that waits inside a call cannot be asked, and reads of its
@@ -19,7 +20,7 @@ socket what the kernel has. But prlimit(2) sets a limit and returns the one befo
 one step. The parent puts a number with bit 61 in place (`recall`), and learns of which
 task the number before was. The worker does the same before each task: it either comes
 first, and the parent learns that the task has begun; or it finds the parent's number,
-and begins none of the later tasks.
+and begins no task after the one that this number tells.
 """
 
 from __future__ import annotations
@@ -97,19 +98,18 @@ def _note_nothing(_number: int) -> None:
     """Leave the limit as it is."""
 
 
-def recall(pid: int, mark: str, last: int) -> int | None:
-    """Let a worker begin no task after one of those that it was given.
+def recall(pid: int, mark: str, number: int) -> int | None:
+    """Let a worker begin no task after the one that it is making.
 
-    Tasks in the same message as one that has begun are made all the same. The worker
-    has to be told where the tasks begin that it may make again.
+    The worker has to be told where the tasks begin that it may make again.
 
     Args:
         pid: the worker, which has not been waited for.
         mark: the mark of the worker.
-        last: the number of the last task that it may begin.
+        number: the number of the task that it is making, as far as is known.
 
     Returns:
-        The number of the task that the worker has begun last, modulo 2^32; None if
+        The number of the last task that the worker has begun, or may begin; None if
         nothing is recalled: the worker shows no number, or must not be asked.
     """
     worker = _worker(mark)
@@ -117,11 +117,12 @@ def recall(pid: int, mark: str, last: int) -> int | None:
         soft, hard = resource.prlimit(pid, _RTTIME)
         if not 0 <= soft - worker < _TASKS:
             return None
-        new = worker | _RECALLED | last % _TASKS
+        new = worker | _RECALLED | number % _TASKS
         before, _ = resource.prlimit(pid, _RTTIME, (new, hard))
     except (AttributeError, OSError, ValueError):
         return None
-    return before % _TASKS
+    begun = before % _TASKS  # it may have begun others meanwhile
+    return number + (begun - number) % _TASKS if is_since(begun, number) else number
 
 
 def task_of(pid: int, mark: str) -> int | None:

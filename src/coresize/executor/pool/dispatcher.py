@@ -24,7 +24,7 @@ that cannot be written wait for an event. Each turn (`_turn`)
 2. gives waiting jobs to workers, and starts workers, as far as the bounds allow,
 3. waits until a socket or the end of a process is reported, or a look is due,
 4. reads the answers of workers, settles jobs, and removes workers that have ended,
-5. looks at running tasks, and kills the workers that exceed a bound.
+5. looks at running tasks: kills workers that exceed a bound, and recalls what waits.
 
 **In which order an answer, a death and a timeout are settled.** An answer counts if the
 worker wrote it before it died: `_on_exit` reads the socket to its end before it asks
@@ -550,8 +550,7 @@ class Dispatcher:
             self._exits.look(self.handles)
             self.waiting.extendleft(reversed(self._workers.recall()))
         for bound in self._bounds:
-            hopeless = bound.look(self.handles)
-            if hopeless:
+            if hopeless := bound.look(self.handles):
                 self._break(hopeless)
 
     def _break(self, why: str, cause: BaseException | None = None) -> None:

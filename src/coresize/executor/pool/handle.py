@@ -12,16 +12,10 @@ from multiprocessing import connection
 from coresize import processes
 from coresize.executor import protocol
 from coresize.executor.pool.worker import work, work_beside
-from coresize.processes import (
-    buffers,
-    inheritance,
-    lines,
-    orphans,
-    schedstat,
-    task_limits,
-)
+from coresize.processes import buffers, inheritance, lines, orphans, schedstat
 from coresize.processes.buffers import Attached, Packed
 from coresize.processes.memory import Memory, read_memory
+from coresize.processes.task_limits import recall
 
 
 TYPE_CHECKING = False
@@ -42,10 +36,8 @@ if TYPE_CHECKING:
 #: tasks' results need some when all workers run: for a journal, or a file in /proc.
 FILES = 8
 
-#: Seconds after which a worker with a job is given no other one, and those that it was
-#: given ahead go to another worker that has none: calls ahead are short together.
+#: Seconds of a job after which no other one is given ahead, or stays so.
 _LATE = 0.1
-_TWO = 2
 
 #: The number of reads from one worker before another worker has its turn.
 _READS = 16
@@ -293,25 +285,27 @@ class WorkerHandle:
 
     @property
     def is_late(self) -> bool:
-        """Whether the first job takes longer than those that are followed by others."""
+        """Whether a job takes longer than all that are given together may take."""
         return bool(self.running) and time.monotonic() - self.began > _LATE
 
     def recall(self) -> list[Job]:
-        """Take back the jobs that have not begun, though they were sent."""
-        sent = [job for job in self.running if job not in self._unsent]
-        if self.stopping or self.is_closed or self.kill_reason or len(sent) < _TWO:
+        """Take back the calls that have not begun, though they were sent."""
+        first, *others = self.running
+        more = others or first.size > 1
+        if not more or not self.is_free(None) or first in self._unsent:
             return []
-        first, *others = sent
-        last = first.number + first.size - 1
-        begun = task_limits.recall(self.pid, self.mark, last)
-        if begun is None:
+        last = recall(self.pid, self.mark, first.number)
+        if last is None:
             return []
-        self._add(protocol.pack(protocol.RESUME, number=begun))
-        back = [job for job in others if not task_limits.is_since(begun, job.number)]
+        self._add(protocol.pack(protocol.RESUME, number=last))
+        back = [job for job in others if job in self._unsent or job.number > last]
+        self._unsent.clear()
         for job in back:
             self.running.remove(job)
             job.attempts -= 1
-        return back
+        begun = self.running[-1]
+        kept = last + 1 - begun.number
+        return [begun.split(kept), *back] if kept < begun.size else back
 
     def ended(self) -> None:
         """Note that the worker has ended its first job."""
@@ -559,9 +553,7 @@ def keep_free(count: int) -> None:
         OSError: fewer are free.
     """
     with contextlib.ExitStack() as spare:
-        first, second = processes.socket_pair()
-        spare.enter_context(first)
-        spare.enter_context(second)
+        first, _ = map(spare.enter_context, processes.socket_pair())
         for _ in range(count - 2):
             spare.enter_context(first.dup())
 

@@ -96,8 +96,8 @@ _QUICK = 0.005
 #: Buffers of a value with fewer bytes are sent with the value.
 _LEAST = 1024**2
 
-#: The messages that tell of the large buffers of the next call.
-_BUFFERS = frozenset({protocol.BUFFERS, protocol.CONTENTS})
+#: The messages that are calls.
+_CALLS = frozenset({protocol.CALL, protocol.CALLS})
 
 #: Seconds within which several Ctrl-C count as one.
 _MOMENT = 1.0
@@ -229,14 +229,9 @@ class _Worker:
                     start = time.perf_counter()
                     if kind == protocol.STOP:
                         return
-                    if kind == protocol.FOLDER:
-                        self.submitted_in = os.fsdecode(bytes(payload))
-                    elif kind in _BUFFERS:
-                        self._take_buffers(kind, payload)
-                    elif kind == protocol.RESUME:
-                        self._begin(number)  # the limit says no more what it said
-                        self._last = None
-                    elif self._is_recalled(number):
+                    if kind not in _CALLS:
+                        self._note(kind, number, payload)
+                    elif not self._may_begin(number):
                         self._rows, self._unmapped = [], None
                     else:
                         call = self._call if kind == protocol.CALL else self._calls
@@ -249,12 +244,22 @@ class _Worker:
         except (KeyboardInterrupt, OSError, protocol.StreamError):
             return
 
-    def _is_recalled(self, number: int) -> bool:
-        """Begin a call, unless the parent has given it to another worker."""
+    def _may_begin(self, number: int) -> bool:
+        """Note that a call begins; False if the parent gives it to another worker."""
         last = self._begin(number)
         if last is not None:
             self._last = last
-        return self._last is not None and not task_limits.is_since(self._last, number)
+        return self._last is None or task_limits.is_since(self._last, number)
+
+    def _note(self, kind: int, number: int, payload: bytes | bytearray) -> None:
+        """Note what a message says of the calls that follow."""
+        if kind == protocol.FOLDER:
+            self.submitted_in = os.fsdecode(bytes(payload))
+        elif kind == protocol.RESUME:
+            self._begin(number)  # in the place of the parent's number
+            self._last = None
+        else:
+            self._take_buffers(kind, payload)
 
     def _take_buffers(self, kind: int, table: bytes | bytearray) -> None:
         """Map the large buffers of the next call; an error is that of the call."""
@@ -372,9 +377,8 @@ class _Worker:
             self._fail(error, 0, -1.0)
             return
         for args in every:
-            last = self._begin(self.number)
-            if last is not None:  # these calls go on, as one of them has begun
-                self._last = last
+            if not self._may_begin(self.number):
+                return
             self._run(function, args, {})
 
     def _run(

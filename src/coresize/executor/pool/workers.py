@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from coresize.executor.jobs import Job
     from coresize.executor.pool.options import PoolOptions
     from coresize.processes.forkserver import Channel
     from coresize.processes.inheritance import Inheritance
