@@ -7,6 +7,7 @@ before the terminal tells the kernel, which tmux does later.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -125,9 +126,12 @@ class Shown:
         )
         self._terminal = TERMINALS[kind](folder, line, 80, env)
 
+    def _pid(self):
+        return int((self._folder / "pid").read_text())
+
     def resize(self, wide):
         """Change the width; the rows that are there before anything else is drawn."""
-        pid = int((self._folder / "pid").read_text())
+        pid = self._pid()
         os.kill(pid, signal.SIGSTOP)
         self._terminal.resize(wide)
         rows = self.rows()
@@ -139,6 +143,8 @@ class Shown:
         return rows[1:] if rows[:1] == [EARLIER] else rows
 
     def close(self):
+        with contextlib.suppress(OSError):  # it has not begun, or has ended
+            os.kill(self._pid(), signal.SIGKILL)
         self._terminal.close()
 
 
