@@ -173,7 +173,10 @@ def test_a_file_says_all_of_it_and_other_names_are_noted(run, folder):
     done = run("batch", "--config", "run.yaml")
     assert done.returncode == 0, done.stderr
     assert values(done) == [0, 3, 6, 9, 12]
-    for name, known in (("parallel_execution", "parallel"), ("num_workers", "workers")):
+    for name, known in (
+        ("parallel_execution", "parallel"),
+        ("num_workers", "max_workers"),
+    ):
         note = f"coresize: note: run.yaml: {name} is read as {known}\n"
         assert note in done.stderr
 
@@ -269,8 +272,8 @@ def test_a_shard_is_a_part(call):
         ("jobs:double --items jobs.csv", "jobs.csv, line 4' is not valid: use as many"),
         ("jobs:double --items twice.csv", "'b' occurs twice"),
         ("jobs:double --items long.csv", "long.csv, line 2' is not valid: use valid C"),
-        ("jobs:double --items items.jsonl --workers 0", "command line: workers=0"),
-        ("jobs:double --items items.jsonl --max-workers 0", "line: workers=0"),
+        ("jobs:double --items items.jsonl --workers 0", "command line: max_workers=0"),
+        ("jobs:double --items items.jsonl --max-workers 0", "line: max_workers=0"),
         ("jobs:double --items items.jsonl --executor x", "command line: executor='x'"),
         ("jobs:double --items items.jsonl --memory 2apples", "memory='2apples'"),
         ("jobs:double --items items.jsonl --retries -1", "command line: retries=-1"),
@@ -280,10 +283,10 @@ def test_a_shard_is_a_part(call):
         ("jobs:double --items items.jsonl --shard 2/2", "shard='2/2'"),
         ("jobs:double --items items.jsonl --shard auto", "this is no array job"),
         ("jobs:double --items items.jsonl --config nope.toml", "nope.toml"),
-        ("jobs:double --items items.jsonl --config odd.toml", "'workers' instead"),
+        ("jobs:double --items items.jsonl --config odd.toml", "'max_workers' instead"),
         (
             "jobs:double --items items.jsonl --config two.yaml",
-            "one name of workers alone",
+            "one name of max_workers alone",
         ),
         ("jobs:double --items items.jsonl --journal jobs.py", "it is no SQLite file"),
     ],

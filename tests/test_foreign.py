@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
 import logging
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -56,20 +56,44 @@ class Telling(Foreign):
         self._max_workers = slots
 
 
+PATIENCE = 120
+
+_barriers = {}  # by the test: a task is sent, and must not hold one itself
+
+
+def _together(barrier, but_for, item):
+    if item >= but_for:
+        _barriers[barrier].wait(PATIENCE)
+
+
+@pytest.fixture
+def together():
+    """A function that gives a task, which ends when so many of them are running."""
+
+    def make(many, but_for=0):
+        barrier = threading.Barrier(many)
+        _barriers[id(barrier)] = barrier
+        return functools.partial(_together, id(barrier), but_for)
+
+    yield make
+    _barriers.clear()
+
+
 @pytest.mark.parametrize("kind", [Foreign, Telling])
-def test_a_batch_keeps_an_executor_busy_that_it_does_not_know(kind):
+def test_a_batch_keeps_an_executor_busy_that_it_does_not_know(kind, together):
     executor = kind(16)
-    run = run_batch(time.sleep, [0.05] * 96, executor=executor, progress=False)
+    run = run_batch(together(16), range(96), executor=executor, progress=False)
     assert run.wait().counts["ok"] == 96
     assert executor.most == 16
     executor.shutdown()
 
 
-def test_the_number_in_flight_grows_until_that_helps_no_more(caplog):
+def test_the_number_in_flight_grows_until_that_helps_no_more(caplog, together):
     executor = Foreign(64)
+    task = together(32, but_for=16)  # the first 16 that end let it grow
     with caplog.at_level(logging.INFO, logger="coresize"):
-        run = run_batch(time.sleep, [0.02] * 1500, executor=executor, progress=False)
-        assert run.wait().counts["ok"] == 1500
+        run = run_batch(task, range(16 + 320), executor=executor, progress=False)
+        assert run.wait().counts["ok"] == 336
     executor.shutdown()
     assert executor.most >= 32
     told = [record for record in caplog.records if "in flight" in record.getMessage()]
@@ -77,10 +101,10 @@ def test_the_number_in_flight_grows_until_that_helps_no_more(caplog):
 
 
 @pytest.mark.parametrize("kind", [Foreign, Telling])
-def test_a_gate_keeps_an_executor_busy_that_it_does_not_know(kind):
+def test_a_gate_keeps_an_executor_busy_that_it_does_not_know(kind, together):
     executor = kind(16)
     with limit_memory(executor, memory="1MiB") as gate:
-        run = run_batch(time.sleep, [0.05] * 96, executor=gate, progress=False)
+        run = run_batch(together(16), range(96), executor=gate, progress=False)
         assert run.wait().counts["ok"] == 96
     assert executor.most == 16
 

@@ -81,7 +81,7 @@ TABLE = {
         "waiting",
     ),
     "waiting-measured": (
-        {"has": 2, "profile": TaskProfile(cpu_share=0.001, most_workers=128)},
+        {"has": 2, "profile": TaskProfile(cpu_share=0.001, max_workers=128)},
         128,
         1,
         "profile",

@@ -408,7 +408,8 @@ NOTES = [
 
 def _notes(host, **given):
     settings = load_settings(host=host, **given)
-    return [*overrides.notes(detect(host), settings, host.variables(overrides.NAMES))]
+    found = overrides.notes(detect(host), settings, host.variables(overrides.NAMES))
+    return [note for _, note in found]
 
 
 @pytest.mark.parametrize(("env", "starts"), NOTES)
@@ -457,3 +458,24 @@ def test_pools_log_it_once_a_process(caplog):
         lines = [line for line in said if line.startswith(f"{name}={text} ")]
         # A number of the caller's goes before CORESIZE_WORKERS: two things to say.
         assert len(lines) == (2 if name == "CORESIZE_WORKERS" else 1)
+
+
+def test_pools_log_an_override_once_whatever_else_changes(caplog):
+    told = []
+    for used, cap in [("10MiB", "321MiB"), ("500MiB", "321MiB"), ("10MiB", "322MiB")]:
+        env = {"CORESIZE_MAX_MEMORY": cap, "CORESIZE_RESERVE_CORES": "1"}
+        caplog.clear()
+        with (
+            use_host(container(cpus=4, memory="1GiB", used=used, env=env)),
+            caplog.at_level(logging.INFO, logger="coresize"),
+        ):
+            ThreadPoolExecutor().shutdown()
+        texts = [record.getMessage() for record in caplog.records]
+        told.append([text for text in texts if "CORESIZE_" in text.partition(" ")[0]])
+    first, again, other = told
+    assert [text.partition(" ")[0] for text in first] == [
+        "CORESIZE_MAX_MEMORY=321MiB",
+        "CORESIZE_RESERVE_CORES=1",
+    ]
+    assert again == []
+    assert [text.partition(" ")[0] for text in other] == ["CORESIZE_MAX_MEMORY=322MiB"]

@@ -175,7 +175,7 @@ def test_without_pyyaml_the_extra_is_named(tmp_path):
         ("[kinds.a]\nresources = {disk = 0}", "kinds.a.resources: disk=0"),
         ("workers = ", "valid TOML"),
         ("a = " + "[" * 5000, "valid TOML"),
-        ("[kinds.a]\nresources = {memory = '4 apples'}", "ram='4 apples'"),
+        ("[kinds.a]\nresources = {memory = '4 apples'}", "memory='4 apples'"),
         ("[kinds.a]\nresources = {cpus = 0}", "a number of cores above 0"),
     ],
 )

@@ -637,14 +637,14 @@ def test_it_is_kept_for_planning(tmp_path):
 def test_what_is_kept_is_never_more_than_fits():
     rows = run(Subject({4: 10, 8: 19}, peak_memory=2**20), [4, 8], repeat=1).rows
     profile = conclude(rows, None, "tasks", 2).profile
-    assert (profile.most_workers, profile.peak_memory) == (2, 2**20)
+    assert (profile.max_workers, profile.peak_memory) == (2, 2**20)
 
 
 def test_a_worker_is_planned_by_the_cores_that_it_takes_alone():
     """Four share one core: none of them is a task that waits."""
     crowded = Subject({1: 10, 4: 19}, cores=1.0)
     profile = run(crowded, [1, 4], repeat=1).profile
-    assert (profile.cpu, profile.cpu_share, profile.most_workers) == (1.0, 1.0, 4)
+    assert (profile.cpu, profile.cpu_share, profile.max_workers) == (1.0, 1.0, 4)
     for bound in (2, 4, 10**6):
         assert plan_workers(profile=profile, max_workers=bound) <= min(bound, 4)
     assert from_points({1: 10.0, 2: 19.0}, "test").profile.cpu is None

@@ -132,7 +132,7 @@ def at_terminal(folder, words, wide, high, **env):
 def screen(output, wide):
     """What the terminal shows at the end, without what has scrolled away."""
     rows, row = [""], 0
-    for part in re.split(r"(\x1b\[\d*[FJ]|\r\n)", output):
+    for part in re.split(r"(\x1b\[\d*[FJK]|\r\n)", output):
         if part == "\r\n":
             row += 1
             rows += [""] * (row + 1 - len(rows))
@@ -161,7 +161,7 @@ def test_the_table_of_shards_is_drawn_over_itself(tmp_path, wide, high):
     rows = screen(output, wide)
     assert sum(row.startswith("SHARD") for row in rows) == 1
     assert sum("done" in row for row in rows) == 4
-    assert all(len(row) <= wide for row in re.split(r"\r\n|\x1b\[\d*[FJ]", output))
+    assert all(len(row) <= wide for row in re.split(r"\r\n|\x1b\[\d*[FJK]", output))
 
 
 def test_a_table_with_more_lines_than_the_terminal_is_cut_until_the_end(tmp_path):

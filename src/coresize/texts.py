@@ -26,6 +26,22 @@ def _columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
+def rows_of(line: str, most: int) -> int:
+    r"""The number of rows that a line takes in a terminal of so many columns.
+
+    A wide character that would be cut by the edge begins the next row.
+
+    >>> rows_of("abcdef", 3), rows_of("\u65e5\u672c\u8a9e", 3), rows_of("", 3)
+    (2, 3, 1)
+    """
+    rows, used = 1, 0
+    for taken in map(_columns, line):
+        used += taken
+        if used > most:
+            rows, used = rows + 1, taken
+    return rows
+
+
 def cut(text: str, most: int) -> str:
     """A line of text that takes at most so many columns; the end is cut.
 

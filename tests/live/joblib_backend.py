@@ -11,6 +11,9 @@ what they say of executors in general is in CPython's, which cpython_futures.py 
 
 from __future__ import annotations
 
+import subprocess
+import types
+
 import pytest
 
 from coresize.adapters import joblib as adapter
@@ -24,6 +27,10 @@ MEMMAPS = (
 LEFT_OUT = {
     "test_auto_memmap_on_arrays_from_generator": MEMMAPS,
     "test_memmapping_leaks": MEMMAPS,
+    "test_parallel_isolated_temp_folders": MEMMAPS,
+    "test_managed_backend_reuse_temp_folder": MEMMAPS,
+    "test_memmap_returned_as_regular_array": MEMMAPS,
+    "test_child_raises_parent_exits_cleanly": MEMMAPS,
 }
 
 #: joblib gives a program 10 s to start its workers, which a busy machine exceeds.
@@ -61,6 +68,15 @@ def pytest_collection_modifyitems(config, items):
                 setattr(module, name, REGISTER + getattr(module, name))
         if hasattr(module, "check_subprocess_call"):
             module.check_subprocess_call = _patient(module.check_subprocess_call)
+        if getattr(module, "subprocess", None) is subprocess:  # programs in tests
+            module.subprocess = types.SimpleNamespace(
+                **{**vars(subprocess), "Popen": _start}
+            )
+
+
+def _start(command, **options):
+    *words, program = command
+    return subprocess.Popen([*words, REGISTER + program], **options)
 
 
 def _patient(check):

@@ -73,6 +73,7 @@ def test_joblib_s_own_tests_of_its_backends(tmp_path):
     words = ["-c", os.devnull, f"--rootdir={tmp_path}", "-q", "--tb=short", "-rf"]
     words += [
         "--pyargs",
+        "joblib.test.test_memmapping",
         "joblib.test.test_parallel",
         "joblib.test.test_store_backends",
     ]

@@ -30,7 +30,7 @@ _FLAG = "true or false"
 
 #: The options that a settings file and the command line may set, and that `run_batch`
 #: checks. The names are those of its arguments, except for ``function``, ``items``,
-#: ``parameters``, ``workers`` and ``parallel``, which the command translates.
+#: ``parameters`` and ``parallel``, which the command translates.
 OPTIONS = (
     option("function", "text", '"module:function"'),
     option(
@@ -61,7 +61,7 @@ OPTIONS = (
         help="--no-parallel runs all tasks in this process, one after the other",
     ),
     option(
-        *("workers", "whole", "a number above 0"),
+        *("max_workers", "whole", "a number above 0"),
         least=1,
         flag="--max-workers",
         metavar="N",
@@ -144,7 +144,6 @@ OPTIONS = (
 
 #: The options that only `run_batch` takes.
 _MORE = (
-    option("max_workers", "whole", "a number above 0", least=1),
     option("buffersize", "whole", "a number above 0", least=1),
     option("on_error", "choice", "", choices=("collect", "raise")),
 )

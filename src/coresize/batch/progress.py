@@ -78,10 +78,25 @@ def bar(total: int | None) -> Any:
     except ImportError:
         return None
     try:
-        return tqdm(total=total, unit="task", smoothing=0.1)
+        return tqdm(total=total, unit="task", smoothing=0.1, dynamic_ncols=True)
     except OSError:
         discard(sys.stderr)
         return None
+
+
+def _fit(bar: Any) -> None:
+    """Draw a bar anew if the terminal has another width by now.
+
+    tqdm returns to the beginning of a row, and pads the bar to its old width; but a
+    terminal that has become narrower wraps the bar.
+    """
+    wide = bar.dynamic_ncols(bar.fp)[0] if bar.dynamic_ncols else None
+    if not wide or not bar.ncols or wide == bar.ncols:
+        return
+    above = -(-bar.ncols // wide) - 1
+    bar.fp.write("\r\x1b[K" + "\x1b[A\x1b[K" * above)
+    bar.sp = bar.status_printer(bar.fp)  # it knows no old width
+    bar.refresh()
 
 
 def _has_room() -> bool:
@@ -315,6 +330,7 @@ class Display:
 
     def _move(self, progress: Progress) -> None:
         with unhurt():
+            _fit(self._bar)
             self._bar.set_postfix_str(f"{progress.failed} failed", refresh=False)
             self._bar.update(progress.done - self._bar.n)
 

@@ -125,11 +125,11 @@ def _read_old_name(words: argparse.Namespace) -> None:
     """Read ``--workers``, the older name, as ``--max-workers``, with a note."""
     if words.old_workers is None:
         return
-    if words.workers is not None:
+    if words.max_workers is not None:
         words.parser.error(
             "--workers cannot be used with --max-workers: use the latter"
         )
-    words.workers = words.old_workers
+    words.max_workers = words.old_workers
     streams.complain("coresize: note: --workers is read as --max-workers")
 
 
@@ -143,12 +143,11 @@ def _begin(given: dict[str, Any]) -> BatchRun[Any]:
     parameters = arguments.pop("parameters", None)
     if parameters:
         function = functools.partial(function, **parameters)
-    parallel, workers = arguments.pop("parallel", None), arguments.pop("workers", None)
-    if not _is_parallel(parallel):
+    if not _is_parallel(arguments.pop("parallel", None)):
         arguments["executor"] = "serial"
         for name in ("timeout", "memory"):  # a task in this process cannot be ended
             arguments.pop(name, None)
-    return run_batch(function, items, max_workers=workers, progress=True, **arguments)
+    return run_batch(function, items, progress=True, **arguments)
 
 
 def _is_parallel(given: bool | None) -> bool:  # noqa: FBT001 - None is not given

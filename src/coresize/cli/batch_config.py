@@ -17,8 +17,18 @@ if TYPE_CHECKING:
     from coresize.model import Notice
 
 
-#: Other names for options that users' files have.
-OTHER_NAMES = {**settings_names.OTHER_NAMES, "ram": "memory"}
+#: Other names for options that users' files have. What is a fixed count of workers in
+#: the settings is an upper bound here.
+OTHER_NAMES = {
+    **{
+        other: "max_workers" if name == "workers" else name
+        for other, name in settings_names.OTHER_NAMES.items()
+    },
+    "workers": "max_workers",
+    "at_most": "max_workers",
+    "cpu": "cpus",
+    "ram": "memory",
+}
 
 
 _Config = schema_of("BatchConfig", OPTIONS)
@@ -38,7 +48,8 @@ def load(path: str) -> tuple[dict[str, Any], list[Notice]]:
         setting = f"{path}: batch"
         raise ConfigError(setting, table, "a table of keys and values")
     named, written = settings_names.renamed(table, path, OTHER_NAMES)
-    given = check(_Config, named, path)
+    with settings_names.own_names(written, path):
+        given = check(_Config, named, path)
     options = {name: getattr(given, name) for name in given.model_fields_set}
     return options, settings_names.notes(written, path)
 

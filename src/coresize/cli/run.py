@@ -184,7 +184,7 @@ def _decide(options: argparse.Namespace, machine: Host) -> _Decided:
 def _tell(decided: _Decided, machine: Host, say: Callable[[str], object]) -> None:
     """Log what is overridden: the log of a container may be all that its owner has."""
     present = machine.variables(overrides.NAMES)
-    for note in overrides.notes(decided.limits, decided.settings, present):
+    for _, note in overrides.notes(decided.limits, decided.settings, present):
         say(f"coresize: {note}")
     for warning in (*decided.limits.warnings, *decided.plan.warnings):
         say(f"coresize: warning: {warning}")

@@ -179,12 +179,11 @@ class _View:
         self._states = states
         self._next = time.monotonic() + (_OFTEN if self._terminal else _SELDOM)
         text = _table(self._launcher.parts, streams.columns())
-        if self._terminal:
-            shown = streams.redraw(self._shown, text)
-            self._shown = shown
-            text = text if last else shown
         try:
-            streams.write(text)
+            if self._terminal:
+                self._shown = streams.redraw(self._shown, text, whole=last)
+            else:
+                streams.write(text)
         except CoresizeError as error:  # the shards go on without a reader
             if not self._is_blind:
                 streams.complain(f"coresize: warning: {error}")
@@ -245,14 +244,13 @@ def _status(options: argparse.Namespace) -> str | tuple[str, int]:
         else:
             text = overview.table(rows, streams.columns())
         going = any(row.state in ("running", "starting") for row in rows)
-        redraws = options.watch and streams.is_terminal()
-        if not (options.watch and going):
-            if redraws:
-                streams.redraw(shown, text)
+        last = not (options.watch and going)
+        if options.watch and streams.is_terminal():
+            shown = streams.redraw(shown, text, whole=last)
+            text = ""
+        if last:
             return text
-        if redraws:
-            text = shown = streams.redraw(shown, text)
-        if not streams.write(text if redraws else text + "\n"):
+        if text and not streams.write(text + "\n"):
             return "", 128 + streams.NO_READER
         time.sleep(_OFTEN)
 

@@ -10,7 +10,7 @@ import sys
 
 from coresize.batch import progress
 from coresize.errors import CoresizeError
-from coresize.texts import cut, decode, one_line, width
+from coresize.texts import cut, decode, one_line, rows_of
 
 
 TYPE_CHECKING = False
@@ -55,9 +55,7 @@ def write(text: str, end: str = "\n") -> bool:
     Raises:
         CoresizeError: standard output is closed, or cannot be written.
     """
-    return _write(
-        lambda stream: print(_printable(text, stream), end=end, file=stream, flush=True)
-    )
+    return _write(lambda stream: _put(_printable(text, stream) + end, stream))
 
 
 def write_exactly(text: str) -> bool:
@@ -72,6 +70,10 @@ def write_exactly(text: str) -> bool:
         stream.flush()
 
     return _write(write_bytes)
+
+
+def _put(text: str, stream: TextIO) -> None:
+    print(text, end="", file=stream, flush=True)
 
 
 def _write(write: Callable[[TextIO], object]) -> bool:
@@ -145,6 +147,11 @@ def size() -> tuple[int, int] | None:
     """The columns and lines of the terminal now; None if output is no terminal."""
     if sys.stdout is None or not sys.stdout.isatty():
         return None
+    # COLUMNS and LINES come last: they stay as they are when the terminal is resized.
+    with contextlib.suppress(OSError):
+        found = os.get_terminal_size(sys.stdout.fileno())
+        if all(found):
+            return found.columns, found.lines
     found = shutil.get_terminal_size((80, 24))
     return found.columns, found.lines
 
@@ -155,28 +162,42 @@ def columns() -> int | None:
     return None if found is None else found[0]
 
 
-def redraw(last: str, text: str) -> str:
-    """Overwrite a text at a terminal by another one; returns what was written.
+def redraw(last: str, text: str, *, whole: bool = False) -> str:
+    """Overwrite a text at a terminal by another one.
 
-    A line may take several rows by now, if the terminal has become narrower. If the
-    text has more lines than the terminal, its end is left out: the cursor could not
-    return to its beginning. ECMA-48: CPL moves up, ED erases the rows below.
+    A line takes several rows by now if the terminal has become narrower, as most
+    terminals wrap their lines anew. In one that cuts them, as xterm does, so many rows
+    above the text are erased too. ECMA-48: CPL moves up, EL erases a row, ED the rows
+    below; ED comes last, as tmux keeps a copy of a screen that is erased as a whole.
+
+    Args:
+        last: the text that is there, as this function returned it; "" if none is.
+        text: the new text.
+        whole: the text is the last one. Otherwise, if it has more lines than the
+            terminal, its end is left out: the cursor could not return to its beginning.
+
+    Returns:
+        The text that was written.
+
+    Raises:
+        CoresizeError: standard output is closed, or cannot be written.
     """
     wide, high = size() or (80, 24)
     lines = text.split("\n")
-    if len(lines) >= high:
+    if len(lines) >= high and not whole:
         kept = max(1, high - 2)
-        lines = [*lines[:kept], f"... and {len(lines) - kept} more"]
-    text = "\n".join(lines)
+        lines = [*lines[:kept], cut(f"... and {len(lines) - kept} more", wide)]
+    up = ""
     if last:
-        rows = sum(max(1, -(-width(line) // wide)) for line in last.split("\n"))
-        with contextlib.suppress(OSError):  # the next write reports the error
-            print(f"\x1b[{min(rows, high - 1)}F\x1b[J", end="")
-    return text
+        rows = sum(rows_of(line, wide) for line in last.split("\n"))
+        up = f"\x1b[{min(rows, high - 1)}F"
+    drawn = "".join(f"\x1b[K{_printable(line, sys.stdout)}\n" for line in lines)
+    _write(lambda stream: _put(f"{up}{drawn}\x1b[J", stream))
+    return "\n".join(lines)
 
 
-def _printable(text: str, stream: TextIO) -> str:
+def _printable(text: str, stream: TextIO | None) -> str:
     """Escape characters that would control a terminal or cannot be encoded."""
     shown = "\n".join(map(one_line, text.split("\n")))
-    encoding = stream.encoding or "utf-8"
+    encoding = getattr(stream, "encoding", None) or "utf-8"
     return shown.encode(encoding, "backslashreplace").decode(encoding)

@@ -75,8 +75,6 @@ class Job:
         need: bytes that are declared for the job, or that it needs after a kill; None
             if there is no such number.
         number: the number of the call that is answered next, once the job was sent.
-        since: the number of the first call after the last one that may have started a
-            process (`coresize.processes.task_limits`).
         alone: the job may run only while no other does.
         passed: how often a later job was started before this one.
         attempts: how often the job was started.
@@ -91,7 +89,7 @@ class Job:
 
     __slots__ = (
         *("alone", "attempts", "backlog", "folder", "inheritance", "key", "kills"),
-        *("later", "need", "number", "passed", "payload", "seen", "sharing", "since"),
+        *("later", "need", "number", "passed", "payload", "seen", "sharing"),
     )
 
     is_chunk = False
@@ -108,7 +106,7 @@ class Job:
         self.folder: str | None = None
         self.inheritance: Any = None
         self.alone = False
-        self.number = self.since = -1
+        self.number = -1
         self.passed = self.attempts = self.kills = self.seen = 0
         self.backlog: Backlog | None = None
 
@@ -166,6 +164,14 @@ class Job:
     def size(self) -> int:
         """The number of calls that are not answered yet."""
         return 1
+
+    def split(self, keep: int) -> Job:
+        """Leave the next calls to this job, and return a new one with the others.
+
+        Args:
+            keep: the number of calls that are left, above 0 and below `size`.
+        """
+        raise NotImplementedError
 
     def begin(self) -> bool:
         """Note that the job is started; returns False if it was cancelled."""
@@ -429,16 +435,16 @@ class Calls(Job):
     Attributes:
         results: the unread results of the calls that have ended, in order: a value, or
             an error as `Failed`.
-        answered: the number of calls that have ended.
-        count: the number of calls.
+        answered: the number of calls that have ended, with those that were split off.
+        count: the number of calls of this job.
         result_bytes: bytes of the pickled values so far.
         cancelled: no reader waits for the calls, if the chunk has not begun.
         wanted: a reader may yet read the values.
     """
 
     __slots__ = (
-        *("_items", "_notify", "_sent", "answered", "cancelled", "count"),
-        *("function", "result_bytes", "results", "wanted"),
+        *("_done", "_items", "_notify", "_rest", "_sent", "_whole", "answered"),
+        *("cancelled", "count", "function", "result_bytes", "results", "wanted"),
     )
 
     is_chunk = True
@@ -459,8 +465,12 @@ class Calls(Job):
         self.function = function
         self._sent = sent
         self.results: deque[Any] = deque()
-        self.answered = self.result_bytes = 0
+        self.answered = self.result_bytes = self._done = 0
         self.count = len(items)
+        #: The job that the reader knows, if this one was split off, and the job of the
+        #: calls that come next.
+        self._whole: Calls | None = None
+        self._rest: Calls | None = None
         self.cancelled = False
         self.wanted = True
         self._items = items
@@ -469,46 +479,65 @@ class Calls(Job):
     @property
     def size(self) -> int:
         """See `Job.size`."""
-        return self.count - self.answered
+        return self.count - self._done
+
+    def split(self, keep: int) -> Calls:
+        """See `Job.split`."""
+        self.count = self._done + keep
+        rest = Calls(
+            self.function,
+            self._items[self.count :],
+            Later(),
+            self.need,
+            sharing=self.sharing,
+            sent=self._sent,
+            notify=self._notify,
+        )
+        rest.folder, rest.inheritance = self.folder, self.inheritance
+        rest._whole, rest._rest = self._whole or self, self._rest
+        self._items, self.payload, self._rest = self._items[: self.count], None, rest
+        return rest
 
     def message(self) -> bytes | Packed | Later:
         """See `Job.message`."""
-        if self.payload is not None and not self.answered:
+        if self.payload is not None and not self._done:
             return self.payload
         # After the death of a worker, the calls that are not answered are sent.
-        rest = self._items[self.answered :]
+        rest = self._items[self._done :]
         return self._pack((self._sent, rest), self.function)
 
     def begin(self) -> bool:
         """See `Job.begin`."""
         self.leave_queue()
         self.attempts += 1
-        return not self.cancelled
+        return not (self._whole or self).cancelled
 
     def take(self, value: object) -> bool:
         """See `Job.take`."""
-        if self.wanted:
+        if (self._whole or self).wanted:
             self.results.append(value)
         return self._ended()
 
     def take_some(self, payloads: Sequence[bytes | bytearray]) -> None:
         """See `Job.take_some`."""
+        whole = self._whole or self
         for payload in payloads:
             try:
                 value = loads(payload)  # noqa: S301 - of our own worker
             except BaseException as error:  # noqa: BLE001 - pickle calls the user's code
                 value = Failed(_unreadable(error))
-            if self.wanted:
+            if whole.wanted:
                 self.results.append(value)
-            self.answered += 1
+            whole.answered += 1
+            self._done += 1
 
     def received(self, size: int) -> None:
         """See `Job.received`."""
-        self.result_bytes += size
+        (self._whole or self).result_bytes += size
 
     def fail(self, error: BaseException) -> bool:
         """See `Job.fail`."""
-        if self.wanted:
+        if (self._whole or self).wanted:
             self.results.append(Failed(error))
         return self._ended()
 
@@ -520,75 +549,25 @@ class Calls(Job):
         self.wake()
 
     def _ended(self) -> bool:
-        self.answered += 1
-        if self.answered < self.count:
+        whole = self._whole or self
+        whole.answered += 1
+        self._done += 1
+        if self._done < self.count:
             return False
         self._items, self.payload = [], b""
+        if self._rest is not None and self.results is whole.results:
+            self._rest.follow(whole)
+            self._rest = None
         return True
+
+    def follow(self, whole: Calls) -> None:
+        """Give the results to the reader, which has those of all calls before."""
+        whole.results.extend(self.results)
+        self.results = whole.results
+        if not self.size and self._rest is not None:
+            self._rest.follow(whole)
+            self._rest = None
 
     def wake(self) -> None:
         """See `Job.wake`."""
         self._notify()
-
-
-# -----------------------------------------------------------------------------
-# How long the calls of a function take, and how many a worker is given ahead.
-
-
-#: Seconds of work that a worker is given ahead, so that it does not wait for jobs: for
-#: single calls, and for chunks.
-_AHEAD = {False: 0.002, True: 0.05}
-_MOST_BYTES = 32 * 1024
-
-#: The most jobs that a worker has at a time.
-MOST = 64
-
-#: The least seconds that a call counts, for the cost of a call itself.
-_LEAST = 1e-5
-
-
-class CallTimes:
-    """The seconds that a call takes, by function."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[Hashable, float] = {}
-
-    def learn(self, job: Job, seconds: float) -> None:
-        """Learn from the seconds of a call; a rise counts faster than a fall."""
-        seconds = max(seconds, _LEAST)
-        before = self._seconds.get(job.key, seconds)
-        share = 0.5 if seconds > before else 0.1
-        self._seconds[job.key] = before + share * (seconds - before)
-
-    def of(self, key: Hashable) -> float | None:
-        """The seconds of one call; None if unknown."""
-        return self._seconds.get(key)
-
-    def ahead(
-        self, running: Iterable[Job], waiting: deque[Job], room: int
-    ) -> list[Job]:
-        """Take waiting jobs that a worker may have besides the jobs that it runs.
-
-        Only short jobs are taken, since no other worker can take these any more.
-
-        Args:
-            running: the jobs of the worker.
-            waiting: the waiting jobs, from which the result is removed.
-            room: the most jobs to take.
-        """
-        jobs: list[Job] = []
-        planned = sum(self._of_all(job) for job in running)
-        size = 0
-        while waiting and len(jobs) < room:
-            job = waiting[0]
-            planned += self._of_all(job)
-            size += job.waiting_bytes
-            large = job.payload is None or size > _MOST_BYTES
-            if planned > _AHEAD[job.is_chunk] or large:
-                break
-            jobs.append(waiting.popleft())
-        return jobs
-
-    def _of_all(self, job: Job) -> float:
-        """The seconds of all calls of a job; infinite if unknown."""
-        return self._seconds.get(job.key, float("inf")) * job.size

@@ -47,9 +47,10 @@ _MARK = b"\xc0RE\x01"
 #: bytes, seconds.
 HEADER = struct.Struct("<4sBQQQd")
 
-#: Kinds from the parent: a call, several calls of one function, the order to end, and
-#: the folder in which the following calls were submitted.
-CALL, CALLS, STOP, FOLDER = range(4)
+#: Kinds from the parent: a call, several calls of one function, the order to end, the
+#: folder in which the following calls were submitted, and the end of the calls that the
+#: parent has recalled.
+CALL, CALLS, STOP, FOLDER, RESUME = range(5)
 #: Kinds from a worker: it is ready, or its initializer failed; a value, an error, or a
 #: value that says that the task has failed (`coresize.processes.transfer.Failure`).
 READY, BROKEN, VALUE, ERROR, FAILED = range(5)

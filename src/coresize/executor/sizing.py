@@ -88,9 +88,9 @@ def _of_threads(limits: Limits) -> Limits:
     return Limits(**fields)
 
 
-#: What this process has logged about overrides: each sentence up to its reason, which
-#: may be another one for each pool.
-_told: set[str] = set()
+#: The overrides and warnings that this process has logged. Their sentences may have
+#: other numbers for each pool.
+_told: set[object] = set()
 
 
 def _tell_overrides(limits: Limits, used: Settings) -> None:
@@ -98,10 +98,10 @@ def _tell_overrides(limits: Limits, used: Settings) -> None:
     if not _log.isEnabledFor(logging.INFO):
         return
     present = current().variables(overrides.NAMES)
-    for note in (*overrides.notes(limits, used, present), *limits.warnings):
-        start = note.partition(":")[0]
-        if start not in _told:
-            _told.add(start)
+    warnings = [((note.code, note.partition(" ")[0]), note) for note in limits.warnings]
+    for about, note in (*overrides.notes(limits, used, present), *warnings):
+        if about not in _told:
+            _told.add(about)
             _log.info("%s", note)
 
 

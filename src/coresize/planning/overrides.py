@@ -15,9 +15,13 @@ from coresize.units import format_bytes, format_count
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import TypeAlias
 
     from coresize.model import Fact, Limits, Resource
     from coresize.planning.settings import Settings
+
+    #: A variable, its value, and what that does.
+    Override: TypeAlias = tuple[str, str, str]
 
 #: The variables that the sentences are about.
 NAMES = frozenset({*environ.NAMES, *VARIABLES.values(), SET})
@@ -25,8 +29,11 @@ NAMES = frozenset({*environ.NAMES, *VARIABLES.values(), SET})
 
 def notes(
     found: Limits, settings: Settings, present: Mapping[str, str]
-) -> Iterator[str]:
+) -> Iterator[tuple[Override, str]]:
     """Yield a sentence about each variable of the user that overrides something.
+
+    With each comes what it is about, which stays the same when numbers in the sentence
+    change, such as those of the available memory.
 
     Args:
         found: the limits that were found.
@@ -43,10 +50,20 @@ def notes(
         yield from _replaced(facts, users, resource)
     for name, variable in VARIABLES.items():
         if variable in users:
-            yield f"{variable}={users[variable]} {_effect(name, variable, settings)}"
+            has_effect = settings.origins[name] == variable
+            about = variable, users[variable], "sets" if has_effect else _NO_EFFECT
+            yield (
+                about,
+                f"{variable}={users[variable]} {_effect(name, variable, settings)}",
+            )
 
 
-def _of_fact(fact: Fact, facts: Sequence[Fact], resource: Resource) -> Iterator[str]:
+_NO_EFFECT = "has no effect"
+
+
+def _of_fact(
+    fact: Fact, facts: Sequence[Fact], resource: Resource
+) -> Iterator[tuple[Override, str]]:
     """What an override replaces, or what a cap lowers."""
     if fact.role not in ("override", "cap") or fact.amount is None:
         return
@@ -59,17 +76,15 @@ def _of_fact(fact: Fact, facts: Sequence[Fact], resource: Resource) -> Iterator[
         or (one.role == fact.role == "cap" and not one.source.startswith("env:"))
     ]
     bound = _bound([one for one in others if one is not fact], resource)
-    named = f"{fact.where}={fact.raw}"
-    if bound is None or bound.amount is None:
-        yield f"{named} is in force: nothing was detected"
-        return
-    what = f"{_shown(bound.amount, resource)} ({_place(bound)})"
-    if fact.role == "override":
-        yield f"{named} replaces the detected {what}"
-    elif fact.amount < bound.amount:
-        yield f"{named} lowers {what}"
-    else:
-        yield f"{named} has no effect: it is not below {what}"
+    effect, why = "is in force", ": nothing was detected"
+    if bound is not None and bound.amount is not None:
+        what = f"{_shown(bound.amount, resource)} ({_place(bound)})"
+        effect, why = _NO_EFFECT, f": it is not below {what}"
+        if fact.role == "override":
+            effect, why = "replaces", f" the detected {what}"
+        elif fact.amount < bound.amount:
+            effect, why = "lowers", f" {what}"
+    yield (fact.where, fact.raw, effect), f"{fact.where}={fact.raw} {effect}{why}"
 
 
 #: The roles of facts that were detected, and are no wish of the user's.
@@ -85,7 +100,7 @@ def _bound(facts: Sequence[Fact], resource: Resource) -> Fact | None:
 
 def _replaced(
     facts: Sequence[Fact], users: Mapping[str, str], resource: Resource
-) -> Iterator[str]:
+) -> Iterator[tuple[Override, str]]:
     """The overrides that a stronger one makes ineffective."""
     active = [fact for fact in facts if fact.role == "override"]
     if not active:
@@ -94,7 +109,8 @@ def _replaced(
     for name in names[names.index(active[0].where) + 1 :]:
         text = users.get(name, "default")
         if text != "default":  # how CPython spells "not set"
-            yield f"{name}={text} has no effect: {active[0].where} goes before it"
+            why = f"{active[0].where} goes before it"
+            yield (name, text, _NO_EFFECT), f"{name}={text} {_NO_EFFECT}: {why}"
 
 
 def _place(fact: Fact) -> str:
@@ -114,11 +130,11 @@ def _effect(name: str, variable: str, settings: Settings) -> str:
     """What the variable of a setting does."""
     value, origin = getattr(settings, name), settings.origins[name]
     if origin != variable:
-        return f"has no effect: {name} = {str(value).lower()} ({origin}) goes before it"
+        return f"{_NO_EFFECT}: {name} = {str(value).lower()} ({origin}) goes before it"
     if name == "parallel" and not value:
         return "turns parallelism off: all tasks run in one worker"
     if name == "workers" and not settings.parallel:
-        return "has no effect: parallelism is off"
+        return f"{_NO_EFFECT}: parallelism is off"
     if name == "workers":
         return "replaces the planned number of workers"
     if name == "reserve_cores" and value:

@@ -123,7 +123,7 @@ def plan_workers(
     caps = {
         "tasks": (tasks, 0),
         "max_workers": (max_workers, 1),
-        "profile": (task.most_workers if task else None, 1),
+        "profile": (task.max_workers if task else None, 1),
     }
     return policy.plan(
         limits,
@@ -171,7 +171,7 @@ def _need(
     gpus: float | None,
 ) -> Need:
     """The needs of one worker: arguments override the profile, and that the kind."""
-    peak, cores, share = defaults.resources.memory, defaults.resources.cpu, 1.0
+    peak, cores, share = defaults.resources.memory, defaults.resources.cpus, 1.0
     if task:
         peak = peak if task.peak_memory is None else task.peak_memory
         cores = task.threads
@@ -186,7 +186,7 @@ def _need(
         share = 1.0
         cores = check_amount("cpus", cpus, "a number of cores, 0.001 or above")
     if gpus is None:
-        gpus = defaults.resources.gpu
+        gpus = defaults.resources.gpus
     elif gpus != 0:
         gpus = check_amount("gpus", gpus, "a number of GPUs, 0 or above")
     idle = task.idle_memory if task else 0
@@ -209,7 +209,7 @@ def _kind(settings: Settings, name: str) -> Kind:
     raise ConfigError("kind", name, f"one of {known}, or add it to the settings")
 
 
-_PLAIN = Kind(resources=Resources(cpu=1.0, memory=None, gpu=0.0), profile=None)
+_PLAIN = Kind(resources=Resources(cpus=1.0, memory=None, gpus=0.0), profile=None)
 
 
 _PROFILES = "a TaskProfile (of a sweep: its .profile), or the name of one"

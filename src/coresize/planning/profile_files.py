@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tomllib
 from pathlib import Path
@@ -15,7 +16,10 @@ from coresize.planning.values import OF_HISTORY
 
 
 if TYPE_CHECKING:
+    from coresize.model import Notice
     from coresize.planning.profiles import TaskProfile
+
+_log = logging.getLogger("coresize")
 
 
 def save_profile(profile: TaskProfile, name: str | os.PathLike[str]) -> str:
@@ -111,7 +115,11 @@ def load_profile(name: str | os.PathLike[str]) -> TaskProfile:
         raise ConfigError("profile", path, f"valid TOML or JSON ({error})") from None
     if not isinstance(table, dict):
         raise ConfigError("profile", path, "a table of keys and values")
-    return from_table(table, path)
+    notes: list[Notice] = []
+    profile = from_table(table, path, notes)
+    for note in notes:
+        _log.warning("%s", note)
+    return profile
 
 
 def _path(name: str | os.PathLike[str]) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from coresize import units
+from coresize.errors import ConfigError
 from coresize.model import Value
+from coresize.planning import settings_names
 from coresize.planning.validation import Bytes, Schema, Seconds, Whole, check
 from coresize.units import to_memory
 
@@ -16,6 +19,8 @@ from coresize.units import to_memory
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
+
+    from coresize.model import Notice
 
 _MOST_THREADS = 10**6
 _SHARE = "a part of a core above 0 and up to 1, such as 0.05"
@@ -40,7 +45,7 @@ class _Fields(Schema):
     cpu_share: Annotated[float, Field(ge=0.0001, le=1)] | None = Field(
         default=None, description=_SHARE
     )
-    most_workers: Annotated[Whole, Field(ge=1)] | None = Field(
+    max_workers: Annotated[Whole, Field(ge=1)] | None = Field(
         default=None, description="a whole number above 0"
     )
     thread_limit: Annotated[Whole, Field(ge=1)] | None = Field(
@@ -67,8 +72,9 @@ class TaskProfile(Value):
         threads: threads that the task keeps busy at the same time, at least 1.
         cpu_share: the part of the time that these threads compute: 1.0 is CPU-bound,
             0.05 mostly waits.
-        most_workers: the most workers to use, because a sweep found no gain in more;
-            None for no such bound.
+        max_workers: the most workers to use, because a sweep found no gain in more;
+            None for no such bound. The old name ``most_workers`` is accepted, with a
+            warning.
         thread_limit: threads that BLAS, OpenMP and similar libraries were allowed while
             the task was measured; None if unknown.
         method: the origin of the numbers: "by hand", "cgroup", "proc", "psutil",
@@ -94,7 +100,7 @@ class TaskProfile(Value):
     wall: float | None
     threads: int
     cpu_share: float
-    most_workers: int | None
+    max_workers: int | None
     thread_limit: int | None
     method: str
     peaks: tuple[int, ...]
@@ -109,11 +115,19 @@ class TaskProfile(Value):
         wall: float | None = None,
         threads: int | None = None,
         cpu_share: float | None = None,
-        most_workers: int | None = None,
+        max_workers: int | None = None,
         thread_limit: int | None = None,
         method: str = _BY_HAND,
         peaks: Sequence[int] = (),
+        most_workers: int | None = None,
     ) -> None:
+        if most_workers is not None:
+            if max_workers is not None:
+                allowed = "only one of max_workers and most_workers"
+                raise ConfigError("most_workers", most_workers, allowed)
+            text = "TaskProfile: most_workers is read as max_workers, its name now"
+            warnings.warn(text, DeprecationWarning, stacklevel=2)
+            max_workers = most_workers
         fields = {
             "peak_memory": peak_memory,
             "idle_memory": idle_memory,
@@ -122,7 +136,7 @@ class TaskProfile(Value):
             "wall": wall,
             "threads": threads,
             "cpu_share": cpu_share,
-            "most_workers": most_workers,
+            "max_workers": max_workers,
             "thread_limit": thread_limit,
             "method": method,
             "peaks": peaks,
@@ -133,6 +147,11 @@ class TaskProfile(Value):
     def memory(self) -> int | None:
         """Bytes of one worker while the worker runs the task; None if unknown."""
         return None if self.peak_memory is None else self.idle_memory + self.peak_memory
+
+    @property
+    def most_workers(self) -> int | None:
+        """The old name of ``max_workers``."""
+        return self.max_workers
 
     @property
     def doubt(self) -> str:
@@ -169,12 +188,22 @@ def _completed(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     return fields
 
 
-def from_table(table: Mapping[str, Any], where: str) -> TaskProfile:
+def from_table(
+    table: Mapping[str, Any], where: str, notes: list[Notice]
+) -> TaskProfile:
     """The profile in a table from TOML, YAML or JSON.
+
+    Args:
+        table: the table.
+        where: the file, or the place in it, for messages.
+        notes: gets a note for each field that has an old name.
 
     Raises:
         ConfigError: a key is not known, or a value is not valid.
     """
+    named, written = settings_names.renamed(table, where, settings_names.OF_PROFILES)
     profile = TaskProfile.__new__(TaskProfile)
-    Value.__init__(profile, **_completed(table, where))
+    with settings_names.own_names(written, where):
+        Value.__init__(profile, **_completed(named, where))
+    notes += settings_names.notes(written, where)
     return profile

@@ -28,32 +28,37 @@ _Settings = schema_of("Settings", SETTINGS)
 
 class _Kind(Schema):
     resources: dict[str, Any] = Field(
-        default={}, description='a table such as { cpu = 1, ram = "4GB", gpu = 0 }'
+        default={},
+        description='a table such as { cpus = 1, memory = "4GB", gpus = 0 }',
     )
     profile: str | None = Field(default=None, description="the name of a profile")
 
 
 class _Resources(Schema):
-    cpu: _CORES = Field(
+    cpus: _CORES = Field(
         default=1,
         description="a number of cores above 0",
     )
-    ram: Size | None = Field(default=None, description=units.SIZES)
-    gpu: _GPUS = Field(
+    memory: Size | None = Field(default=None, description=units.SIZES)
+    gpus: _GPUS = Field(
         default=0,
         description="a number of GPUs, 0 or above",
     )
 
 
-#: The names that functions use, beside those of the settings.
-_ALIASES = {"cpus": "cpu", "memory": "ram", "gpus": "gpu"}
-
 #: Settings that hold a whole number; pydantic would also take "1.0" and "1_0".
 _WHOLE = [row.name for row in SETTINGS if row.kind == "whole"]
 
 
-def check_settings(values: Mapping[str, object], where: str) -> dict[str, object]:
+def check_settings(
+    values: Mapping[str, object], where: str, notes: list[Notice]
+) -> dict[str, object]:
     """The settings in a table, validated; only those that the table holds.
+
+    Args:
+        values: the table.
+        where: the file, function or level that holds the table, for messages.
+        notes: gets a note for each name in a profile or kind that is read as another.
 
     Raises:
         ConfigError: a key is not known, or a value is not valid.
@@ -64,12 +69,12 @@ def check_settings(values: Mapping[str, object], where: str) -> dict[str, object
     }
     if "profiles" in settings:
         settings["profiles"] = {
-            name: profiles.from_table(table, f"{where}: profiles.{name}")
+            name: profiles.from_table(table, f"{where}: profiles.{name}", notes)
             for name, table in settings["profiles"].items()
         }
     if "kinds" in settings:
         settings["kinds"] = {
-            name: _kind(table, f"{where}: kinds.{name}")
+            name: _kind(table, f"{where}: kinds.{name}", notes)
             for name, table in settings["kinds"].items()
         }
     return settings
@@ -84,13 +89,10 @@ def check_named(
         ConfigError: a key is not known, two mean the same, or a value is not valid.
     """
     named, written = settings_names.renamed(values, where)
-    try:
-        checked = check_settings(named, where)
-    except ConfigError as error:
-        name = error.setting.removeprefix(f"{where}: ")
-        own = f"{where}: {written.get(name, name)}"
-        raise ConfigError(own, error.value, error.allowed) from None
-    return checked, settings_names.notes(written, where)
+    notes = settings_names.notes(written, where)
+    with settings_names.own_names(written, where):
+        checked = check_settings(named, where, notes)
+    return checked, notes
 
 
 def check_variable(name: str, variable: str, text: str) -> object:
@@ -110,9 +112,12 @@ def check_variable(name: str, variable: str, text: str) -> object:
     return getattr(checked, name)
 
 
-def _kind(table: Mapping[str, object], where: str) -> Kind:
+def _kind(table: Mapping[str, object], where: str, notes: list[Notice]) -> Kind:
     kind = check(_Kind, table, where)
-    named = {_ALIASES.get(key, key): value for key, value in kind.resources.items()}
-    checked = check(_Resources, named, f"{where}.resources")
-    resources = Resources(cpu=checked.cpu, memory=checked.ram, gpu=checked.gpu)
+    place = f"{where}.resources"
+    named, written = settings_names.renamed(kind.resources, place, settings_names.NEEDS)
+    notes += settings_names.notes(written, place)
+    with settings_names.own_names(written, place):
+        checked = check(_Resources, named, place)
+    resources = Resources(cpus=checked.cpus, memory=checked.memory, gpus=checked.gpus)
     return Kind(resources=resources, profile=kind.profile)

@@ -1,10 +1,12 @@
 """Other names of settings: those that users' files, programs and variables have.
 
 Each is read as the setting that it means, with a note, so that a file which was written
-for another program or an older one goes on working.
+for another program, or for an older coresize, goes on working.
 """
 
 from __future__ import annotations
+
+import contextlib
 
 from coresize.errors import ConfigError
 from coresize.model import Notice
@@ -12,7 +14,7 @@ from coresize.model import Notice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 #: Other names, each with the setting that it means.
 OTHER_NAMES = {
@@ -29,6 +31,12 @@ OTHER_NAMES = {
         "workers",
     ),
 }
+
+#: Other names for what a task needs.
+NEEDS = {"cpu": "cpus", "ram": "memory", "gpu": "gpus"}
+
+#: Other names for the fields of a profile.
+OF_PROFILES = {"most_workers": "max_workers"}
 
 
 def known_name(name: str, others: Mapping[str, str] = OTHER_NAMES) -> str:
@@ -64,6 +72,22 @@ def renamed(
             raise ConfigError(setting, value, allowed)
         named[known], written[known] = value, name
     return named, written
+
+
+@contextlib.contextmanager
+def own_names(written: Mapping[str, str], where: str) -> Iterator[None]:
+    """Give an error of the block the name that the user has written.
+
+    Args:
+        written: the user's own name of each setting.
+        where: what errors of the block say of the place.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        name = error.setting.removeprefix(f"{where}: ")
+        own = f"{where}: {written.get(name, name)}"
+        raise ConfigError(own, error.value, error.allowed) from None
 
 
 def notes(written: Mapping[str, str], where: str) -> list[Notice]:

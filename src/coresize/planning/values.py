@@ -24,14 +24,14 @@ class Resources(Value):
     """The resources that a task of one kind uses.
 
     Attributes:
-        cpu: cores.
+        cpus: cores.
         memory: bytes; None if not stated.
-        gpu: GPUs.
+        gpus: GPUs.
     """
 
-    cpu: float
+    cpus: float
     memory: int | None
-    gpu: float
+    gpus: float
 
 
 class Kind(Value):

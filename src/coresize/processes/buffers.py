@@ -24,7 +24,6 @@ import os
 import pickle
 import struct
 import threading
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from coresize.processes import copies, segments
@@ -525,13 +524,12 @@ class Attached:
             if len(parsed.sizes) != len(descriptors):
                 raise BufferTableError
             kept, self._kept = self._kept, {}
-            map_segment = partial(_view_of, resident=self._resident)
             written, views = parsed.written, []
             for place, (number, size) in enumerate(parsed.sizes):
-                if place in written:  # a task must not see what another has written
-                    view = map_segment(descriptors[place], size, writable=True)
-                else:
-                    view = kept.get(number) or map_segment(descriptors[place], size)
+                mine = place in written  # a task must not see what another has written
+                view = None if mine else kept.get(number)
+                view = view or _view_of(descriptors[place], size, mine, self._resident)
+                if not mine:
                     self._kept[number] = view
                 views.append(view)
             return parsed.rows(views)
@@ -548,7 +546,10 @@ class Attached:
 
 
 def _view_of(
-    descriptor: int, size: int, *, writable: bool = False, resident: bool
+    descriptor: int,
+    size: int,
+    writable: bool,
+    resident: bool,  # noqa: FBT001 - one use
 ) -> memoryview:
     """The bytes of a segment of another process: mapped, or copied if that fails.
 

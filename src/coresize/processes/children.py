@@ -27,10 +27,19 @@ from coresize.processes import inheritance, lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, NoReturn
+    from typing import Any, NoReturn, Protocol
 
-    from coresize.processes.forkserver import Channel
     from coresize.processes.inheritance import Name
+
+    class Server(Protocol):
+        """What forks processes for a program (`coresize.processes.forkserver`)."""
+
+        def fork(self, here: socket.socket, there: socket.socket, /) -> int:
+            """Fork a process with a socket, and return its id."""
+
+        def code(self, pid: int, /) -> int | None:
+            """The exit code of a process; None if it has not ended."""
+
 
 #: The lengths of both parts of the data with which a process starts.
 _LENGTHS = struct.Struct("QQ")
@@ -79,7 +88,7 @@ class Process(process.BaseProcess):
         )
         name.line = None
         self._start_method = method  # also that of the processes that the child starts
-        self.channel: Channel | None = None
+        self.channel: Server | None = None
         self.here: socket.socket | None
         self.here, self.pipe = lines.pair()
 

@@ -11,10 +11,16 @@ and the task. The limit is RLIMIT_RTTIME, in microseconds, which bounds only pro
 with a realtime policy. The numbers are above 10^18, so the limit bounds no process. A
 limit that the user has set stays as it is.
 
-    bit 62: set      bits 61 to 32: the worker      bits 31 to 0: the task
+    bit 62: set      bit 61: see below
+    bits 60 to 32: the worker      bits 31 to 0: the task
 
-Several short calls that a worker is given together are marked as one where none of them
-can have started a process (`INSTANT`): to set the limit would take as long as the call.
+The same number decides between a worker and its parent who makes a call that the worker
+was given ahead. A worker that waits inside a call cannot be asked, and reads of its
+socket what the kernel has. But prlimit(2) sets a limit and returns the one before, as
+one step. The parent puts a number with bit 61 in place (`recall`), and learns of which
+task the number before was. The worker does the same before each task: it either comes
+first, and the parent learns that the task has begun; or it finds the parent's number,
+and begins no task after the one that this number tells.
 """
 
 from __future__ import annotations
@@ -38,10 +44,6 @@ if TYPE_CHECKING:
 #: The limit, which only Linux has.
 _RTTIME: int = getattr(resource, "RLIMIT_RTTIME", 15)
 
-#: Seconds. In a shorter call no process is started: to fork takes longer (measured: 60
-#: us of a process as small as a worker, with vfork(2) and an exec).
-INSTANT = 15e-6
-
 #: The title of the limit in /proc/PID/limits; the soft limit follows.
 _TITLE = "Max realtime timeout"
 
@@ -49,24 +51,28 @@ _TITLE = "Max realtime timeout"
 _OURS, _BITS = 1 << 62, 32
 _TASKS = 1 << _BITS
 
+#: The bit of a number that the parent has put in place.
+_RECALLED = 1 << 61
+
 #: The bits of a program and of its worker in the name of a worker.
-_PROGRAMS, _WORKERS = 1 << 14, 1 << 16
+_PROGRAMS, _WORKERS = 1 << 13, 1 << 16
 
 
-def setter() -> Callable[[int], None]:
+def setter() -> Callable[[int], int | None]:
     """A function that notes the number of the task that this worker begins.
 
-    The function does nothing where there is no such limit, or where the user has set
-    it.
+    It returns None; or, if the parent has recalled tasks since the last one, the number
+    after which no task may begin. The function does nothing where there is no such
+    limit, or where the user has set it.
     """
     mark = os.environ.get(MARK, "")
     if (
         not mark
-        or not hasattr(resource, "setrlimit")
+        or not hasattr(resource, "prlimit")
         or not sys.platform.startswith("linux")
     ):
         return _note_nothing
-    worker, change = _worker(mark), resource.setrlimit
+    worker, change = _worker(mark), resource.prlimit
     try:
         soft, hard = resource.getrlimit(_RTTIME)
     except (OSError, ValueError):  # a sandbox does not know the limit
@@ -75,11 +81,14 @@ def setter() -> Callable[[int], None]:
     if hard != free or (soft != free and soft < _OURS):
         return _note_nothing
 
-    def begin(number: int) -> None:
-        try:  # noqa: SIM105 - before each task, in half the time
-            change(_RTTIME, (worker + number % _TASKS, hard))
+    def begin(number: int) -> int | None:
+        try:
+            before, _ = change(0, _RTTIME, (worker + number % _TASKS, hard))
         except (OSError, ValueError):  # a sandbox or a task has forbidden it
-            pass
+            return None
+        if before < _OURS or not before & _RECALLED:
+            return None
+        return before % _TASKS
 
     begin(0)
     return begin
@@ -87,6 +96,33 @@ def setter() -> Callable[[int], None]:
 
 def _note_nothing(_number: int) -> None:
     """Leave the limit as it is."""
+
+
+def recall(pid: int, mark: str, number: int) -> int | None:
+    """Let a worker begin no task after the one that it is making.
+
+    The worker has to be told where the tasks begin that it may make again.
+
+    Args:
+        pid: the worker, which has not been waited for.
+        mark: the mark of the worker.
+        number: the number of the task that it is making, as far as is known.
+
+    Returns:
+        The number of the last task that the worker has begun, or may begin; None if
+        nothing is recalled: the worker shows no number, or must not be asked.
+    """
+    worker = _worker(mark)
+    try:
+        soft, hard = resource.prlimit(pid, _RTTIME)
+        if not 0 <= soft - worker < _TASKS:
+            return None
+        new = worker | _RECALLED | number % _TASKS
+        before, _ = resource.prlimit(pid, _RTTIME, (new, hard))
+    except (AttributeError, OSError, ValueError):
+        return None
+    begun = before % _TASKS  # it may have begun others meanwhile
+    return number + (begun - number) % _TASKS if is_since(begun, number) else number
 
 
 def task_of(pid: int, mark: str) -> int | None:
@@ -102,7 +138,7 @@ def task_of(pid: int, mark: str) -> int | None:
     for line in processes.read(pid, "limits").split("\n"):
         soft = line.removeprefix(_TITLE).split()[:1]
         if line.startswith(_TITLE) and soft and soft[0].isdigit():
-            number = int(soft[0]) - _worker(mark)
+            number = (int(soft[0]) & ~_RECALLED) - _worker(mark)
             return number if 0 <= number < _TASKS else None
     return None
 

@@ -268,7 +268,7 @@ def profile_of(result: SweepResult) -> TaskProfile:
         peak_memory=row.peak_memory if result.unit == "tasks" else None,
         cpu=alone.cores / alone.workers if alone.cores else None,
         wall=1.0 if alone.cores else None,
-        most_workers=result.recommended,
+        max_workers=result.recommended,
         method="sweep",
     )
 

@@ -9,12 +9,12 @@ from typing import Protocol
 from coresize.executor import protocol
 from coresize.executor.pool import exits
 from coresize.processes import transfer
-from coresize.processes.task_limits import INSTANT
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from coresize.executor.jobs import CallTimes, Job
+    from coresize.executor.jobs import Job
+    from coresize.executor.pool.call_times import CallTimes
     from coresize.executor.pool.handle import WorkerHandle
     from coresize.executor.pool.options import PoolOptions
     from coresize.processes.buffers import Row
@@ -112,8 +112,6 @@ class Answers:
             payloads.append(payload)
             seconds += took
             number += 1
-            if took > INSTANT:
-                job.since = number
         job.number = number
         if payloads:
             job.received(sum(map(len, payloads)))
@@ -141,8 +139,6 @@ class Answers:
     ) -> None:
         kind, _, peak, seconds, payload = message
         job.number += 1
-        if seconds > INSTANT:
-            job.since = job.number
         rows, unmapped = worker.take_rows()
         if self._options.measured:
             job.measured(max(peak, worker.base + job.seen))

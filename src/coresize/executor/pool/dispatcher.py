@@ -24,7 +24,7 @@ that cannot be written wait for an event. Each turn (`_turn`)
 2. gives waiting jobs to workers, and starts workers, as far as the bounds allow,
 3. waits until a socket or the end of a process is reported, or a look is due,
 4. reads the answers of workers, settles jobs, and removes workers that have ended,
-5. looks at running tasks, and kills the workers that exceed a bound.
+5. looks at running tasks: kills workers that exceed a bound, and recalls what waits.
 
 **In which order an answer, a death and a timeout are settled.** An answer counts if the
 worker wrote it before it died: `_on_exit` reads the socket to its end before it asks
@@ -55,9 +55,9 @@ from collections import deque
 from coresize.executor.admission.bounds import choose
 from coresize.executor.admission.copies import CopyBound
 from coresize.executor.admission.deadlines import TimeLimit
-from coresize.executor.jobs import MOST, CallTimes
 from coresize.executor.pool import exits
 from coresize.executor.pool.answers import Answers
+from coresize.executor.pool.call_times import MOST, CallTimes
 from coresize.executor.pool.exits import Exits
 from coresize.executor.pool.options import check_fork
 from coresize.executor.pool.submitted import Submitted
@@ -406,7 +406,7 @@ class Dispatcher:
                 self._give(added, [self.waiting.popleft()])
             return added is not None
         if self.waiting and self.options.gives_ahead:
-            for worker in free:
+            for worker in [worker for worker in free if not worker.is_late]:
                 room = worker.room(most, MOST)
                 ahead = self.times.ahead(worker.running, self.waiting, room)
                 self._give(worker, ahead)
@@ -548,9 +548,9 @@ class Dispatcher:
             for worker in [worker for worker in self.handles if worker.has_ended()]:
                 self._on_exit(worker)
             self._exits.look(self.handles)
+            self.waiting.extendleft(reversed(self._workers.recall()))
         for bound in self._bounds:
-            hopeless = bound.look(self.handles)
-            if hopeless:
+            if hopeless := bound.look(self.handles):
                 self._break(hopeless)
 
     def _break(self, why: str, cause: BaseException | None = None) -> None:

@@ -16,6 +16,7 @@ from coresize.executor.sharing import Later
 from coresize.processes import buffers, inheritance, lines, orphans, schedstat
 from coresize.processes.buffers import Attached, Packed
 from coresize.processes.memory import Memory, read_memory
+from coresize.processes.task_limits import recall
 
 
 TYPE_CHECKING = False
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from coresize.executor.jobs import Job
     from coresize.executor.pool.options import PoolOptions
+    from coresize.executor.pool.outgoing import Outgoing
     from coresize.model import OutOfMemory
     from coresize.processes.buffers import Row
     from coresize.processes.forkserver import Channel
@@ -37,41 +39,11 @@ if TYPE_CHECKING:
 #: tasks' results need some when all workers run: for a journal, or a file in /proc.
 FILES = 8
 
+#: Seconds of a job after which no other one is given ahead, or stays so.
+_LATE = 0.1
+
 #: The number of reads from one worker before another worker has its turn.
 _READS = 16
-
-#: Unsent bytes to all workers of a pool, beyond which no more jobs are pickled.
-_SENT = 64 * 1024**2
-
-
-class Outgoing:
-    """The bytes that a pool sends to all of its workers together.
-
-    Attributes:
-        size: bytes that are pickled and not written yet.
-        held: a worker has to wait until there are fewer such bytes.
-        put_off: the jobs that were given to workers, but whose large buffers did not
-            fit into memory.
-    """
-
-    __slots__ = ("_number", "held", "put_off", "size")
-
-    def __init__(self) -> None:
-        self.put_off: list[Job] = []
-        self.size = 0
-        self.held = False
-        self._number = 0
-
-    def numbers(self, count: int) -> int:
-        """Reserve consecutive numbers that no call has had; returns the first."""
-        first = self._number
-        self._number += count
-        return first
-
-    def has_room(self) -> bool:
-        """Whether more jobs may be pickled; if not, this sets ``held``."""
-        self.held |= self.size >= _SENT
-        return self.size < _SENT
 
 
 class WorkerHandle:
@@ -291,6 +263,30 @@ class WorkerHandle:
             job.attempts -= 1
         return jobs
 
+    @property
+    def is_late(self) -> bool:
+        """Whether a job takes longer than all that are given together may take."""
+        return bool(self.running) and time.monotonic() - self.began > _LATE
+
+    def recall(self) -> list[Job]:
+        """Take back the calls that have not begun, though they were sent."""
+        first, *others = self.running
+        more = others or first.size > 1
+        if not more or not self.is_free(None) or first in self._unsent:
+            return []
+        last = recall(self.pid, self.mark, first.number)
+        if last is None:
+            return []
+        self._add(protocol.pack(protocol.RESUME, number=last))
+        back = [job for job in others if job in self._unsent or job.number > last]
+        self._unsent.clear()
+        for job in back:
+            self.running.remove(job)
+            job.attempts -= 1
+        begun = self.running[-1]
+        kept = last + 1 - begun.number
+        return [begun.split(kept), *back] if kept < begun.size else back
+
     def ended(self) -> None:
         """Note that the worker has ended its first job."""
         self._next = self.running.popleft().number
@@ -343,7 +339,7 @@ class WorkerHandle:
                 self._add([b"".join(together)])
                 together = []
                 self._add([protocol.pack_buffers(payload)], payload)
-            job.number = job.since = self._outgoing.numbers(job.size)
+            job.number = self._outgoing.numbers(job.size)
             kind = protocol.CALLS if job.is_chunk else protocol.CALL
             parts = protocol.pack(kind, content, number=job.number)
             size += len(content)
@@ -524,7 +520,7 @@ class WorkerHandle:
         """
         # A job that was not sent may still have the number from an earlier worker.
         begun = self.ready and self.running
-        number = max(self._next, self.running[0].since) if begun else self._next
+        number = max(self._next, self.running[0].number) if begun else self._next
         orphans.end_task(self.mark, number, since=self.began)
 
     def close(self) -> None:
@@ -548,9 +544,7 @@ def keep_free(count: int) -> None:
         OSError: fewer are free.
     """
     with contextlib.ExitStack() as spare:
-        first, second = processes.socket_pair()
-        spare.enter_context(first)
-        spare.enter_context(second)
+        first, _ = map(spare.enter_context, processes.socket_pair())
         for _ in range(count - 2):
             spare.enter_context(first.dup())
 

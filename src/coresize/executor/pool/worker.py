@@ -97,8 +97,8 @@ _QUICK = 0.005
 #: Buffers of a value with fewer bytes are sent with the value.
 _LEAST = 1024**2
 
-#: The messages that tell of the large buffers of the next call.
-_BUFFERS = frozenset({protocol.BUFFERS, protocol.CONTENTS})
+#: The messages that are calls.
+_CALLS = frozenset({protocol.CALL, protocol.CALLS})
 
 #: Seconds within which several Ctrl-C count as one.
 _MOMENT = 1.0
@@ -184,6 +184,8 @@ class _Worker:
         #: Whether the user's code is running.
         self.calling = False
         self._begin = task_limits.setter()
+        #: The number of the last call that may begin; None if none was recalled.
+        self._last: int | None = None
         self._interrupted = float("-inf")
         #: The segments that are mapped, and the large buffers of the next call; or the
         #: error for which they are not mapped.
@@ -228,12 +230,11 @@ class _Worker:
                     start = time.perf_counter()
                     if kind == protocol.STOP:
                         return
-                    if kind == protocol.FOLDER:
-                        self.submitted_in = os.fsdecode(bytes(payload))
-                    elif kind in _BUFFERS:
-                        self._take_buffers(kind, payload)
+                    if kind not in _CALLS:
+                        self._note(kind, number, payload)
+                    elif not self._may_begin(number):
+                        self._rows, self._unmapped = [], None
                     else:
-                        self._begin(number)
                         call = self._call if kind == protocol.CALL else self._calls
                         call(payload)
                     payload = b""  # noqa: PLW2901 - not held while waiting
@@ -243,6 +244,23 @@ class _Worker:
                     self._attached.drop()  # not held while waiting, either
         except (KeyboardInterrupt, OSError, protocol.StreamError):
             return
+
+    def _may_begin(self, number: int) -> bool:
+        """Note that a call begins; False if the parent gives it to another worker."""
+        last = self._begin(number)
+        if last is not None:
+            self._last = last
+        return self._last is None or task_limits.is_since(self._last, number)
+
+    def _note(self, kind: int, number: int, payload: bytes | bytearray) -> None:
+        """Note what a message says of the calls that follow."""
+        if kind == protocol.FOLDER:
+            self.submitted_in = os.fsdecode(bytes(payload))
+        elif kind == protocol.RESUME:
+            self._begin(number)  # in the place of the parent's number
+            self._last = None
+        else:
+            self._take_buffers(kind, payload)
 
     def _take_buffers(self, kind: int, table: bytes | bytearray) -> None:
         """Map the large buffers of the next call; an error is that of the call."""
@@ -358,19 +376,17 @@ class _Worker:
             processes.end_if_forked(self.pid, error)
             self._fail(error, 0, -1.0)
             return
-        seconds = 0.0
         for args in every:
-            if seconds > task_limits.INSTANT:
-                self._begin(self.number)
-            seconds = self._run(function, args, {})
+            if not self._may_begin(self.number):
+                return
+            self._run(function, args, {})
 
     def _run(
         self,
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-    ) -> float:
-        """Make a call and answer it; returns the seconds that the answer tells."""
+    ) -> None:
         if self.measured:
             processes.reset_peak("self")
         start = time.perf_counter()
@@ -386,13 +402,11 @@ class _Worker:
             self.calling = False
             processes.end_if_forked(self.pid, error)
             peak = self._peak() if self.measured else 0
-            seconds = time.perf_counter() - start
-            self._fail(error, peak, seconds)
+            self._fail(error, peak, time.perf_counter() - start)
         else:
             del value, function, args, kwargs
             kind = protocol.FAILED if failed else protocol.VALUE
             self.send(kind, payload, peak, seconds)
-        return seconds
 
     def _fail(self, error: BaseException, peak: int, seconds: float) -> None:
         with contextlib.suppress(Exception):  # str() calls the user's code

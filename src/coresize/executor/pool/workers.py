@@ -7,7 +7,8 @@ import time
 from functools import partial
 
 from coresize.executor.pool.exits import Starts
-from coresize.executor.pool.handle import FILES, Outgoing, WorkerHandle, keep_free
+from coresize.executor.pool.handle import FILES, WorkerHandle, keep_free
+from coresize.executor.pool.outgoing import Outgoing
 
 
 TYPE_CHECKING = False
@@ -93,6 +94,21 @@ class Workers:
             elif not worker.stopping:
                 self._stop(worker)
         return not self.handles
+
+    def recall(self) -> list[Job]:
+        """Take back jobs that wait behind a long one while another worker has none.
+
+        Otherwise they would wait for ever if the long one waits for one of them.
+        """
+        if not (self.has_room or any(worker.is_idle for worker in self.handles)):
+            return []
+        back: list[Job] = []
+        for worker in self.handles:
+            if worker.is_late:
+                back += worker.recall()
+                if not worker.flush():
+                    self.listen(worker, writing=True)
+        return back
 
     def resize(self, size: int) -> None:
         """Change the number of workers; surplus ones with the fewest jobs end first.
