@@ -138,7 +138,7 @@ def _shards(
     launcher = Launcher(
         options.count,
         run.words_of(options),
-        logs=storage.check_path("--logs", options.logs or "shards"),
+        logs=storage.check_path("--logs", "shards" if options.logs is None else options.logs),
         memory=options.memory,
         at_once=options.at_once,
         retry_oom=options.retry_oom,

@@ -528,7 +528,9 @@ class Attached:
             for place, (number, size) in enumerate(parsed.sizes):
                 mine = place in written  # a task must not see what another has written
                 view = None if mine else kept.get(number)
-                view = view or _view_of(descriptors[place], size, mine, self._resident)
+                if view is None:
+                    end, resident = descriptors[place], self._resident
+                    view = _map(end, size, writable=mine, resident=resident)
                 if not mine:
                     self._kept[number] = view
                 views.append(view)
@@ -545,12 +547,7 @@ class Attached:
         return len(self._kept)
 
 
-def _view_of(
-    descriptor: int,
-    size: int,
-    writable: bool,
-    resident: bool,  # noqa: FBT001 - one use
-) -> memoryview:
+def _map(descriptor: int, size: int, *, writable: bool, resident: bool) -> memoryview:
     """The bytes of a segment of another process: mapped, or copied if that fails.
 
     Raises:
