@@ -49,7 +49,7 @@ _COMMANDS = {
 def launch(options: argparse.Namespace) -> int:
     """Print, write or submit a job; returns the exit status."""
     _check(options)
-    folder = storage.check_path("--logs", "shards" if options.logs is None else options.logs)
+    folder = cluster_options.logs_of(options)
     if options.again is None:
         given = _given(options)
         job = _job(given, folder)

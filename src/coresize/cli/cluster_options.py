@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coresize import storage
 from coresize.errors import CoresizeError
 
 
@@ -76,6 +77,16 @@ def types(*tables: tuple[_Row, ...]) -> dict[str, type]:
         for table in tables
         for option, kind, *_ in table
     }
+
+
+def logs_of(options: argparse.Namespace) -> str:
+    """The folder of the logs.
+
+    Raises:
+        ConfigError: it is no path.
+    """
+    given = options.logs
+    return storage.check_path("--logs", "shards" if given is None else given)
 
 
 def check_local(options: argparse.Namespace) -> None:

@@ -6,7 +6,6 @@ import argparse
 import functools
 import time
 
-from coresize import storage
 from coresize.batch.exit_codes import ExitCode
 from coresize.cli import cluster_options, run, streams
 from coresize.errors import CoresizeError
@@ -138,7 +137,7 @@ def _shards(
     launcher = Launcher(
         options.count,
         run.words_of(options),
-        logs=storage.check_path("--logs", "shards" if options.logs is None else options.logs),
+        logs=cluster_options.logs_of(options),
         memory=options.memory,
         at_once=options.at_once,
         retry_oom=options.retry_oom,
