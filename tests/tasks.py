@@ -504,6 +504,12 @@ def kept():
     return type(_kept[0]).__name__
 
 
+def measure_when_there(content, path):
+    """The length of a text, once there is a file."""
+    wait_for(path)
+    return len(content)
+
+
 def wait_for(path):
     """Wait until there is such a file."""
     while not Path(path).exists():
