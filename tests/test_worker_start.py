@@ -313,6 +313,36 @@ def test_a_worker_has_what_a_fork_would_have(method, tmp_path):
         assert [row for row in json.loads(line) if row[1] != row[2]] == []
 
 
+def test_a_ctrl_c_that_cannot_be_raised_is_not_printed(tmp_path):
+    """It arrives in a callback, as those of the locks of imports."""
+    program = textwrap.dedent("""
+        import signal, weakref
+        from coresize import ProcessPoolExecutor
+        class Thing: pass
+        def interrupt(_):
+            signal.raise_signal(signal.SIGINT)
+        def fail(_):
+            raise ValueError("told")
+        def drop():
+            for callback in (interrupt, fail):
+                thing = Thing()
+                kept = weakref.ref(thing, callback)
+                del thing
+            return "ended"
+        if __name__ == "__main__":
+            with ProcessPoolExecutor(1) as pool:
+                print(pool.submit(drop).result())
+    """)
+    (tmp_path / "program.py").write_text(program)
+    words = [sys.executable, "program.py"]
+    done = subprocess.run(
+        words, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "ended\n"
+    assert "ValueError: told" in done.stderr
+    assert "KeyboardInterrupt" not in done.stderr
+
+
 def test_what_is_ignored_for_a_while_is_not_ignored_for_ever(tmp_path):
     program = textwrap.dedent("""
         import signal

@@ -9,6 +9,7 @@ import os
 import pickle
 import select
 import signal
+import sys
 import threading
 import time
 from pickle import HIGHEST_PROTOCOL, dumps
@@ -198,10 +199,14 @@ class _Worker:
 
         A terminal sends SIGINT to the workers as well, and repeats it while the key is
         held. The second one would arrive while the error of the first is pickled.
+
+        Where an error cannot be raised, as in a callback of an import, Python prints it
+        instead. A Ctrl-C is not worth that: the parent ends the workers.
         """
         is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         if is_default and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self._interrupt)
+            sys.unraisablehook = _without_interrupts(sys.unraisablehook)
 
     def _interrupt(self, _number: int, _frame: object) -> None:
         now = time.monotonic()
@@ -447,6 +452,16 @@ class _Worker:
         All is zero if the kernel does not tell.
         """
         return memory.read_own(inherits=self.inherits_memory) or _NOTHING
+
+
+def _without_interrupts(
+    hook: Callable[[sys.UnraisableHookArgs], object],
+) -> Callable[[sys.UnraisableHookArgs], object]:
+    def tell(unraisable: sys.UnraisableHookArgs) -> None:
+        if unraisable.exc_type is not KeyboardInterrupt:
+            hook(unraisable)
+
+    return tell
 
 
 def _is_readable(pipe: socket.socket) -> bool:
