@@ -14,7 +14,7 @@ import pytest
 
 from coresize import processes
 from coresize.host import MARK
-from coresize.processes import exits, signals
+from coresize.processes import exits, inheritance, signals
 from coresize.processes.commands import Command
 
 
@@ -199,3 +199,25 @@ def test_a_command_has_a_mark_and_is_sent_signals():
         soon(lambda: command.poll() == -signal.SIGTERM)
     finally:
         command.close()
+
+
+FOLDERS = {
+    "plain": "folder",
+    "not of UTF-8": b"caf\xe9",
+    "of many bytes": "/".join(["é" * 100] * 15),
+    "longer than a path may be": "/".join(["x" * 200] * 25),
+    "removed": None,
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS.values(), ids=FOLDERS)
+def test_the_working_folder_is_read_as_python_does(name, tmp_path):
+    with contextlib.chdir(tmp_path):
+        for part in os.fsdecode(name or "removed").split("/"):
+            Path(part).mkdir()
+            os.chdir(part)
+        if name is None:
+            tmp_path.joinpath("removed").rmdir()
+        found = inheritance.folder_reader()()
+        assert found == inheritance.folder()
+    assert (found is None) == (name is None)

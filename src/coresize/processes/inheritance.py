@@ -24,6 +24,7 @@ replaces spawn.prepare for the one call that follows.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import operator
 import os
@@ -182,6 +183,36 @@ def folder() -> str | None:
         return os.getcwd()  # noqa: PTH109 - called for each task
     except OSError:
         return None
+
+
+#: Bytes for a path (PATH_MAX of Linux); a longer one is read by Python.
+_ROOM = 4096
+
+
+@functools.cache
+def folder_reader() -> Callable[[], str | None]:
+    """A function that does what `folder` does, and lets no other thread run meanwhile.
+
+    os.getcwd() releases the lock of the interpreter (GIL). A thread that submits many
+    calls would lose the lock to the dispatcher's thread at each of them, and to change
+    threads takes longer than to submit a call.
+    """
+    try:
+        import ctypes
+
+        read = ctypes.PyDLL(None).getcwd  # which keeps the lock
+        buffer = ctypes.create_string_buffer(_ROOM)
+    except (AttributeError, ImportError, OSError, TypeError):  # Windows
+        return folder
+    read.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    read.restype = ctypes.c_char_p
+    address = ctypes.addressof(buffer)
+
+    def read_folder(_buffer: object = buffer) -> str | None:
+        found: bytes | None = read(address, _ROOM)
+        return folder() if found is None else os.fsdecode(found)
+
+    return read_folder
 
 
 def current() -> Inheritance:

@@ -208,7 +208,7 @@ class Dispatcher:
         Otherwise a worker for this job inherits what was noted last, and starts in the
         folder of the job.
         """
-        job.folder = inheritance.folder()
+        job.folder = inheritance.folder_reader()()
         most = self.size
         there = len(self.handles) + len(self.waiting) + len(self._submitted.arrived)
         if there < most or self.options.max_tasks is not None or self._moment is None:
