@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from coresize.model import Value
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Executor, Future
     from typing import Any, Literal, TypeAlias
 
@@ -73,26 +73,12 @@ def of_threads(slots: int) -> Traits:
 
 def of_processes(slots: int) -> Traits:
     """The traits of a pool of processes that loses only one task if a worker dies."""
-    return Traits(
-        place="processes",
-        slots=slots,
-        survives=True,
-        suspects=False,
-        ends_tasks=True,
-        measures=True,
-    )
+    return _traits("processes", slots, survives=True, ends_tasks=True, measures=True)
 
 
 def of_cluster(slots: int | None) -> Traits:
     """The traits of a scheduler that replaces workers, and suspects all their tasks."""
-    return Traits(
-        place="cluster",
-        slots=slots,
-        survives=True,
-        suspects=True,
-        ends_tasks=False,
-        measures=False,
-    )
+    return _traits("cluster", slots, survives=True, suspects=True)
 
 
 def traits_of(executor: Executor) -> Traits:
@@ -109,15 +95,9 @@ def traits_of(executor: Executor) -> Traits:
     own = getattr(executor, "traits", None)
     if isinstance(own, Traits):
         return own
-    for cls in type(executor).__mro__:
-        name = _name_of(cls)
-        if name == _DASK:
-            return of_cluster(_counted(executor, _of_dask))
-        known = _KNOWN.get(name)
-        if known is not None:
-            place, count = known
-            return of_pool(place, _counted(executor, count))
-    return of_pool("processes", _counted(executor, _of_attribute))
+    known = (_KNOWN[name] for name in names_of(type(executor)) if name in _KNOWN)
+    make, count = next(known, _UNKNOWN)
+    return make(_counted(executor, count))
 
 
 def submit_to(
@@ -132,10 +112,16 @@ def submit_to(
     would get the error of the first attempt; and it takes some keyword arguments for
     its own, such as ``key``.
     """
-    if not any(_name_of(cls) == _DASK for cls in type(executor).__mro__):
+    if not _is_of_dask(type(executor)):  # type: ignore[arg-type]
         return executor.submit(function, *args, **kwargs)
     called = partial(function, **kwargs) if kwargs else function
     return executor.submit(called, *args, pure=False)
+
+
+@cache
+def _is_of_dask(cls: type) -> bool:
+    """Whether a class of executors is Dask's; kept, as each submission asks for it."""
+    return _DASK in names_of(cls)
 
 
 def is_executor(executor: object) -> bool:
@@ -171,18 +157,31 @@ def _takes(method: Callable[..., object], name: str) -> bool:
 
 def of_pool(place: Place, slots: int | None) -> Traits:
     """The traits of a pool that may lose all tasks when a worker dies."""
+    return _traits(place, slots)
+
+
+def _traits(
+    place: Place,
+    slots: int | None,
+    *,
+    survives: bool = False,
+    suspects: bool = False,
+    ends_tasks: bool = False,
+    measures: bool = False,
+) -> Traits:
     return Traits(
         place=place,
         slots=slots,
-        survives=False,
-        suspects=False,
-        ends_tasks=False,
-        measures=False,
+        survives=survives,
+        suspects=suspects,
+        ends_tasks=ends_tasks,
+        measures=measures,
     )
 
 
-def _name_of(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
+def names_of(cls: type) -> Iterator[str]:
+    """The full names of a class and of its bases, in the order of resolution."""
+    return (f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__)
 
 
 def _counted(executor: Executor, count: Callable[[Any], object]) -> int | None:
@@ -206,27 +205,32 @@ def _of_mpi(executor: Any) -> object:
     return executor.num_workers
 
 
-#: The executor of Dask: its scheduler survives workers.
+_THREADS, _PROCESSES = partial(of_pool, "threads"), partial(of_pool, "processes")
+_CLUSTER = partial(of_pool, "cluster")
+
+#: The executor of Dask, whose scheduler survives workers.
 _DASK = "distributed.cfexecutor.ClientExecutor"
 
-#: For each other class: where its tasks run, and a function that counts the tasks at a
-#: time.
-_KNOWN: dict[str, tuple[Place, Callable[[Any], object]]] = {
-    "concurrent.futures.thread.ThreadPoolExecutor": ("threads", _of_attribute),
-    "concurrent.futures.process.ProcessPoolExecutor": ("processes", _of_attribute),
+#: For each class: a function that makes the traits from the number of slots, and one
+#: that counts the tasks at a time.
+_KNOWN: dict[str, tuple[Callable[[int | None], Traits], Callable[[Any], object]]] = {
+    "concurrent.futures.thread.ThreadPoolExecutor": (_THREADS, _of_attribute),
+    "concurrent.futures.process.ProcessPoolExecutor": (_PROCESSES, _of_attribute),
     "concurrent.futures.interpreter.InterpreterPoolExecutor": (
-        "interpreters",
+        partial(of_pool, "interpreters"),
         _of_attribute,
     ),
-    "loky.process_executor.ProcessPoolExecutor": ("processes", _of_attribute),
+    "loky.process_executor.ProcessPoolExecutor": (_PROCESSES, _of_attribute),
     "joblib.externals.loky.process_executor.ProcessPoolExecutor": (
-        "processes",
+        _PROCESSES,
         _of_attribute,
     ),
-    "ipyparallel.client.view.ViewExecutor": ("cluster", _of_attribute),
-    "mpi4py.futures.pool.MPIPoolExecutor": ("cluster", _of_mpi),
-    "parsl.concurrent.ParslPoolExecutor": ("cluster", _of_attribute),
+    _DASK: (of_cluster, _of_dask),
+    "ipyparallel.client.view.ViewExecutor": (_CLUSTER, _of_attribute),
+    "mpi4py.futures.pool.MPIPoolExecutor": (_CLUSTER, _of_mpi),
+    "parsl.concurrent.ParslPoolExecutor": (_CLUSTER, _of_attribute),
 }
+_UNKNOWN = _PROCESSES, _of_attribute
 
 
 class PoolState(Value):

@@ -8,6 +8,8 @@ imported: a class is recognised by its module and name, as are executors
 
 from __future__ import annotations
 
+from coresize.executor.traits import names_of
+
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,10 +46,9 @@ def verdict_of(error: BaseException) -> Verdict | None:
     >>> verdict_of(ValueError()) is None
     True
     """
-    for cls in type(error).__mro__:
-        name = f"{cls.__module__}.{cls.__qualname__}"
-        if name == _REMOTE:
-            name = f"ipyparallel.error.{getattr(error, 'ename', '')}"
+    for cls in names_of(type(error)):
+        remote = cls == _REMOTE
+        name = f"ipyparallel.error.{getattr(error, 'ename', '')}" if remote else cls
         if name in _VERDICTS:
             return _VERDICTS[name]
     return None
