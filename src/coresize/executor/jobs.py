@@ -209,8 +209,7 @@ class Job:
 
     def take_some(self, payloads: Sequence[bytes | bytearray]) -> None:
         """Take consecutive values as `take_pickled` does; an answer is missing then."""
-        for payload in payloads:
-            self.take_pickled(payload)
+        raise NotImplementedError
 
     def abandon(self, error: BaseException) -> None:
         """Fail all calls that are not answered, whether the job has begun or not."""

@@ -95,6 +95,11 @@ class Attribution:
             workers: all workers.
         """
         self.look(workers)
+        return self._of_ended(worker, workers)
+
+    def _of_ended(
+        self, worker: WorkerHandle, workers: Iterable[WorkerHandle]
+    ) -> OutOfMemory:
         lost, worker.lost, worker.suspected = worker.lost, "no", False
         reaped, kills = worker.has_reaped(), worker.kills
         if lost == "no" and reaped and kills and self._waiting.get(kills):
@@ -115,7 +120,7 @@ class Attribution:
             worker.lost, worker.suspected = "no", False
             self._waiting[worker.kills].append(time.monotonic())
         if not any(other.running for other in workers if other is not worker):
-            return self.of_task(worker, workers)
+            return self._of_ended(worker, workers)
         worker.has_reaped()
         lost, worker.lost = worker.lost, "no"
         return lost
@@ -137,13 +142,14 @@ class Attribution:
         Call this after `of_task` has found no kill.
         """
         kills = worker.kills
-        if kills is None or not self.may_explain(worker, workers):
+        if kills is None:
             return "no"
-        suspected = _suspected(kills, workers)
-        if suspected is None:
-            self._late[kills].pop(0)
-        else:
+        if suspected := _suspected(kills, workers):
             suspected.lost, suspected.suspected = "no", False
+        elif late := self._late.get(kills):
+            late.pop(0)
+        else:
+            return "no"
         return "probably"
 
     def _wait(self, kills: OomCounter, now: float) -> list[float]:
