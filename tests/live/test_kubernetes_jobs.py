@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import pytest
 import yaml
+from test_cluster_jobs import job
 
 from coresize.launch import kubernetes
-from coresize.launch.array_job import ArrayJob
 
 
 validate = pytest.importorskip("kubernetes_validate")
 
-JOB = ArrayJob(
-    name="shards",
+JOB = job(
     count=20,
     indices=tuple(range(20)),
     words=("python", "analyse.py", "--shard={shard}", "$HOME 'a'\n"),
     cores=2,
     memory=2**30,
-    seconds=None,
-    grace=60,
-    at_once=None,
-    logs="shards",
-    retry=(),
-    directives=(),
     image="registry.example/analyse:1.0",
-    claim=None,
-    restarts=3,
-    max_failed=None,
 )
 MORE = {"claim": ("journals", "/journals"), "seconds": 7200, "max_failed": 5}
 
